@@ -51,13 +51,16 @@ def read_stamp(value: object, zone: tzinfo | None = timezone.utc) -> Stamp:
     Raises:
         ValueError: it is no time.
     """
-    if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
-        return _unix(Decimal(str(value)), value)
-    text = value.strip() if isinstance(value, str) else ""
-    if found := _ISO.fullmatch(text) or _TEGRASTATS.fullmatch(text):
-        return _of_calendar(found, zone)
-    if _NUMBER.fullmatch(text):
-        return _unix(Decimal(text), value)
+    try:
+        if isinstance(value, (int, float, Decimal)) and not isinstance(value, bool):
+            return _unix(Decimal(str(value)), value)
+        text = value.strip() if isinstance(value, str) else ""
+        if found := _ISO.fullmatch(text) or _TEGRASTATS.fullmatch(text):
+            return _of_calendar(found, zone)
+        if _NUMBER.fullmatch(text):
+            return _unix(Decimal(text), value)
+    except (ArithmeticError, OSError):  # beyond what Decimal or the calendar can hold
+        pass
     raise ValueError(
         f"{str(value)[:60]!r} is no time: ISO 8601 such as 2026-01-31T12:00:00.25Z, or UNIX time "
         "in s, ms, µs or ns"

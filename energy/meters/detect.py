@@ -22,7 +22,7 @@ from fimi.energy.joules import Scope
 from fimi.energy.meters import DeclaredPower, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.battery import open_battery
 from fimi.energy.meters.combine import Combined
-from fimi.energy.meters.elsewhere.topic import Topic, TopicSettings
+from fimi.energy.meters.elsewhere.topic import TopicMeter, TopicSettings
 from fimi.energy.meters.hwmon import CHIPS, find_hwmon, open_hwmon
 from fimi.energy.meters.ina3221 import open_ina3221
 from fimi.energy.meters.live import ReplaySettings, open_replay
@@ -158,7 +158,7 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
         "plug": lambda: Plug(
             _named(settings.plug, "plug; a table [plug] with model, topic and host")
         ),
-        "topic": lambda: Topic(_named(settings.topic, "topic; a table [topic]"), clock),
+        "topic": lambda: TopicMeter(_named(settings.topic, "topic; a table [topic]"), clock),
         "replay": lambda: open_replay(settings.replay, clock, scope=settings.scope or "board"),
     }
     opener = openers.get(name.partition(":")[0])

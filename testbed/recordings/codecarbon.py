@@ -11,7 +11,12 @@ import csv
 from collections.abc import Sequence
 
 from fimi.energy.timestamps import read_stamp
-from fimi.testbed.recordings.recording import Draft, ImportSettings, Recording, RecordingError
+from fimi.testbed.recordings.recording import (
+    ImportSettings,
+    Recording,
+    RecordingDraft,
+    RecordingError,
+)
 
 _KWH_J = 3.6e6
 _NEEDED = ("timestamp", "run_id", "duration", "energy_consumed")
@@ -32,7 +37,7 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings) -> Recording
     reader = csv.DictReader(lines)
     if missing := [name for name in _NEEDED if name not in (reader.fieldnames or ())]:
         raise RecordingError(f"{path}: a file of CodeCarbon has {', '.join(missing)} as well")
-    draft = Draft(path, "codecarbon")
+    draft = RecordingDraft(path, "codecarbon")
     runs: dict[str, tuple[int, dict[str, str]]] = {}
     for row in reader:
         if not (row["run_id"] or "").strip():

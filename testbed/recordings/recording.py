@@ -1,7 +1,7 @@
 """A recording as it was read: rows, what was left out, and what there is to say about it.
 
 * :class:`Recording`       times and powers, or an energy counter
-* :class:`Draft`           rows as they are read, with the lines that cannot be used
+* :class:`RecordingDraft`  rows as they are read, with the lines that cannot be used
 * :class:`ImportSettings`  what the user says about a file
 * :class:`RecordingError`  a file cannot be imported
 """
@@ -134,7 +134,7 @@ class Recording(Struct, frozen=True, kw_only=True):
         return [*told, *(f"note      {note}" for note in self.notes)]
 
 
-class Draft:
+class RecordingDraft:
     """Rows as they are read.
 
     Attributes:

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from fimi.energy.timestamps import read_stamp
 from fimi.testbed.recordings import unit
 from fimi.testbed.recordings.recording import (
-    Draft,
     ImportSettings,
     Recording,
+    RecordingDraft,
     RecordingError,
     listed,
 )
@@ -59,7 +59,7 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
     said = settings.unit or ("mW" if jtop else None)
     time_at = heading.index(_time_column(path, heading, settings.time_column))
     value_at = heading.index(settings.column or total or _value_column(path, heading, time_at))
-    draft = Draft(path, "jtop" if jtop else "csv")
+    draft = RecordingDraft(path, "jtop" if jtop else "csv")
     rows: list[tuple[int, str, float]] = []
     reader = csv.reader(lines, delimiter=mark)
     next(row for row in reader if any(cell.strip() for cell in row))
@@ -89,7 +89,7 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
 
 
 def _add(
-    draft: Draft,
+    draft: RecordingDraft,
     rows: list[tuple[int, str, float]],
     heading: str,
     settings: ImportSettings,

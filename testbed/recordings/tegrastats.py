@@ -21,7 +21,12 @@ from itertools import groupby
 
 from fimi.energy.meters.ina3221 import TOTALS
 from fimi.energy.timestamps import Stamp, read_stamp
-from fimi.testbed.recordings.recording import Draft, ImportSettings, Recording, RecordingError
+from fimi.testbed.recordings.recording import (
+    ImportSettings,
+    Recording,
+    RecordingDraft,
+    RecordingError,
+)
 
 WHOLE = (
     ("VIN",),  # AGX Thor developer kit: its input
@@ -48,7 +53,7 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings) -> Recording
         RecordingError: no line has the power, it is not known which rails are the whole module, or
             lines have no times and the interval was not given.
     """
-    draft = Draft(path, "tegrastats")
+    draft = RecordingDraft(path, "tegrastats")
     chosen = _choose(path, lines, settings.rails)
     zone = settings.tzinfo()
     rows: list[tuple[int, Stamp | None, float]] = []
@@ -110,7 +115,7 @@ def _choose(path: str, lines: Sequence[str], wanted: tuple[str, ...]) -> tuple[s
     )
 
 
-def _add_dated(draft: Draft, rows: list[tuple[int, Stamp | None, float]]) -> None:
+def _add_dated(draft: RecordingDraft, rows: list[tuple[int, Stamp | None, float]]) -> None:
     """Rows of the same second, spread over it in their order."""
     for second, group in groupby(rows, key=lambda row: row[1]):
         same = list(group)
@@ -121,7 +126,7 @@ def _add_dated(draft: Draft, rows: list[tuple[int, Stamp | None, float]]) -> Non
 
 def _add_undated(
     path: str,
-    draft: Draft,
+    draft: RecordingDraft,
     rows: list[tuple[int, Stamp | None, float]],
     interval_s: float | None,
 ) -> None:

@@ -23,7 +23,7 @@ from fimi.edge_agent.meter_sender import MeterSender, topic_of
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.elsewhere import wire
-from fimi.energy.meters.elsewhere.topic import Topic, TopicSettings
+from fimi.energy.meters.elsewhere.topic import TopicMeter, TopicSettings
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.meters.sampler import Sampler
 from fimi.messaging.address import BrokerAddress
@@ -81,9 +81,9 @@ def place(port: int) -> BrokerAddress:
     return BrokerAddress(host="127.0.0.1", port=port)
 
 
-def receiver(port: int, name: str, clock: Any = CLOCK, **given: Any) -> Topic:
+def receiver(port: int, name: str, clock: Any = CLOCK, **given: Any) -> TopicMeter:
     given = {"wait_s": 10.0, **given}
-    return Topic(TopicSettings(topic=f"fimi-meter/{name}", port=port, **given), clock)
+    return TopicMeter(TopicSettings(topic=f"fimi-meter/{name}", port=port, **given), clock)
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ class TestTheReceiver:
         assert "ahead by" in said and "± " in said and "exchanges" in said
 
     @staticmethod
-    def newer(meter: Topic, clock: SetClock, seen: Look) -> Look | None:
+    def newer(meter: TopicMeter, clock: SetClock, seen: Look) -> Look | None:
         look = meter.look(clock.now_s())
         return look if look.time_s != seen.time_s else None
 
@@ -193,7 +193,7 @@ class TestSlowNetwork:
 
     def run(
         self, home_broker: int, name: str, *, answers: bool, delays_s: list[float]
-    ) -> tuple[list[float], Topic]:
+    ) -> tuple[list[float], TopicMeter]:
         clock, topic = VirtualClock(1000.0), f"fimi-meter/{name}"
         ahead_s = 5000.0
 
@@ -240,7 +240,7 @@ class TestSlowNetwork:
         return placed_s, meter
 
     @staticmethod
-    def of(meter: Topic, clock: VirtualClock, power_w: float) -> Look | None:
+    def of(meter: TopicMeter, clock: VirtualClock, power_w: float) -> Look | None:
         look = meter.look(clock.now_s())
         return look if look.power_w == power_w else None
 
@@ -280,7 +280,7 @@ class TestSenders:
             first.close()
 
     @staticmethod
-    def after_reset(meter: Topic) -> Look | None:
+    def after_reset(meter: TopicMeter) -> Look | None:
         look = meter.look(CLOCK.now_s())
         return look if look.reset else None
 
@@ -321,7 +321,7 @@ class TestSenders:
             broker.kill()
 
     @staticmethod
-    def holds(meter: Topic) -> Look | None:
+    def holds(meter: TopicMeter) -> Look | None:
         look = meter.look(CLOCK.now_s())
         return None if look == NOTHING else look
 
@@ -402,6 +402,29 @@ def test_fimi_meter_publish(tmp_path: Path, home_broker: int, name: str) -> None
     assert process.returncode == 0, err
     assert f'[topic]\ntopic = "fimi-meter/ina-{name}"\nhost = "127.0.0.1"' in out
     assert "readings published" in out
+
+
+def test_a_killed_sender_announces_itself_no_longer(
+    tmp_path: Path, home_broker: int, name: str
+) -> None:
+    Ina226(tmp_path, VirtualClock())
+    TwoPackages(tmp_path, VirtualClock())
+    command = [
+        *(sys.executable, "-m", "fimi.testbed.cli", "meter", "publish"),
+        *("--broker", f"mqtt://127.0.0.1:{home_broker}", "--root", str(tmp_path)),
+        *("--meter", f"hwmon=ina-{name}", "--meter", f"rapl=cpu-{name}"),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: self_announced(home_broker, name), 60.0)
+        meter = receiver(home_broker, f"ina-{name}", stale_s=0.5)
+        process.kill()
+        until(lambda: not self_announced(home_broker, name))
+        until(lambda: meter.look(CLOCK.now_s()) == NOTHING)
+        meter.close()
+    finally:
+        process.kill()
+        process.wait(10)
 
 
 def self_announced(port: int, name: str) -> bool:

@@ -63,7 +63,7 @@ class Amount(NamedTuple):
 
 
 def parse(payload: bytes) -> Any:
-    """A payload as JSON, with numbers as :class:`decimal.Decimal`, or as text if it is none.
+    """A payload as JSON, with numbers as ``Decimal``, or as text if it is none.
 
     Raises:
         NoValueError: it is empty or no text.
@@ -76,6 +76,8 @@ def parse(payload: bytes) -> Any:
         raise NoValueError("it is empty")
     try:
         return json.loads(text, parse_float=Decimal, parse_int=Decimal, parse_constant=str)
+    except ArithmeticError:  # of Decimal
+        raise NoValueError(f"it holds a number with too many digits: {text[:40]!r}") from None
     except (ValueError, RecursionError):
         return text
 

@@ -1,7 +1,7 @@
 """A meter read from any MQTT topic: ESPHome, Home Assistant, Zigbee2MQTT, a laboratory's logger.
 
 * :class:`TopicSettings`  the table ``[topic]`` of a board's profile
-* :class:`Topic`          the meter
+* :class:`TopicMeter`     the meter
 
 Messages come when the sender likes. A look gives the last value; how old it may be is the refresh
 period of the response, which is learned from the first messages or declared. Retained messages are
@@ -92,7 +92,7 @@ class _Heard(NamedTuple):
     at_s: float
 
 
-class Topic(Meter):
+class TopicMeter(Meter):
     """A meter read from a topic.
 
     Args:

@@ -59,6 +59,7 @@ def test_values_as_they_are_found(payload: bytes, pointer: str, unit: Any, expec
         (b'{"power":Infinity}', "/power", "is no number"),
         (b'{"power":true}', "/power", "true is no number"),
         (b'{"power":1e999}', "/power", "too much"),
+        (b'{"power":1e99999999999999999999}', "/power", "too many digits"),
         (b'{"power":-3}', "/power", "-3 W is negative"),
         (b"", "", "it is empty"),
         (b"\xff\xfe", "", "no text"),

@@ -17,7 +17,7 @@ from fimi.energy.host_profile import HostProfile, load_profile
 from fimi.energy.integration import integrate
 from fimi.energy.meters import NOTHING, MeterUnavailableError, Reading
 from fimi.energy.meters.detect import MeterSettings, detect, open_meter, open_recorder
-from fimi.energy.meters.elsewhere.topic import Topic, TopicSettings
+from fimi.energy.meters.elsewhere.topic import TopicMeter, TopicSettings
 from fimi.messaging.broker.embedded import find_mosquitto
 
 CLOCK = MonotonicClock()
@@ -44,9 +44,9 @@ class Open:
     """A topic's meter that is closed at the end."""
 
     def __init__(self, *args: Any, **given: Any) -> None:
-        self.meter = Topic(settings(*args, **given), CLOCK)
+        self.meter = TopicMeter(settings(*args, **given), CLOCK)
 
-    def __enter__(self) -> Topic:
+    def __enter__(self) -> TopicMeter:
         return self.meter
 
     def __exit__(self, *_: object) -> None:
@@ -100,7 +100,7 @@ def test_a_declared_refresh_needs_one_message_only(
         assert meter.look(CLOCK.now_s()).power_w == 5.0
     home.repeat(topic, lambda n: "5" if n == 20 else None)
     with pytest.raises(MeterUnavailableError, match=r"only one message .* refresh_s"):
-        Topic(settings(home_broker, topic, wait_s=1.0), CLOCK)
+        TopicMeter(settings(home_broker, topic, wait_s=1.0), CLOCK)
 
 
 class TestRefusals:
@@ -109,12 +109,12 @@ class TestRefusals:
     ) -> None:
         home.say(topic, '{"power":5}', retain=True)
         with pytest.raises(MeterUnavailableError, match="only a retained one, which is old") as why:
-            Topic(settings(home_broker, topic, pointer="/power", wait_s=0.3), CLOCK)
+            TopicMeter(settings(home_broker, topic, pointer="/power", wait_s=0.3), CLOCK)
         assert topic in str(why.value) and '{"power":5}' in str(why.value)
 
     def test_silence_names_the_topic_and_the_broker(self, home_broker: int, topic: str) -> None:
         with pytest.raises(MeterUnavailableError, match="no message on") as why:
-            Topic(settings(home_broker, topic, wait_s=0.2), CLOCK)
+            TopicMeter(settings(home_broker, topic, wait_s=0.2), CLOCK)
         assert topic in str(why.value) and str(home_broker) in str(why.value)
 
     @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ class TestRefusals:
     ) -> None:
         home.repeat(topic, lambda _: payload)
         with pytest.raises(MeterUnavailableError) as why:
-            Topic(settings(home_broker, topic, pointer="/power", wait_s=0.5), CLOCK)
+            TopicMeter(settings(home_broker, topic, pointer="/power", wait_s=0.5), CLOCK)
         assert said in str(why.value) and topic in str(why.value)
         assert "[topic] pointer" in str(why.value)
 
@@ -144,11 +144,11 @@ class TestRefusals:
     ) -> None:
         home.repeat(topic, lambda _: '{"power":5}')
         with pytest.raises(MeterUnavailableError, match="needs a unit"):
-            Topic(settings(home_broker, topic, unit=None, wait_s=0.5), CLOCK)
+            TopicMeter(settings(home_broker, topic, unit=None, wait_s=0.5), CLOCK)
 
     def test_a_broker_that_is_not_there(self) -> None:
         with pytest.raises(MeterUnavailableError, match=r"127\.0\.0\.1:1 .*\[topic\] host"):
-            Topic(settings(1, "x"), CLOCK)
+            TopicMeter(settings(1, "x"), CLOCK)
 
     @pytest.mark.parametrize(
         "wrong",
@@ -185,7 +185,7 @@ class TestLater:
     def test_a_stale_value_is_none(self, home: HomeSender, home_broker: int, topic: str) -> None:
         clock = VirtualClock(100.0)
         home.repeat(topic, lambda n: "5" if n < 100 else None)
-        meter = Topic(settings(home_broker, topic, refresh_s=1.0, stale_s=4.0), clock)
+        meter = TopicMeter(settings(home_broker, topic, refresh_s=1.0, stale_s=4.0), clock)
         try:
             assert meter.look(104.0).power_w == 5.0
             assert meter.look(104.1) == NOTHING
@@ -202,7 +202,7 @@ class TestLater:
         try:
             with sender(free_port) as home:
                 home.repeat(topic, lambda n: f"{5 + n % 2}")
-                meter = Topic(settings(free_port, topic, stale_s=0.5), CLOCK)
+                meter = TopicMeter(settings(free_port, topic, stale_s=0.5), CLOCK)
                 try:
                     broker.kill()
                     until(lambda: meter.look(CLOCK.now_s()) == NOTHING)
@@ -242,16 +242,18 @@ class TestCounters:
             meter.close()
 
     @staticmethod
-    def fresh(meter: Topic, at_s: float) -> Any:
+    def fresh(meter: TopicMeter, at_s: float) -> Any:
         heard = meter._heard
         return meter.look(at_s) if heard is not None and heard.at_s == at_s else None
 
     def opened(
         self, home: HomeSender, port: int, topic: str, clock: VirtualClock, wh: str
-    ) -> Topic:
+    ) -> TopicMeter:
         with sender(port) as early:
             early.repeat(topic, lambda _: f'{{"energy":{wh}}}')
-            return Topic(settings(port, topic, pointer="/energy", unit="Wh", refresh_s=10.0), clock)
+            return TopicMeter(
+                settings(port, topic, pointer="/energy", unit="Wh", refresh_s=10.0), clock
+            )
 
     def test_a_coarse_counter_is_doubted_and_its_joules_are_as_uncertain(
         self, home: HomeSender, home_broker: int, topic: str
@@ -273,7 +275,7 @@ class TestTimes:
         clock = VirtualClock(1000.0)
         with sender(home_broker) as early:
             early.repeat(topic, lambda _: self.message(0.0))
-            meter = Topic(
+            meter = TopicMeter(
                 settings(
                     home_broker, topic, pointer="/w", time_pointer="/t", refresh_s=1.0, stale_s=60.0
                 ),
@@ -295,7 +297,7 @@ class TestTimes:
         return json.dumps({"w": since_s, "t": 1624901892.123 + since_s})
 
     @staticmethod
-    def of(meter: Topic, clock: VirtualClock, power_w: float) -> Any:
+    def of(meter: TopicMeter, clock: VirtualClock, power_w: float) -> Any:
         look = meter.look(clock.now_s())
         return look if look.power_w == power_w else None
 
@@ -304,12 +306,16 @@ class TestTimes:
     ) -> None:
         home.repeat(topic, lambda _: self.message(7.0))
         with pytest.raises(MeterUnavailableError, match="only one message"):
-            Topic(settings(home_broker, topic, pointer="/w", time_pointer="/t", wait_s=0.5), CLOCK)
+            TopicMeter(
+                settings(home_broker, topic, pointer="/w", time_pointer="/t", wait_s=0.5), CLOCK
+            )
 
     def test_a_time_that_is_none(self, home: HomeSender, home_broker: int, topic: str) -> None:
         home.repeat(topic, lambda _: '{"w":5,"t":"soon"}')
         with pytest.raises(MeterUnavailableError, match="'soon' is no time"):
-            Topic(settings(home_broker, topic, pointer="/w", time_pointer="/t", wait_s=0.5), CLOCK)
+            TopicMeter(
+                settings(home_broker, topic, pointer="/w", time_pointer="/t", wait_s=0.5), CLOCK
+            )
 
 
 def test_a_profile_names_it(home: HomeSender, home_broker: int, topic: str, tmp_path: Path) -> None:
