@@ -36,9 +36,11 @@ def discover(broker: BrokerAddress, listen_s: float = LISTEN_S) -> list[Announce
         announcements.wait(listen_s)
         heard = announcements.heard
         asked = {**shelly.questions(heard, name), **tasmota.questions(heard)}
-        topics = [each.topic for each in find(heard, broker) if each.topic]
+        asked = {topic: payload for topic, payload in asked.items() if _usable(topic)}
+        topics = [each.topic for each in find(heard, broker)]
         topics += [topic.replace("cmnd/", "stat/", 1) + "10" for topic in tasmota.questions(heard)]
-        values = _Ears(broker, f"{name}-values", tuple(dict.fromkeys(topics))[:_MOST_TOPICS])
+        topics = [topic for topic in dict.fromkeys(topics) if _usable(topic)][:_MOST_TOPICS]
+        values = _Ears(broker, f"{name}-values", tuple(topics))
         try:
             for topic, payload in asked.items():
                 announcements.link.publish(topic, payload, qos=0)
@@ -71,6 +73,11 @@ def _once(found: Iterable[Announced]) -> list[Announced]:
     return list({(each.lines, each.topic, each.note): each for each in found}.values())
 
 
+def _usable(topic: str) -> bool:
+    """Whether a topic, which somebody has announced, can be one."""
+    return 0 < len(topic.encode("utf-8", "replace")) < 1000 and not set("+#\0") & set(topic)
+
+
 def _announcing(name: str) -> tuple[str, ...]:
     return (
         *published.TOPICS,
@@ -86,13 +93,20 @@ class _Ears:
     """A connection that keeps the last message of each topic."""
 
     def __init__(self, broker: BrokerAddress, name: str, topics: tuple[str, ...]) -> None:
-        self.heard: dict[str, bytes] = {}
+        self._last: dict[str, bytes] = {}
+        self._lock = threading.Lock()
         self._answers = f"{name}/"
         self._closed = threading.Event()
         self.link = Link(
             broker, name, clean_session=True, subscriptions=topics, on_message=self._hear
         )
         self.link.connect(CONNECT_TIMEOUT_S)
+
+    @property
+    def heard(self) -> dict[str, bytes]:
+        """The last message of each topic until now."""
+        with self._lock:
+            return dict(self._last)
 
     def wait(self, seconds: float) -> None:
         """Hear for so long."""
@@ -101,4 +115,5 @@ class _Ears:
     def _hear(self, topic: str, payload: bytes, _retained: bool) -> None:
         if topic.startswith(self._answers):
             topic = f"{shelly.ANSWERS}/{topic.split('/')[1]}"
-        self.heard = {**self.heard, topic: payload}
+        with self._lock:
+            self._last[topic] = payload

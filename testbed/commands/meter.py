@@ -99,7 +99,11 @@ def publish(
                 sender.rate_hz,
                 sender.topic,
             )
-            click.echo(f'[topic]\ntopic = "{sender.topic}"\nhost = "{address.host}"')
+            own = address.host in ("127.0.0.1", "::1", "localhost")
+            click.echo(
+                f'[topic]\ntopic = "{sender.topic}"\nhost = "{address.host}"'
+                + ("  # this machine, as the board sees it" if own else "")
+            )
             if address.port != 1883:
                 click.echo(f"port = {address.port}")
             if address.username:

@@ -14,9 +14,11 @@ import zoneinfo
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timezone, tzinfo
+from itertools import groupby
 
 from msgspec import Struct
 
+from fimi.energy.timestamps import Stamp
 from fimi.errors import InputError
 
 NAMED_LINES = 5
@@ -146,6 +148,7 @@ class RecordingDraft:
         self._path = path
         self._form = form
         self._rows: list[tuple[float, float]] = []
+        self._spread = False
         self.left_out: list[tuple[int, str]] = []
         self.notes: list[str] = []
 
@@ -165,6 +168,18 @@ class RecordingDraft:
             )
         else:
             self._rows.append((time_s, value))
+
+    def add_dated(self, rows: Iterable[tuple[int, Stamp, float]], *, counts: bool = False) -> None:
+        """Rows with times of day; those of the same whole second are spread over it in order."""
+        for _, group in groupby(rows, key=lambda row: row[1].unix_s):
+            same = list(group)
+            if len(same) > 1 and same[0][1].step_s >= 1.0:
+                self._spread = True
+            for place, (line, stamp, value) in enumerate(same):
+                step_s = stamp.step_s if self._spread else 0.0
+                self.add(line, stamp.unix_s + step_s * place / len(same), value, counts=counts)
+        if self._spread:
+            self.notes.append("times are whole seconds; rows of the same second are spread over it")
 
     def leave_out(self, line: int, why: str) -> None:
         """A line cannot be used."""

@@ -11,7 +11,7 @@ import csv
 import re
 from collections.abc import Sequence
 
-from fimi.energy.timestamps import read_stamp
+from fimi.energy.timestamps import Stamp, read_stamp
 from fimi.testbed.recordings import unit
 from fimi.testbed.recordings.recording import (
     ImportSettings,
@@ -102,19 +102,18 @@ def _add(
     in_words = unit.words(heading)
     scale = 1e-3 if "ms" in in_words or "msec" in in_words else 1.0
     dated = _is_dated(rows[0][1])
-    zoned = True
+    stamped: list[tuple[int, Stamp, float]] = []
     for number, written, value in rows:
         try:
             if dated:
-                stamp = read_stamp(written, zone)
-                time_s, zoned = stamp.unix_s, zoned and stamp.zoned
+                stamped.append((number, read_stamp(written, zone), value * factor))
             else:
                 time_s = _number(written, ";") * scale
+                draft.add(number, time_s, value * factor, counts=counts)
         except ValueError as error:
             draft.leave_out(number, str(error))
-            continue
-        draft.add(number, time_s, value * factor, counts=counts)
-    return dated, zoned
+    draft.add_dated(stamped, counts=counts)
+    return dated, all(stamp.zoned for _, stamp, _ in stamped)
 
 
 def _is_dated(written: str) -> bool:

@@ -10,14 +10,13 @@ JetPack    what a line looks like
 =========  ============================================================================
 
 Of the two numbers of a rail, the first is of now and the second the mean since tegrastats began,
-in mW. Times have whole seconds: lines of the same second are spread over it.
+in mW.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import groupby
 
 from fimi.energy.meters.ina3221 import TOTALS
 from fimi.energy.timestamps import Stamp, read_stamp
@@ -72,12 +71,12 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings) -> Recording
             draft.leave_out(number, str(error))
             continue
         rows.append((number, stamp, sum(rails[name] for name in chosen) * 1e-3))
-    dated = [row for row in rows if row[1] is not None]
+    dated = [(number, stamp, power_w) for number, stamp, power_w in rows if stamp is not None]
     if dated:
         for number, stamp, _ in rows:
             if stamp is None:
                 draft.leave_out(number, "it has no time, and other lines have one")
-        _add_dated(draft, dated)
+        draft.add_dated(dated)
     else:
         _add_undated(path, draft, rows, settings.interval_s)
     draft.notes.append(f"power is {' + '.join(chosen)}")
@@ -113,15 +112,6 @@ def _choose(path: str, lines: Sequence[str], wanted: tuple[str, ...]) -> tuple[s
         "module: adding rails that contain each other would count twice. Say it: --rail NAME, or "
         "--rail NAME+NAME"
     )
-
-
-def _add_dated(draft: RecordingDraft, rows: list[tuple[int, Stamp | None, float]]) -> None:
-    """Rows of the same second, spread over it in their order."""
-    for second, group in groupby(rows, key=lambda row: row[1]):
-        same = list(group)
-        assert second is not None
-        for place, (number, _, power_w) in enumerate(same):
-            draft.add(number, second.unix_s + second.step_s * place / len(same), power_w)
 
 
 def _add_undated(

@@ -354,6 +354,11 @@ def devices(home: HomeSender) -> None:
     home.say("rack-plug/online", "true", retain=True)
     home.say("fimi-meter/pi/about", about(), retain=True)
 
+    evil = {**TASMOTA, "t": "x/#"}
+    home.say("tasmota/discovery/B/config", json.dumps(evil), retain=True)
+    home.say("tasmota/discovery/B/sensors", json.dumps(SENSORS), retain=True)
+    home.say("homeassistant/sensor/c/config", json.dumps({**ESPHOME, "stat_t": "a\0b"}))
+
     def answer(topic: str, payload: bytes) -> None:
         if topic == "cmnd/desk/STATUS":
             energy = {"StatusSNS": {"ENERGY": {"Power": 9}}}

@@ -45,7 +45,7 @@ def test_times_as_they_are_found(
     "written",
     ["", "now", "12.5", 17, True, None, "2021-13-01 00:00:00", "nan", float("nan"), float("inf"),
      "1e400", "1e99999999999999999999",
-     "2021-06-28T00:00:00+99:99", "0001-01-01 00:00:00", [1624901892], "2021-06-28"],
+     "2021-06-28T00:00:00+99:99", [1624901892], "2021-06-28"],
 )  # fmt: skip
 def test_what_is_no_time_is_refused(written: object) -> None:
     with pytest.raises(ValueError):

@@ -201,7 +201,10 @@ class TopicMeter(Meter):
                     f"the last message on {self._settings.topic!r} holds no value: {self._problem}"
                 )
             age_s = self._clock.now_s() - self._heard.at_s
-            return f"the last value on {self._settings.topic!r} came {age_s:.1f} s ago"
+            return (
+                f"the last value on {self._settings.topic!r} came {age_s:.1f} s ago (for a sender "
+                "that publishes changes only, declare [topic] stale_s)"
+            )
 
     # Opening.
 
@@ -299,6 +302,11 @@ class TopicMeter(Meter):
             return (
                 f"two senders publish on {where} in turn. Give each fimi meter publish a name of "
                 "its own (--meter METER=NAME)"
+            )
+        if self._sent is not None:
+            return (
+                f"{self._problem or 'no reading comes'} ({where}). Look at fimi meter publish on "
+                "that machine"
             )
         if self._messages:
             return (

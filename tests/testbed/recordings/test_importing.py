@@ -189,6 +189,13 @@ class TestTables:
         assert found.values == pytest.approx(values)
         assert not found.left_out
 
+    def test_rows_of_one_whole_second_are_spread_over_it(self, file: Path) -> None:
+        rows = [f"2025-03-28 01:56:0{n // 5},{4 + n}" for n in range(15)]
+        found = read(file, "time,power_w\n" + "\n".join(rows))
+        assert not found.left_out
+        assert np.diff(found.times_s) == pytest.approx([0.2] * 14)
+        assert any("spread" in note for note in found.notes)
+
     def test_a_counter(self, file: Path) -> None:
         found = read(file, "time_s,energy (Wh)\n0,1\n10,1.5\n20,2\n")
         assert found.counts
