@@ -383,7 +383,7 @@ ASKED = ("cmnd/desk/STATUS", "rack-plug/rpc", "shellies/command")
 def test_all_of_them_at_a_real_broker(lab: int) -> None:
     with sender(lab, *ASKED) as home:
         devices(home)
-        found = discover(BrokerAddress(host="127.0.0.1", port=lab), 1.5)
+        found = discover(BrokerAddress(host="127.0.0.1", port=lab))
     shown = {each.maker: each.shows for each in found}
     assert shown == {
         "fimi": "3.5 W now", "tasmota": "9 W now", "shelly-1": "6.5 W", "shelly": "11.5 W now",
