@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.integration import integrate
-from fimi.energy.meters import NOTHING, Look, MeterDescription, Reading
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, Reading
 from fimi.energy.meters.counter import Counter, add
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.meters.sampler import MOST_READINGS, STRATA, Sampler, places, thin
@@ -293,10 +293,8 @@ def test_the_thread_of_a_counter_is_fast_enough_for_its_wraps() -> None:
     sampler.close()
 
 
-class Timed:
+class Timed(Meter):
     """A meter whose values have times of their own."""
-
-    longest_period_s = math.inf
 
     def __init__(self, *, counts: bool = False) -> None:
         self.now = Look(power_w=1.0, time_s=0.0)
@@ -304,19 +302,13 @@ class Timed:
             source="m:1", kind="measured", scope="board", rate_hz=1.0, counts=counts
         )
 
-    def describe(self) -> MeterDescription:
-        return self._description
-
     def look(self, time_s: float) -> Look:
         return self.now
-
-    def close(self) -> None:
-        pass
 
 
 class TestValuesWithTimesOfTheirOwn:
     def sampler(self, meter: Timed, clock: VirtualClock) -> Sampler:
-        return Sampler(meter, clock, rate_hz=0.0)  # type: ignore[arg-type]
+        return Sampler(meter, clock, rate_hz=0.0)
 
     def test_a_reading_stands_at_the_time_of_its_value_and_once(self) -> None:
         meter, clock = Timed(), VirtualClock(0.5)
