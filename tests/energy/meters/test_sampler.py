@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import threading
@@ -358,3 +359,52 @@ class TestValuesWithTimesOfTheirOwn:
         sampler.poll()
         readings = sampler.mark()
         assert [(r.time_s, r.holds) for r in readings] == [(9.0, True), (11.0, False)]
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_late_values_stay_in_their_phase(self, seed: int) -> None:
+        """Readings come up to 2 s late and out of step: with their times phases keep their joules.
+
+        The truth: each phase draws one power. Readings every 0.5 s leave the power between the last
+        one before an edge and the first one after it open, and no more.
+        """
+        dice = random.Random(seed)
+        powers_w = [dice.uniform(2.0, 10.0) for _ in range(20)]
+        edges_s = [0.0]
+        for _ in powers_w:
+            edges_s.append(edges_s[-1] + dice.uniform(5.0, 15.0))
+
+        def power_w(at_s: float) -> float:
+            return next(p for p, end_s in zip(powers_w, edges_s[1:], strict=True) if at_s <= end_s)
+
+        made_s = [0.5 * n + dice.uniform(0.0, 0.1) for n in range(int(edges_s[-1] / 0.5))]
+        came = sorted((at_s + dice.uniform(0.0, 2.0), at_s) for at_s in made_s)
+        worst_j = {True: 0.0, False: 0.0}
+        for timed in (True, False):
+            meter, clock = Timed(), VirtualClock(0.0)
+            meter.now = Look(power_w=powers_w[0], time_s=-1.0 if timed else None)
+            sampler = self.sampler(meter, clock)
+            events = [(at_s, source_s) for at_s, source_s in came] + [
+                (at_s, None) for at_s in edges_s
+            ]
+            newest_s, phase = -1.0, -1
+            for at_s, source_s in sorted(events, key=lambda event: event[0]):
+                if at_s > edges_s[-1]:
+                    break
+                clock.show(at_s)
+                if source_s is not None:
+                    if source_s > newest_s:  # as a sequence number tells
+                        newest_s = source_s
+                        value_s = source_s if timed else None
+                        meter.now = Look(power_w=power_w(source_s), time_s=value_s)
+                        sampler.poll()
+                    continue
+                readings = sampler.mark()
+                if phase >= 0:
+                    energy = integrate(readings, edges_s[phase], at_s, meter.describe())
+                    assert energy is not None
+                    error_j = abs(energy.value_j - powers_w[phase] * (at_s - edges_s[phase]))
+                    worst_j[timed] = max(worst_j[timed], error_j)
+                phase += 1
+        step_w = max(abs(a - b) for a, b in itertools.pairwise(powers_w))
+        assert worst_j[True] <= step_w * (2.0 + 0.6), "a gap of late values, at most"
+        assert worst_j[True] < worst_j[False]

@@ -352,3 +352,24 @@ class TestCommand:
         assert "--unit W" in " ".join(done.output.split())
         done = CliRunner().invoke(main, ["meter", "import", str(file), "--timezone", "Mars/Base"])
         assert done.exit_code == 2
+
+
+CELLS = st.sampled_from(["1", "2.5", "-1", "nan", "", "x", "1743127566", "3,4", "1e3", "0.5 W"])
+
+
+@given(st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=12))
+def test_every_line_is_used_or_left_out(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "in.csv"
+    lines = [",".join(cells) for cells in rows]
+    path.write_text("time_s,power_w\n" + "".join(f"{line}\n" for line in lines))
+    written = sum(bool(line.strip(",")) for line in lines)
+    try:
+        found = importing.read(path, "csv", ImportSettings(unit="W", zone="UTC"))
+    except RecordingError as error:
+        assert str(path) in str(error)
+        return
+    assert len(found.times_s) + len(found.left_out) == written
+    assert len(found.times_s) >= len(found.left_out)
+    assert all(a < b for a, b in zip(found.times_s, found.times_s[1:], strict=False))
