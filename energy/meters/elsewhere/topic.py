@@ -184,10 +184,11 @@ class TopicMeter(Meter):
                 )
             if self._backwards > 1:
                 told.append("its times run backwards: two senders on one topic?")
-        if self.step_j > COARSE_J:
+        step_j = self._description.resolution_j
+        if step_j > COARSE_J:
             told.append(
-                f"it counts in steps of {self.step_j:.3g} J, {self.step_j / 5.0:.3g} s of a board "
-                "of 5 W: too coarse for phases of a round; read its power instead"
+                f"it counts in steps of {step_j:.3g} J, {step_j / 5.0:.3g} s of a board of 5 W: "
+                "too coarse for phases of a round; read its power instead"
             )
         return tuple(told)
 
