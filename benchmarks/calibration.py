@@ -9,8 +9,8 @@ each, twice, in virtual time. All joules are emulated. Four parts:
 1. **Operating points and workloads that were held out**, on boards with physics (voltage, leakage,
    heat, other programs, a meter that loses readings). Half of the frequencies are swept; the joules
    of a training of 30 s, after a rest of 60 s, are then predicted at all others, by the measured
-   points (linear in between), by the law P_act + c f + κ f³, by the older law P_act + κ f³, and by
-   the declaration.
+   points (linear in between), by the law P_act + c f + κ f³, by the one of these two that
+   calibration has chosen, by the older law P_act + κ f³, and by the declaration.
    Then for another network, 2.6 times the cycles and 0.9 of the switched capacitance, whose seconds
    and watts are measured at one point for 10 s; every point and law is scaled by these two ratios.
    Target: a mean error of at most 5 % of the joules. The same for a Jetson Nano that trains on its
@@ -42,7 +42,7 @@ from fimi.energy.calibration.emulated import calibrate, sweep_plan
 from fimi.energy.calibration.fit import Setting, along_frequency, fit_power
 from fimi.energy.calibration.fitted import calibrated
 from fimi.energy.calibration.held_out import declared_errors, mape_percent
-from fimi.energy.calibration.sweep import at_frequencies
+from fimi.energy.calibration.sweep_plan import at_frequencies
 from fimi.energy.cost_model import (
     BoardModel,
     OperatingPoint,
@@ -193,7 +193,7 @@ def mean_worst(values: list[float]) -> str:
 
 
 CYCLES_RATIO, ACTIVITY_RATIO = 2.6, 0.9
-WAYS = ("points", "c f + κ f³", "κ f³", "declared")
+WAYS = ("chosen", "points", "c f + κ f³", "κ f³", "declared")
 
 
 def predicted_j(
@@ -201,11 +201,15 @@ def predicted_j(
 ) -> float:
     """The joules of a training by one way; ratios are those of its seconds and watts to ours."""
     compute = model.compute
+    if way == "chosen":
+        way = "points" if compute.between_points == "table" else "c f + κ f³"
     if way == "points":
-        clocks = [max(point.setting.cpu_hz.values()) for point in compute.points]
-        speeds = [speed_hz(compute, point) for point in compute.points]
-        speed = float(np.interp(frequency_hz, clocks, speeds))
-        power_w = computing_power_w(compute, speed)
+        pairs = sorted(
+            (max(point.setting.cpu_hz.values()), speed_hz(compute, point))
+            for point in compute.points
+        )
+        speed = float(np.interp(frequency_hz, *zip(*pairs, strict=True)))
+        power_w = computing_power_w(replace(compute, between_points="table"), speed)
     else:
         speed, power_w = frequency_hz, formula_power_w(compute, frequency_hz)
     seconds = ratios[0] * samples * compute.cycles_per_sample / speed
@@ -259,7 +263,8 @@ def held_out(make: str, seed: int, seconds: float) -> dict[tuple[str, str], list
             capacitance_w_per_hz3=found.cubic.slope.value,
         ),
     )
-    models = {"points": model, "c f + κ f³": model, "κ f³": older, "declared": declared}
+    models = dict.fromkeys(("chosen", "points", "c f + κ f³"), model)
+    models |= {"κ f³": older, "declared": declared}
     errors: dict[tuple[str, str], list[float]] = {}
     others = [step for step in steps if step not in swept]
     same, capacitance_f = (1.0, 1.0), device.chip.capacitance_f
@@ -270,7 +275,7 @@ def held_out(make: str, seed: int, seconds: float) -> dict[tuple[str, str], list
             errors.setdefault(("same network", way), []).append(joules / energy_j - 1.0)
     device.chip.capacitance_f = ACTIVITY_RATIO * capacitance_f
     middle = swept[len(swept) // 2]
-    point = model.compute.points[len(swept) // 2]
+    point = next(p for p in model.compute.points if max(p.setting.cpu_hz.values()) == middle)
     samples, took_s, energy_j = training(device, model, middle, 10.0, CYCLES_RATIO)
     above_w = energy_j / took_s - model.idle_power_w
     measured = (took_s / samples / point.seconds_per_sample, above_w / point.power_w)

@@ -17,6 +17,7 @@ Boards
 * :mod:`~fimi.energy.host`          the physical board: its meter, its controls, its observations
 * :mod:`~fimi.energy.host_profile`  the profile of a physical board, from its user's file
 * :mod:`~fimi.energy.units`         usual and possible values, and the units that explain others
+* :mod:`~fimi.energy.clusters`      which cores and clusters are on
 * :mod:`~fimi.energy.sysfs`         reading numbers out of the kernel's files
 
 Rooms

@@ -39,6 +39,9 @@ PHASES: tuple[Phase, ...] = get_args(Phase)
 """In the order of a round. In ``waiting`` an update is ready and its pull has not begun; no plan
 has it. ``inference``, the trial of the trained model, belongs to no round."""
 
+Between = Literal["table", "law"]
+"""What predicts at speeds between measured ones: a straight line between them, or the law."""
+
 _LN2 = math.log(2.0)
 _SAME_SPEED = 0.005
 
@@ -91,6 +94,9 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         frequency_steps_hz: the frequencies that can be set, ascending; empty if continuous.
         points: measured operating points. Where there are any, they are what plans choose from and
             what predictions use; the law and its frequencies are not used.
+        between_points: what predicts the power at a speed between those of the points, such as that
+            of a throttled processor: calibration chooses it by the error for frequencies that it
+            held out.
     """
 
     cycles_per_sample: Positive
@@ -101,6 +107,7 @@ class ComputeModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     linear_power_w_per_hz: NonNegative = 0.0
     frequency_steps_hz: tuple[Positive, ...] = ()
     points: tuple[ComputePoint, ...] = ()
+    between_points: Between = "table"
 
     def __post_init__(self) -> None:
         if self.frequency_min_hz > self.frequency_max_hz:
@@ -299,10 +306,15 @@ def formula_power_w(compute: ComputeModel, frequency_hz: float) -> float:
 def computing_power_w(compute: ComputeModel, frequency_hz: float) -> float:
     """Power of a processor while computing, above idle, W: by its measured points, else by (2).
 
-    Between two measured speeds the power is interpolated; of several points of one speed the one of
-    least power counts.
+    Between two measured speeds the power is interpolated, or that of (2) where the points say so;
+    of several points of one speed the one of least power counts. Within half a percent of a
+    measured speed the measured power counts.
     """
     if not compute.points:
+        return formula_power_w(compute, frequency_hz)
+    if compute.between_points == "law" and not any(
+        abs(speed_hz(compute, point) / frequency_hz - 1.0) < _SAME_SPEED for point in compute.points
+    ):
         return formula_power_w(compute, frequency_hz)
     power_w: dict[float, float] = {}
     for point in sorted(compute.points, key=lambda point: -point.power_w):

@@ -26,7 +26,8 @@ class Applied(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     Attributes:
         frequency_hz: the CPU frequency cap in force after applying, or ``None`` if unknown. At a
-            measured point: its cycles of the training per second, C / seconds per sample.
+            measured point: its cycles of the training per second, C / seconds per sample; where
+            heat or another program holds it below its clock, times the share that is left.
         frequency_control: how it was set (``"cpufreq"``, ``"nvpmodel"``, ``"duty-cycle"``,
             ``"emulated"``, ``"none"``; at a measured point several of ``"nvpmodel"``,
             ``"cpufreq"``, ``"devfreq"``, ``"affinity"``, ``"duty-cycle"``). A duty cycle is not a
@@ -60,7 +61,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         frequency_source: ``cycles`` (counted), ``firmware``, ``cpufreq`` (the kernel's last
             request), ``devfreq`` (the GPU's clock), ``emulated``, or empty.
         cap_hz: the frequency cap in force now; ``None`` if unknown. At a measured point: its
-            cycles of the training per second.
+            cycles of the training per second, times the share of its clocks that is in force.
         throttled: how often it was throttled, by cause (:mod:`fimi.energy.observe.throttling`);
             ``None`` where nothing counts it.
         link: state of the network interface towards the broker; ``None`` if unknown.

@@ -19,6 +19,7 @@ from fimi.energy.control.rate import RateControl, Uplink
 from fimi.energy.cost_model import (
     BoardModel,
     ComputePoint,
+    ComputeSetting,
     OperatingPoint,
     computing_power_w,
     measured_point,
@@ -165,9 +166,11 @@ class HostHardware(Hardware):
         if self._board.compute.points:  # a clock says nothing beside speeds of the training
             cap_hz, frequency_hz, source = None, None, ""
         if self._at is not None:
-            cap_hz = speed_hz(self._profile.board.compute, self._at)
+            speed = speed_hz(self._profile.board.compute, self._at)
             share, source = _share_of_clock(self._at, clock)
-            frequency_hz = None if share is None else cap_hz * share
+            frequency_hz = None if share is None else speed * share
+            in_force = _share_in_force(self._at, self._frequency.setting.clocks(self._at.setting))
+            cap_hz = None if in_force is None else speed * in_force
         return Observation(
             frequency_hz=frequency_hz,
             frequency_source=source,
@@ -205,9 +208,13 @@ class HostHardware(Hardware):
                 notes=cap.notes,
             )
         done = self._frequency.apply(at.setting)
-        self._at = at if done.whole else None
+        # Held below its clock, the point is watched all the same: how far below is what counts.
+        self._at = at if done.whole or done.clamped else None
+        frequency_hz = speed_hz(compute, at) if done.whole else None
+        if done.clamped and (share := _share_in_force(at, done.setting)) is not None:
+            frequency_hz = speed_hz(compute, at) * share
         return Applied(
-            frequency_hz=speed_hz(compute, at) if done.whole else None,
+            frequency_hz=frequency_hz,
             frequency_control=done.means,
             rate_bps=None,
             rate_control="none",
@@ -245,6 +252,18 @@ class HostHardware(Hardware):
     def has_waited_until(self, fleet_time_s: float) -> float:
         """Nothing to do on a physical board; returns its clock."""
         return self.clock.now_s()
+
+
+def _share_in_force(point: ComputePoint, found: ComputeSetting) -> float | None:
+    """The lowest share of a point's clocks that is in force, at most 1; ``None`` if unknown."""
+    wanted, shares = point.setting, []
+    for name, hertz in wanted.cpu_hz.items():
+        cap_hz = found.cpu_hz.get(name)
+        shares.append(None if cap_hz is None else min(1.0, cap_hz / hertz))
+    if wanted.gpu_hz is not None:
+        shares.append(None if found.gpu_hz is None else min(1.0, found.gpu_hz / wanted.gpu_hz))
+    known = [share for share in shares if share is not None]
+    return min(known, default=1.0) if len(known) == len(shares) else None
 
 
 def _share_of_clock(point: ComputePoint, clock: AchievedClock) -> tuple[float | None, str]:

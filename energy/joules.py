@@ -37,6 +37,8 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         source: the meter or formula, for example ``"rapl:package-0"``.
         scope: what part of the device it covers.
         uncertainty_j: one standard deviation, joules.
+        common_j: the part of it that all figures of its meter share, as the error of the gain;
+            ``None``: all of it.
     """
 
     value_j: float
@@ -44,6 +46,7 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     source: str
     scope: Scope = "board"
     uncertainty_j: float = 0.0
+    common_j: float | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value_j) or not math.isfinite(self.uncertainty_j):
@@ -57,6 +60,11 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
                 "one standard deviation is never negative"
             )
 
+    @property
+    def shared_j(self) -> float:
+        """The part of the uncertainty that all figures of its meter share, J."""
+        return self.uncertainty_j if self.common_j is None else self.common_j
+
     def __str__(self) -> str:
         return format_energy(self)
 
@@ -69,22 +77,31 @@ def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
 
     Args:
         parts: the energies to add.
-        one_meter: the parts come from the same meter or meters. Then the error of the gain is the
-            same in every part, and uncertainties add up. Otherwise they are independent and add in
-            quadrature.
+        one_meter: the parts come from the same meter or meters. Then what their uncertainties
+            have in common adds up, and the rest adds in quadrature. Otherwise they are independent
+            and add in quadrature.
     """
     items = list(parts)
     if not items:
         return None
     kinds = {part.kind for part in items}
-    deviations_j = [part.uncertainty_j for part in items]
+    own_j = math.hypot(*(part.uncertainty_j for part in items))
+    common_j = None
+    if one_meter:
+        shared_j = [
+            part.uncertainty_j if part.common_j is None else part.common_j for part in items
+        ]
+        common_j = math.fsum(shared_j)
+        rest = (max(0.0, p.uncertainty_j**2 - s**2) for p, s in zip(items, shared_j, strict=True))
+        own_j = math.hypot(common_j, math.sqrt(math.fsum(rest)))
     sources = sorted({source for part in items for source in part.source.split("+")})
     return Energy(
         value_j=math.fsum(part.value_j for part in items),
         kind=kinds.pop() if len(kinds) == 1 else "mixed",
         source="+".join(sources),
         scope=max((part.scope for part in items), key=SCOPE_WIDTH.__getitem__),
-        uncertainty_j=math.fsum(deviations_j) if one_meter else math.hypot(*deviations_j),
+        uncertainty_j=own_j,
+        common_j=common_j,
     )
 
 

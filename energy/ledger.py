@@ -1,8 +1,13 @@
 """Every joule of a device, phase by phase.
 
-A :class:`Ledger` forces a reading at both edges of a phase, and :mod:`fimi.energy.integration`
+A :class:`Ledger` forces a reading at both edges of a phase, and :mod:`fimi.energy.phase_energy`
 turns the readings into joules. When a phase ends, the ledger writes a :class:`PhaseRecord`. It
-travels in the round report, is stored by the coordinator and shown in the report.
+travels in the round report, is stored by the coordinator and shown in the report. Where the meter
+is late, the readings of a phase come when it is over: its record is not final, and
+:meth:`Ledger.corrections` gives it once more.
+
+Beside the records, the ledger keeps what is needed to tell phases apart that the meter does not
+(:mod:`fimi.energy.phase_powers`), and what the board draws at rest (:mod:`fimi.energy.resting`).
 """
 
 from __future__ import annotations
@@ -11,14 +16,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
+import msgspec
+import numpy as np
 from msgspec import Meta, Struct
 
 from fimi.energy.clock import Clock
 from fimi.energy.cost_model import PHASES, NonNegative, Phase
-from fimi.energy.integration import integrate, largest_gap_s
+from fimi.energy.integration import largest_gap_s
 from fimi.energy.joules import Energy
-from fimi.energy.meters import Recorder
+from fimi.energy.meters import Reading, Recorder
 from fimi.energy.meters.combine import Combined
+from fimi.energy.phase_energy import PhaseEnergy, PhaseMeter, Stretch
+from fimi.energy.phase_powers import PowerEquations, PowerSums
+from fimi.energy.resting import Resting, When
+
+_KEPT_S = 5.0
+_AT_WORK: tuple[Phase, ...] = ("compute", "upload")
+_RESTS: Phase = "idle"
 
 
 class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -28,10 +42,14 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         phase: the phase.
         start_s: when it began on the device's own clock, s.
         duration_s: how long it took, s.
-        energy: its energy, or ``None`` where nothing could be read: missing is never zero.
+        energy: its energy, or ``None`` where nothing could be read: missing is never zero. Where
+            it is not resolved, its part in a sum, and no figure of its own.
         sample_count: number of readings that the figure is computed from.
         largest_gap_s: longest time between two readings, s.
         cpu: the processor's share of ``energy``, by a meter of its own, or ``None``.
+        resolved: whether the meter can tell this phase from those before and after it.
+        most_j: the most that it can have taken, J, where it is not resolved; ``None`` if unknown.
+        final: whether readings that come later cannot change it.
     """
 
     phase: Phase
@@ -41,6 +59,9 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     sample_count: Annotated[int, Meta(ge=0, le=2**48)]
     largest_gap_s: NonNegative
     cpu: Energy | None = None
+    resolved: bool = True
+    most_j: NonNegative | None = None
+    final: bool = True
 
     def __post_init__(self) -> None:
         for energy in (self.energy, self.cpu):
@@ -56,13 +77,24 @@ class Ledger:
 
     Phases do not overlap; energy drawn between two phases belongs to none of them. One thread
     uses a ledger at a time. The clock is that of the recorder's readings.
+
+    Attributes:
+        regime: name of the operating point in force; phases at different ones have other powers.
     """
 
     def __init__(self, clock: Clock, recorder: Recorder) -> None:
         self._clock = clock
         self._recorder = recorder
-        self._open: tuple[Phase, float] | None = None
-        self._records: list[PhaseRecord] = []
+        self._meter = PhaseMeter(recorder.describe())
+        self._split: PhaseMeter | None = None
+        if isinstance(recorder, Combined):
+            self._split = PhaseMeter(recorder.split.describe())
+        self._powers = PowerSums(recorder.describe())
+        self._open: tuple[Phase, float, int, int] | None = None
+        self._records: list[tuple[PhaseRecord, Stretch]] = []
+        self._given: list[tuple[PhaseRecord, Stretch]] = []
+        self._rests: list[Resting] = []
+        self.regime = ""
 
     def begin(self, phase: Phase) -> None:
         """A phase begins now.
@@ -77,8 +109,12 @@ class Ledger:
             raise RuntimeError(
                 f"phase {phase!r} cannot begin while {self._open[0]!r} is open; end that first"
             )
-        self._recorder.mark()
-        self._open = (phase, self._clock.now_s())
+        self._mark()
+        start_s = self._clock.now_s()
+        column = f"{phase}@{self.regime}" if self.regime and phase in _AT_WORK else phase
+        self._powers.begin(column, start_s)
+        split = self._split.count if self._split is not None else 0
+        self._open = (phase, start_s, self._meter.count, split)
 
     def end(self) -> PhaseRecord:
         """The open phase ends now.
@@ -92,28 +128,36 @@ class Ledger:
         """
         if self._open is None:
             raise RuntimeError("no phase is open; begin one before ending it")
-        (phase, start_s), self._open = self._open, None
+        (phase, start_s, first, of_split), self._open = self._open, None
+        readings = self._mark()
         end_s = self._clock.now_s()
-        readings = self._recorder.mark()
-        energy = cpu = fault = None
-        try:
-            energy = integrate(readings, start_s, end_s, self._recorder.describe())
-            if isinstance(self._recorder, Combined):
-                split, meter = self._recorder.split_readings, self._recorder.split.describe()
-                cpu = integrate(split, start_s, end_s, meter)
-        except ValueError as error:  # of Energy: it is infinite or not a number
-            fault = error
-        usable = [reading for reading in readings if reading.holds]
+        self._powers.begin("", end_s)
+        stretch = Stretch(phase, start_s, end_s, first, self._meter.count)
+        found, cpu, fault = PhaseEnergy(None, resolved=False), None, None
+        with np.errstate(over="ignore", invalid="ignore"):
+            try:
+                found = self._meter.end(stretch)
+                if self._split is not None:
+                    last = self._split.count
+                    cpu = self._split.end(stretch._replace(first=of_split, last=last)).energy
+            except ValueError as error:  # of Energy: it is infinite or not a number
+                fault, found = error, PhaseEnergy(None, resolved=False)
         record = PhaseRecord(
             phase=phase,
             start_s=start_s,
             duration_s=end_s - start_s,
-            energy=energy,
-            sample_count=len(usable),
-            largest_gap_s=largest_gap_s(usable, start_s, end_s),
+            energy=found.energy,
+            sample_count=sum(reading.holds for reading in readings),
+            largest_gap_s=largest_gap_s([r for r in readings if r.holds], start_s, end_s),
             cpu=cpu,
+            resolved=found.resolved or found.energy is None,
+            most_j=found.most_j,
+            final=found.final or fault is not None,
         )
-        self._records.append(record)
+        self._records.append((record, stretch))
+        if phase == _RESTS and (rest := self._meter.resting(stretch, "between")) is not None:
+            self._rests.append(rest)
+        self._forget(start_s)
         if fault is not None:
             raise fault
         return record
@@ -131,7 +175,78 @@ class Ledger:
         finally:
             self.end()
 
+    @contextmanager
+    def resting(self, when: When) -> Iterator[None]:
+        """Meter a ``with`` block in which the board does nothing; it is no phase."""
+        if self._open is not None:
+            raise RuntimeError(f"the board does not rest while {self._open[0]!r} is open")
+        self._mark()
+        start_s, first = self._clock.now_s(), self._meter.count
+        self._powers.begin(_RESTS, start_s)
+        try:
+            yield
+        finally:
+            self._mark()
+            end_s = self._clock.now_s()
+            self._powers.begin("", end_s)
+            stretch = Stretch(_RESTS, start_s, end_s, first, self._meter.count)
+            if (rest := self._meter.resting(stretch, when)) is not None:
+                self._rests.append(rest)
+
     def take(self) -> tuple[PhaseRecord, ...]:
         """The phases that ended since the last take, in order; an open phase stays open."""
-        records, self._records = tuple(self._records), []
-        return records
+        self._given = [(self._again(*each), each[1]) for each in self._records]
+        self._records = []
+        return tuple(record for record, _ in self._given)
+
+    def corrections(self) -> tuple[PhaseRecord, ...]:
+        """Those phases of the last take that later readings have changed, once; all are final."""
+        given, self._given = self._given, []
+        return tuple(
+            msgspec.structs.replace(self._again(record, stretch), final=True)
+            for record, stretch in given
+            if not record.final
+        )
+
+    def take_powers(self) -> PowerEquations | None:
+        """What the readings since the last call say of the powers of phases."""
+        return self._powers.take()
+
+    def take_rests(self) -> tuple[Resting, ...]:
+        """The measurements of resting power since the last call."""
+        rests, self._rests = tuple(self._rests), []
+        return rests
+
+    def _mark(self) -> list[Reading]:
+        """Force a reading; returns all since the last one."""
+        readings = self._recorder.mark()
+        new = self._meter.add(readings)
+        if self._powers.needed:
+            self._powers.add(new)
+        if self._split is not None and isinstance(self._recorder, Combined):
+            self._split.add(self._recorder.split_readings)
+        return readings
+
+    def _again(self, record: PhaseRecord, stretch: Stretch) -> PhaseRecord:
+        """A record by the readings that there are now."""
+        if record.final:
+            return record
+        found = self._meter.energy(stretch)
+        if found.energy is None:
+            return record
+        return msgspec.structs.replace(
+            record,
+            energy=found.energy,
+            resolved=found.resolved,
+            most_j=found.most_j,
+            final=found.final,
+        )
+
+    def _forget(self, start_s: float) -> None:
+        """Drop readings that no record needs any more."""
+        waiting = [s.start_s for record, s in (*self._given, *self._records) if not record.final]
+        oldest_s = min([start_s, *waiting])
+        keep_s = _KEPT_S + 2.0 * self._recorder.describe().response.settling_s
+        self._meter.forget(oldest_s - keep_s)
+        if self._split is not None:
+            self._split.forget(oldest_s - keep_s)

@@ -1,11 +1,13 @@
 """Reading numbers from sysfs: a missing, unreadable or invalid value is ``None``, never zero.
 
-The root is a parameter everywhere, so that tests can use a tree of files instead of a board.
+The root is a parameter everywhere, so that tests can use a tree of files instead of a board. What
+a kernel answers and a tree cannot (busy, gone, input/output error) goes through :func:`read_file`.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -13,10 +15,20 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 
+def read_file(path: Path) -> str:
+    """The file's text without surrounding white space.
+
+    Raises:
+        OSError: the kernel does not give it; the number of the error says why.
+        UnicodeDecodeError: it is not ASCII.
+    """
+    return path.read_text(encoding="ascii").strip()
+
+
 def read_text(path: Path) -> str | None:
     """The file's text without surrounding white space, or ``None`` if it cannot be read."""
     try:
-        return path.read_text(encoding="ascii").strip()
+        return read_file(path)
     except (OSError, UnicodeDecodeError):
         return None
 
@@ -42,20 +54,6 @@ def complete(values: Iterable[Value | None]) -> list[Value]:
     return known if len(known) == len(every) else []
 
 
-def switched_off(policy: Path) -> bool:
-    """Whether a cpufreq policy's cores are all off: its files are there and answer "busy".
-
-    What may not be read, or holds no number, is not off.
-    """
-    if read_text(policy / "affected_cpus") == "":
-        return True
-    try:
-        (policy / "scaling_max_freq").read_bytes()
-    except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EPERM, errno.ENOENT)
-    return False
-
-
 def own_cgroup(root: Path) -> Path | None:
     """The folder of this process's cgroup, if cgroup v2 is mounted."""
     for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
@@ -64,16 +62,30 @@ def own_cgroup(root: Path) -> Path | None:
     return None
 
 
+_UNREADABLE = {
+    errno.EACCES: "may not be read by this user",
+    errno.EPERM: "may not be read by this user",
+    errno.ENOENT: "does not exist",
+    errno.EBUSY: "is busy: what it belongs to is switched off, or changes just now",
+    errno.ENODEV: "belongs to a device that is gone",
+    errno.ENXIO: "belongs to a device that is gone",
+    errno.EIO: "cannot be read: the hardware or its firmware does not answer",
+    errno.EINVAL: "cannot be read: its driver has no value for it now",
+    errno.EAGAIN: "has no value yet",
+    errno.ETIMEDOUT: "cannot be read: the hardware did not answer in time",
+}
+
+
 def why_unreadable(path: Path) -> str:
     """Why :func:`read_count` gives ``None`` for a file, as the end of a sentence."""
     try:
-        text = path.read_text(encoding="ascii").strip()
-    except PermissionError:
-        return "may not be read by this user"
-    except FileNotFoundError:
-        return "does not exist"
+        text = read_file(path)
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
+        said, number = os.strerror(error.errno or 0), error.errno or 0
+        if number in (errno.EACCES, errno.EPERM, errno.ENOENT):
+            return _UNREADABLE[number]
+        why = _UNREADABLE.get(number)
+        return f"cannot be read ({said})" if why is None else f"{why} ({said})"
     except UnicodeDecodeError:
         return "does not hold text"
     return f"holds {text[:40]!r} instead of a number"

@@ -126,5 +126,9 @@ def open_meters(
 
 def share(energy: Energy, part: float) -> Energy:
     """A part of an energy, 0 to 1: from the same meter, with the same relative uncertainty."""
-    value_j, uncertainty_j = energy.value_j * part, energy.uncertainty_j * part
-    return replace(energy, value_j=value_j, uncertainty_j=uncertainty_j)
+    return replace(
+        energy,
+        value_j=energy.value_j * part,
+        uncertainty_j=energy.uncertainty_j * part,
+        common_j=None if energy.common_j is None else energy.common_j * part,
+    )

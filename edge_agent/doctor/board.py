@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 from fimi.edge_agent.doctor.machine import Check, Machine, judged
+from fimi.energy.control.clamps import at_work
 from fimi.energy.control.programs import NOT_FOUND
 from fimi.energy.meters.vcgencmd import find_firmware
 from fimi.energy.observe.throttling import PI_BITS, Throttling
@@ -76,6 +77,12 @@ def heat(machine: Machine) -> Iterator[Check]:
         "no thermal zone" if hottest_c is None else f"{hottest_c:.0f} °C at the hottest",
         "cool the board (fan, heat sink) before calibrating: it will throttle" if hot else "",
     )
+    if held := at_work(machine.root):
+        yield judged(
+            "heat",
+            f"clocks are held down now: {'; '.join(held)}",
+            "cool the board (fan, heat sink); caps above that are clamped until it is cool",
+        )
     counts = Throttling(machine.root, find_firmware(machine.root)).counts()
     if now := [name for name in PI_BITS if counts.get(name)]:
         yield judged(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
-from fimi.energy.calibration.sweep import TrialPoint
+from fimi.energy.calibration.sweep_plan import TrialPoint
 from fimi.energy.compute_points import name_of
 from fimi.energy.cost_model import ComputeSetting
 

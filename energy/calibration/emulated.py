@@ -6,8 +6,9 @@ import numpy as np
 from msgspec.structs import replace
 
 from fimi.energy.calibration.fit import Estimate, Setting, of_activity
-from fimi.energy.calibration.fitted import Calibration, analyse
-from fimi.energy.calibration.sweep import SweepPlan, TrialPoint, at_frequencies, spread, sweep
+from fimi.energy.calibration.fitted import Calibration, analyse_sweep
+from fimi.energy.calibration.sweep import sweep
+from fimi.energy.calibration.sweep_plan import SweepPlan, TrialPoint, at_frequencies, spread
 from fimi.energy.cost_model import (
     BoardModel,
     ComputeModel,
@@ -103,36 +104,29 @@ def calibrate(board: VirtualBoard, plan: SweepPlan, **hooks: object) -> Calibrat
     ``hooks`` are ``progress`` and ``cancelled`` of :func:`fimi.energy.calibration.sweep.sweep`.
     """
     silicon = SILICON.get(board.describe().board)
-    settings, notes = sweep(
+    swept = sweep(
         board,
         EmulatedLoad(board),
         plan,
         voltage_v=silicon.voltage_v if silicon else lambda frequency_hz: None,
         **hooks,  # type: ignore[arg-type]
     )
-    found = analyse(settings, board.describe(), board.model(), notes=notes)
-    return replace(found, channel_gain=_channel_gain(settings, plan, board.model()))
+    found = analyse_sweep(swept, board.describe(), board.model())
+    return replace(found, channel_gain=_channel_gain(swept.settings, board.model()))
 
 
-def _channel_gain(
-    settings: tuple[Setting, ...], plan: SweepPlan, board: BoardModel
-) -> Estimate | None:
+def _channel_gain(settings: tuple[Setting, ...], board: BoardModel) -> Estimate | None:
     """The channel gain h that explains the measured rates: (3) solved for h."""
     sent = of_activity(settings, "send")
     if len(sent) < 2:
         return None
-    order = [
-        point
-        for k in range(plan.repeats)
-        for point in (plan.uploads[::-1] if k % 2 else plan.uploads)
-    ]
     noise = board.link.noise_density_w_per_hz
     gains = [
         noise
-        * point.bandwidth_hz
-        / point.transmit_power_w
-        * np.expm1(np.log(2.0) * s.rate_bps / point.bandwidth_hz)
-        for s, point in zip(sent, order, strict=True)
+        * s.bandwidth_hz
+        / s.transmit_power_w
+        * np.expm1(np.log(2.0) * s.rate_bps / s.bandwidth_hz)
+        for s in sent
     ]
     logs = np.log(np.array(gains))
     middle, reach = float(logs.mean()), 2.0 * float(logs.std(ddof=1)) / np.sqrt(len(logs))

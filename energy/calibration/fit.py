@@ -60,6 +60,8 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         temperature_c: mean temperature of the processor, °C, where it can be read.
         point: name of the operating point; empty where a frequency is all that was set.
         applied: what was set.
+        bandwidth_hz: b while sending, Hz.
+        again: whether it was measured once more, because its point broke the order of the table.
     """
 
     activity: Activity
@@ -74,6 +76,8 @@ class Setting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     temperature_c: float | None = None
     point: str = ""
     applied: ComputeSetting = ComputeSetting()
+    bandwidth_hz: float = 0.0
+    again: bool = False
 
     @property
     def power_w(self) -> float:

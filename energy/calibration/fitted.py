@@ -3,6 +3,7 @@
 * :class:`Calibration`    the result: points, parameters, errors, notes
 * :func:`analyse`         makes the result from the settings of
   :mod:`fimi.energy.calibration.sweep`
+* :func:`analyse_sweep`   the same of a whole sweep, or of one that ended early
 * :func:`calibrated`      a :class:`~fimi.energy.cost_model.BoardModel` with the fitted values in it
 
 A value that could not be measured has no default: it is missing, and a note says so.
@@ -10,7 +11,7 @@ A value that could not be measured has no default: it is missing, and a note say
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -29,11 +30,13 @@ from fimi.energy.calibration.fit import (
     of_activity,
 )
 from fimi.energy.calibration.held_out import held_out_error, mape_percent, repeat_error
+from fimi.energy.calibration.monotone import in_order
 from fimi.energy.calibration.points import MeasuredPoint, compute_point, measured_points
 from fimi.energy.calibration.radio_fit import RadioFit, fit_radio, fit_receive
-from fimi.energy.calibration.sweep import CalibrationImpossibleError
+from fimi.energy.calibration.sweep import Swept
+from fimi.energy.calibration.sweep_plan import CalibrationImpossibleError
 from fimi.energy.compute_points import never_chosen
-from fimi.energy.cost_model import BoardModel, ComputeSetting
+from fimi.energy.cost_model import Between, BoardModel, ComputeSetting
 from fimi.energy.hardware import HardwareDescription
 
 MEMORY_BOUND = 0.1
@@ -74,6 +77,11 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             measurements.
         never_chosen: why no plan will choose a point, by its name.
         notes: warnings for the reader, one sentence each.
+        between_points: what predicts at speeds between the measured ones: the one of law and table
+            with the smaller mean held-out error.
+        fixed_hz: the clock of a processor that does not follow what is set, Hz; ``None`` if it
+            follows.
+        stopped: why the sweep ended before all was measured; empty if it did not.
     """
 
     hardware: HardwareDescription
@@ -96,6 +104,38 @@ class Calibration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     repeats: dict[str, float]
     never_chosen: dict[str, str]
     notes: tuple[str, ...]
+    between_points: Between = "table"
+    fixed_hz: float | None = None
+    stopped: str = ""
+
+    @property
+    def choice(self) -> str:
+        """Whether law or table predicts between the measured points, and why, as a sentence.
+
+        Empty where there is one point, and nothing between.
+        """
+        if len(self.points) < 2:
+            return ""
+        if not self.held_out_table or not self.held_out:
+            why = "there are too few frequencies to hold one out and compare it with the law"
+            if self.power is None:
+                why = "there is no law of what was measured"
+            return f"Between measured points predictions use the table: {why}."
+        table, law = (mape_percent(list(e.values())) for e in (self.held_out_table, self.held_out))
+        errors = {"table": table, "law": law}
+        other = "law" if self.between_points == "table" else "table"
+        why = "" if self.power is not None else "; the law itself could not be told from a constant"
+        return (
+            f"Between measured points predictions use the {self.between_points}: the joules of a "
+            f"frequency that was held out are wrong by {errors[self.between_points]:.2g} % on "
+            f"average, by the {other} {errors[other]:.2g} %{why}."
+        )
+
+
+def analyse_sweep(swept: Swept, hardware: HardwareDescription, board: BoardModel) -> Calibration:
+    """Fit what a sweep has measured; see :func:`analyse`."""
+    found = analyse(swept.settings, hardware, board, notes=swept.notes)
+    return replace(found, fixed_hz=swept.fixed_hz, stopped=swept.stopped)
 
 
 def analyse(
@@ -122,7 +162,7 @@ def analyse(
         said.append(why)
     try:
         idle_w = power.idle_w if power is not None else _idle(settings)
-        points = measured_points(settings, idle_w)
+        points, unordered = in_order(measured_points(settings, idle_w))
         cycles = _cycles(settings)
     except FitError as error:
         raise CalibrationImpossibleError([str(error)]) from error
@@ -132,6 +172,7 @@ def analyse(
         voltage = fit_power(settings, "voltage")
     trend = cycles_trend(settings) if line else 0.0
     said += _pace(line, trend)
+    said += unordered
     if hardware.meter.scope in ("cpu", "module"):
         said.append(
             f"the meter sees the {hardware.meter.scope} only: P_idle is that of the "
@@ -156,6 +197,7 @@ def analyse(
             "do not rely on this profile. Measure longer (--seconds, --repeats), with nothing else "
             "running and a finer meter"
         )
+    held_out = held_out_error(settings, "mixed")
     return Calibration(
         hardware=hardware,
         settings=tuple(settings),
@@ -170,14 +212,25 @@ def analyse(
         receive_w=receive,
         channel_gain=None,
         downlink_bps=float(np.mean([s.rate_bps for s in received])) if received else None,
-        held_out=held_out_error(settings, "mixed"),
+        held_out=held_out,
         held_out_cubic=held_out_error(settings, "cubic"),
         held_out_voltage=held_out_error(settings, "voltage") if voltage else {},
         held_out_table=held_out_table,
         repeats=repeat_error(settings),
         never_chosen=never_chosen([compute_point(point) for point in points]),
         notes=tuple(said),
+        between_points=_between(held_out, held_out_table, power),
     )
+
+
+def _between(
+    law: Mapping[float, float], table: Mapping[float, float], power: PowerFit | None
+) -> Between:
+    """The one with the smaller held-out error; the table where that is not known of both."""
+    if power is None or not law or not table:
+        return "table"
+    law_percent, table_percent = (mape_percent(list(each.values())) for each in (law, table))
+    return "law" if law_percent < table_percent else "table"
 
 
 def _law(settings: Sequence[Setting]) -> tuple[PowerFit | None, PowerFit | None, str]:
@@ -207,13 +260,21 @@ def _law(settings: Sequence[Setting]) -> tuple[PowerFit | None, PowerFit | None,
 def _idle(settings: Sequence[Setting]) -> Estimate:
     """P_idle without a law: the mean of what was measured at rest.
 
+    Of one setting, as where the sweep was stopped, the interval is two of the meter's own standard
+    deviations.
+
     Raises:
-        FitError: that was not done twice, or the meter did not read.
+        FitError: there is no such setting, or the meter did not read.
     """
-    watts = np.array([s.power_w for s in of_activity(settings, "idle")])
-    if len(watts) < 2 or not (np.isfinite(watts).all() and (watts > 0).all()):
-        raise FitError("the power at rest needs two settings in which the meter reads a power")
-    return mean_of(watts)
+    idle = of_activity(settings, "idle")
+    watts = np.array([s.power_w for s in idle])
+    if not len(watts) or not (np.isfinite(watts).all() and (watts > 0).all()):
+        raise FitError("the power at rest needs a setting in which the meter reads a power")
+    if len(watts) > 1:
+        return mean_of(watts)
+    reach = 2.0 * idle[0].uncertainty_j / idle[0].duration_s
+    mean = float(watts[0])
+    return Estimate(value=mean, low=max(0.0, mean - reach), high=mean + reach)
 
 
 def _cycles(settings: Sequence[Setting]) -> Estimate:
@@ -247,7 +308,7 @@ def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
 
     The measured operating points are what plans and predictions use; the law stands beside them.
     Where no law could be fitted, its required κ is such that κ f³ is the power of the fastest point
-    at the highest frequency.
+    at the highest frequency. A clock that does not follow what is set is fixed.
     """
     fitted = {"receive_power_w": calibration.receive_w, "channel_gain": calibration.channel_gain}
     if (radio := calibration.radio) is not None:
@@ -262,12 +323,19 @@ def calibrated(calibration: Calibration, board: BoardModel) -> BoardModel:
         kappa, active_w = law.slope.value, law.active_w.value
         linear = law.linear_w_per_hz.value if law.linear_w_per_hz is not None else 0.0
     else:
-        kappa, active_w, linear = points[-1].power_w / board.compute.frequency_max_hz**3, 0.0, 0.0
+        top_hz = calibration.fixed_hz or board.compute.frequency_max_hz
+        kappa, active_w, linear = points[-1].power_w / top_hz**3, 0.0, 0.0
+    compute = board.compute
+    if (fixed_hz := calibration.fixed_hz) is not None:
+        compute = replace(
+            compute, frequency_min_hz=fixed_hz, frequency_max_hz=fixed_hz, frequency_steps_hz=()
+        )
     return replace(
         board,
         compute=replace(
-            board.compute,
+            compute,
             points=points,
+            between_points=calibration.between_points,
             cycles_per_sample=calibration.cycles.value,
             capacitance_w_per_hz3=max(kappa, LEAST_KAPPA),
             active_power_w=active_w,

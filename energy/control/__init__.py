@@ -2,6 +2,8 @@
 
 * :mod:`fimi.energy.control.journal`    previous states, on disk before a change is made
 * :mod:`fimi.energy.control.cpufreq`    the kernel's frequency caps
+* :mod:`fimi.energy.control.refusals`  why a file could not be written, and what helps
+* :mod:`fimi.energy.control.clamps`     what holds a clock below the cap that was set
 * :mod:`fimi.energy.control.nvpmodel`   the power modes of NVIDIA Jetson
 * :mod:`fimi.energy.control.cpu_quota`  a share of the processor's time: a duty cycle, no frequency
 * :mod:`fimi.energy.control.frequency`  chooses one of these three

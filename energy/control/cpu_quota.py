@@ -13,6 +13,7 @@ from pathlib import Path
 
 from fimi.energy.control.cpufreq import FrequencyCap, refused
 from fimi.energy.control.journal import Journal
+from fimi.energy.control.refusals import forbidden, refusal
 from fimi.energy.sysfs import own_cgroup, read_text, why_unreadable
 
 PERIOD_US = 100_000
@@ -48,8 +49,8 @@ class CpuQuota:
         folder = own_cgroup(self._root)
         if folder is None or not (folder / "cpu.max").exists():
             return "this process is in no cgroup (v2) with a cpu.max"
-        if not os.access(folder / "cpu.max", os.W_OK):
-            return f"{folder / 'cpu.max'} cannot be written by this user"
+        if why := forbidden(folder / "cpu.max"):
+            return f"{folder / 'cpu.max'} {why.why}"
         others = set((read_text(folder / "cgroup.procs") or "").split()) - {str(os.getpid())}
         return f"{len(others)} other processes are in {folder}" if others else ""
 
@@ -72,7 +73,8 @@ class CpuQuota:
         try:
             self._journal.write(file, f"{quota_us} {PERIOD_US}")
         except OSError as error:
-            return refused(f"{error.filename or file} cannot be written ({error.strerror})")
+            why = refusal(error, f"{quota_us} {PERIOD_US}")
+            return refused(why.about(error.filename or file))
         if (now := read_text(file)) != f"{quota_us} {PERIOD_US}":
             now = why_unreadable(file) if now is None else f"reads back {now!r}"
             return refused(f"{file} was set to {quota_us} {PERIOD_US} and {now}")

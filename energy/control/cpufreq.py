@@ -2,10 +2,14 @@
 
 A cap is ``scaling_max_freq`` of every policy (a policy is a group of cores that share a clock).
 The lowest operating point that is not below the planned frequency is written, because the kernel
-itself would round down and break the planned deadline. What is written is read back: firmware,
-other daemons and thermal limits may overrule it.
+itself would round down and break the planned deadline. What is written is read back.
 
-A cluster whose cores are all off answers "busy": it is left out, with a note.
+* A cluster whose cores are all off is left out, with a note (:mod:`fimi.energy.clusters`), also one
+  that goes off between two rounds, or while it is set.
+* A cap that reads back **lower** is in force behind a lower limit: heat, firmware, another program
+  (:mod:`fimi.energy.control.clamps`). It counts as applied, and as clamped.
+* A cap that reads back **higher**, or a write that is refused, is a failure. Then nothing that was
+  written stays: the clusters that took their cap get back what they had.
 
 The cap outlives the process. The journal that writes it restores the previous state.
 """
@@ -13,16 +17,26 @@ The cap outlives the process. The journal that writes it restores the previous s
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from msgspec import Struct
 
+from fimi.energy.clusters import clusters as clusters_of
+from fimi.energy.clusters import is_off, off_in_words, refused_as_off
+from fimi.energy.control.clamps import (
+    clamp_of_cluster,
+    firmware_note,
+    heat_limit_khz,
+    held_by_heat,
+    overruling,
+)
 from fimi.energy.control.journal import Journal
-from fimi.energy.sysfs import complete, read_count, read_text, switched_off, why_unreadable
+from fimi.energy.control.refusals import Hindrance, forbidden, refusal
+from fimi.energy.sysfs import complete, read_count, read_text, why_unreadable
 
+FOLDER = "sys/devices/system/cpu/cpufreq/"
 FLOOR, CEILING = "scaling_min_freq", "scaling_max_freq"
 EVERY_CLUSTER = "all"
 """Stands for every cluster in :attr:`fimi.energy.cost_model.ComputeSetting.cpu_hz`."""
@@ -34,15 +48,33 @@ class FrequencyCap(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
 
     Attributes:
         frequency_hz: the cap in force, the highest of all policies; ``None`` if unknown.
-        applied: whether every policy accepted it.
+        applied: whether every policy that is on accepted it. If not, none holds it.
         means: how it was set.
         notes: what could not be applied and why, one sentence each.
+        clamped: whether a lower limit than ours is in force somewhere; a note says whose.
+        left_out: names of the clusters that are off or have gone away.
     """
 
     frequency_hz: float | None
     applied: bool
     means: Means = "none"
     notes: tuple[str, ...] = ()
+    clamped: bool = False
+    left_out: tuple[str, ...] = ()
+
+
+class _Outcome(NamedTuple):
+    """What became of one policy.
+
+    Attributes:
+        failed: a sentence about what went wrong.
+        clamped: a sentence about what holds it lower.
+        left_out: whether it is off or has gone away.
+    """
+
+    failed: str = ""
+    clamped: str = ""
+    left_out: bool = False
 
 
 def refused(note: str, frequency_hz: float | None = None) -> FrequencyCap:
@@ -54,23 +86,26 @@ class CpuFrequency:
     """The cpufreq policies of this machine; a journal writes their files."""
 
     def __init__(self, root: Path, journal: Journal) -> None:
-        self._folder = root / "sys" / "devices" / "system" / "cpu" / "cpufreq"
+        self._root = root
+        self._folder = root / FOLDER
         self._journal = journal
 
     def policies(self) -> list[Path]:
-        """The folders of the policies whose cores are on."""
-        return [policy for policy in self._all() if not switched_off(policy)]
+        """The folders of the policies that have a core that is on."""
+        return [policy for policy in clusters_of(self._root) if not is_off(policy)]
 
-    def off(self) -> list[str]:
-        """The names of the policies whose cores are all off."""
-        return [policy.name for policy in self._all() if switched_off(policy)]
-
-    def _all(self) -> list[Path]:
-        return sorted(self._folder.glob("policy*"))
+    def off(self) -> list[Path]:
+        """The folders of the policies whose cores are all off."""
+        return [policy for policy in clusters_of(self._root) if is_off(policy)]
 
     def in_force_hz(self) -> float | None:
         """The cap in force, the highest of all policies; ``None`` if one cannot be read."""
-        caps_khz = complete(read_count(policy / CEILING) for policy in self.policies())
+        return self._highest_hz(self.policies())
+
+    def _highest_hz(self, policies: list[Path]) -> float | None:
+        read = [(policy, read_count(policy / CEILING)) for policy in policies]
+        # What went off, or away, after it was listed is no longer one of them.
+        caps_khz = complete(khz for policy, khz in read if khz is not None or _is_on(policy))
         return max(caps_khz) * 1e3 if caps_khz else None
 
     def range_hz(self) -> tuple[tuple[float, ...], bool]:
@@ -119,10 +154,9 @@ class CpuFrequency:
                 return ""
         if not policies:
             return self._no_policy()
-        limits = [policy / name for policy in policies for name in (CEILING, FLOOR)]
-        closed = [path for path in limits if path.exists() and not os.access(path, os.W_OK)]
-        if closed:
-            return f"{closed[0]} cannot be written by this user"
+        if closed := self._closed(policies):
+            path, why = closed
+            return f"{path} {why.why}"
         unread = [p / CEILING for p in policies if read_count(p / CEILING) is None]
         if unread:
             return f"{unread[0]} {why_unreadable(unread[0])}"
@@ -130,15 +164,26 @@ class CpuFrequency:
             return f"{self._journal.path} cannot be written, and nothing is changed without it"
         return ""
 
+    def closed(self) -> Hindrance | None:
+        """Why a file of a policy that is on cannot be written, with what helps; else ``None``."""
+        found = self._closed(self.policies())
+        return None if found is None else found[1]
+
+    def _closed(self, policies: list[Path]) -> tuple[Path, Hindrance] | None:
+        for path in (policy / name for policy in policies for name in (CEILING, FLOOR)):
+            if why := forbidden(path):
+                return path, why
+        return None
+
     def absent(self, clusters: Mapping[str, float]) -> str:
         """Which of these clusters are not there or off, as a sentence; empty if all are on."""
         here = {policy.name for policy in self.policies()}
         gone = [name for name in clusters if name not in here and name != EVERY_CLUSTER]
         if EVERY_CLUSTER in clusters and not here:
             return self._no_policy()
-        off = [name for name in gone if name in self.off()]
-        if off:
-            return f"the cores of {', '.join(off)} are switched off"
+        off = {policy.name: off_in_words(policy) for policy in self.off()}
+        if out := [off[name] for name in gone if name in off]:
+            return f"{', '.join(out)} {'is' if len(out) == 1 else 'are'} switched off"
         return f"no cpufreq policy {', '.join(gone)} under {self._folder}" if gone else ""
 
     def _named(self, clusters: Mapping[str, float]) -> list[Path]:
@@ -151,6 +196,9 @@ class CpuFrequency:
         return [(policy, hertz) for policy, hertz in named if hertz is not None]
 
     def _no_policy(self) -> str:
+        if off := self.off():
+            named = ", ".join(off_in_words(policy) for policy in off)
+            return f"all cores with a clock that could be set are switched off: {named}"
         return (
             f"no cpufreq policy under {self._folder}: this kernel, container or virtual machine "
             "gives no control over the frequency"
@@ -169,55 +217,112 @@ class CpuFrequency:
         wanted = self._wanted(clusters)
         if not wanted:
             return refused(self.absent(clusters) or self._no_policy())
-        highest_hz = max(hertz for _, hertz in wanted)
         try:
             self._journal.claim()
         except OSError as error:
             note = f"{error.filename}: {error.strerror}; the frequency stays as it is"
             return refused(note, self.in_force_hz())
-        notes = [note for policy, hertz in wanted if (note := self._cap_policy(policy, hertz))]
-        in_force_hz = self.in_force_hz()
-        applied = not notes and bool(self.policies())
-        if applied and in_force_hz is not None and in_force_hz < highest_hz * 0.99:
-            notes.append(
-                f"{highest_hz:.4g} Hz is above what this processor can do, {in_force_hz:.4g} Hz"
-            )
-        left = self.off() if EVERY_CLUSTER in clusters else set(clusters) & set(self.off())
-        notes += [f"the cores of {name} are switched off: left out" for name in sorted(left)]
+        outcomes = [self._cap_policy(policy, hertz) for policy, hertz in wanted]
+        failed = [each.failed for each in outcomes if each.failed]
+        clamped = [each.clamped for each in outcomes if each.clamped]
+        missed = [p for (p, _), each in zip(wanted, outcomes, strict=True) if each.left_out]
+        every = EVERY_CLUSTER in clusters
+        left_out = missed + [
+            policy
+            for policy in self.off()
+            if (every or policy.name in clusters) and policy not in missed
+        ]
+        left = [_off(policy) for policy in left_out]
+        applied = not failed and len(missed) < len(wanted)
+        if failed:  # half a cap is none: it must not stay beside other means
+            failed += self._journal.put_back(lambda change: change.target.startswith(FOLDER))
+        above = [] if failed else _above(wanted)
+        if applied and (held := firmware_note(self._root)):
+            clamped.append(held)
         return FrequencyCap(
-            frequency_hz=in_force_hz,
+            frequency_hz=self._highest_hz([p for p in self.policies() if p not in missed]),
             applied=applied,
             means="cpufreq" if applied else "none",
-            notes=tuple(notes),
+            notes=(*failed, *clamped, *above, *left),
+            clamped=applied and any(each.clamped for each in outcomes),
+            left_out=tuple(policy.name for policy in left_out),
         )
 
-    def _cap_policy(self, policy: Path, frequency_hz: float) -> str:
-        """Cap one policy; returns what went wrong, or an empty string."""
+    def _cap_policy(self, policy: Path, frequency_hz: float) -> _Outcome:
+        """Cap one policy; one that is off, or goes away, is nobody's failure."""
         ceiling, floor = policy / CEILING, policy / FLOOR
         before_khz, floor_khz = read_count(ceiling), read_count(floor)
         if before_khz is None:
-            return f"{ceiling} {why_unreadable(ceiling)}: its frequency stays as it is"
+            why = f"{ceiling} {why_unreadable(ceiling)}: its frequency stays as it is"
+            return _Outcome(why) if _is_on(policy) else _Outcome(left_out=True)
         target_khz = _operating_point_khz(policy, frequency_hz)
+        held = bool(held_by_heat(self._root, policy))
+        writing = ceiling
         try:
             if floor_khz is not None and floor_khz > target_khz:
+                writing = floor
                 self._journal.write(floor, str(target_khz))
-            if before_khz != target_khz:
-                self._journal.write(ceiling, str(target_khz))
+                writing = ceiling
+            # A limit of heat may look like our cap and end later.
+            if before_khz != target_khz or held:
+                wish_khz = self._own_wish_khz(policy, before_khz, held=held)
+                self._journal.write(ceiling, str(target_khz), before=str(wish_khz))
         except OSError as error:
-            if switched_off(policy):
-                return ""  # it was switched off meanwhile
-            return (
-                f"{error.filename or ceiling} could not be set to {target_khz} kHz "
-                f"({error.strerror}): run the agent as root, or let its group write the file "
-                "(`fimi agent doctor` prints the rule)"
-            )
+            if not policy.exists() or refused_as_off(policy, error):
+                return _Outcome(left_out=True)
+            file = error.filename or writing
+            return _Outcome(refusal(error, f"{target_khz} kHz").about(file))
         achieved_khz = read_count(ceiling)
-        if achieved_khz is None or abs(achieved_khz - target_khz) > 0.01 * target_khz:
-            return (
-                f"{ceiling} was set to {target_khz} kHz and reads back {achieved_khz} kHz: the "
-                "kernel, firmware or another daemon overrules it"
+        if achieved_khz is None:
+            why = f"{ceiling} was set to {target_khz} kHz and {why_unreadable(ceiling)}"
+            return _Outcome(why) if _is_on(policy) else _Outcome(left_out=True)
+        if achieved_khz > 1.01 * target_khz:
+            by = ", ".join(overruling(self._root)) or "the kernel, firmware or another daemon"
+            return _Outcome(
+                f"{ceiling} was set to {target_khz} kHz and reads back {achieved_khz} kHz: {by} "
+                "overrules it"
             )
-        return ""
+        if achieved_khz < 0.99 * target_khz:
+            clamp = clamp_of_cluster(self._root, policy, achieved_khz)
+            said = clamp.said(policy.name, 1e3 * achieved_khz, 1e3 * target_khz)
+            return _Outcome(clamped=said)
+        return _Outcome()
+
+    def _own_wish_khz(self, policy: Path, before_khz: int, *, held: bool) -> int:
+        """The cap that was set before ours, which a limit of heat or firmware may hide, kHz.
+
+        What is below such a limit was set by somebody. What is at the limit is the limit: the
+        highest frequency is put back then, not a limit that has ended meanwhile.
+        """
+        highest_khz = read_count(policy / "cpuinfo_max_freq")
+        if not highest_khz:
+            return before_khz
+        limit_khz = heat_limit_khz(self._root, policy, _operating_points_khz(policy))
+        if held and (limit_khz is None or before_khz >= limit_khz):
+            return highest_khz
+        return highest_khz if read_count(policy / "bios_limit") == before_khz else before_khz
+
+
+def _off(policy: Path) -> str:
+    """The sentence about a policy that is left out."""
+    if not policy.exists():
+        return f"{policy.name} has gone away: left out"
+    return f"{off_in_words(policy)} is switched off: left out"
+
+
+def _is_on(policy: Path) -> bool:
+    """Whether a policy is there and has a core that is on."""
+    return policy.exists() and not is_off(policy)
+
+
+def _above(wanted: list[tuple[Path, float]]) -> list[str]:
+    """A note where more was asked for than any of these clusters can do."""
+    highest_hz = max(hertz for _, hertz in wanted)
+    tops = [read_count(policy / "cpuinfo_max_freq") for policy, _ in wanted]
+    top_hz = 1e3 * max((khz for khz in tops if khz), default=0)
+    if not top_hz or top_hz >= highest_hz * 0.99:
+        return []
+    return [f"{highest_hz:.4g} Hz is above what this processor can do, {top_hz:.4g} Hz"]
 
 
 def _is_at(policy: Path, frequency_hz: float) -> bool:

@@ -14,12 +14,13 @@ GPU is missing. A GPU that lists no clocks, or only one, is no variable of a pla
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+from fimi.energy.control.clamps import clamp_of_gpu
 from fimi.energy.control.journal import Journal
+from fimi.energy.control.refusals import forbidden, refusal
 from fimi.energy.sysfs import read_count, read_text, why_unreadable
 
 FOLDER = "sys/class/devfreq"
@@ -35,16 +36,19 @@ class ClockCap(NamedTuple):
     Attributes:
         frequency_hz: the cap in force; ``None`` if unknown.
         note: what could not be done and why; empty if it was done.
+        clamped: whether the cap was taken and a lower limit is in force; the note says whose.
     """
 
     frequency_hz: float | None
     note: str = ""
+    clamped: bool = False
 
 
 class GpuClock:
     """The GPU of this machine that has a clock; a journal writes its files."""
 
     def __init__(self, root: Path, journal: Journal) -> None:
+        self._root = root
         self._folder = root / FOLDER
         self._journal = journal
 
@@ -80,9 +84,9 @@ class GpuClock:
             return f"no GPU under {self._folder} lists clocks that can be set"
         if _close(self.in_force_hz(), _at_least(gpu, frequency_hz)):
             return ""
-        closed = [gpu / n for n in (CEILING, FLOOR) if not os.access(gpu / n, os.W_OK)]
-        if closed:
-            return f"{closed[0]} cannot be written by this user"
+        for path in (gpu / CEILING, gpu / FLOOR):
+            if why := forbidden(path):
+                return f"{path} {why.why}"
         if not self._journal.writable:
             return f"{self._journal.path} cannot be written, and nothing is changed without it"
         return ""
@@ -95,26 +99,33 @@ class GpuClock:
         target, floor, before = _at_least(gpu, frequency_hz), gpu / FLOOR, gpu / CEILING
         if read_count(before) is None:
             return ClockCap(None, f"{before} {why_unreadable(before)}: the clock stays as it is")
+        writing = before
         try:
             self._journal.claim()
             if (lowest := read_count(floor)) is not None and lowest > target:
+                writing = floor
                 self._journal.write(floor, str(target))
+                writing = before
             if not _close(self.in_force_hz(), target):
                 self._journal.write(before, str(target))
         except OSError as error:
-            return ClockCap(
-                self.in_force_hz(),
-                f"{error.filename or before} could not be set to {target} Hz ({error.strerror}): "
-                "run the agent as root",
-            )
-        if not _close(found := self.in_force_hz(), target):
-            shown = "nothing" if found is None else f"{found:.0f} Hz"
-            return ClockCap(
-                found,
-                f"{before} was set to {target} Hz and reads back {shown}: the kernel or a power "
-                "mode overrules it",
-            )
-        return ClockCap(found)
+            why = [refusal(error, f"{target} Hz").about(error.filename or writing)]
+            return ClockCap(self.in_force_hz(), "; ".join(why + self._put_back()))
+        if _close(found := self.in_force_hz(), target):
+            return ClockCap(found)
+        if found is not None and found < target:
+            said = clamp_of_gpu(self._root).said("GPU", found, target)
+            return ClockCap(found, said, clamped=True)
+        shown = why_unreadable(before) if found is None else f"reads back {found:.0f} Hz"
+        why = [
+            f"{before} was set to {target} Hz and {shown}: the kernel or a power mode overrules it"
+        ]
+        why += self._put_back()
+        return ClockCap(self.in_force_hz(), "; ".join(why))
+
+    def _put_back(self) -> list[str]:
+        """Undo what was written to the GPU's files: half a cap is none."""
+        return self._journal.put_back(lambda change: change.target.startswith(FOLDER))
 
 
 def _clocks(gpu: Path) -> list[int]:

@@ -7,12 +7,19 @@ SIGKILL or a power cut the lines are still in the file: the next agent, ``fimi a
 steers a machine at a time: the journal is locked for as long as the process lives, and the kernel
 releases the lock of a process that dies.
 
+The file is never without what has not been undone. A line is added at its end and synced. A shorter
+journal is written to a second file, which then takes the name of the first; a process that is
+killed in between leaves the longer one, and undoing a change twice is harmless. The lock goes with
+the file: the second one is locked before it takes the name, and who has waited at the first sees
+that it is no longer the journal.
+
 Only the kernel's frequency files of processor and GPU, its quota files, power modes and queueing
 disciplines are ever restored, whatever a journal says.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import logging
@@ -25,8 +32,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from fimi.energy.clusters import is_off, off_in_words
 from fimi.energy.control.programs import Run, run_program
-from fimi.energy.sysfs import read_text
+from fimi.energy.sysfs import read_file, read_text
 from fimi.files import sync_folder
 
 FILE_NAME = "restore.jsonl"
@@ -106,15 +114,21 @@ class Journal:
             for problem in self._undo():
                 log.warning("left by an earlier process and not put back: %s", problem)
 
-    def write(self, path: Path, text: str) -> None:
+    def write(self, path: Path, text: str, *, before: str | None = None) -> None:
         """Write a kernel file; :meth:`restore` writes what it held before the first write.
+
+        Args:
+            path: the file.
+            text: what is written.
+            before: what is to be restored, where the file does not show it.
 
         Raises:
             OSError: if the journal or the file cannot be written, or the file cannot be read.
         """
         self.claim()
         target = path.relative_to(self._root).as_posix()
-        self.change("file", target, path.read_text(encoding="ascii").strip())
+        held = read_file(path)
+        self.change("file", target, held if before is None else before)
         self._write(path, text)
 
     def change(self, kind: ChangeKind, target: str, before: str) -> None:
@@ -126,8 +140,8 @@ class Journal:
         if any((each.kind, each.target) == (kind, target) for each in self._changes):
             return
         made = Change(kind=kind, target=target, before=before, boot_id=self._boot_id())
-        self._changes.append(made)
         self._append([made])
+        self._changes.append(made)
 
     def restore(self) -> None:
         """Undo all changes; what fails is logged and stays in the journal."""
@@ -177,24 +191,70 @@ class Journal:
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         fresh = not self.path.exists()
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            raise SteeredElsewhereError(
-                errno.EBUSY, "another process steers this machine", str(self.path)
-            ) from None
+        file = self._locked()
         if fresh:
             sync_folder(self.path.parent)
         self._file = file
         self._changes = list(_read(self.path))
 
+    def _locked(self) -> int:
+        """The journal, opened and locked."""
+        while True:
+            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_at(file, self.path):  # else its owner has written a shorter one meanwhile
+                    return file
+            except BlockingIOError:
+                os.close(file)
+                raise SteeredElsewhereError(
+                    errno.EBUSY, "another process steers this machine", str(self.path)
+                ) from None
+            os.close(file)
+
     def _append(self, changes: list[Change]) -> None:
+        """Add lines at the end and wait until they are on the disk; all of them or none."""
         assert self._file is not None
-        os.lseek(self._file, 0, os.SEEK_END)
-        os.write(self._file, b"".join(msgspec.json.encode(each) + b"\n" for each in changes))
-        os.fsync(self._file)
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        data = _lines(changes)
+        if end and os.pread(self._file, 1, end - 1) != b"\n":
+            data = b"\n" + data  # a line that is not whole must not swallow the next one
+        try:
+            _write_all(self._file, data, self.path)
+            os.fsync(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, end)
+            raise
+
+    def _keep(self, changes: list[Change]) -> None:
+        """Let the journal hold these changes only.
+
+        Raises:
+            OSError: that cannot be written; the journal holds what it held before.
+        """
+        assert self._file is not None
+        if not changes:
+            os.ftruncate(self._file, 0)
+            os.fsync(self._file)
+            return
+        second = self.path.with_name(f".{FILE_NAME}.part")
+        second.unlink(missing_ok=True)  # of a process that was killed
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        file = os.open(second, flags, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write_all(file, _lines(changes), second)
+            os.fsync(file)
+            second.replace(self.path)
+        except OSError:
+            os.close(file)
+            with contextlib.suppress(OSError):
+                second.unlink()
+            raise
+        os.close(self._file)
+        self._file = file
+        sync_folder(self.path.parent)
 
     def _write(self, path: Path, text: str) -> None:
         path.write_text(f"{text}\n", encoding="ascii")
@@ -217,10 +277,21 @@ class Journal:
             problems = [problem for _, problem in answers if problem]
         stays = [change for change in self._changes if change in kept or change in left]
         self._changes = stays
-        assert self._file is not None
-        os.ftruncate(self._file, 0)
-        self._append(stays)
+        try:
+            self._keep(stays)
+        except OSError as error:
+            # What was undone is still listed: undoing it again is harmless, losing the rest is not.
+            log.warning("%s still lists what was undone: %s", self.path, error.strerror)
         return problems
+
+    def _why_not_back(self, path: Path, before: str, error: OSError) -> str:
+        said = f"{path} could not be set back to {before}: {error.strerror}"
+        if path.parent.name.startswith("policy") and is_off(path.parent):
+            return (
+                f"{said}; {off_in_words(path.parent)} is switched off. Switch it on, then "
+                "`fimi agent restore`"
+            )
+        return said
 
     def _undo_one(self, change: Change) -> str:
         if change.kind == "file":
@@ -232,7 +303,9 @@ class Journal:
                     return ""  # the cgroup does not exist any more
                 self._write(path, change.before)
             except OSError as error:
-                return f"{path} could not be set back to {change.before}: {error.strerror}"
+                # A write that was refused when it was made has left what was there.
+                same = read_text(path) == change.before
+                return "" if same else self._why_not_back(path, change.before, error)
             return ""
         if change.kind == "power-mode":
             if not change.before.isdecimal():
@@ -244,6 +317,26 @@ class Journal:
         done = self._run(["tc", "qdisc", "del", "dev", change.target, "root"])
         gone = done.code == 0 or "No such file" in done.error or "handle of zero" in done.error
         return "" if gone else f"rate cap of {change.target}: {done.error}"
+
+
+def _lines(changes: list[Change]) -> bytes:
+    return b"".join(msgspec.json.encode(each) + b"\n" for each in changes)
+
+
+def _write_all(file: int, data: bytes, path: Path) -> None:
+    """Write all bytes: a full disk takes a part of them without an error."""
+    while data:
+        written = os.write(file, data)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        data = data[written:]
+
+
+def _is_at(file: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def default_folder(root: Path = Path("/")) -> Path:

@@ -28,15 +28,18 @@ class AppliedSetting(Struct, frozen=True, kw_only=True):
 
     Attributes:
         setting: what is in force of it, as read back.
-        whole: whether all of it could be set.
+        whole: whether all of it is in force.
         means: how, for example ``"cpufreq, devfreq"``; ``"none"`` if nothing was set.
         notes: what could not be set and why, one sentence each.
+        clamped: whether all of it was set, and a clock is held lower by heat, firmware or another
+            program.
     """
 
     setting: ComputeSetting
     whole: bool
     means: str
     notes: tuple[str, ...] = ()
+    clamped: bool = False
 
 
 class SettingControl:
@@ -89,10 +92,17 @@ class SettingControl:
             and (setting.power_mode is None or setting.power_mode == self.modes.present())
         )
 
+    def clocks(self, setting: ComputeSetting) -> ComputeSetting:
+        """The caps in force of those clocks that a setting names, as far as they can be read."""
+        return ComputeSetting(
+            cpu_hz=self.cpufreq.in_force(setting.cpu_hz),
+            gpu_hz=None if setting.gpu_hz is None else self.gpu.in_force_hz(),
+        )
+
     def apply(self, setting: ComputeSetting) -> AppliedSetting:
         """Set all of it, read it back, and give back what it does not name."""
         notes = list(self._give_back(setting))
-        failed = False
+        failed = clamped = False
         means: list[str] = []
         found: dict[str, object] = {}
         if setting.power_mode is not None:
@@ -105,14 +115,18 @@ class SettingControl:
             cap = self.cpufreq.set_clusters(setting.cpu_hz)
             absent = self.cpufreq.absent(setting.cpu_hz)
             failed |= not cap.applied or bool(absent)
+            failed |= any(name in setting.cpu_hz for name in cap.left_out)
+            clamped |= cap.clamped
             notes += [absent] if cap.applied and absent and not cap.notes else list(cap.notes)
             means += ["cpufreq"] if cap.applied else []
             found["cpu_hz"] = self.cpufreq.in_force(setting.cpu_hz)
         if setting.gpu_hz is not None:
             clock = self.gpu.cap(setting.gpu_hz)
-            failed |= bool(clock.note)
+            taken = clock.clamped or not clock.note
+            failed |= not taken
+            clamped |= clock.clamped
             notes += [clock.note] if clock.note else []
-            means += [] if clock.note else ["devfreq"]
+            means += ["devfreq"] if taken else []
             found["gpu_hz"] = clock.frequency_hz
         if setting.cores is not None:
             problem = self.affinity.limit(setting.cores)
@@ -128,9 +142,10 @@ class SettingControl:
             found["duty_cycle"] = setting.duty_cycle if share.applied else None
         return AppliedSetting(
             setting=ComputeSetting(**found),  # type: ignore[arg-type]
-            whole=not failed,
+            whole=not failed and not clamped,
             means=", ".join(means) or "none",
             notes=tuple(notes),
+            clamped=clamped and not failed,
         )
 
     def restore(self) -> None:

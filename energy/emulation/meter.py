@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from fimi.energy.clock import VirtualClock
 from fimi.energy.meters import MeterDescription, Reading
@@ -26,6 +28,9 @@ class EmulatedMeter:
         resting_power_w: power of the board when no work is reported, W.
     """
 
+    sees_steps: ClassVar[bool] = True
+    """Whether its readings scatter about the power of a phase by nothing but its noise."""
+
     def __init__(
         self,
         description: MeterDescription,
@@ -36,6 +41,8 @@ class EmulatedMeter:
         clock: VirtualClock,
     ) -> None:
         self._description = description
+        if self.sees_steps:
+            self._description = replace(description, noise_w=noise_w)
         self._noise_w = noise_w
         self._gain = gain
         self._resting_power_w = resting_power_w

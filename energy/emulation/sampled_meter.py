@@ -30,6 +30,8 @@ class SampledMeter(EmulatedMeter):
         others: those of :class:`fimi.energy.emulation.meter.EmulatedMeter`.
     """
 
+    sees_steps = False
+
     def __init__(
         self,
         description: MeterDescription,

@@ -54,7 +54,8 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         rate_hz: how often it has a new value, Hz: a power meter is read that often, a counter
             refreshes that often.
         resolution_w: smallest step of a power reading, W (0 if it counts energy).
-        resolution_j: smallest step of a counter, J (0 if it is too small to matter).
+        resolution_j: smallest step of an energy counter, J.
+        noise_w: one standard deviation of readings of a constant power, W; ``None`` if unknown.
         relative_uncertainty: one standard deviation of its gain, dimensionless.
         counts: whether it is an energy counter, which misses nothing between two readings.
         response: how late, and over how long a time, a reading shows a power.
@@ -66,6 +67,7 @@ class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     rate_hz: float
     resolution_w: float = 0.0
     resolution_j: float = 0.0
+    noise_w: float | None = None
     relative_uncertainty: float = 0.0
     counts: bool = False
     response: MeterResponse = AT_ONCE

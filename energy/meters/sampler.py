@@ -6,10 +6,10 @@
 
 There is one reading in each period, at a random place in it (:func:`places`), unless a reading is
 the mean of the whole period: ``benchmarks/integration_error.py`` compares both. A reading is
-stamped with the middle of the time that it took, or with the time of its value where the meter
-knows that. A failed reading is kept as a reading without a
-value. So is a time in which the thread did not run (the machine slept or was too busy), so that no
-straight line across it is taken for a measurement.
+stamped with the middle of the time that it took. Where the meter knows the time of its value, that
+is taken: such a reading may lie before the edge at which it was forced. A failed reading is kept as
+a reading without a value. So is a time in which the thread did not run (the machine slept or was
+too busy), so that no straight line across it is taken for a measurement.
 """
 
 from __future__ import annotations
@@ -104,7 +104,6 @@ class Sampler:
         self._readings: list[Reading] = []
         self._spent_s = 0.0
         self._looks = self._failed = 0
-        self._timed = False
         self._cost_since_s = clock.now_s()
         described = meter.describe()
         news_hz = described.rate_hz
@@ -137,7 +136,7 @@ class Sampler:
         began_s = time.thread_time()
         with self._lock:
             self._look()
-            readings, self._readings = self._held(), self._readings[-1:]
+            readings, self._readings = self._readings, self._readings[-1:]
             self._spent_s += time.thread_time() - began_s
             return readings
 
@@ -170,9 +169,8 @@ class Sampler:
         self._looks += 1
         reading = look.reading(time_s)
         self._failed += not reading.holds
-        self._timed = look.time_s is not None
         last_s = self._readings[-1].time_s if self._readings else reading.time_s
-        if self._timed and self._readings and reading.time_s <= last_s:
+        if look.time_s is not None and self._readings and reading.time_s <= last_s:
             return  # the value before, once more
         time_s = reading.time_s
         if time_s < last_s:
@@ -183,13 +181,6 @@ class Sampler:
         self._readings.append(reading)
         if len(self._readings) > MOST_READINGS:
             self._readings = thin(self._readings)
-
-    def _held(self) -> list[Reading]:
-        """The readings up to now: a power whose time lies before now is held until now."""
-        last, now_s = self._readings[-1:], self._clock.now_s()
-        if not self._timed or not last or last[0].power_w is None or last[0].time_s >= now_s:
-            return self._readings
-        return [*self._readings, Reading(time_s=now_s, power_w=last[0].power_w)]
 
     @property
     def _overdue_s(self) -> float:

@@ -18,11 +18,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from fimi.energy.clusters import clusters, is_off
 from fimi.energy.meters import MeterUnavailableError
 from fimi.energy.meters.vcgencmd import Ask
 from fimi.energy.observe.cycles import Cycles
 from fimi.energy.observe.throttling import Throttling
-from fimi.energy.sysfs import complete, read_count, read_signed, read_text, switched_off
+from fimi.energy.sysfs import complete, read_count, read_signed, read_text
 
 _PROCESSOR = re.compile(r"cpu|x86_pkg|soc", re.IGNORECASE)
 _COLDEST_C, _HOTTEST_C = -40.0, 150.0
@@ -135,8 +136,7 @@ class FrequencyWatch:
         if self._ask is not None:
             answer = _CLOCK.match((self._ask("measure_clock arm") or "").strip())
             return float(answer[1]) if answer else None
-        folder = self._root / "sys/devices/system/cpu/cpufreq"
-        policies = [each for each in folder.glob("policy*") if not switched_off(each)]
+        policies = [each for each in clusters(self._root) if not is_off(each)]
         now_khz = complete(read_count(policy / "scaling_cur_freq") or None for policy in policies)
         return max(now_khz) * 1e3 if now_khz else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -110,26 +111,79 @@ def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> 
         fail(f"{out} exists; --force replaces it, --out writes another file", EXIT_CONFIG)
     if not out.resolve().parent.is_dir():
         fail(f"{out}: there is no folder {out.resolve().parent}", EXIT_SURROUNDINGS)
-    from fimi.energy.calibration.sweep import CalibrationAbortedError, CalibrationImpossibleError
+    from fimi.energy.calibration.sweep_plan import (
+        CalibrationAbortedError,
+        CalibrationImpossibleError,
+    )
     from fimi.energy.meters import MeterUnavailableError
 
+    kept_settings = given["settings"] = _KeptSettings(out)
     with errors(), stop_on_signals() as stop:
         try:
             if emulated is not None:
                 found, board, kept, declared = _emulated(emulated, stop, **given)
             else:
                 found, board, kept, declared = _host(host_profile, stop, **given)
-            if stop.is_set():
-                raise CalibrationAbortedError("stopped; nothing was written")
-            _show(found, board, kept, declared, out, **given)
+            target = out
+            if found.stopped:  # a whole profile is never replaced by a part of one
+                target = out.with_name(f"{out.stem}.partial{out.suffix}")
+            _show(found, board, kept, declared, target, **given)
+            if found.stopped:
+                fail(
+                    f"{found.stopped}; the board is as it was. What was measured until then is in "
+                    f"{target}; {kept_settings.said()}",
+                    EXIT_INTERRUPTED if stop.is_set() else EXIT_SURROUNDINGS,
+                )
+            kept_settings.remove()
         except CalibrationAbortedError as error:
-            fail(str(error), EXIT_INTERRUPTED)
+            fail(f"{error}\n{kept_settings.said()}", EXIT_INTERRUPTED)
         except CalibrationImpossibleError as error:
-            fail(f"{error}\nNothing was written.", EXIT_SURROUNDINGS)
+            fail(f"{error}\n{kept_settings.said()}", EXIT_SURROUNDINGS)
         except MeterUnavailableError as error:
             fail(f"this board cannot be calibrated:\n- a meter: {error}", EXIT_SURROUNDINGS)
         except ValueError as error:
             fail(str(error), EXIT_CONFIG)
+
+
+class _KeptSettings:
+    """What was measured so far, in a file beside the profile: a line of JSON for each setting.
+
+    Each line is on the disk before the next setting begins, so that not even a power cut loses it.
+    The file goes when the profile is written; one of an earlier run stays as it is.
+    """
+
+    def __init__(self, out: Path) -> None:
+        names = (f"{out.stem}.settings{k}.jsonl" for k in ("", *range(2, 10_000)))
+        self._path = next(path for name in names if not (path := out.with_name(name)).exists())
+        self._count = 0
+        self._failed = False
+
+    def add(self, setting: Any) -> None:
+        """Keep a setting."""
+        import msgspec
+
+        try:
+            with self._path.open("ab" if self._count else "wb") as file:
+                file.write(msgspec.json.encode(setting) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # no reason to end a sweep that can still be measured
+            if not self._failed:
+                click.echo(f"fimi: {self._path} cannot be written: {error.strerror}", err=True)
+            self._failed = True
+            return
+        self._count += 1
+
+    def said(self) -> str:
+        """Where it is, as a sentence."""
+        if not self._count:
+            return "Nothing was written."
+        many = f"all {self._count} settings are" if self._count > 1 else "the one setting is"
+        return f"{many} in {self._path}"
+
+    def remove(self) -> None:
+        """Remove the file: the profile has been written."""
+        self._path.unlink(missing_ok=True)  # a name that was free when this began
 
 
 def _emulated(
@@ -162,7 +216,13 @@ def _emulated(
         settle_s=given["settle"],
         repeats=given["repeats"],
     )
-    found = run(board, plan, progress=_progress(given["output"]), cancelled=stop.is_set)
+    found = run(
+        board,
+        plan,
+        progress=_progress(given["output"]),
+        cancelled=stop.is_set,
+        measured=given["settings"].add,
+    )
     return found, calibrated(found, board.model()), {"meter": "auto"}, board.model()
 
 
@@ -170,8 +230,9 @@ def _host(
     path: Path | None, stop: threading.Event, **given: Any
 ) -> tuple[Any, Any, dict[str, Any], Any]:
     from fimi.energy.calibration.candidates import TrialChoice
-    from fimi.energy.calibration.fitted import analyse, calibrated
-    from fimi.energy.calibration.sweep import CalibrationImpossibleError, SweepPlan, sweep
+    from fimi.energy.calibration.fitted import analyse_sweep, calibrated
+    from fimi.energy.calibration.sweep import sweep
+    from fimi.energy.calibration.sweep_plan import CalibrationImpossibleError, SweepPlan
     from fimi.energy.host import HostHardware
     from fimi.testbed.tools import calibrate_host as host
 
@@ -208,19 +269,20 @@ def _host(
             if given["output"] == "table":
                 click.echo(
                     f"{len(points)} operating points, about {plan.total_s / 60:.1f} minutes; "
-                    "Ctrl-C puts everything back and writes nothing",
+                    "Ctrl-C puts everything back and keeps what was measured until then",
                     err=True,
                 )
-            settings, notes = sweep(
+            swept = sweep(
                 board,
                 load,
                 plan,
                 voltage_v=voltages,
                 progress=_progress(given["output"]),
                 cancelled=stop.is_set,
+                measured=given["settings"].add,
             )
-            notes = (*_left_out(board.left_out), *notes)
-            found = analyse(settings, board.describe(), board.model(), notes=notes)
+            notes = (*_left_out(board.left_out), *swept.notes)
+            found = analyse_sweep(swept._replace(notes=notes), board.describe(), board.model())
     finally:
         load.close()
     return found, calibrated(found, draft.profile.board), draft.kept, None
@@ -241,8 +303,6 @@ def _training(path: Path | None) -> tuple[Any, int, tuple[int, int, int]]:
 
 def _cores(text: str | None, threads: int) -> tuple[int, ...]:
     """The numbers of cores to try besides all of them."""
-    import os
-
     from fimi.energy.calibration.candidates import fewer_cores
 
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1

@@ -21,8 +21,8 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.energy.calibration.candidates import TrialChoice, candidates
-from fimi.energy.calibration.sweep import CalibrationImpossibleError, TrialPoint
-from fimi.energy.control.cpufreq import CpuFrequency
+from fimi.energy.calibration.sweep_plan import CalibrationImpossibleError, TrialPoint
+from fimi.energy.control.cpufreq import EVERY_CLUSTER, FOLDER, CpuFrequency
 from fimi.energy.control.devfreq import GpuClock
 from fimi.energy.control.journal import Journal, default_folder
 from fimi.energy.control.nvpmodel import PowerModes
@@ -51,7 +51,6 @@ _NO_DRAFT = (
     ". Write a draft with name and [board.link] first; calibration adds the rest. The keys are in "
     "the docstring of fimi.energy.host_profile"
 )
-_CPUFREQ = "sys/devices/system/cpu/cpufreq"
 
 
 class Draft(Struct, frozen=True, kw_only=True):
@@ -101,9 +100,10 @@ def read_draft(
     frequencies, discrete = settable_frequencies(root)
     known_hz = tree.get("board", {}).get("compute", {}).get("frequency_max_hz")
     if not frequencies and not isinstance(known_hz, int | float):
+        cpufreq = CpuFrequency(root, Journal(default_folder(root), root))
+        why = cpufreq.absent({EVERY_CLUSTER: 1.0}) or f"{root / FOLDER} lists none that can be read"
         missing.append(
-            f"the clock of the processor: no cpufreq policy under {root / _CPUFREQ}, as in virtual "
-            "machines and containers. What it is as it runs can be calibrated: add "
+            f"the clock of the processor: {why}. What it is as it runs can be calibrated: add "
             f"frequency_max_hz to [board.compute] of {path}"
         )
     if missing:

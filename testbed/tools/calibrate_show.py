@@ -77,6 +77,7 @@ def table(
             ),
             "Measured operating points:\n" + _point_table(found, paper),
             *_held_out(errors, uncalibrated, paper),
+            *(["\n".join(wrap(found.choice, paper.text_width))] if found.choice else []),
             *_repeat_line(found, uncalibrated if not any(errors.values()) else None, paper),
             *([entries(notes, indent=6, paper=paper)] if notes else []),
         ]
@@ -119,6 +120,7 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
     lines = [
         f"# Calibrated {at} with {source.source} ({source.kind}, {source.scope}).",
         f"# Held-out error of the energy: {mape_percent(held):.1f} %." if held else None,
+        f"# {found.choice}" if found.choice else None,
         f"# A repeated measurement of a point differs by {mape_percent(again):.1f} %."
         if again
         else None,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from boards_of_files import ORIN_GPU_HZ, gpu, policy
+from boards_of_files import ORIN_GPU_HZ, cooling, gpu, policy
 from click.testing import CliRunner
 from worlds import Ina226, PlugWorld, TwoPackages, write
 
@@ -162,6 +162,51 @@ class TestControl:
         assert check.status == "warning"
         assert "0664 root fimi" in check.fix
 
+    def test_cores_that_are_off_are_named_with_what_helps(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        assert "cores" not in checks(tmp_path)
+        little, big = (
+            policy(tmp_path, 0, 600_000, 1_800_000),
+            policy(tmp_path, 4, 600_000, 2_400_000),
+        )
+        (big / "related_cpus").write_text("4 5\n")
+        for number in (1, 4, 5):
+            core = tmp_path / f"sys/devices/system/cpu/cpu{number}"
+            core.mkdir()
+            (core / "online").write_text("0\n" if number == 1 else "1\n")
+        alone = checks(tmp_path)["cores"]
+        assert (alone.status, alone.found) == ("ok", "CPU 1 is switched off")
+        for number in (4, 5):
+            (tmp_path / f"sys/devices/system/cpu/cpu{number}/online").write_text("0\n")
+        board = with_points(
+            profile,
+            {"both": (1e-3, 3.0, ComputeSetting(cpu_hz={"policy0": 1.8e9, "policy4": 2.4e9}))},
+            {"one": (2e-3, 2.0, ComputeSetting(cpu_hz={"policy0": 0.6e9}))},
+        )
+        found = checks(tmp_path, profile=board)
+        cores = found["cores"]
+        assert cores.status == "warning"
+        assert cores.found == "CPU 1,4-5 are switched off; plans do without policy4"
+        assert "echo 1 | sudo tee /sys/devices/system/cpu/cpu4/online" in cores.fix
+        points = found["operating points"]
+        assert "left out: both (policy4 (CPU 4-5) is switched off)" in points.found
+        assert points.fix == cores.fix, "no permission would help"
+        for file in (little / "scaling_max_freq", little / "affected_cpus"):
+            file.write_text("\n")
+        found = checks(tmp_path)["frequency"]
+        assert "policy0 (CPU 0), policy4 (CPU 4-5)" in found.found
+        assert "0664" not in found.fix
+
+    def test_clocks_that_heat_holds_down(self, tmp_path: Path) -> None:
+        cooling(tmp_path, 0, "pwm-fan", 2, 4)
+        assert "heat" not in checks(tmp_path)
+        cooling(tmp_path, 1, "cpufreq-cpu0", 3, 8)
+        assert "cpufreq-cpu0 at step 3 of 8" in checks(tmp_path)["heat"].found
+        (tmp_path / "proc/12").mkdir(parents=True)
+        (tmp_path / "proc/12/comm").write_text("thermald\n")
+        assert "thermald" in checks(tmp_path)["limits"].found
+
     def test_measured_points_that_plans_choose_from(
         self, tmp_path: Path, profile: HostProfile
     ) -> None:
@@ -178,7 +223,7 @@ class TestControl:
         assert points.status == "warning"
         assert points.found.startswith("plans choose from 2 of 3 measured points (1 cpufreq policy")
         assert "left out: gpu (no GPU under" in points.found
-        assert points.fix == "run the agent as root"
+        assert points.fix.startswith("restart the board"), "no permission would help"
         beaten = found["points"]
         assert beaten.status == "ok"
         assert "'slow' is kept and no plan will choose it: it takes 0.0105 J" in beaten.found

@@ -6,6 +6,9 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from fimi.energy.control.affinity import CpuAffinity
 from fimi.energy.control.cpu_quota import CpuQuota
@@ -116,3 +119,62 @@ def control(
         ),
         journal,
     )
+
+
+class Answers:
+    """What a kernel answers to reads and writes of single files, which no tree of files can.
+
+    A key is a file, or a folder for all files in it. A value is the number of an error.
+
+    Attributes:
+        reads: answers to reads.
+        writes: answers to writes; a file that was opened to be written is not emptied.
+    """
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.reads: dict[Path, int] = {}
+        self.writes: dict[Path, int] = {}
+        self.after_writes: Callable[[Path], None] = lambda path: None
+        """Called after every write that succeeded, as a kernel that changes its mind."""
+        read, read_bytes, write = Path.read_text, Path.read_bytes, Path.write_text
+
+        def refuse(path: Path, answers: dict[Path, int]) -> None:
+            for place in (path, path.parent):
+                if place in answers:
+                    raise OSError(answers[place], os.strerror(answers[place]))
+
+        def read_text(path: Path, *args: Any, **more: Any) -> str:
+            refuse(path, self.reads)
+            return read(path, *args, **more)
+
+        def bytes_of(path: Path) -> bytes:
+            refuse(path, self.reads)
+            return read_bytes(path)
+
+        def write_text(path: Path, text: str, *args: Any, **more: Any) -> int:
+            refuse(path, self.writes)
+            done = write(path, text, *args, **more)
+            self.after_writes(path)
+            return done
+
+        patch.setattr(Path, "read_text", read_text)
+        patch.setattr(Path, "read_bytes", bytes_of)
+        patch.setattr(Path, "write_text", write_text)
+
+    def goes_off(self, folder: Path) -> None:
+        """All cores of a cluster go off: a newer kernel answers "busy" to everything."""
+        self.reads[folder] = self.writes[folder] = errno.EBUSY
+
+    def comes_back(self, folder: Path) -> None:
+        """A core of a cluster goes on again."""
+        self.reads.pop(folder, None)
+        self.writes.pop(folder, None)
+
+
+def cooling(root: Path, number: int, kind: str, state: int, last: int) -> Path:
+    """A cooling device at a step; returns its folder."""
+    folder = root / "sys/class/thermal" / f"cooling_device{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (("type", kind), ("cur_state", state), ("max_state", last)):
+        (folder / name).write_text(f"{text}\n")
+    return folder

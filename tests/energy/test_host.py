@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from boards_of_files import ORIN_GPU_HZ, gpu, policy
+from boards_of_files import ORIN_GPU_HZ, Answers, cooling, gpu, policy
 
 import fimi.energy.host_profile
 from fimi.energy.clock import VirtualClock
@@ -276,6 +276,41 @@ class TestMeasuredPoints:
         assert "no GPU under" in applied.notes[0]
         assert applied.setting is not None
         assert applied.setting.cpu_hz == {"policy0": 0.6e9}, "the rest of it is set"
+
+    def test_a_point_that_heat_holds_below_its_clock_is_watched_all_the_same(
+        self,
+        tmp_path: Path,
+        measured: HostProfile,
+        clocks: tuple[Path, Path],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        cap_file = clocks[0]
+        with HostHardware(
+            measured, root=tmp_path, state=tmp_path / "state", watch_period_s=0
+        ) as hardware:
+            answers = Answers(monkeypatch)
+            cooling(tmp_path, 0, "cpufreq-cpu0", 1, 1)
+
+            def hold(path: Path) -> None:
+                if path == cap_file:
+                    with path.open("w") as file:
+                        file.write("1200000\n")
+
+            answers.after_writes = hold
+            applied = hardware.apply(msgspec.structs.replace(POINT, setting="high"))
+            assert applied.point == "", "it is not in force"
+            assert applied.frequency_control == "cpufreq"
+            assert applied.frequency_hz == pytest.approx(2e9 * 1.2 / 1.8)
+            assert (
+                "clamped by heat (cooling device cpufreq-cpu0 at step 1 of 1)" in applied.notes[0]
+            )
+            assert hardware.observed().cap_hz == pytest.approx(2e9 * 1.2 / 1.8)
+            cooling(tmp_path, 0, "cpufreq-cpu0", 0, 1)
+            with cap_file.open("w") as file:
+                file.write("1800000\n")
+            assert hardware.observed().cap_hz == pytest.approx(2e9)
+            answers.after_writes = lambda path: None
+        assert cap_file.read_text() == "1800000\n"
 
     def test_a_board_that_is_left_alone_offers_the_point_that_is_in_force(
         self, tmp_path: Path, measured: HostProfile, clocks: tuple[Path, Path]

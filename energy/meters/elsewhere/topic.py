@@ -285,6 +285,7 @@ class TopicMeter(Meter):
             rate_hz=(1.0 if sent.counts else _READ_PER_MESSAGE) / self._refresh_s,
             resolution_w=sent.resolution_w,
             resolution_j=sent.resolution_j,
+            noise_w=sent.noise_w,
             relative_uncertainty=sent.relative_uncertainty,
             counts=sent.counts,
             response=msgspec.structs.replace(

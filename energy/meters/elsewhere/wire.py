@@ -45,8 +45,8 @@ class SentReading(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         power_w: power, W.
         energy_j: accumulated energy since the session began, J.
         reset: the counter does not continue from the reading before.
-        source, kind, scope, rate_hz, resolution_w, resolution_j, relative_uncertainty, counts,
-            response: the meter, as in :class:`fimi.energy.meters.MeterDescription`.
+        source, kind, scope, rate_hz, resolution_w, resolution_j, noise_w, relative_uncertainty,
+            counts, response: the meter, as in :class:`fimi.energy.meters.MeterDescription`.
     """
 
     fimi_meter: Literal[1] = 1
@@ -63,6 +63,7 @@ class SentReading(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     rate_hz: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
     resolution_w: _Amount = 0.0
     resolution_j: _Amount = 0.0
+    noise_w: _Amount | None = None
     relative_uncertainty: Annotated[float, Meta(ge=0, le=10)] = 0.0
     counts: bool = False
     response: MeterResponse = AT_ONCE
@@ -121,6 +122,7 @@ def sent(
             rate_hz=meter.rate_hz,
             resolution_w=meter.resolution_w,
             resolution_j=meter.resolution_j,
+            noise_w=meter.noise_w,
             relative_uncertainty=meter.relative_uncertainty,
             counts=meter.counts,
             response=meter.response,

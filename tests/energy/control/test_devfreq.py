@@ -82,7 +82,7 @@ def test_rounded_to_kilohertz_is_what_was_asked_for(tmp_path: Path) -> None:
     assert (folder / "max_freq").read_text() == "400000000\n"
 
 
-def test_overruled_and_refused(tmp_path: Path) -> None:
+def test_overruled_and_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gpu(tmp_path, "57000000.gpu", NANO_GPU_HZ)
 
     class Overruled(Journal):
@@ -97,5 +97,7 @@ def test_overruled_and_refused(tmp_path: Path) -> None:
         def _write(self, path: Path, text: str) -> None:
             raise PermissionError(13, os.strerror(13), str(path))
 
-    cap = GpuClock(tmp_path, Closed(tmp_path / "b", tmp_path)).cap(NANO_GPU_HZ[0])
-    assert "run the agent as root" in cap.note
+    for user, remedy in ((1000, "run the agent as root"), (0, "not even by root")):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user)
+        cap = GpuClock(tmp_path, Closed(tmp_path / f"b{user}", tmp_path)).cap(NANO_GPU_HZ[0])
+        assert remedy in cap.note

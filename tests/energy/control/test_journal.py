@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -174,3 +176,134 @@ class TestJournal:
         boot(tmp_path, "second")  # power modes outlive a reboot, queueing disciplines do not
         Journal(tmp_path / "state", tmp_path, run).recover()
         assert ran == [["nvpmodel", "-m", "0"]]
+
+
+STEP = """
+import os, signal, sys
+from pathlib import Path
+from fimi.energy.control.journal import Journal
+
+root, last = Path(sys.argv[1]), int(sys.argv[2])
+names = [f"policy{k}/scaling_max_freq" for k in range(3)]
+files = [root / "sys/devices/system/cpu/cpufreq" / name for name in names]
+journal = Journal(root / "state", root)
+for file in files:
+    journal.write(file, "1600000")
+
+steps = 0
+def stepping(do):
+    def step(*args, **more):
+        global steps
+        steps += 1
+        if steps == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return do(*args, **more)
+    return step
+
+for name in ("open", "write", "fsync", "ftruncate", "replace", "rename", "unlink", "close"):
+    setattr(os, name, stepping(getattr(os, name)))
+journal.put_back(lambda change: "policy1" in change.target)
+print("whole", flush=True)
+"""
+
+
+class TestCrash:
+    def test_killed_at_any_step_nothing_is_lost(self, tmp_path: Path) -> None:
+        """A part of the changes is undone while a kill may come between any two system calls."""
+        for last in range(1, 40):
+            root = tmp_path / str(last)
+            folders = [policy(root, number) for number in range(3)]
+            done = subprocess.run(
+                [sys.executable, "-c", STEP, str(root), str(last)],
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+                check=False,
+            )
+            assert done.returncode in (0, -signal.SIGKILL)
+            Journal(root / "state", root).recover()
+            assert [limits(folder)[1] for folder in folders] == ["1800000"] * 3, last
+            if done.returncode == 0:
+                break
+        assert done.stdout == "whole\n"
+        assert last > 5, "there were steps to be killed at"
+
+    def test_a_line_after_a_torn_one_counts(self, tmp_path: Path) -> None:
+        folder = policy(tmp_path)
+        (tmp_path / "state").mkdir()
+        file = tmp_path / "state" / FILE_NAME
+        file.write_text('{"kind":"file","target":"sys/devices/sys')
+        journal = Journal(tmp_path / "state", tmp_path)
+        journal.write(folder / "scaling_max_freq", "1600000")
+        journal.close()  # as a killed process does
+        assert len(Journal(tmp_path / "state", tmp_path).recover()) == 1
+        assert limits(folder)[1] == "1800000"
+
+    def test_a_full_disk_changes_nothing(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = policy(tmp_path), policy(tmp_path, 4)
+        journal = Journal(tmp_path / "state", tmp_path)
+        journal.write(first / "scaling_max_freq", "1600000")
+        before = journal.path.read_bytes()
+        write, room = os.write, [20]
+
+        def full(file: int, data: bytes) -> int:
+            """Takes what there is room for, then nothing, as a disk does."""
+            if not room[0]:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            taken = write(file, data[: room[0]])
+            room[0] -= taken
+            return taken
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            with pytest.raises(OSError, match="No space"):
+                journal.write(second / "scaling_max_freq", "1600000")
+        assert journal.path.read_bytes() == before
+        assert limits(second)[1] == "1800000"
+        journal.write(second / "scaling_max_freq", "1600000")
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "write", full)
+            assert journal.put_back(lambda change: "policy4" in change.target) == []
+        assert limits(second)[1] == "1800000"
+        assert '"policy0' in journal.path.read_text().replace("cpufreq/", '"')
+        journal.close()
+        Journal(tmp_path / "state", tmp_path).recover()
+        assert limits(first)[1] == limits(second)[1] == "1800000"
+
+    def test_the_lock_stays_with_the_journal_when_it_is_replaced(self, tmp_path: Path) -> None:
+        folders = [policy(tmp_path), policy(tmp_path, 4)]
+        journal = Journal(tmp_path / "state", tmp_path)
+        for folder in folders:
+            journal.write(folder / "scaling_max_freq", "1600000")
+        before = journal.path.stat().st_ino
+        journal.put_back(lambda change: "policy4" in change.target)
+        assert journal.path.stat().st_ino != before
+        with pytest.raises(SteeredElsewhereError):
+            Journal(tmp_path / "state", tmp_path).recover()
+        assert [each.name for each in (tmp_path / "state").iterdir()] == [FILE_NAME]
+        journal.restore()
+        assert [limits(folder)[1] for folder in folders] == ["1800000"] * 2
+
+    def test_who_waited_at_a_replaced_journal_takes_the_new_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        folders = [policy(tmp_path), policy(tmp_path, 4)]
+        owner = Journal(tmp_path / "state", tmp_path)
+        for folder in folders:
+            owner.write(folder / "scaling_max_freq", "1600000")
+        lock, late = fcntl.flock, []
+
+        def between(file: int, how: int) -> None:
+            """The owner writes a shorter journal, and dies, after the other has opened it."""
+            if not late:
+                late.append(file)
+                owner.put_back(lambda change: "policy4" in change.target)
+                owner.close()
+            lock(file, how)
+
+        monkeypatch.setattr(fcntl, "flock", between)
+        other = Journal(tmp_path / "state", tmp_path)
+        assert len(other.recover()) == 1
+        assert [limits(folder)[1] for folder in folders] == ["1800000"] * 2

@@ -76,10 +76,10 @@ class TestApply:
         every = ComputeSetting(cpu_hz={"all": 1.0e9})
         done = setting.apply(every)
         assert done.whole
-        assert done.notes == ("the cores of policy4 are switched off: left out",)
+        assert done.notes == ("policy4 (CPU 4) is switched off: left out",)
         assert limits(little) == [(408_000, 1_008_000)]
         named = ComputeSetting(cpu_hz={"policy0": 408e6, "policy4": 408e6})
-        assert "policy4 are switched off" in setting.why_not(named)
+        assert "policy4 (CPU 4) is switched off" in setting.why_not(named)
         done = setting.apply(named)
         assert not done.whole
         assert "policy4" in done.notes[0]

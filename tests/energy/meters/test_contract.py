@@ -78,12 +78,14 @@ class TestEveryMeter:
         assert energy.value_j == pytest.approx(4.0 * duration_s, rel=0.01, abs=slack_j)
         assert energy.kind == bench.world.kind
         assert energy.scope == bench.world.scope
-        assert energy.uncertainty_j < 0.5 * energy.value_j
+        assert energy.uncertainty_j < 0.51 * energy.value_j  # of one reading alone, a half
 
     def test_phases_add_up(self, bench: Bench) -> None:
         parts = [bench.phase(2.0, power_w) for power_w in (4.0, 8.0, 6.0)]
         powers = (4.0, 4.0, 4.0) if isinstance(bench.world, Recording) else (4.0, 8.0, 6.0)
-        slack_j = 2.0 * bench.world.resolution_w
+        # A counter is taken to be half of its refresh behind, which files are not.
+        behind_s = bench.sampler.describe().response.lag_s
+        slack_j = 2.0 * bench.world.resolution_w + 4.0 * behind_s
         for record, power_w in zip(parts, powers, strict=True):
             assert record.energy is not None
             assert record.energy.value_j == pytest.approx(2.0 * power_w, rel=0.01, abs=slack_j)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import boards_of_files
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fimi.energy.calibration import emulated, fitted, sweep
+from fimi.energy.calibration import emulated, fitted, sweep, sweep_plan
 from fimi.energy.calibration.candidates import TrialChoice
+from fimi.energy.calibration.fit import Setting
 from fimi.energy.cost_model import ComputeSetting, LinkModel, uplink_rate_bps
 from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.host import HostHardware
@@ -91,8 +94,9 @@ class TestEmulated:
         assert (code, out.read_text()) == (2, "mine")
         assert "--force" in error
 
-    def test_ctrl_c_writes_nothing_and_restores(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("begun", [0, 1, 3, 12])
+    def test_ctrl_c_keeps_what_was_measured_and_restores(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: int
     ) -> None:
         boards = []
 
@@ -100,7 +104,7 @@ class TestEmulated:
             boards.append(board)
 
             def tell(progress: sweep.SweepProgress) -> None:
-                if progress.done == 3:
+                if progress.done == begun:
                     signal.raise_signal(signal.SIGINT)
 
             return calibrate(board, plan, **{**hooks, "progress": tell})  # type: ignore[arg-type]
@@ -108,14 +112,99 @@ class TestEmulated:
         calibrate = emulated.calibrate
         monkeypatch.setattr(emulated, "calibrate", stopped_at_the_third)
         handler = signal.getsignal(signal.SIGINT)
-        code, said, error = run("--emulated", "jetson-nano", "--out", tmp_path / "x.toml", *FAST)
+        out = tmp_path / "x.toml"
+        out.write_text("of last week")
+        code, said, error = run("--emulated", "jetson-nano", "--out", out, "--force", *FAST)
         assert code == 130
-        assert "nothing was written" in error
-        assert said == ""
-        assert list(tmp_path.iterdir()) == []
+        assert f"stopped after {begun} of " in error
+        assert out.read_text() == "of last week", "a part never replaces a whole profile"
+        kept = tmp_path / "x.settings.jsonl"
+        if begun == 0:
+            assert "Nothing was written" in error
+            assert not kept.exists()
+        else:
+            lines = [json.loads(line) for line in kept.read_text().splitlines()]
+            assert [line["activity"] for line in lines[:3]] == ["idle", "compute", "compute"][
+                :begun
+            ]
+            assert len(lines) == begun
+            assert str(kept) in error.replace("\n", "")
+        part = tmp_path / "x.partial.toml"
+        assert part.exists() == (begun >= 3)
+        if begun >= 3:
+            assert "ms a" in said, "the table of what there is"
+            points = load_profile(part).board.compute.points
+            assert len(points) == begun - 1
+            assert f"# stopped after {begun} of " in part.read_text()
         top_hz = PRESETS["jetson-nano"].frequency_max_hz
         assert boards[0]._frequency_hz == top_hz
         assert signal.getsignal(signal.SIGINT) is handler
+
+    def test_what_an_earlier_run_has_kept_stays(self, tmp_path: Path) -> None:
+        earlier = tmp_path / "pi.settings.jsonl"
+        earlier.write_text("of last week\n")
+        code, _, _ = run("--emulated", "raspberry-pi-4", "--out", tmp_path / "pi.toml", *FAST)
+        assert code == 0
+        assert earlier.read_text() == "of last week\n"
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["pi.settings.jsonl", "pi.toml"]
+
+    def test_a_file_that_cannot_be_kept_ends_no_calibration(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(file: int) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("fimi.testbed.commands.calibrate.os.fsync", full)
+        monkeypatch.setattr(
+            calibrate_command, "write_whole", lambda path, text: path.write_text(text)
+        )
+        code, _, error = run("--emulated", "mini-pc", "--out", tmp_path / "a.toml", *FAST)
+        assert code == 0
+        assert error.count("cannot be written: No space left") == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["a.toml"]
+        assert load_profile(tmp_path / "a.toml").board.compute.points
+
+    def test_a_killed_calibration_leaves_what_it_had(self, tmp_path: Path) -> None:
+        """SIGKILL in the middle of a real process; every line that is there is whole."""
+        out = tmp_path / "x.toml"
+        script = (
+            "import os, signal, sys\n"
+            "from fimi.energy.calibration import sweep\n"
+            "from fimi.testbed.cli import main\n"
+            "measure = sweep._Sweep._measure\n"
+            "def dying(self, *args, **more):\n"
+            "    if self._number == 5: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "    return measure(self, *args, **more)\n"
+            "sweep._Sweep._measure = dying\n"
+            "main(sys.argv[1:])\n"
+        )
+        arguments = ["calibrate", "--emulated", "mini-pc", "--out", str(out), *FAST]
+        done = subprocess.run([sys.executable, "-c", script, *arguments], check=False)
+        assert done.returncode == -signal.SIGKILL
+        lines = (tmp_path / "x.settings.jsonl").read_bytes().splitlines()
+        settings = [msgspec.json.decode(line, type=Setting) for line in lines]
+        assert [each.activity for each in settings] == ["idle", *["compute"] * 4]
+        assert not out.exists()
+
+    @pytest.mark.parametrize("make", ["raspberry-pi-4", "mini-pc"])
+    def test_both_errors_are_stated_and_the_smaller_one_chooses(
+        self, tmp_path: Path, make: str
+    ) -> None:
+        out = tmp_path / "a.toml"
+        code, said, _ = run("--emulated", make, "--out", out, "--format", "json", *FAST)
+        assert code == 0
+        found = json.loads(said)["calibration"]
+        mean = {
+            name: 100 * float(np.mean(np.abs(list(found[key].values()))))
+            for name, key in (("table", "held_out_table"), ("law", "held_out"))
+        }
+        chosen = min(mean, key=lambda name: mean[name])
+        assert found["between_points"] == chosen
+        assert load_profile(out).board.compute.between_points == chosen
+        text = out.read_text()
+        assert f"predictions use the {chosen}" in text
+        for value in mean.values():
+            assert f"{value:.2g} %" in text
 
     def test_without_plotly_it_says_how_to_get_the_picture(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -222,9 +311,9 @@ def swept(
         hardware.recorder.meter.look = meter.look  # type: ignore[method-assign]
         hardware.recorder.mark()
         points = calibrate_host.sweep_points(draft.profile, hardware.model())
-        plan = sweep.SweepPlan(points=points, seconds=0.2, settle_s=0.05, repeats=repeats)
-        settings, notes = sweep.sweep(hardware, load, plan)
-        return fitted.analyse(settings, hardware.describe(), hardware.model(), notes=notes)
+        plan = sweep_plan.SweepPlan(points=points, seconds=0.2, settle_s=0.05, repeats=repeats)
+        done = sweep.sweep(hardware, load, plan)
+        return fitted.analyse_sweep(done, hardware.describe(), hardware.model())
 
 
 @pytest.fixture(scope="module")

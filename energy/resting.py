@@ -1,0 +1,132 @@
+"""What a board draws while it does nothing: measured before, between and after its work.
+
+* :class:`Resting`       one measurement of it
+* :class:`RestingPower`  a straight line through all of a run, with its uncertainty
+
+Dynamic energy is what a phase took above this. A mistake of a tenth of a watt in it is a tenth of a
+joule in every second of the phase. So it has an uncertainty of its own, and no time is used in
+which the meter still shows the work before, or the radio is still awake.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from msgspec import Meta, Struct
+from numpy.typing import NDArray
+
+from fimi.energy.meters import MeterDescription
+
+LEFTOVERS_S = 1.0
+"""Time that a board takes to come to rest after its work, s: radio tails, caches written back."""
+LEAST_S = 1.0
+"""A shorter measurement is none, s."""
+
+When = Literal["before", "between", "after"]
+
+
+class Resting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A measurement of a board's resting power.
+
+    Attributes:
+        when: before the first work of a run, between, or after the last.
+        start_s: beginning on the device's own clock, s.
+        duration_s: length, s.
+        power_w: mean power, W.
+        uncertainty_w: one standard deviation, W, without what all figures of the meter share: the
+            error of its gain, and of its steps where they hide the scatter.
+        step_w: one standard deviation of that last part, W.
+    """
+
+    when: When
+    start_s: float
+    duration_s: Annotated[float, Meta(gt=0)]
+    power_w: Annotated[float, Meta(ge=0, le=1e6)]
+    uncertainty_w: Annotated[float, Meta(ge=0, le=1e6)]
+    step_w: Annotated[float, Meta(ge=0, le=1e6)] = 0.0
+
+    @property
+    def middle_s(self) -> float:
+        """Its middle on the device's clock, s."""
+        return self.start_s + self.duration_s / 2.0
+
+
+class RestingPower(Struct, frozen=True, kw_only=True):
+    """Resting power over a run: a line, fitted by weighted least squares.
+
+    Attributes:
+        at_s: time that the line is centred on, s of the device's clock.
+        power_w: at that time, W.
+        slope_w_per_s: its drift.
+        covariance: of these two, shape (2, 2).
+        step_w: one standard deviation that all measurements share, W.
+        count: number of measurements.
+    """
+
+    at_s: float
+    power_w: float
+    slope_w_per_s: float
+    covariance: NDArray[np.float64]
+    step_w: float
+    count: int
+
+    def at(self, time_s: float) -> tuple[float, float]:
+        """Resting power at a time of the device's clock, and one standard deviation, W."""
+        since = np.array([1.0, time_s - self.at_s])
+        power_w = self.power_w + self.slope_w_per_s * since[1]
+        variance = float(since @ self.covariance @ since)
+        return max(0.0, float(power_w)), math.hypot(math.sqrt(max(0.0, variance)), self.step_w)
+
+
+def enough_s(meter: MeterDescription) -> float:
+    """How long a board must rest until its meter can tell its power, s.
+
+    Ten values of the meter after it has settled and the board has come to rest, three seconds at
+    least, a minute at most.
+    """
+    if meter.rate_hz == 0.0:
+        return 0.0
+    response = meter.response
+    value_s = max(1.0 / meter.rate_hz, response.refresh_s, response.window_s)
+    return LEFTOVERS_S + response.settling_s + min(60.0, max(3.0, 10.0 * value_s))
+
+
+def fit(measurements: Sequence[Resting]) -> RestingPower | None:
+    """The line through a run's measurements; ``None`` of none.
+
+    A drift is fitted where there are three or more. Where they scatter more about the line than
+    their uncertainties say, these are raised until they agree (Birge ratio).
+    """
+    if not measurements:
+        return None
+    times_s = np.array([m.middle_s for m in measurements])
+    power_w = np.array([m.power_w for m in measurements])
+    floor_w = 1e-6 + 1e-4 * float(power_w.max())
+    deviations_w = np.maximum([m.uncertainty_w for m in measurements], floor_w)
+    weights = 1.0 / np.square(deviations_w)
+    at_s = float(weights @ times_s / weights.sum())
+    columns = [np.ones(len(times_s))]
+    span_s = float(np.ptp(times_s))
+    if len(measurements) > 2 and span_s > 0.0:
+        columns.append(times_s - at_s)
+    design = np.stack(columns, axis=1)
+    gram = (design.T * weights) @ design
+    covariance = np.linalg.inv(gram)
+    found = covariance @ (design.T @ (weights * power_w))
+    freedom = len(measurements) - len(columns)
+    if freedom > 0:
+        excess = float(weights @ np.square(power_w - design @ found)) / freedom
+        covariance *= max(1.0, excess)
+    whole = np.zeros((2, 2))
+    whole[: len(columns), : len(columns)] = covariance
+    return RestingPower(
+        at_s=at_s,
+        power_w=float(found[0]),
+        slope_w_per_s=float(found[1]) if len(columns) > 1 else 0.0,
+        covariance=whole,
+        step_w=max(m.step_w for m in measurements),
+        count=len(measurements),
+    )
