@@ -9,6 +9,7 @@ Joules
 * :mod:`~fimi.energy.ledger`       every joule of a device, phase by phase
 * :mod:`~fimi.energy.work_meter`   joules of work that no device does: generator node and server
 * :mod:`~fimi.energy.clock`        monotonic and virtual time
+* :mod:`~fimi.energy.timestamps`   times as other programs write them
 
 Boards
 

@@ -4,8 +4,10 @@
 * :func:`load_profile`    reads and checks that file
 
 Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``meter_rate_hz``,
-``replay``, ``frequency_control``, ``rate_control``, and a table ``[plug]``
-(:class:`fimi.energy.meters.plug.PlugSettings`).
+``replay``, ``frequency_control``, ``rate_control``, and tables ``[plug]``
+(:class:`fimi.energy.meters.plug.PlugSettings`), ``[topic]``
+(:class:`fimi.energy.meters.elsewhere.topic.TopicSettings`) and, instead of a file's name,
+``[replay]`` (:class:`fimi.energy.meters.live.ReplaySettings`).
 
 Measured operating points, which ``fimi calibrate`` adds, are tables ``[[board.compute.points]]``
 with the keys of :class:`fimi.energy.cost_model.ComputePoint`, such as
@@ -56,6 +58,8 @@ from fimi.energy.control.frequency import Choice
 from fimi.energy.cost_model import BoardModel, NonNegative, Positive, formula_power_w
 from fimi.energy.joules import Scope
 from fimi.energy.meters.detect import MeterPair, MeterSettings
+from fimi.energy.meters.elsewhere.topic import TopicSettings
+from fimi.energy.meters.live import ReplaySettings
 from fimi.energy.meters.names import Names
 from fimi.energy.meters.plug import PlugSettings
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
@@ -81,7 +85,8 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         meter_rate_hz: how often to read it, Hz.
         constant_power_w: declared power of the board, W, used where no meter can be read.
         plug: where the plug is found that supplies the board.
-        replay: a recorded CSV file, for ``meter = "replay"``.
+        topic: an MQTT topic on which another machine publishes what it reads.
+        replay: a recorded CSV file, for ``meter = "replay"``, or a table that says more about it.
         frequency_control: how to cap the frequency; ``auto``: cpufreq, else a power mode (Jetson),
             else a duty cycle.
         rate_control: how to limit the uplink; ``auto`` paces the agent's own connection, ``tc``
@@ -95,7 +100,8 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     meter_rate_hz: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_RATE_HZ
     constant_power_w: Positive | None = None
     plug: PlugSettings | None = None
-    replay: str | None = None
+    topic: TopicSettings | None = None
+    replay: str | ReplaySettings | None = None
     frequency_control: Choice = "auto"
     rate_control: rate.Choice = "auto"
 
@@ -106,6 +112,7 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             scope=self.meter_scope,
             rate_hz=self.meter_rate_hz,
             plug=self.plug,
+            topic=self.topic,
             replay=self.replay,
             constant_power_w=self.constant_power_w,
         )

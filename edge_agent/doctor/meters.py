@@ -137,7 +137,8 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
     if closed:
         rules = tmpfiles_rule(closed).replace("\n", "\\n")
         fix = f"{open_files(rules, 'rapl')}. Mind that {SIDE_CHANNEL}"
-    named = {"plug": settings.plug, "replay": settings.replay}.get(each.name) is not None
+    asked = {"plug": settings.plug, "topic": settings.topic, "replay": settings.replay}
+    named = asked.get(each.name) is not None
     return Check(
         name=f"meter {each.name}",
         status="warning" if closed or named or broken or each.ambiguous else "absent",

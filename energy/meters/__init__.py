@@ -19,7 +19,9 @@ and in this folder:
 * :mod:`fimi.energy.meters.nvml`      NVIDIA graphics cards
 * :mod:`fimi.energy.meters.plug`      Tasmota and Shelly plugs over MQTT
 * :mod:`fimi.energy.meters.plug_models`  what plugs are asked, and the channels in their answers
+* :mod:`fimi.energy.meters.elsewhere` meters that another machine reads and publishes over MQTT
 * :mod:`fimi.energy.meters.replay`    a recorded CSV file
+* :mod:`fimi.energy.meters.live`      a CSV file that is being recorded
 * :mod:`fimi.energy.meters.combine`   one meter for the total, another for the processor's share
 * :mod:`fimi.energy.meters.names`     names of meters, and which one a choice is refused for
 * :mod:`fimi.energy.meters.sums`      several meters added up, and those that may not be
@@ -102,11 +104,25 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Look(NamedTuple):
-    """A :class:`Reading` without its time; empty if the meter could not be read."""
+    """What a meter shows; empty if it could not be read.
+
+    ``time_s`` is the time of the value where the meter knows it, by the clock of the readings, s:
+    it may lie before the look. Otherwise the value is as old as the meter's response says.
+    """
 
     power_w: float | None = None
     counter_j: float | None = None
     reset: bool = False
+    time_s: float | None = None
+
+    def reading(self, looked_s: float) -> Reading:
+        """The reading, which was made at ``looked_s`` if the value has no time of its own."""
+        return Reading(
+            time_s=looked_s if self.time_s is None else self.time_s,
+            power_w=self.power_w,
+            counter_j=self.counter_j,
+            reset=self.reset,
+        )
 
 
 NOTHING = Look()

@@ -5,10 +5,10 @@
 * :func:`open_recorder`   the recorder of the chosen one
 * :func:`open_meter`      a meter by its name (:mod:`fimi.energy.meters.names`)
 
-``auto`` takes the meter that sees most of the device (plug, board, module, processor) and adds the
-processor's share where a second meter sees it; a declared power comes last. It takes a chip for the
-whole board only if it is the only one of its kind, and passes over a meter that shows 0 W. ``auto``
-never takes a graphics card: its joules are not those of the device.
+``auto`` takes the meter that sees most of the device (plug or topic, board, module, processor) and
+adds the processor's share where a second meter sees it; a declared power comes last. It takes a
+chip for the whole board only if it is the only one of its kind, and passes over a meter that shows
+0 W. ``auto`` never takes a graphics card: its joules are not those of the device.
 """
 
 from __future__ import annotations
@@ -31,22 +31,23 @@ from fimi.energy.meters import (
 )
 from fimi.energy.meters.battery import batteries, open_battery
 from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.elsewhere.topic import TopicMeter, TopicSettings
 from fimi.energy.meters.hwmon import hwmon_names, open_hwmon
 from fimi.energy.meters.ina3221 import find_rails, open_ina3221
+from fimi.energy.meters.live import ReplaySettings, open_replay
 from fimi.energy.meters.names import Names, SeveralError, family, line, part
 from fimi.energy.meters.nvml import nvml_names, open_nvml
 from fimi.energy.meters.plausibility import implausible, limits
 from fimi.energy.meters.plug import Plug, PlugSettings
 from fimi.energy.meters.pmic import measures, open_pmic
 from fimi.energy.meters.rapl import Rapl, open_rapl, zones
-from fimi.energy.meters.replay import Replay
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
 from fimi.energy.meters.sums import MeterSum
 from fimi.energy.sysfs import Value
 
 log = logging.getLogger(__name__)
 
-TOTALS = ("plug", "hwmon", "ina3221", "pmic", "battery", "rapl")
+TOTALS = ("plug", "topic", "hwmon", "ina3221", "pmic", "battery", "rapl")
 """What ``auto`` tries for the total, in this order."""
 
 SPLITS = ("ina3221-cpu", "pmic-cpu", "rapl")
@@ -81,7 +82,8 @@ class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     scope: Scope | None = None
     rate_hz: float = DEFAULT_RATE_HZ
     plug: PlugSettings | None = None
-    replay: str | None = None
+    topic: TopicSettings | None = None
+    replay: str | ReplaySettings | None = None
     constant_power_w: float | None = None
 
 
@@ -171,13 +173,13 @@ def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRec
             total = sampler(name)
         except MeterUnavailableError as error:
             problems.append(f"{name}: {error}")
-            asked = name == "plug" and settings.plug is not None
+            asked = {"plug": settings.plug, "topic": settings.topic}.get(name) is not None
             if asked and isinstance(error, SeveralError):
                 raise
             if asked or isinstance(error, SeveralError) or (name == "pmic" and measures(root)):
                 log.warning("a meter of this board is not used: %s", error)
             continue
-        if name != "plug" and _at_zero(total):
+        if name not in ("plug", "topic") and _at_zero(total):
             total.close()
             source = total.describe().source
             problems.append(f"{name}: {source} shows 0 W, and what runs draws more")
@@ -211,11 +213,8 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
         "plug": lambda: Plug(
             _named(settings.plug, "plug; a table [plug] with model, topic and host"), of
         ),
-        "replay": lambda: Replay(
-            Path(_named(settings.replay, "recording; replay = FILE.csv")),
-            clock,
-            scope=settings.scope or "board",
-        ),
+        "topic": lambda: TopicMeter(_named(settings.topic, "topic; a table [topic]"), clock),
+        "replay": lambda: open_replay(settings.replay, clock, scope=settings.scope or "board"),
     }
     opener = openers.get(family(name))
     if opener is None or (of and family(name) not in _PARTED) or name.endswith(":"):

@@ -6,9 +6,10 @@
 
 There is one reading in each period, at a random place in it (:func:`places`), unless a reading is
 the mean of the whole period: ``benchmarks/integration_error.py`` compares both. A reading is
-stamped with the middle of the time that it took. A failed reading is kept as a reading without a
-value. So is a time in which the thread did not run (the machine slept or was too busy), so that no
-straight line across it is taken for a measurement.
+stamped with the middle of the time that it took. Where the meter knows the time of its value, that
+is taken: such a reading may lie before the edge at which it was forced. A failed reading is kept as
+a reading without a value. So is a time in which the thread did not run (the machine slept or was
+too busy), so that no straight line across it is taken for a measurement.
 """
 
 from __future__ import annotations
@@ -193,11 +194,14 @@ class Sampler:
         look = self._read(before_s)
         time_s = (before_s + self._clock.now_s()) / 2.0
         self._looks += 1
-        reading = Reading(time_s=time_s, **look._asdict())
+        reading = look.reading(time_s)
         self._failed += not reading.holds
         self.last = look
         self._suspicion.see(time_s, look)
-        last_s = self._readings[-1].time_s if self._readings else time_s
+        last_s = self._readings[-1].time_s if self._readings else reading.time_s
+        if look.time_s is not None and self._readings and reading.time_s <= last_s:
+            return  # the value before, once more
+        time_s = reading.time_s
         if time_s < last_s:
             # No clock of ours runs backwards; if one does, earlier readings have no place in time.
             self._readings = [Reading(time_s=time_s)]
