@@ -66,10 +66,14 @@ class HomeSender:
         self._threads.append(thread)
         thread.start()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """Repeat no longer; what is said from now on comes behind what was."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
+
+    def close(self) -> None:
+        self.stop()
         self._client.disconnect()
         self._client.loop_stop()
 
