@@ -22,6 +22,7 @@ from fimi.energy.meters.detect import (
     open_recorder,
     open_sum,
 )
+from fimi.energy.meters.names import SeveralError
 from fimi.energy.meters.plug import UNRELIABLE_BELOW_W
 from fimi.energy.meters.pmic import measures
 from fimi.energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule, zones
@@ -52,7 +53,7 @@ def meters(machine: Machine) -> Iterator[Check]:
             fix,
         )
     except MeterUnavailableError as error:
-        auto = settings.meter == "auto"
+        auto = settings.meter == "auto" and not isinstance(error, SeveralError)
         yield judged(
             "meter",
             "no meter can be used and no power is declared" if auto else str(error),

@@ -9,7 +9,7 @@ doubt          when
 silent         three looks in a row gave nothing, for a second or longer; and when it reads again
 zero           0 W in three looks in a row, for a second or longer
 stands still   a counter with the same value for ten seconds and twenty refreshes
-frozen         the same power to the last digit for a minute, a hundred looks and a hundred
+frozen         the same power to the last digit for 30 s, a hundred looks and a hundred
                refreshes, over six edges of phases, by a meter whose steps are finer than a 200th of
                it: a load that changes by less than a step of the meter is not doubted
 of the board   three looks in a row that the board cannot draw
@@ -36,7 +36,7 @@ DOUBT_CHARACTERS = 300
 
 IN_A_ROW, FOR_S = 3, 1.0
 STILL_S, STILL_REFRESHES, STILL_LEAST_W = 10.0, 20.0, 0.1
-FROZEN_S, FROZEN_LOOKS, FROZEN_REFRESHES, FROZEN_EDGES = 60.0, 100, 100.0, 6
+FROZEN_S, FROZEN_LOOKS, FROZEN_REFRESHES, FROZEN_EDGES = 30.0, 100, 100.0, 6
 QUIET_S = 60.0
 """A doubt is logged again if it has been away for so long, s."""
 FINE = 0.005

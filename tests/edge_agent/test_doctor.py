@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from boards_of_files import ORIN_GPU_HZ, cooling, gpu, policy
 from click.testing import CliRunner
-from worlds import Ina226, MirroredDies, OdroidXu3, PlugWorld, TwoPackages, write
+from worlds import Ina226, MirroredDies, OdroidXu3, PlugWorld, TwoPackages, TwoSocketPlug, write
 
 import fimi.energy.host_profile
 from fimi.edge_agent.doctor import examine, surroundings
@@ -124,6 +124,18 @@ class TestMeters:
         found = checks(tmp_path, profile=msgspec.structs.replace(profile, meter=names))
         assert found["meter"].status == "ok"
         assert "3 W now" in found["meter hwmon:sensor_arm + hwmon:sensor_mem"].found
+
+    def test_a_plug_with_several_channels_is_said_with_the_lines(
+        self, tmp_path: Path, profile: HostProfile, home_broker: int
+    ) -> None:
+        world = TwoSocketPlug(tmp_path, VirtualClock(), home_broker)
+        two = msgspec.structs.replace(world.settings(), channel=None)
+        found = checks(tmp_path, profile=msgspec.structs.replace(profile, plug=two))
+        world.close()
+        assert found["meter"].status == "failure"
+        assert "several channels (1, 2)" in found["meter"].found
+        assert found["meter plug"].status == "warning"
+        assert "channel = 1; channel = 2" in found["meter plug"].fix
 
     def test_mirrored_counters_are_said(self, tmp_path: Path) -> None:
         MirroredDies(tmp_path, VirtualClock())
