@@ -37,6 +37,7 @@ from fimi.record.events import (
     DeviceLost,
     DeviceRefused,
     Listener,
+    MeterDoubted,
     PlanInForce,
 )
 
@@ -103,6 +104,7 @@ class Inbox:
         self._host: Host | None = None
         self._reminder = Reminder(_AWAY_TOLD_S)
         self._foreign: set[str] = set()
+        self._meters: dict[str, str] = {}
 
     def tell(self, host: Host) -> None:
         """Tell ``host`` of what concerns no waiting part from now on."""
@@ -156,6 +158,7 @@ class Inbox:
         if isinstance(message, DeviceState):
             self._state(message)
         elif isinstance(message, Reported):
+            self._meter(message)
             for fact in self._conversation.take(message):
                 if not self._fact(sender, message.boot_id, fact):
                     yield sender, fact
@@ -178,6 +181,15 @@ class Inbox:
             self._host.came(state.peer, state.boot_id)
         elif state.role == "generator":
             self._host.generator_came(state.peer)
+
+    def _meter(self, reported: Reported) -> None:
+        """Say at once that a device's meter shows nothing, or that it reads again; each once."""
+        before, self._meters[reported.device] = (
+            self._meters.get(reported.device, ""),
+            reported.meter,
+        )
+        if reported.meter and reported.meter != before:
+            self._notify(MeterDoubted(round=0, device=reported.device, doubts=(reported.meter,)))
 
     def _refuse(self, state: DeviceState) -> None:
         """Say once that a device speaks another version of the conversation."""

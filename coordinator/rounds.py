@@ -40,7 +40,7 @@ from fimi.messaging.messages import (
 from fimi.messaging.transfers.collecting import Collector
 from fimi.record.bounds import own_s, unknown_max
 from fimi.record.credit import corrected, idle_only, new_stretches, reported
-from fimi.record.events import Awaiting, DeviceReported, UpdateRejected
+from fimi.record.events import Awaiting, DeviceReported, MeterDoubted, UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus
 
 RoundFact = UpdateReady | RoundReport | RoundSettled
@@ -344,6 +344,10 @@ class Round:
                 self._context.notify(
                     DeviceReported(round=message.round, device=sender, error=message.error)
                 )
+                if message.observed is not None and (doubts := message.observed.doubts):
+                    self._context.notify(
+                        MeterDoubted(round=message.round, device=sender, doubts=doubts)
+                    )
             elif isinstance(message, RoundSettled):
                 self._settled.setdefault(sender, message)
 

@@ -16,6 +16,8 @@
 * :mod:`fimi.edge_agent.backends`    chooses the trainer: ONNX Runtime or PyTorch
 * :mod:`fimi.edge_agent.deployment`  tries the trained model: accuracy, latency, joules
 * :mod:`fimi.edge_agent.turns`       how agents in one process share memory and processor
+* :mod:`fimi.edge_agent.meter_sender`  a meter for the boards beside this machine
+* :mod:`fimi.edge_agent.discovery`   plugs and meters that announce themselves at a broker
 * :mod:`fimi.edge_agent.doctor`      checks whether this machine can be a device
 
 Imports :mod:`fimi.energy`, :mod:`fimi.learning` and :mod:`fimi.messaging`; needs no torch where the

@@ -95,7 +95,8 @@ class Agent:
             MessagingError: nothing more can be heard, because another process has this id.
         """
         self._introduce()
-        line = Line(self._peer, stop)
+        board = self._hardware
+        line = Line(self._peer, stop, board.trouble) if board else Line(self._peer, stop)
         tools = Tools(
             line=line,
             exchange=Exchange(self._peer, line),

@@ -61,11 +61,13 @@ class Course:
     Attributes:
         stage: what it does, for the coordinator to show.
         waits_for: for whom it waits, in words; empty if it does not.
+        meter: that its meter shows nothing, or that it reads again; empty if it always did.
     """
 
     def __init__(self, device: str, boot_id: str) -> None:
         self.stage: Stage = "idle"
         self.waits_for = ""
+        self.meter = ""
         self._device = device
         self._boot_id = boot_id
         self._desired: Desired | None = None
@@ -239,6 +241,11 @@ class Course:
         self._number += 1
         return True
 
+    def show_meter(self, meter: str) -> None:
+        """Change what is shown of the device's meter."""
+        self._number += meter != self.meter
+        self.meter = meter
+
     def document(self) -> Reported | None:
         """What to publish now; ``None`` as long as no coordinator has said anything."""
         wanted = self._desired
@@ -254,6 +261,7 @@ class Course:
             heard=self._heard[1],
             stage=self.stage,
             waits_for=self.waits_for,
+            meter=self.meter,
             facts=tuple(self._facts),
         )
 

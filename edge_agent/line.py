@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import TypeVar
 
 from fimi.edge_agent.course import Course, Step
@@ -38,6 +39,8 @@ QUIET_S = 1.0
 """Shortest time between two publications without a new fact, s."""
 LOOK_AGAIN_S = 0.2
 """Longest time between two looks at what is due, s."""
+METER_CHARACTERS = 400
+"""Most characters that are told of a meter."""
 SAY_AGAIN_S = (30.0, 60.0, 120.0, 300.0, 600.0)
 """Times after which the log says again for whom the device waits, s; the last one repeats."""
 
@@ -48,14 +51,18 @@ class Line:
     Args:
         peer: the connected peer.
         stop: set when the process is to end.
+        meter: says what is wrong with the device's meter, which the coordinator is told at once.
 
     Attributes:
         failure: why nothing more can be heard, such as another process with this id; ``None`` as
             long as all is well.
     """
 
-    def __init__(self, peer: Peer, stop: threading.Event) -> None:
+    def __init__(
+        self, peer: Peer, stop: threading.Event, meter: Callable[[], str] = lambda: ""
+    ) -> None:
         self._peer = peer
+        self._meter = meter
         self._stop = stop
         self._course = Course(peer.id, peer.boot_id)
         self._changed = threading.Condition()
@@ -172,7 +179,9 @@ class Line:
                 received = self._peer.receive(timeout_s=self._patience_s())
                 if received is not None:
                     self._hear(*received)
+                meter = self._meter()[:METER_CHARACTERS]
                 with self._changed:
+                    self._course.show_meter(meter)
                     if self._is_due(time.monotonic()):
                         self._publish()
                 self._say()

@@ -12,6 +12,7 @@ Joules
 * :mod:`~fimi.energy.resting`      what a board draws while it does nothing
 * :mod:`~fimi.energy.work_meter`   joules of work that no device does: generator node and server
 * :mod:`~fimi.energy.clock`        monotonic and virtual time
+* :mod:`~fimi.energy.timestamps`   times as other programs write them
 
 Boards
 

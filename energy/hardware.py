@@ -19,6 +19,7 @@ from fimi.energy.meters import MeterDescription, Recorder
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
 
+_Doubt = Annotated[str, Meta(max_length=400)]
 _Times = Annotated[int, Meta(ge=0, le=2**48)]
 
 
@@ -70,6 +71,8 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         monitor: time that reading the meter took; ``None`` where no meter is read.
         monitor_energy: the joules of that, at most, by the profile's power; ``None`` if unknown.
         temperature_c: mean temperature of the processor, °C; ``None`` where it cannot be read.
+        doubts: what speaks against the meter's readings since then, a sentence each: silent,
+            frozen, at zero, beyond what the board can draw (:mod:`fimi.energy.meters.watch`).
     """
 
     frequency_hz: NonNegative | None = None
@@ -81,6 +84,7 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     monitor: MonitorCost | None = None
     monitor_energy: Energy | None = None
     temperature_c: Annotated[float, Meta(ge=-100, le=200)] | None = None
+    doubts: Annotated[tuple[_Doubt, ...], Meta(max_length=16)] = ()
 
 
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -138,6 +142,13 @@ class Hardware(Protocol):
 
     def observed(self) -> Observation:
         """What the board did since the last call."""
+
+    def trouble(self) -> str:
+        """That its meter shows nothing, or that it reads again; empty if it always did.
+
+        May be called from another thread.
+        """
+        return ""
 
     def has_received(self, size_bytes: int) -> None:
         """The agent has received so many bytes."""

@@ -164,7 +164,8 @@ class HostHardware(Hardware):
     def observed(self) -> Observation:
         """Clock, throttling, link, and the cost of monitoring since the last call."""
         clock = self._watch.take()
-        monitor = None if isinstance(self.recorder, DeclaredPower) else self.recorder.take_cost()
+        read = None if isinstance(self.recorder, DeclaredPower) else self.recorder
+        monitor = read.take_cost() if read else None
         cap_hz = self._frequency.cpufreq.in_force_hz()
         frequency_hz, source = clock.frequency_hz, clock.source
         if self._board.compute.points:  # a clock says nothing beside speeds of the training
@@ -185,7 +186,12 @@ class HostHardware(Hardware):
             monitor=monitor,
             monitor_energy=self._cost_of(monitor, frequency_hz) if monitor else None,
             temperature_c=clock.temperature_c,
+            doubts=read.take_doubts() if read else (),
         )
+
+    def trouble(self) -> str:
+        """That the meter shows nothing, or that it reads again; empty if it always did."""
+        return "" if isinstance(self.recorder, DeclaredPower) else self.recorder.trouble
 
     def _set(self, point: OperatingPoint) -> Applied:
         """Set what a plan asks of the processor."""

@@ -4,8 +4,10 @@
 * :func:`load_profile`    reads and checks that file
 
 Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``meter_rate_hz``,
-``replay``, ``frequency_control``, ``rate_control``, and a table ``[plug]``
-(:class:`fimi.energy.meters.plug.PlugSettings`).
+``replay``, ``frequency_control``, ``rate_control``, and tables ``[plug]``
+(:class:`fimi.energy.meters.plug.PlugSettings`), ``[topic]``
+(:class:`fimi.energy.meters.elsewhere.topic.TopicSettings`) and, instead of a file's name,
+``[replay]`` (:class:`fimi.energy.meters.live.ReplaySettings`).
 
 Measured operating points, which ``fimi calibrate`` adds, are tables ``[[board.compute.points]]``
 with the keys of :class:`fimi.energy.cost_model.ComputePoint`, such as
@@ -18,7 +20,7 @@ A profile in TOML (JSON has the same keys)::
 
     name = "raspberry-pi-4"
     constant_power_w = 5.0            # only where no meter can be read: joules become "modelled"
-    meter = "auto"                    # or a name, or { total = "plug", split = "rapl" }
+    meter = "auto"                    # or a name, a list, or { total = "plug", split = "rapl" }
 
     [board]
     idle_power_w = 2.7
@@ -56,6 +58,9 @@ from fimi.energy.control.frequency import Choice
 from fimi.energy.cost_model import BoardModel, NonNegative, Positive, formula_power_w
 from fimi.energy.joules import Scope
 from fimi.energy.meters.detect import MeterPair, MeterSettings
+from fimi.energy.meters.elsewhere.topic import TopicSettings
+from fimi.energy.meters.live import ReplaySettings
+from fimi.energy.meters.names import Names
 from fimi.energy.meters.plug import PlugSettings
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
 from fimi.errors import InputError
@@ -73,13 +78,15 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     Attributes:
         name: name of the board, for example ``"raspberry-pi-4"``.
         board: calibrated cost parameters.
-        meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, or
-            ``{total = …, split = …}`` for one meter of the whole and one of the processor's share.
+        meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, a list of
+            names that are added up, or ``{total = …, split = …}`` for one meter of the whole and
+            one of the processor's share.
         meter_scope: scope of an hwmon device of unknown kind, or of a recording.
         meter_rate_hz: how often to read it, Hz.
         constant_power_w: declared power of the board, W, used where no meter can be read.
         plug: where the plug is found that supplies the board.
-        replay: a recorded CSV file, for ``meter = "replay"``.
+        topic: an MQTT topic on which another machine publishes what it reads.
+        replay: a recorded CSV file, for ``meter = "replay"``, or a table that says more about it.
         frequency_control: how to cap the frequency; ``auto``: cpufreq, else a power mode (Jetson),
             else a duty cycle.
         rate_control: how to limit the uplink; ``auto`` paces the agent's own connection, ``tc``
@@ -88,12 +95,13 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     name: str
     board: BoardModel
-    meter: str | MeterPair = "auto"
+    meter: Names | MeterPair = "auto"
     meter_scope: Scope | None = None
     meter_rate_hz: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_RATE_HZ
     constant_power_w: Positive | None = None
     plug: PlugSettings | None = None
-    replay: str | None = None
+    topic: TopicSettings | None = None
+    replay: str | ReplaySettings | None = None
     frequency_control: Choice = "auto"
     rate_control: rate.Choice = "auto"
 
@@ -104,6 +112,7 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             scope=self.meter_scope,
             rate_hz=self.meter_rate_hz,
             plug=self.plug,
+            topic=self.topic,
             replay=self.replay,
             constant_power_w=self.constant_power_w,
         )

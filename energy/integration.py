@@ -8,7 +8,8 @@ with.
 The uncertainty (one standard deviation) is the quadrature sum of
 
     gain        relative gain uncertainty × energy: the same for every reading
-    resolution  a step q of the meter leaves q/√12 unknown, for the whole duration at worst
+    resolution  a step q of the meter leaves q/√12 unknown, for the whole duration at worst; a
+                step of a counter q/√6, one at either edge
     readings    Σ (Δp Δt)²/2 over neighbouring readings: successive differences estimate the
                 noise of the readings (von Neumann 1941), and exceed the largest error, Δp Δt/2,
                 that one step of power somewhere in the gap can cause
@@ -101,10 +102,14 @@ def _by_counter(
     refresh_s = 1.0 / meter.rate_hz if meter.rate_hz else 0.0
     if last == first and meter.rate_hz and duration_s > STANDSTILL * refresh_s:
         return None
-    uncertainty_j = power_w * math.hypot(
-        meter.relative_uncertainty * duration_s,
-        refresh_s / math.sqrt(6.0),
-        (duration_s - covered_s) / math.sqrt(3.0),
+    uncertainty_j = math.hypot(
+        power_w
+        * math.hypot(
+            meter.relative_uncertainty * duration_s,
+            refresh_s / math.sqrt(6.0),
+            (duration_s - covered_s) / math.sqrt(3.0),
+        ),
+        meter.resolution_j / math.sqrt(6.0),
     )
     return power_w * duration_s, uncertainty_j
 

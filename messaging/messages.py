@@ -584,6 +584,7 @@ class Reported(DeviceMessage, frozen=True, kw_only=True, tag="reported"):
         heard: the number of that document.
         stage: what the device does.
         waits_for: for whom or what it waits, in words; empty if it does not.
+        meter: that its meter shows nothing, or that it reads again; empty if it always did.
         facts: what is not in the run store yet, as far as the device has been told.
     """
 
@@ -594,6 +595,7 @@ class Reported(DeviceMessage, frozen=True, kw_only=True, tag="reported"):
     heard: Count
     stage: Stage
     waits_for: str = ""
+    meter: Annotated[str, Meta(max_length=400)] = ""
     facts: tuple[Fact, ...] = ()
 
 

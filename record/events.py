@@ -239,6 +239,21 @@ class DeviceReported(Event, frozen=True, kw_only=True, tag="device-reported"):
     error: str
 
 
+class MeterDoubted(Event, frozen=True, kw_only=True, tag="meter-doubted"):
+    """A device reports doubts about its meter: it is silent, frozen, at zero, or implausible.
+
+    Attributes:
+        round: in whose report; 0 for what is told at once, which is that it shows nothing, or that
+            it reads again.
+        device: its id.
+        doubts: a sentence each.
+    """
+
+    round: int
+    device: str
+    doubts: tuple[str, ...]
+
+
 class UpdateRejected(Event, frozen=True, kw_only=True, tag="update-rejected"):
     """An update does not go into the model."""
 
@@ -325,8 +340,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 
 Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
-    | RoundStarted
-    | DeviceReported | UpdateRejected | Credited | Resumed | Refitted | NotDeployed | RunFinished
+    | RoundStarted | DeviceReported | MeterDoubted
+    | UpdateRejected | Credited | Resumed | Refitted | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
 

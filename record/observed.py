@@ -10,6 +10,7 @@ throttling may have been throttled.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
@@ -43,6 +44,8 @@ class DeviceObserved(Struct, frozen=True, kw_only=True):
         cpu_share: that over the board's joules of the same phases, 0 to 1.
         monitor: time that metering took.
         monitor_energy: joules that it took; ``None`` if a part of them is unknown.
+        doubts: what spoke against the readings of its meter, and in how many rounds; sentences
+            that differ in their numbers only are one, as it was said first.
     """
 
     device: str
@@ -60,6 +63,7 @@ class DeviceObserved(Struct, frozen=True, kw_only=True):
     cpu_share: float | None = None
     monitor: MonitorCost | None = None
     monitor_energy: Energy | None = None
+    doubts: tuple[tuple[str, int], ...] = ()
 
     @property
     def anything(self) -> bool:
@@ -103,6 +107,7 @@ def device_observed(run: RunData, device: str) -> DeviceObserved:
         cpu_share=cpu.value_j / whole_j if cpu is not None and known and whole_j > 0.0 else None,
         monitor=_cost([o.monitor for o in monitored if o.monitor is not None]),
         monitor_energy=total(spent, one_meter=True) if len(spent) == len(monitored) else None,
+        doubts=_doubts(seen),
     )
 
 
@@ -110,6 +115,21 @@ def _counts(seen: Iterable[Observation]) -> dict[str, int] | None:
     told = [o.throttled for o in seen if o.throttled is not None]
     causes = dict.fromkeys(cause for counts in told for cause in counts)
     return {c: sum(counts.get(c, 0) for counts in told) for c in causes} if told else None
+
+
+def _doubts(seen: Iterable[Observation]) -> tuple[tuple[str, int], ...]:
+    """Sentences without regard to their numbers, and the rounds in which each was said."""
+    first: dict[str, str] = {}
+    rounds: dict[str, int] = {}
+    for observation in seen:
+        kinds = {_NUMBER.sub("#", sentence): sentence for sentence in observation.doubts}
+        for kind, sentence in kinds.items():
+            first.setdefault(kind, sentence)
+            rounds[kind] = rounds.get(kind, 0) + 1
+    return tuple((sentence, rounds[kind]) for kind, sentence in first.items())
+
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?")
 
 
 def _goodput(moved: Iterable[Goodput]) -> float | None:

@@ -386,7 +386,7 @@ class _Reader:
                 "evidence": evidence.get(key, ()),
             }
 
-        before = sorted({d for n, d in (*phases, *predicted, *transfers) if n == 0})
+        before = sorted({d for n, d in (*phases, *predicted, *transfers, *evidence) if n == 0})
         devices: dict[int, list[DeviceRound]] = {}
         for (number,), entry in self._values(schema.DEVICE_ROUND):
             seen = observed.get((number, entry.device))
@@ -395,7 +395,7 @@ class _Reader:
         results = [result for _, result in self._values(schema.ROUNDS, ())]
         there = {(r.number, entry.device) for r in results for entry in devices.get(r.number, ())}
         entries = {(number, entry.device) for number, own in devices.items() for entry in own}
-        found = {*phases, *predicted, *transfers, *observed, *entries}
+        found = {*phases, *predicted, *transfers, *evidence, *observed, *entries}
         if lost := sorted({key for key in found if key[0] != 0} - there):
             which = ", ".join(f"round {number} of {device}" for number, device in lost[:3])
             others = f" and {len(lost) - 3} more" if len(lost) > 3 else ""

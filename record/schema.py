@@ -250,6 +250,7 @@ OBSERVATION = StoreTable(
         whole("monitor_failed", "looks", "that gave nothing", "monitor.failed", null=True),
         *energy("what watching the meter took, at most", "monitor_energy", "monitor_", "monitor_j"),
         real("temperature_c", "°C", "of the processor, mean", null=True),
+        packed("doubts", "what speaks against the meter's readings, a sentence each", null=True),
     ))
 
 RESIDUAL = StoreTable(

@@ -42,6 +42,7 @@ def unusual(each: DeviceObserved) -> list[tuple[str, str]]:
     if _off(each.up_bps, each.planned_up_bps, RATE_TOLERANCE):
         rates = f"at {bits_per_second(each.up_bps)}, planned {bits_per_second(each.planned_up_bps)}"
         said.append(("rate not held", f"{each.device}: uploads {rates}"))
+    said += [("meter doubted", f"{each.device}: {words}") for words in _doubts(each)]
     if each.monitor is not None and each.monitor.failed > FAILED_SHARE * each.monitor.looks:
         failed = f"{each.monitor.failed} of {each.monitor.looks} looks gave nothing"
         said.append(("meter", f"{each.device}: {failed}"))
@@ -73,7 +74,17 @@ def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
         ),
         Column("Monitor", kind, lambda e: cell(e.monitor_energy, bare=bare)),
     ]
+    if any(each.doubts for each in found):
+        columns.append(Column("Meter doubted", "", lambda e: "; ".join(_doubts(e)) or "0", "text"))
     return table(columns, found, caption="As the devices observed themselves")
+
+
+def _doubts(each: DeviceObserved) -> list[str]:
+    """What spoke against the meter, with the number of rounds."""
+    return [
+        f"{clean(words, 300)} ({rounds} round{'' if rounds == 1 else 's'})"
+        for words, rounds in each.doubts
+    ]
 
 
 def _set_by(each: DeviceObserved) -> str:

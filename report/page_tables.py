@@ -67,11 +67,17 @@ def device_table(summary: Summary) -> Html:
         Column("Busy per round", "predicted", lambda d: seconds(d.predicted_busy_s)),
         Column("Busy per round", "metered", lambda d: seconds(d.busy_s)),
         Column("Energy", "predicted", lambda d: _predicted(d.compared), foot=_predicted(compared)),
-        Column("Energy", heading(known), lambda d: sum_cell(d.energy, bare=bare), foot=fleet),
+        Column("Energy", heading(known), lambda d: _metered(d, bare=bare), foot=fleet),
         Column("Error", "", lambda d: signed_percent(d.compared.error_percent), foot=error),
         Column("Updates", "accepted", lambda d: f"{d.accepted}/{d.rounds}", foot=updates),
     ]
     return table(columns, devices)
+
+
+def _metered(device: DeviceSummary, *, bare: bool) -> str:
+    """Its joules, and that its meter is doubtful."""
+    said = sum_cell(device.energy, bare=bare)
+    return f"{said}, doubtful" if device.observed.doubts else said
 
 
 def _count(counts: Sequence[int]) -> str:

@@ -43,6 +43,7 @@ _TERM_WIDTH = 15
 _STYLES: dict[str, Style] = {
     "not accepted": "problem",
     "not metered": "warning",
+    "meter doubted": "warning",
     "not used": "problem",
     "absent": "warning",
     "over budget": "warning",

@@ -7,6 +7,7 @@
 * :mod:`~fimi.testbed.processes`      the processes of a federation
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings
 * :mod:`~fimi.testbed.tools`          the work of commands that run no federation
+* :mod:`~fimi.testbed.recordings`     recordings of other tools as recordings of fimi
 * :mod:`~fimi.testbed.resuming`       whether a run that ended early can be gone on with, and how
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
 * :mod:`~fimi.testbed.resuming`       what must still be so when a run is gone on with

@@ -21,6 +21,7 @@ from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.federation import coordinator, dry_run, report
 from fimi.testbed.commands.generate import generator
 from fimi.testbed.commands.learning_curve import learning_curve
+from fimi.testbed.commands.meter import meter
 from fimi.testbed.commands.nodes import agent, broker
 from fimi.testbed.commands.optimise import optimise
 from fimi.testbed.commands.shared import (
@@ -93,6 +94,7 @@ for _command in (
     coordinator,
     generator,
     agent,
+    meter,
     optimise,
     calibrate,
 ):

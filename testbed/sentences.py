@@ -26,6 +26,7 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    MeterDoubted,
     NotDeployed,
     PlanInForce,
     Planned,
@@ -46,7 +47,10 @@ def is_problem(event: Event) -> bool:
     """Whether an event is a problem."""
     if isinstance(event, BatchDelivered | PlanInForce):
         return bool(event.error)
-    return isinstance(event, DeviceLost | DeviceRefused | BrokerAway | UpdateRejected | NotDeployed)
+    return isinstance(
+        event,
+        DeviceLost | DeviceRefused | BrokerAway | MeterDoubted | UpdateRejected | NotDeployed,
+    )
 
 
 def describe(event: Event) -> str:
@@ -76,6 +80,10 @@ def describe(event: Event) -> str:
             return f"broker away for {event.seconds:.0f} s; the run waits for it"
         case DeviceRefused():
             return f"{event.device} does not take part: {event.reason}"
+        case MeterDoubted() if not event.round:
+            return f"{event.device}: {'; '.join(event.doubts)}"
+        case MeterDoubted():
+            return f"{event.device}, round {event.round}: its meter: {'; '.join(event.doubts)}"
         case DeviceLost() | UpdateRejected():
             return f"{event.device}: {event.reason}"
         case Planning():

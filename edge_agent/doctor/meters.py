@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,22 @@ from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
 from fimi.energy.clock import MonotonicClock
 from fimi.energy.meters import MeterDescription, MeterUnavailableError
 from fimi.energy.meters.combine import Combined
-from fimi.energy.meters.detect import Found, MeterSettings, detect, open_recorder
+from fimi.energy.meters.detect import (
+    Found,
+    MeterPair,
+    MeterRecorder,
+    MeterSettings,
+    detect,
+    doubts_now,
+    look_at,
+    open_recorder,
+    open_sum,
+)
+from fimi.energy.meters.names import SeveralError
 from fimi.energy.meters.plug import UNRELIABLE_BELOW_W
-from fimi.energy.meters.rapl import SIDE_CHANNEL, package_zones, tmpfiles_rule
+from fimi.energy.meters.pmic import measures
+from fimi.energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule, zones
+from fimi.energy.meters.sampler import Sampler
 
 
 def meters(machine: Machine) -> Iterator[Check]:
@@ -24,17 +38,22 @@ def meters(machine: Machine) -> Iterator[Check]:
         recorder = open_recorder(settings, machine.root, clock)
         chosen = recorder.describe()
         split = recorder.split.describe().source if isinstance(recorder, Combined) else ""
+        doubtful = _doubtful(recorder, machine.root)
         recorder.close()
+        fix = ""
+        if doubtful:
+            fix = "its joules are doubtful: mend what is said here, or choose a meter below"
+        elif chosen.kind != "measured":
+            fix = "its joules are not measured; a meter below that can be mended gives better ones"
         yield judged(
             "meter",
             f"{chosen.source}: {chosen.kind}, scope {chosen.scope}"
+            + "".join(f"; {doubt}" for doubt in doubtful)
             + (f"; the processor's share from {split}" if split else ""),
-            ""
-            if chosen.kind == "measured"
-            else "its joules are not measured; a meter below that can be mended gives better ones",
+            fix,
         )
     except MeterUnavailableError as error:
-        auto = settings.meter == "auto"
+        auto = settings.meter == "auto" and not isinstance(error, SeveralError)
         yield judged(
             "meter",
             "no meter can be used and no power is declared" if auto else str(error),
@@ -42,6 +61,8 @@ def meters(machine: Machine) -> Iterator[Check]:
             "(fimi agent doctor --host-profile FILE checks it)",
             "failure",
         )
+    if settings.meter not in ("auto", *(each.name for each in listed)):
+        yield from _choice(settings, machine.root, clock)
     for each in listed:
         if (found := each.description) is None:
             yield _absent(each, settings, machine.root)
@@ -59,10 +80,14 @@ def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Ch
     told.append(f"±{found.relative_uncertainty:.0%}")
     if each.power_w is not None:
         told.append(f"{each.power_w:.3g} W now")
-    side = each.name == "rapl" and os.geteuid() != 0
-    weak = each.name == "plug" and each.power_w is not None and each.power_w < UNRELIABLE_BELOW_W
+    told += each.facts
+    family = each.name.partition(":")[0]
+    side = family == "rapl" and os.geteuid() != 0
+    weak = family == "plug" and each.power_w is not None and 0.0 < each.power_w < UNRELIABLE_BELOW_W
     fix = ""
-    if weak:
+    if each.doubts:
+        fix = f"doubtful: {'; '.join(each.doubts)}"
+    elif weak:
         fix = (
             f"plugs are unreliable below {UNRELIABLE_BELOW_W:g} W: several boards on one plug, an "
             "INA board in the supply line, or a USB meter"
@@ -75,11 +100,31 @@ def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Ch
         )
     return Check(
         name=f"meter {each.name}",
-        status="warning" if weak else "ok",
+        status="warning" if weak or each.doubts else "ok",
         found=f"{found.source} ({', '.join(told)})"
         + (f"; mind that {SIDE_CHANNEL}" if side else ""),
         fix=fix,
     )
+
+
+def _doubtful(recorder: MeterRecorder, root: Path) -> tuple[str, ...]:
+    """What speaks against what the chosen meter shows now."""
+    if not isinstance(recorder, Sampler | Combined):
+        return ()
+    sampler = recorder.total if isinstance(recorder, Combined) else recorder
+    return doubts_now(sampler.meter, sampler.last, root)
+
+
+def _choice(settings: MeterSettings, root: Path, clock: MonotonicClock) -> Iterator[Check]:
+    """The checks of a choice that is not listed, a list or a part: what each shows now."""
+    choice = settings.meter
+    for names in (choice.total, choice.split) if isinstance(choice, MeterPair) else (choice,):
+        name = names if isinstance(names, str) else " + ".join(names)
+        # What cannot be opened is said in the line of the choice.
+        with contextlib.suppress(MeterUnavailableError):
+            found = look_at(name, open_sum(names, settings, root, clock), root, clock)
+            if found.description is not None:
+                yield _usable(found, found.description, settings)
 
 
 _INTERVAL = "/sys/class/hwmon/hwmon*/update_interval"
@@ -89,19 +134,21 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
     """The check of a meter that cannot be read; a warning if the profile asks for it."""
     problem, _, fix = each.problem.partition(". ")
     closed = _closed_rapl(root) if each.name == "rapl" else []
+    broken = each.name.startswith("pmic") and measures(root)
     if closed:
         rules = tmpfiles_rule(closed).replace("\n", "\\n")
         fix = f"{open_files(rules, 'rapl')}. Mind that {SIDE_CHANNEL}"
-    named = {"plug": settings.plug, "replay": settings.replay}.get(each.name) is not None
+    asked = {"plug": settings.plug, "topic": settings.topic, "replay": settings.replay}
+    named = asked.get(each.name) is not None
     return Check(
         name=f"meter {each.name}",
-        status="warning" if closed or named else "absent",
+        status="warning" if closed or named or broken or each.ambiguous else "absent",
         found=problem,
         fix=fix,
     )
 
 
 def _closed_rapl(root: Path) -> list[Path]:
-    """The package counters that exist and may not be read, by their real paths."""
+    """The counters that exist and may not be read, by their real paths."""
     files = ("energy_uj", "max_energy_range_uj")
-    return [(zone / name).resolve() for zone in package_zones(root) for name in files]
+    return [(zone.folder / name).resolve() for zone in zones(root) for name in files]

@@ -10,14 +10,23 @@ and in this folder:
 * :mod:`fimi.energy.meters.sampler`   the recorder of a meter that a thread reads, and its own cost
 * :mod:`fimi.energy.meters.counter`   counters that wrap and are reset
 * :mod:`fimi.energy.meters.rapl`      x86 processors
+* :mod:`fimi.energy.meters.mirrors`   counters that show the same thing twice
 * :mod:`fimi.energy.meters.ina3221`   NVIDIA Jetson
 * :mod:`fimi.energy.meters.hwmon`     INA219, INA226 and similar chips, USB meters
+* :mod:`fimi.energy.meters.hwmon_chips`  their ranges, steps and shunts
 * :mod:`fimi.energy.meters.pmic`      Raspberry Pi 5, through :mod:`fimi.energy.meters.vcgencmd`
 * :mod:`fimi.energy.meters.battery`   a battery that is being discharged
 * :mod:`fimi.energy.meters.nvml`      NVIDIA graphics cards
 * :mod:`fimi.energy.meters.plug`      Tasmota and Shelly plugs over MQTT
+* :mod:`fimi.energy.meters.plug_models`  what plugs are asked, and the channels in their answers
+* :mod:`fimi.energy.meters.elsewhere` meters that another machine reads and publishes over MQTT
 * :mod:`fimi.energy.meters.replay`    a recorded CSV file
+* :mod:`fimi.energy.meters.live`      a CSV file that is being recorded
 * :mod:`fimi.energy.meters.combine`   one meter for the total, another for the processor's share
+* :mod:`fimi.energy.meters.names`     names of meters, and which one a choice is refused for
+* :mod:`fimi.energy.meters.sums`      several meters added up, and those that may not be
+* :mod:`fimi.energy.meters.plausibility`  what a reading cannot be, and what the board cannot draw
+* :mod:`fimi.energy.meters.watch`     a meter watched during a run: silent, frozen, zero, saturated
 * :mod:`fimi.energy.meters.detect`    which meters this machine has, and which one is chosen
 
 :mod:`fimi.energy.integration` turns readings into joules; :mod:`fimi.energy.emulation.meter` is the
@@ -95,11 +104,25 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Look(NamedTuple):
-    """A :class:`Reading` without its time; empty if the meter could not be read."""
+    """What a meter shows; empty if it could not be read.
+
+    ``time_s`` is the time of the value where the meter knows it, by the clock of the readings, s:
+    it may lie before the look. Otherwise the value is as old as the meter's response says.
+    """
 
     power_w: float | None = None
     counter_j: float | None = None
     reset: bool = False
+    time_s: float | None = None
+
+    def reading(self, looked_s: float) -> Reading:
+        """The reading, which was made at ``looked_s`` if the value has no time of its own."""
+        return Reading(
+            time_s=looked_s if self.time_s is None else self.time_s,
+            power_w=self.power_w,
+            counter_j=self.counter_j,
+            reset=self.reset,
+        )
 
 
 NOTHING = Look()
@@ -111,9 +134,17 @@ class Meter(abc.ABC):
 
     A subclass sets its description. One whose counter wraps, or that holds something open,
     overrides the rest.
+
+    Attributes:
+        made_of: names of the parts that it adds up, for example ``{"rapl:package-0"}``.
+        inside: names of the parts of the same family that contain it.
+        step_j: smallest step of a counter, J; ``None`` if it is not known.
     """
 
     _description: MeterDescription
+    made_of: frozenset[str] = frozenset()
+    inside: frozenset[str] = frozenset()
+    step_j: float | None = None
 
     @property
     def longest_period_s(self) -> float:
@@ -127,6 +158,18 @@ class Meter(abc.ABC):
     @abc.abstractmethod
     def look(self, time_s: float) -> Look:
         """Read it now, which is ``time_s``; :data:`NOTHING` if it cannot be read."""
+
+    def facts(self) -> tuple[str, ...]:
+        """What a person may want to know of it: address, shunt, range, volts and amperes now."""
+        return ()
+
+    def doubts(self) -> tuple[str, ...]:
+        """What speaks against its last look, a sentence each; called often, so it reads nothing."""
+        return ()
+
+    def why_nothing(self) -> str:
+        """Why its last look gave nothing, as the end of a sentence; empty if it is not known."""
+        return ""
 
     def close(self) -> None:  # noqa: B027  most hold nothing open
         """Close whatever it holds open; may be called again."""

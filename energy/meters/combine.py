@@ -9,17 +9,20 @@ from __future__ import annotations
 from fimi.energy.joules import SCOPE_WIDTH
 from fimi.energy.meters import MeterDescription, MeterUnavailableError, Reading
 from fimi.energy.meters.sampler import MonitorCost, Sampler
+from fimi.energy.meters.sums import is_part
 
 
 class Combined:
     """A recorder of totals that also records the processor's share.
 
     Attributes:
+        total: the recorder of the total.
         split: the recorder of the processor's share.
         split_readings: its readings between the last two marks.
 
     Raises:
-        MeterUnavailableError: if the total's meter sees no more than the processor's.
+        MeterUnavailableError: if the total's meter sees no more than the processor's, or does not
+            contain it.
     """
 
     def __init__(self, total: Sampler, split: Sampler) -> None:
@@ -29,22 +32,27 @@ class Combined:
                 f"{wide.source} ({wide.scope}) cannot be the total of which {narrow.source} "
                 f"({narrow.scope}) is a share: choose a meter that sees more for the total"
             )
-        self._total = total
+        if not is_part(split.meter, total.meter):
+            raise MeterUnavailableError(
+                f"{narrow.source} is not a part of {wide.source}, so that it is no share of it: "
+                "choose a total that contains it"
+            )
+        self.total = total
         self.split = split
         self.split_readings: list[Reading] = []
 
     def describe(self) -> MeterDescription:
         """The meter of the total."""
-        return self._total.describe()
+        return self.total.describe()
 
     def mark(self) -> list[Reading]:
         """Readings of the total since the last mark."""
         self.split_readings = self.split.mark()
-        return self._total.mark()
+        return self.total.mark()
 
     def take_cost(self) -> MonitorCost:
         """The cost of reading both since the last call."""
-        one, other = self._total.take_cost(), self.split.take_cost()
+        one, other = self.total.take_cost(), self.split.take_cost()
         return MonitorCost(
             cpu_s=one.cpu_s + other.cpu_s,
             wall_s=max(one.wall_s, other.wall_s),
@@ -52,7 +60,16 @@ class Combined:
             failed=one.failed + other.failed,
         )
 
+    def take_doubts(self) -> tuple[str, ...]:
+        """What is doubtful about either since the last call."""
+        return tuple(dict.fromkeys(self.total.take_doubts() + self.split.take_doubts()))
+
+    @property
+    def trouble(self) -> str:
+        """That one of them shows nothing, or that it reads again; empty if both always did."""
+        return "; ".join(filter(None, (self.total.trouble, self.split.trouble)))
+
     def close(self) -> None:
         """Close both."""
-        self._total.close()
+        self.total.close()
         self.split.close()

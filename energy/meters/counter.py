@@ -64,3 +64,19 @@ def add(looks: list[Look]) -> Look:
     known_j = complete(look.counter_j for look in looks)
     reset = any(look.reset for look in looks)
     return Look(counter_j=sum(known_j), reset=reset) if known_j else NOTHING
+
+
+class Adder:
+    """Sums of several counters that keep a reset until there is a sum to say it with."""
+
+    def __init__(self) -> None:
+        self._reset = False
+
+    def add(self, looks: list[Look], *, reset: bool = False) -> Look:
+        """The sum as :func:`add` gives it; ``reset`` if it does not continue for another reason."""
+        self._reset = self._reset or reset or any(look.reset for look in looks)
+        found = add(looks)
+        if found.counter_j is None:
+            return NOTHING
+        found, self._reset = found._replace(reset=self._reset), False
+        return found

@@ -3,15 +3,18 @@
 * :class:`MeterSettings`  what the board's profile says about meters
 * :func:`detect`          every meter, usable or not
 * :func:`open_recorder`   the recorder of the chosen one
+* :func:`open_meter`      a meter by its name (:mod:`fimi.energy.meters.names`)
 
-``auto`` takes the meter that sees most of the device (plug, board, module, processor) and adds the
-processor's share where a second meter sees it; a declared power comes last. ``auto`` never takes a
-graphics card: its joules are not those of the device.
+``auto`` takes the meter that sees most of the device (plug or topic, board, module, processor) and
+adds the processor's share where a second meter sees it; a declared power comes last. It takes a
+chip for the whole board only if it is the only one of its kind, and passes over a meter that shows
+0 W. ``auto`` never takes a graphics card: its joules are not those of the device.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,20 +22,32 @@ from msgspec import Struct
 
 from fimi.energy.clock import Clock
 from fimi.energy.joules import Scope
-from fimi.energy.meters import DeclaredPower, Meter, MeterDescription, MeterUnavailableError
-from fimi.energy.meters.battery import open_battery
+from fimi.energy.meters import (
+    DeclaredPower,
+    Look,
+    Meter,
+    MeterDescription,
+    MeterUnavailableError,
+)
+from fimi.energy.meters.battery import batteries, open_battery
 from fimi.energy.meters.combine import Combined
-from fimi.energy.meters.hwmon import CHIPS, find_hwmon, open_hwmon
-from fimi.energy.meters.ina3221 import open_ina3221
-from fimi.energy.meters.nvml import open_nvml
+from fimi.energy.meters.elsewhere.topic import TopicMeter, TopicSettings
+from fimi.energy.meters.hwmon import hwmon_names, open_hwmon
+from fimi.energy.meters.ina3221 import find_rails, open_ina3221
+from fimi.energy.meters.live import ReplaySettings, open_replay
+from fimi.energy.meters.names import Names, SeveralError, family, line, part
+from fimi.energy.meters.nvml import nvml_names, open_nvml
+from fimi.energy.meters.plausibility import implausible, limits
 from fimi.energy.meters.plug import Plug, PlugSettings
-from fimi.energy.meters.pmic import open_pmic
-from fimi.energy.meters.rapl import open_rapl
-from fimi.energy.meters.replay import Replay
+from fimi.energy.meters.pmic import measures, open_pmic
+from fimi.energy.meters.rapl import Rapl, open_rapl, zones
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+from fimi.energy.meters.sums import MeterSum
 from fimi.energy.sysfs import Value
 
-TOTALS = ("plug", "hwmon", "ina3221", "pmic", "battery", "rapl")
+log = logging.getLogger(__name__)
+
+TOTALS = ("plug", "topic", "hwmon", "ina3221", "pmic", "battery", "rapl")
 """What ``auto`` tries for the total, in this order."""
 
 SPLITS = ("ina3221-cpu", "pmic-cpu", "rapl")
@@ -40,30 +55,35 @@ SPLITS = ("ina3221-cpu", "pmic-cpu", "rapl")
 
 NAMES = (*TOTALS, "ina3221-cpu", "pmic-cpu", "nvml", "replay", "declared")
 
+_PARTED = ("rapl", "ina3221", "hwmon", "pmic", "battery", "nvml", "plug")
+"""Families whose meters have parts that can be named."""
+
 
 class MeterPair(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Two meters: one for totals, one for the processor's share.
 
     Attributes:
-        total: name of the wider meter.
-        split: name of the processor's.
+        total: name of the wider meter, or a list of names that are added up.
+        split: the same of the processor's.
     """
 
-    total: str
-    split: str
+    total: Names
+    split: Names
 
 
 class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a board's profile (:class:`fimi.energy.host_profile.HostProfile`) says about meters.
 
-    ``meter`` is ``auto``, one of :data:`NAMES`, ``hwmon:<driver>``, or a pair of these.
+    ``meter`` is ``auto``, a name (:mod:`fimi.energy.meters.names`), a list of names that are added
+    up, or a pair of these.
     """
 
-    meter: str | MeterPair = "auto"
+    meter: Names | MeterPair = "auto"
     scope: Scope | None = None
     rate_hz: float = DEFAULT_RATE_HZ
     plug: PlugSettings | None = None
-    replay: str | None = None
+    topic: TopicSettings | None = None
+    replay: str | ReplaySettings | None = None
     constant_power_w: float | None = None
 
 
@@ -75,12 +95,18 @@ class Found(Struct, frozen=True, kw_only=True):
         description: what it is; ``None`` if it cannot be used.
         power_w: present power, W; ``None`` for counters.
         problem: why it cannot be used, and what to do.
+        facts: what a person may want to know of it: address, shunt, range, volts and amperes.
+        doubts: what speaks against what it shows.
+        ambiguous: whether it cannot be used because several parts fit.
     """
 
     name: str
     description: MeterDescription | None
     power_w: float | None = None
     problem: str = ""
+    facts: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    ambiguous: bool = False
 
 
 MeterRecorder = Sampler | Combined | DeclaredPower
@@ -88,22 +114,38 @@ MeterRecorder = Sampler | Combined | DeclaredPower
 
 
 def detect(settings: MeterSettings, root: Path, clock: Clock) -> tuple[Found, ...]:
-    """Try every meter, in the order in which ``auto`` would take them."""
-    named = [f"hwmon:{name}" for name in find_hwmon(root) if name not in CHIPS]
+    """Try every meter, in the order in which ``auto`` would take them, and every named part."""
     found = []
-    for name in (*NAMES, *named):
-        power_w = None
+    for name in (*NAMES, *_parts(root)):
         try:
             if name == "declared":
                 description = _declared(settings, clock).describe()
-            else:
-                meter = open_meter(name, settings, root, clock)
-                description, power_w = meter.describe(), meter.look(clock.now_s()).power_w
-                meter.close()
-            found.append(Found(name=name, description=description, power_w=power_w))
+                found.append(Found(name=name, description=description))
+                continue
+            found.append(look_at(name, open_meter(name, settings, root, clock), root, clock))
+        except SeveralError as error:
+            found.append(Found(name=name, description=None, problem=str(error), ambiguous=True))
         except MeterUnavailableError as error:
             found.append(Found(name=name, description=None, problem=str(error)))
     return tuple(found)
+
+
+def look_at(name: str, meter: Meter, root: Path, clock: Clock) -> Found:
+    """What a meter shows now; closes it."""
+    with contextlib.closing(meter):
+        look = meter.look(clock.now_s())
+        return Found(
+            name=name,
+            description=meter.describe(),
+            power_w=look.power_w,
+            facts=meter.facts(),
+            doubts=doubts_now(meter, look, root),
+        )
+
+
+def doubts_now(meter: Meter, look: Look, root: Path) -> tuple[str, ...]:
+    """What speaks against what a meter has just shown, a sentence each."""
+    return (*implausible(meter.describe(), look.power_w, limits(root)), *meter.doubts())
 
 
 def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRecorder:
@@ -112,9 +154,11 @@ def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRec
     Raises:
         MeterUnavailableError: it cannot be used, or ``auto`` finds none; says what to do.
     """
+    board = limits(root)
 
-    def sampler(name: str) -> Sampler:
-        return Sampler(open_meter(name, settings, root, clock), clock, rate_hz=settings.rate_hz)
+    def sampler(names: Names) -> Sampler:
+        meter = open_sum(names, settings, root, clock)
+        return Sampler(meter, clock, rate_hz=settings.rate_hz, board=board)
 
     choice = settings.meter
     if isinstance(choice, MeterPair):
@@ -126,9 +170,22 @@ def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRec
     problems = []
     for name in TOTALS:
         try:
-            return _with_split(sampler(name), sampler)
+            total = sampler(name)
         except MeterUnavailableError as error:
             problems.append(f"{name}: {error}")
+            asked = {"plug": settings.plug, "topic": settings.topic}.get(name) is not None
+            if asked and isinstance(error, SeveralError):
+                raise
+            if asked or isinstance(error, SeveralError) or (name == "pmic" and measures(root)):
+                log.warning("a meter of this board is not used: %s", error)
+            continue
+        if name not in ("plug", "topic") and _at_zero(total):
+            total.close()
+            source = total.describe().source
+            problems.append(f"{name}: {source} shows 0 W, and what runs draws more")
+            log.warning("%s", problems[-1])
+            continue
+        return _with_split(total, sampler)
     if settings.constant_power_w is not None:
         return _declared(settings, clock)
     raise MeterUnavailableError(
@@ -143,34 +200,86 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
     Raises:
         MeterUnavailableError: it cannot be used, or no meter has this name.
     """
-    driver = name.partition(":")[2] or None
+    of = part(name)
     openers: dict[str, Callable[[], Meter]] = {
-        "rapl": lambda: open_rapl(root),
-        "ina3221": lambda: open_ina3221(root),
+        "rapl": lambda: open_rapl(root, of),
+        "ina3221": lambda: open_ina3221(root, of),
         "ina3221-cpu": lambda: open_ina3221(root, "cpu"),
-        "pmic": lambda: open_pmic(root),
+        "pmic": lambda: open_pmic(root, of),
         "pmic-cpu": lambda: open_pmic(root, "cpu"),
-        "hwmon": lambda: open_hwmon(root, driver, settings.scope if driver else None),
-        "battery": lambda: open_battery(root),
-        "nvml": open_nvml,
+        "hwmon": lambda: open_hwmon(root, of, settings.scope if of else None),
+        "battery": lambda: open_battery(root, of),
+        "nvml": lambda: open_nvml(part=of),
         "plug": lambda: Plug(
-            _named(settings.plug, "plug; a table [plug] with model, topic and host")
+            _named(settings.plug, "plug; a table [plug] with model, topic and host"), of
         ),
-        "replay": lambda: Replay(
-            Path(_named(settings.replay, "recording; replay = FILE.csv")),
-            clock,
-            scope=settings.scope or "board",
-        ),
+        "topic": lambda: TopicMeter(_named(settings.topic, "topic; a table [topic]"), clock),
+        "replay": lambda: open_replay(settings.replay, clock, scope=settings.scope or "board"),
     }
-    opener = openers.get(name.partition(":")[0])
-    if opener is None or (driver and not name.startswith("hwmon:")):
+    opener = openers.get(family(name))
+    if opener is None or (of and family(name) not in _PARTED) or name.endswith(":"):
         raise MeterUnavailableError(
-            f"there is no meter {name!r}; there are {', '.join(NAMES)} and hwmon:<driver>"
+            f"there is no meter {name!r}; there are {', '.join(NAMES)}, and parts of "
+            f"{', '.join(_PARTED)}, for example hwmon:<driver>: fimi agent doctor lists their names"
         )
     return opener()
 
 
-def _combined(pair: MeterPair, sampler: Callable[[str], Sampler]) -> Combined:
+def open_sum(names: Names, settings: MeterSettings, root: Path, clock: Clock) -> Meter:
+    """A meter by its name, or the sum of several.
+
+    Raises:
+        MeterUnavailableError: one cannot be used, or they may not be added.
+    """
+    if isinstance(names, str):
+        return open_meter(names, settings, root, clock)
+    if not names:
+        raise MeterUnavailableError('the list of meters is empty: write meter = "auto", or names')
+    if bare := {"auto", "declared"} & set(names):
+        raise MeterUnavailableError(
+            f"{bare.pop()!r} cannot be a part of a sum: {line(names)}. List names of meters"
+        )
+    if len(names) == 1:
+        return open_meter(names[0], settings, root, clock)
+    with contextlib.ExitStack() as opened:
+        meters = [
+            opened.enter_context(contextlib.closing(open_meter(name, settings, root, clock)))
+            for name in names
+        ]
+        summed = MeterSum(meters, settings.scope)
+        _refuse_mirrors(summed.made_of, root)
+        opened.pop_all()
+    return summed
+
+
+def _refuse_mirrors(made_of: frozenset[str], root: Path) -> None:
+    """Refuse a sum of zones that show the same register."""
+    chosen = [zone for zone in zones(root) if zone.name in made_of and zone.whole]
+    mirrors = Rapl(chosen).mirrors if len(chosen) > 1 else ()
+    if mirrors:
+        pairs = ", ".join(f"{mirror} is {leader}" for mirror, leader in mirrors)
+        raise MeterUnavailableError(
+            f"these counters are one and the same register, shown several times ({pairs}): added "
+            f"up, every joule would be counted again. Write {line('rapl')}, which counts it once"
+        )
+
+
+def _parts(root: Path) -> list[str]:
+    """Names of parts, of every family that has more than the doctor's line of the family says."""
+    rapl = [zone.name for zone in zones(root)]
+    rails = [f"ina3221:{label}" for label in dict.fromkeys(r.label for r in find_rails(root))]
+    cells = [f"battery:{folder.name}" for folder in batteries(root)]
+    families = (rapl, rails, cells, nvml_names())
+    return [*hwmon_names(root), *(name for names in families if len(names) > 1 for name in names)]
+
+
+def _at_zero(total: Sampler) -> bool:
+    """Whether a meter of the whole device or module shows no power at all."""
+    described = total.describe()
+    return described.scope != "cpu" and total.last.power_w == 0.0
+
+
+def _combined(pair: MeterPair, sampler: Callable[[Names], Sampler]) -> Combined:
     with contextlib.ExitStack() as opened:
         total = opened.enter_context(contextlib.closing(sampler(pair.total)))
         split = opened.enter_context(contextlib.closing(sampler(pair.split)))
@@ -179,15 +288,19 @@ def _combined(pair: MeterPair, sampler: Callable[[str], Sampler]) -> Combined:
     return both
 
 
-def _with_split(total: Sampler, sampler: Callable[[str], Sampler]) -> Sampler | Combined:
+def _with_split(total: Sampler, sampler: Callable[[Names], Sampler]) -> Sampler | Combined:
     """The total together with the processor's share, where a narrower meter sees it."""
     if total.describe().scope == "cpu":
         return total
     for name in SPLITS:
         try:
-            return Combined(total, sampler(name))
+            split = sampler(name)
         except MeterUnavailableError:
             continue
+        try:
+            return Combined(total, split)
+        except MeterUnavailableError:
+            split.close()
     return total
 
 

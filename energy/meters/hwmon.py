@@ -1,77 +1,111 @@
 """Power monitors that the kernel shows below ``/sys/class/hwmon``.
 
 These are chips on small boards in the supply line (INA219, INA226 and similar ones), USB meters
-with a kernel driver (POWER-Z), and the ACPI power meter of some servers. Devices are matched by the
-driver's name, because the number in ``hwmonN`` changes between boots. Power is read in µW where the
-driver gives it; else voltage (mV) and current (mA) are multiplied.
+with a kernel driver (POWER-Z), and the ACPI power meter of some servers. Devices are found by the
+driver's name, the name of their I²C device or their label, because the number in ``hwmonN`` changes
+between boots. Power is read in µW where the driver gives it; else voltage (mV) and current (mA) are
+multiplied.
+
+A chip is taken for the meter of the whole board only if it is the only one of its driver: boards
+with several (ODROID-XU3: four INA231) have one per rail.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from msgspec import Struct
 
-from fimi.energy.joules import Scope
-from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
+from fimi.energy.joules import SCOPE_WIDTH, Scope
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError, names
+from fimi.energy.meters.hwmon_chips import CHIPS, HwmonDriver, scope_of_label
 from fimi.energy.meters.response import AT_ONCE, MeterResponse
-from fimi.energy.sysfs import read_count, read_signed, read_text
+from fimi.energy.sysfs import read_count, read_signed, read_text, why_unreadable
 
 SENTINEL_UW = 4_294_967_295_000
 """The value that drivers show instead of a power that they do not have, µW."""
 
 _SENTINEL_MA = 2**32 - 1
+_SATURATED = 0.98
+_POWER_FILES = ("power1_input", "power1_average")
 
 
-class HwmonDriver(Struct, frozen=True):
-    """Properties of a driver.
+class HwmonChip(Struct, frozen=True, kw_only=True):
+    """A device that shows a power, or a voltage and a current.
 
     Attributes:
-        scope: what its meter usually sees.
-        volts: name of the voltage file beside ``curr1_input``, where there is no power file.
-        resolution_w: smallest step of power, W.
-        relative_uncertainty: one standard deviation of its gain.
+        folder: its folder, ``hwmonN``.
+        driver: name of its driver.
+        address: name of its I²C or other device, for example ``"4-0045"``; empty if not known.
+        label: what the board's maker calls it; empty if it has no label.
     """
 
-    scope: Scope
-    volts: str = "in1_input"
-    resolution_w: float = 0.02
-    relative_uncertainty: float = 0.02
+    folder: Path
+    driver: str
+    address: str
+    label: str
 
+    @property
+    def name(self) -> str:
+        """Its name among meters, the same after the next boot, where that is known."""
+        if self.address:
+            return f"hwmon:{self.driver}@{self.address}"
+        return f"hwmon:{self.label or f'{self.driver}@{self.folder.name}'}"
 
-CHIPS: dict[str, HwmonDriver] = {
-    # Boards for the supply line: 0.5 % (INA219), 0.1 % (INA226) of the chip, 1 to 2 % of the shunt.
-    **dict.fromkeys(
-        (f"ina{number}" for number in (219, 220, 226, 228, 230, 231, 232, 233, 237, 238)),
-        HwmonDriver(scope="board"),
-    ),
-    "ina260": HwmonDriver(scope="board", resolution_w=0.01, relative_uncertainty=0.005),
-    # In the USB-C cable, with a signed current; the sign depends on how the meter is plugged in.
-    "powerz": HwmonDriver(
-        scope="board", volts="in0_input", resolution_w=1e-3, relative_uncertainty=0.005
-    ),
-    "power_meter": HwmonDriver(scope="wall", resolution_w=1.0, relative_uncertainty=0.05),
-}
-"""Drivers whose meter is known to see a whole device."""
+    @property
+    def answers_to(self) -> frozenset[str]:
+        """Every part of a name that means it, but for the driver alone."""
+        places = {self.address, self.folder.name} - {""}
+        return frozenset({f"{self.driver}@{place}" for place in places} | {self.label} - {""})
+
+    @property
+    def shunt_ohm(self) -> float | None:
+        """The shunt that its driver calculates with, Ω; ``None`` if it does not say."""
+        micro = read_count(self.folder / "shunt_resistor")
+        return micro * 1e-6 if micro else None
 
 
 class Hwmon(Meter):
-    """One device below ``/sys/class/hwmon``; ``scope`` is what its user says that it sees."""
+    """One device below ``/sys/class/hwmon``.
 
-    def __init__(self, folder: Path, name: str, chip: HwmonDriver, scope: Scope | None) -> None:
+    Args:
+        chip: the device.
+        alone: whether it is the only one of its driver.
+        scope: what its user says that it sees.
+    """
+
+    def __init__(self, chip: HwmonChip, *, alone: bool, scope: Scope | None) -> None:
+        self._chip = chip
+        self._driver = CHIPS.get(chip.driver, HwmonDriver(scope=scope or "board"))
+        folder = chip.folder
         powers = [folder / file for file in _POWER_FILES if (folder / file).exists()]
         self._power = powers[0] if powers else None
-        self._volts, self._amperes = folder / chip.volts, folder / "curr1_input"
+        self._volts, self._amperes = folder / self._driver.volts, folder / "curr1_input"
         interval_ms = read_count(folder / "update_interval") or read_count(
             folder / "power1_average_interval"
         )
+        self._shunt_ohm = chip.shunt_ohm
+        self._most_a = self._driver.most_a(self._shunt_ohm)
+        volts = read_count(self._volts)
+        self._most_w = None
+        if self._most_a is not None and volts:
+            self._most_w = _SATURATED * self._most_a * volts * 1e-3
+        self._backwards = not self._driver.either_way and (read_signed(self._amperes) or 0) < 0
+        self._last_w: float | None = None
+        if not alone:
+            own = scope_of_label(chip.label) or "module"
+        else:
+            own = scope_of_label(chip.label) or self._driver.scope
+        self.made_of = frozenset({chip.name})
         self._description = MeterDescription(
-            source=f"hwmon:{name}",
+            source=f"hwmon:{chip.driver}" if alone else chip.name,
             kind="measured",
-            scope=scope or chip.scope,
+            scope=scope or own,
             rate_hz=1e3 / interval_ms if interval_ms else 10.0,
-            resolution_w=chip.resolution_w,
-            relative_uncertainty=chip.relative_uncertainty,
+            resolution_w=self._driver.step_w(self._shunt_ohm),
+            relative_uncertainty=self._driver.relative_uncertainty,
             # Without this file it is not known over how long the chip averages (INA219: never).
             response=MeterResponse(
                 window_s=interval_ms * 1e-3, refresh_s=interval_ms * 1e-3, origin="chip"
@@ -82,6 +116,57 @@ class Hwmon(Meter):
 
     def look(self, time_s: float) -> Look:
         """Its power; empty for garbage, a negative number or :data:`SENTINEL_UW`."""
+        found = self._look()
+        self._last_w = found.power_w
+        return found
+
+    def facts(self) -> tuple[str, ...]:
+        """Address, label, shunt, range, volts and amperes now."""
+        chip = self._chip
+        volts, amperes = read_count(self._volts), read_signed(self._amperes)
+        told = [f"address {chip.address}" if chip.address else f"no address, {chip.folder.name}"]
+        if chip.label:
+            told.append(f"label {chip.label}")
+        if self._shunt_ohm is not None:
+            told.append(f"shunt {1e3 * self._shunt_ohm:g} mΩ")
+        if self._most_a is not None:
+            told.append(f"range ±{self._most_a:.3g} A")
+        if volts is not None:
+            told.append(f"{volts * 1e-3:.3g} V")
+        if amperes is not None:
+            told.append(f"{amperes * 1e-3:.3g} A")
+        return tuple(told)
+
+    def doubts(self) -> tuple[str, ...]:
+        """Saturation, a reversed shunt, a shunt that nobody has set."""
+        found = []
+        if self._most_w is not None and self._last_w is not None and self._last_w >= self._most_w:
+            found.append(
+                f"it is at the end of its range, ±{self._most_a:.3g} A: what is drawn beyond that "
+                "is not seen; a smaller shunt is needed"
+            )
+        if self._backwards:
+            found.append(
+                "its current is negative: VIN+ and VIN− are exchanged, or a battery is charged"
+            )
+        if self._last_w is not None:
+            found += self._driver.shunt_doubts(self._shunt_ohm, self._last_w, self._chip.folder)
+        return tuple(found)
+
+    def why_nothing(self) -> str:
+        """The file, and what it holds."""
+        files = [self._power] if self._power is not None else [self._volts, self._amperes]
+        for file in files:
+            held = read_signed(file)
+            if held is None:
+                return f"{file} {why_unreadable(file)}"
+            if held < 0 and file != self._amperes:
+                return f"{file} holds {held}, a negative number"
+            if held >= (SENTINEL_UW if file == self._power else _SENTINEL_MA):
+                return f"{file} holds {held}, which drivers show instead of a value"
+        return ""
+
+    def _look(self) -> Look:
         if self._power is not None:
             microwatts = read_count(self._power)
             if microwatts is None or microwatts >= SENTINEL_UW:
@@ -95,53 +180,138 @@ class Hwmon(Meter):
         return Look(power_w=millivolts * abs(milliamperes) * 1e-6)
 
 
-_POWER_FILES = ("power1_input", "power1_average")
-
-
-def find_hwmon(root: Path) -> dict[str, Path]:
-    """Devices that show a power, or a voltage and a current, by the name of their driver.
+def find_hwmon(root: Path) -> list[HwmonChip]:
+    """Devices that show a power, or a voltage and a current.
 
     The INA3221 is left out (:mod:`fimi.energy.meters.ina3221` reads its rails), and so are the
     entries that the kernel makes here for power supplies.
     """
-    found: dict[str, Path] = {}
-    for folder in sorted((root / "sys" / "class" / "hwmon").glob("hwmon*")):
+    found = []
+    for folder in sorted((root / "sys" / "class" / "hwmon").glob("hwmon*"), key=_number):
         name = read_text(folder / "name") or ""
         meters = any((folder / file).exists() for file in (*_POWER_FILES, "curr1_input"))
         supply = (folder / "device" / "type").exists()
         if name and name != "ina3221" and meters and not supply:
-            found.setdefault(name, folder)
+            found.append(
+                HwmonChip(
+                    folder=folder, driver=name, address=_address(folder), label=_label(folder)
+                )
+            )
     return found
 
 
-def open_hwmon(root: Path, name: str | None = None, scope: Scope | None = None) -> Hwmon:
-    """A device by its driver's name (``"ina226"``), or the first one of :data:`CHIPS`.
+def hwmon_names(root: Path) -> list[str]:
+    """Names of devices that are only taken by name: several of a driver, or an unknown driver."""
+    found = find_hwmon(root)
+    often = Counter(chip.driver for chip in found)
+    return [
+        name if often[chip.driver] > 1 else f"hwmon:{chip.driver}"
+        for chip, name in zip(found, _names(found), strict=True)
+        if often[chip.driver] > 1 or chip.driver not in CHIPS
+    ]
 
-    A driver that is not one of these needs a scope.
+
+def open_hwmon(root: Path, name: str | None = None, scope: Scope | None = None) -> Hwmon:
+    """A device by the part of its name after ``hwmon:``, or the one that sees the board.
+
+    A driver that is not one of :data:`fimi.energy.meters.hwmon_chips.CHIPS` needs a scope.
 
     Raises:
-        MeterUnavailableError: there is none, it cannot be read, or its scope is not known.
+        MeterUnavailableError: there is none, several fit, it cannot be read, or its scope is not
+            known.
     """
     found = find_hwmon(root)
-    if name is None:
-        name = next((each for each in found if each in CHIPS), None)
-    if name is None or name not in found:
-        raise MeterUnavailableError(
-            f"no power monitor {name or 'known to see a whole board'} under "
-            f"{root / 'sys/class/hwmon'} (there: {', '.join(sorted(found)) or 'none'}). For an "
-            "INA219 on the I²C bus: dtoverlay=i2c-sensor,ina219,addr=0x40,shunt=100000 in "
-            "/boot/firmware/config.txt, or echo ina219 0x40 | sudo tee "
-            "/sys/bus/i2c/devices/i2c-1/new_device"
-        )
-    if name not in CHIPS and scope is None:
+    often = Counter(chip.driver for chip in found)
+    chip = _by_name(found, name, root) if name else _whole_board(found, root)
+    alone = often[chip.driver] == 1
+    known = chip.driver in CHIPS
+    if not known and scope is None:
         raise MeterUnavailableError(
             f"hwmon device {name!r} shows a power and nobody knows of what; if you do, write "
             f'meter = "hwmon:{name}" and meter_scope = "board" (or another) into the profile'
         )
-    meter = Hwmon(found[name], name, CHIPS.get(name, HwmonDriver(scope=scope or "board")), scope)
+    meter = Hwmon(chip, alone=alone, scope=scope)
     if meter.look(0.0) == NOTHING:
         raise MeterUnavailableError(
-            f"hwmon device {name!r} ({found[name]}) is there and shows no number at present; check "
-            "its wiring and address, and dmesg for errors of the driver"
+            f"hwmon device {name or chip.driver!r} ({chip.folder}) is there and shows no number at "
+            f"present ({meter.why_nothing()}); check its wiring and address, and dmesg for errors "
+            "of the driver"
         )
     return meter
+
+
+def _whole_board(found: list[HwmonChip], root: Path) -> HwmonChip:
+    """The one chip that is taken for the whole board."""
+    known = [chip for chip in found if chip.driver in CHIPS]
+    often = Counter(chip.driver for chip in known)
+    alone = [chip for chip in known if often[chip.driver] == 1 and not scope_of_label(chip.label)]
+    widest = max((SCOPE_WIDTH[CHIPS[chip.driver].scope] for chip in alone), default=0)
+    alone = [chip for chip in alone if SCOPE_WIDTH[CHIPS[chip.driver].scope] == widest]
+    if len(alone) == 1:
+        return alone[0]
+    if not known:
+        raise _none("known to see a whole board", found, root)
+    drivers = ", ".join(dict.fromkeys(chip.driver for chip in (alone or known)))
+    raise names.several(
+        f"power monitors {drivers}",
+        _names(alone or known),
+        why="which of them sees the whole board, or whether each sees a rail of it, is not known",
+    )
+
+
+def _by_name(found: list[HwmonChip], part: str, root: Path) -> HwmonChip:
+    fits = [chip for chip in found if part in chip.answers_to]
+    fits = fits or [chip for chip in found if chip.driver == part]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise names.several(f"power monitors {part}", _names(fits))
+    raise _none(part, found, root)
+
+
+def _names(chips: Iterable[HwmonChip]) -> list[str]:
+    """Names that tell these chips apart."""
+    every = list(chips)
+    often = Counter(chip.name for chip in every)
+    return [
+        chip.name if often[chip.name] == 1 else f"hwmon:{chip.driver}@{chip.folder.name}"
+        for chip in every
+    ]
+
+
+def _none(what: str, found: list[HwmonChip], root: Path) -> MeterUnavailableError:
+    there = ", ".join(sorted(each.removeprefix("hwmon:") for each in _names(found)))
+    return MeterUnavailableError(
+        f"no power monitor {what} under {root / 'sys/class/hwmon'} (there: {there or 'none'}). For "
+        "an INA219 on the I²C bus: dtoverlay=i2c-sensor,ina219,addr=0x40,shunt=100000 in "
+        "/boot/firmware/config.txt, or echo ina219 0x40 | sudo tee "
+        "/sys/bus/i2c/devices/i2c-1/new_device"
+    )
+
+
+def _number(folder: Path) -> tuple[int, str]:
+    number = folder.name.removeprefix("hwmon")
+    return (int(number) if number.isdecimal() else 0, folder.name)
+
+
+def _address(folder: Path) -> str:
+    """The name of the device that it belongs to: of its link, of the folders above, or its node."""
+    device = folder / "device"
+    if device.is_symlink():
+        return device.resolve().name
+    above = folder.resolve().parent.parent
+    if folder.resolve().parent.name == "hwmon" and above.name != "class":
+        return above.name
+    for line in (read_text(device / "uevent") or "").splitlines():
+        if line.startswith("OF_FULLNAME="):
+            return line.rpartition("/")[2]
+    return (read_text(device / "of_node/name") or "").rstrip("\0").strip()
+
+
+def _label(folder: Path) -> str:
+    """Its label: from the kernel, or from the device tree."""
+    tree = [folder / at / "label" for at in ("of_node", "device/of_node")]
+    for file in (folder / "label", *tree):
+        if label := (read_text(file) or "").rstrip("\0").strip():
+            return label
+    return ""

@@ -4,7 +4,9 @@ The firmware lists currents and voltages, one per line (``VDD_CORE_A current(7)=
 which are paired by the name of the rail. The chip does not see USB devices, fans, HATs on the 5 V
 pins, nor its own losses; hence the scope ``module``.
 
-A Raspberry Pi 4 or older has no such measurement.
+A Raspberry Pi 4 or older has no such measurement. On a Pi 5 the query may fail for a while, or for
+one of the ways to ask: every way is tried several times at the start, and the query is tried again
+at every look.
 """
 
 from __future__ import annotations
@@ -13,51 +15,55 @@ import math
 import re
 from pathlib import Path
 
-from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
-from fimi.energy.meters.vcgencmd import Ask, find_firmware
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError, names
+from fimi.energy.meters.vcgencmd import Ask, Firmware, ways
 from fimi.energy.sysfs import read_text
 
 CPU_RAIL = "VDD_CORE"
+QUERY = "pmic_read_adc"
 
 _LINE = re.compile(r"^\s*(\w+?)_([AV])\s+(?:current|volt)\(\d+\)=(-?[\d.]+)[AV]\s*$", re.MULTILINE)
+_MEASURING = ("Raspberry Pi 5", "Compute Module 5", "Raspberry Pi 500")
 
 
 def rail_powers_w(listing: str) -> dict[str, float]:
     """Power of every rail with a current and a voltage in ``vcgencmd pmic_read_adc``, W."""
-    values: dict[str, dict[str, float]] = {}
-    for rail, quantity, number in _LINE.findall(listing):
-        try:
-            values.setdefault(rail, {})[quantity] = float(number)
-        except ValueError:
-            continue
-    return {
-        rail: each["A"] * each["V"]
-        for rail, each in values.items()
-        if len(each) == 2 and min(each.values()) >= 0.0 and math.isfinite(each["A"] * each["V"])
-    }
+    return {rail: volts * amperes for rail, (volts, amperes) in _rails(listing).items()}
 
 
 class Pmic(Meter):
-    """The sum of the rails (``"total"``), or the processor's rail alone (``"cpu"``).
+    """The sum of the rails, or one of them.
+
+    Args:
+        ask: asks the firmware.
+        part: a rail, ``"cpu"`` for the processor's, or ``None`` for all of them.
+        model: of the board, for messages.
 
     Raises:
-        MeterUnavailableError: the firmware lists no rails.
+        MeterUnavailableError: the firmware lists no rails, or not this one.
     """
 
-    def __init__(self, ask: Ask, what: str = "total") -> None:
+    def __init__(self, ask: Ask, part: str | None = None, *, model: str = "") -> None:
         self._ask = ask
-        self._what = what
-        self._rails = frozenset(self._read())
-        if not self._rails or (what == "cpu" and CPU_RAIL not in self._rails):
+        self._model = model or "Raspberry Pi"
+        self._why = ""
+        self._shown: dict[str, tuple[float, float]] = {}
+        listed = self._read()
+        if not listed:
             raise MeterUnavailableError(
-                "the firmware of this Raspberry Pi lists no currents (vcgencmd pmic_read_adc): "
-                "only the Pi 5 measures them. Use an INA219 or INA226 board in the supply line, a "
-                "USB meter or a plug"
+                f"the firmware of this {self._model} lists no currents (vcgencmd {QUERY}: "
+                f"{self._why}): only the Pi 5 measures them. Use an INA219 or INA226 board in the "
+                "supply line, a USB meter or a plug"
             )
+        rail = CPU_RAIL if part == "cpu" else part
+        if rail is not None and rail not in listed:
+            raise names.unknown(f"pmic:{rail}", [f"pmic:{each}" for each in listed])
+        self._rails = frozenset(listed if rail is None else {rail})
+        self.made_of = frozenset(f"pmic:{each}" for each in self._rails)
         self._description = MeterDescription(
-            source="pmic:" + (CPU_RAIL if what == "cpu" else f"{len(self._rails)} rails"),
+            source="pmic:" + (f"{len(self._rails)} rails" if rail is None else rail),
             kind="measured",
-            scope="cpu" if what == "cpu" else "module",
+            scope="cpu" if rail == CPU_RAIL else "module",
             rate_hz=10.0,
             resolution_w=0.01,
             # Our estimate: neither the maker of the chip nor that of the board states an accuracy.
@@ -67,29 +73,86 @@ class Pmic(Meter):
     def look(self, time_s: float) -> Look:
         """The sum of the rails; empty if a rail is missing that was listed at first."""
         powers_w = self._read()
-        if not self._rails <= powers_w.keys():
+        if missing := self._rails - powers_w.keys():
+            self._why = self._why or f"no power of {', '.join(sorted(missing))} in its answer"
             return NOTHING
-        if self._what == "cpu":
-            return Look(power_w=powers_w[CPU_RAIL])
         return Look(power_w=math.fsum(powers_w[rail] for rail in self._rails))
 
+    def facts(self) -> tuple[str, ...]:
+        """Volts and amperes of its rails now."""
+        rails = sorted(self._rails & self._shown.keys())
+        return tuple(
+            f"{rail} {self._shown[rail][0]:.3g} V {self._shown[rail][1]:.3g} A" for rail in rails
+        )
+
+    def why_nothing(self) -> str:
+        """The model, the query, and what came instead of an answer."""
+        return f"vcgencmd {QUERY} on this {self._model}: {self._why}" if self._why else ""
+
     def _read(self) -> dict[str, float]:
-        return rail_powers_w(self._ask("pmic_read_adc") or "")
+        listing = self._ask(QUERY)
+        self._shown = _rails(listing or "")
+        self._why = ""
+        if not self._shown:
+            said = getattr(self._ask, "why", "") if listing is None else listing.strip()[:160]
+            self._why = said or "no answer"
+        return {rail: volts * amperes for rail, (volts, amperes) in self._shown.items()}
 
 
-def open_pmic(root: Path, what: str = "total", ask: Ask | None = None) -> Pmic:
-    """The power management chip of this Raspberry Pi 5, or its ``"cpu"`` rail.
+def open_pmic(root: Path, part: str | None = None, ask: Ask | None = None) -> Pmic:
+    """The power management chip of this Raspberry Pi 5, or one of its rails.
 
     Raises:
-        MeterUnavailableError: there is none, or this user may not ask it.
+        MeterUnavailableError: there is none, or this user may not ask it; names the model, the
+            query and what each way to ask it said.
     """
-    if (ask := ask or find_firmware(root)) is not None:
-        return Pmic(ask, what)
-    model = (read_text(root / "proc" / "device-tree" / "model") or "").rstrip("\0")
-    if "Raspberry Pi" in model:
+    model = board_model(root)
+    if ask is not None:
+        return Pmic(ask, part, model=model)
+    found = ways(root)
+    for way in found:
+        if way.persistently(QUERY) is not None:
+            return Pmic(way, part, model=model)
+    why = "; ".join(way.why for way in found) or "there is no /dev/vcio and no program vcgencmd"
+    if "Raspberry Pi" in model and not measures(root) and _answering(found):
         raise MeterUnavailableError(
-            f"the firmware of this {model} does not answer: add this user to the group video (sudo "
+            f"this {model} does not measure its currents (vcgencmd {QUERY}: {why}): only the Pi 5 "
+            "does. Use an INA219 or INA226 board in the supply line, a USB meter or a plug"
+        )
+    if "Raspberry Pi" in model or found:
+        raise MeterUnavailableError(
+            f"the firmware of this {model or 'Raspberry Pi'} does not answer vcgencmd {QUERY}: "
+            f"{why}. Try it by hand (vcgencmd {QUERY}); add this user to the group video (sudo "
             "usermod -aG video $USER, then log in again), or install vcgencmd (sudo apt install "
             "raspi-utils); in a container pass on /dev/vcio"
         )
     raise MeterUnavailableError("not a Raspberry Pi: there is no /dev/vcio and no vcgencmd")
+
+
+def board_model(root: Path) -> str:
+    """The model that the device tree names; empty if there is none."""
+    return (read_text(root / "proc" / "device-tree" / "model") or "").rstrip("\0").strip()
+
+
+def measures(root: Path) -> bool:
+    """Whether this board is one whose firmware measures its rails."""
+    return any(name in board_model(root) for name in _MEASURING)
+
+
+def _answering(found: list[Firmware]) -> bool:
+    return any(way("version") is not None for way in found)
+
+
+def _rails(listing: str) -> dict[str, tuple[float, float]]:
+    """Volts and amperes of every rail that has both and neither negative."""
+    values: dict[str, dict[str, float]] = {}
+    for rail, quantity, number in _LINE.findall(listing):
+        try:
+            values.setdefault(rail, {})[quantity] = float(number)
+        except ValueError:
+            continue
+    return {
+        rail: (each["V"], each["A"])
+        for rail, each in values.items()
+        if len(each) == 2 and min(each.values()) >= 0.0 and math.isfinite(each["A"] * each["V"])
+    }

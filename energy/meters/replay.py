@@ -1,18 +1,21 @@
 """A recorded CSV file as a meter, replayed on this run's clock.
 
-It has the columns ``time_s`` and ``power_w`` or ``energy_j`` (a counter); others are ignored. Its
-first row stands for the time when it is opened. Between rows it is interpolated; after the last row
-there are no values. Its joules are not of this run: they are labelled ``emulated``.
+It has the columns ``time_s`` and ``power_w`` or ``energy_j`` (a counter); others are ignored.
+``fimi meter import`` writes such files. The first row stands for the time when it is opened.
+Between rows it is interpolated; after the last row there are no values. Its joules are not of this
+run: they are labelled ``emulated``. A recording of this very run, which is still being made, is a
+:class:`fimi.energy.meters.live.LiveRecording`.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
 
 from fimi.energy.clock import Clock
 from fimi.energy.joules import Scope
@@ -20,7 +23,7 @@ from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnav
 
 
 class Replay(Meter):
-    """A recording.
+    """A recording of another time.
 
     Args:
         path: the CSV file.
@@ -32,9 +35,10 @@ class Replay(Meter):
     """
 
     def __init__(self, path: Path, clock: Clock, *, scope: Scope = "board") -> None:
-        times, values, self._counts = _read(path)
-        self._times_s = np.array(times) - times[0]
-        self._values = np.array(values)
+        table = read_recording(path, _bytes(path))
+        self._counts = table.counts
+        self._times_s = np.array(table.times_s) - table.times_s[0]
+        self._values = np.array(table.values)
         self._since_s = clock.now_s()
         gap_s = float(np.median(np.diff(self._times_s)))
         self._description = MeterDescription(
@@ -50,41 +54,98 @@ class Replay(Meter):
         return Look(counter_j=value) if self._counts else Look(power_w=value)
 
 
-def _read(path: Path) -> tuple[list[float], list[float], bool]:
+class RecordedTable(Struct, frozen=True, kw_only=True):
+    """The rows of a recording.
+
+    Attributes:
+        columns: names of its columns.
+        times_s: times, s, ascending.
+        values: W, or J where it is a counter.
+        counts: whether it is a counter.
+    """
+
+    columns: tuple[str, ...]
+    times_s: list[float]
+    values: list[float]
+    counts: bool
+
+
+def read_recording(
+    path: Path, data: bytes, leave_out: Callable[[str], None] | None = None
+) -> RecordedTable:
+    """The rows of a recording.
+
+    Args:
+        path: where it stands, for errors.
+        data: its content.
+        leave_out: called with the reason for each row that cannot be used; without it, such a row
+            is an error.
+
+    Raises:
+        MeterUnavailableError: it is no recording; names the line.
+    """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            column = next((name for name in ("energy_j", "power_w") if name in columns), None)
-            if "time_s" not in columns or column is None:
-                raise MeterUnavailableError(
-                    f"{path}: its columns are {', '.join(columns) or 'none'}; a recording has "
-                    "time_s and power_w or energy_j"
-                )
-            rows = list(_rows(path, reader, column))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = data.decode("utf-8-sig").splitlines()
+        reader = csv.DictReader(lines)
+        columns = reader.fieldnames or []
+        column = next((name for name in ("energy_j", "power_w") if name in columns), None)
+        if "time_s" not in columns or column is None:
+            raise MeterUnavailableError(
+                f"{path}: its columns are {', '.join(columns) or 'none'}; a recording has "
+                "time_s and power_w or energy_j. fimi meter import makes one of other files"
+            )
+        rows = list(_rows(path, reader, column, leave_out))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise MeterUnavailableError(f"{path}: not a readable CSV file ({error})") from error
     if len(rows) < 2:
         raise MeterUnavailableError(f"{path}: a recording has at least two rows, not {len(rows)}")
-    return [time_s for time_s, _ in rows], [value for _, value in rows], column == "energy_j"
+    return RecordedTable(
+        columns=tuple(columns),
+        times_s=[time_s for time_s, _ in rows],
+        values=[value for _, value in rows],
+        counts=column == "energy_j",
+    )
 
 
-def _rows(path: Path, reader: csv.DictReader[str], column: str) -> Iterator[tuple[float, float]]:
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise MeterUnavailableError(f"{path}: not a readable CSV file ({error})") from error
+
+
+def _rows(
+    path: Path,
+    reader: csv.DictReader[str],
+    column: str,
+    leave_out: Callable[[str], None] | None,
+) -> Iterator[tuple[float, float]]:
     last_s, last = -math.inf, 0.0
     for row in reader:
-        where = f"{path}, line {reader.line_num}"
-        try:
-            time_s, value = float(row["time_s"] or "nan"), float(row[column] or "nan")
-        except (TypeError, ValueError):
-            raise MeterUnavailableError(f"{where}: {row} holds no two numbers") from None
-        if not (math.isfinite(time_s) and math.isfinite(value)) or value < 0.0:
-            raise MeterUnavailableError(
-                f"{where}: time_s {row['time_s']!r}, {column} {row[column]!r}: both must be finite "
-                f"and {column} not negative"
-            )
-        if time_s <= last_s:
-            raise MeterUnavailableError(f"{where}: time_s {time_s:g} does not follow {last_s:g}")
-        if column == "energy_j" and value < last:
-            raise MeterUnavailableError(f"{where}: energy_j {value:g} is below {last:g}")
-        last_s, last = time_s, value
-        yield time_s, value
+        why = _fault(row, column, last_s, last if leave_out is None else -math.inf)
+        if why:
+            why = f"{path}, line {reader.line_num}: {why}"
+            if leave_out is None:
+                raise MeterUnavailableError(why)
+            leave_out(why)
+            continue
+        last_s, last = float(row["time_s"]), float(row[column])
+        yield last_s, last
+
+
+def _fault(row: dict[str, str], column: str, last_s: float, last: float) -> str:
+    """What is wrong with a row; empty if nothing is."""
+    try:
+        time_s, value = float(row["time_s"] or "nan"), float(row[column] or "nan")
+    except (TypeError, ValueError):
+        return f"{row} holds no two numbers"
+    if not (math.isfinite(time_s) and math.isfinite(value)) or value < 0.0:
+        return (
+            f"time_s {row['time_s']!r}, {column} {row[column]!r}: both must be finite and {column} "
+            "not negative"
+        )
+    if time_s <= last_s:
+        return f"time_s {time_s:g} does not follow {last_s:g}"
+    if column == "energy_j" and value < last:
+        return f"energy_j {value:g} is below {last:g}"
+    return ""

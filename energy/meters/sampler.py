@@ -6,13 +6,15 @@
 
 There is one reading in each period, at a random place in it (:func:`places`), unless a reading is
 the mean of the whole period: ``benchmarks/integration_error.py`` compares both. A reading is
-stamped with the middle of the time that it took. A failed reading is kept as a reading without a
-value. So is a time in which the thread did not run (the machine slept or was too busy), so that no
-straight line across it is taken for a measurement.
+stamped with the middle of the time that it took. Where the meter knows the time of its value, that
+is taken: such a reading may lie before the edge at which it was forced. A failed reading is kept as
+a reading without a value. So is a time in which the thread did not run (the machine slept or was
+too busy), so that no straight line across it is taken for a measurement.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 import threading
@@ -23,8 +25,12 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from fimi.energy.clock import Clock
-from fimi.energy.meters import Meter, MeterDescription, Reading
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, Reading
+from fimi.energy.meters.plausibility import BoardLimits
+from fimi.energy.meters.watch import Watch
 from fimi.energy.sysfs import complete
+
+log = logging.getLogger(__name__)
 
 DEFAULT_RATE_HZ = 10.0
 MOST_READINGS = 4096
@@ -92,15 +98,26 @@ class Sampler:
         clock: clock of the readings.
         rate_hz: how often to read, Hz, at most as often as the meter has a new value; 0 for
             readings at the edges only, without a thread.
+        board: what the board can draw; what it cannot is doubted.
     """
 
-    def __init__(self, meter: Meter, clock: Clock, *, rate_hz: float = DEFAULT_RATE_HZ) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        clock: Clock,
+        *,
+        rate_hz: float = DEFAULT_RATE_HZ,
+        board: BoardLimits | None = None,
+    ) -> None:
         self.meter = meter
         """The meter that is read."""
         self._clock = clock
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._readings: list[Reading] = []
+        self._suspicion = Watch(meter, board)
+        self.last: Look = NOTHING
+        """What the meter showed last."""
         self._spent_s = 0.0
         self._looks = self._failed = 0
         self._cost_since_s = clock.now_s()
@@ -135,6 +152,7 @@ class Sampler:
         began_s = time.thread_time()
         with self._lock:
             self._look()
+            self._suspicion.edge()
             readings, self._readings = self._readings, self._readings[-1:]
             self._spent_s += time.thread_time() - began_s
             return readings
@@ -153,6 +171,16 @@ class Sampler:
             self._cost_since_s = now_s
             return cost
 
+    def take_doubts(self) -> tuple[str, ...]:
+        """What is doubtful about the meter since the last call, a sentence each."""
+        with self._lock:
+            return self._suspicion.take()
+
+    @property
+    def trouble(self) -> str:
+        """That the meter shows nothing, or that it reads again; empty if it always did."""
+        return self._suspicion.trouble
+
     def close(self) -> None:
         """End the thread and close the meter; may be called again."""
         self._closed.set()
@@ -163,12 +191,17 @@ class Sampler:
 
     def _look(self) -> None:
         before_s = self._clock.now_s()
-        look = self.meter.look(before_s)
+        look = self._read(before_s)
         time_s = (before_s + self._clock.now_s()) / 2.0
         self._looks += 1
-        reading = Reading(time_s=time_s, **look._asdict())
+        reading = look.reading(time_s)
         self._failed += not reading.holds
-        last_s = self._readings[-1].time_s if self._readings else time_s
+        self.last = look
+        self._suspicion.see(time_s, look)
+        last_s = self._readings[-1].time_s if self._readings else reading.time_s
+        if look.time_s is not None and self._readings and reading.time_s <= last_s:
+            return  # the value before, once more
+        time_s = reading.time_s
         if time_s < last_s:
             # No clock of ours runs backwards; if one does, earlier readings have no place in time.
             self._readings = [Reading(time_s=time_s)]
@@ -177,6 +210,18 @@ class Sampler:
         self._readings.append(reading)
         if len(self._readings) > MOST_READINGS:
             self._readings = thin(self._readings)
+
+    def _read(self, now_s: float) -> Look:
+        """Read the meter; what it raises costs this reading, and not the thread."""
+        try:
+            look = self.meter.look(now_s)
+        except Exception as error:
+            if not self._suspicion.raised:
+                log.exception("the meter %s cannot be read", self.meter.describe().source)
+            self._suspicion.raised = f"{type(error).__name__}: {error}"
+            return NOTHING
+        self._suspicion.raised = ""
+        return look
 
     @property
     def _overdue_s(self) -> float:

@@ -1,4 +1,7 @@
-"""``fimi agent doctor`` and ``fimi agent restore``: checking and restoring a device's machine."""
+"""``fimi agent doctor`` and ``fimi agent restore``: checking and restoring a device's machine.
+
+With ``--discover`` the doctor lists what announces itself at a broker instead.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +40,28 @@ _MARKS = {
     metavar="FILE",
     help="Check what this profile asks for.",
 )
+@click.option(
+    "--discover",
+    is_flag=True,
+    help="List plugs and meters that announce themselves at the broker, as lines for a profile: "
+    "Tasmota, Shelly, Zigbee2MQTT, Home Assistant's discovery, fimi meter publish.",
+)
 @result_format("text", "json")
 @ROOT
 def doctor(
-    url: str | None, host_profile: Path | None, output: Literal["text", "json"], root: Path
+    url: str | None,
+    host_profile: Path | None,
+    discover: bool,
+    output: Literal["text", "json"],
+    root: Path,
 ) -> None:
     """Check whether this machine is ready to be a device, and say how to mend what is not.
 
     Exits with 0 if an agent can run, with 3 if something keeps it from running.
     """
+    if discover:
+        _discover(url, output)
+        return
     from fimi.edge_agent.doctor import examine
     from fimi.edge_agent.doctor.machine import Machine
     from fimi.energy.host_profile import ProfileError, load_profile
@@ -82,6 +98,37 @@ def doctor(
             + ("an agent cannot run here" if failures else "an agent can run here")
         )
     sys.exit(EXIT_SURROUNDINGS if failures else 0)
+
+
+def _discover(url: str | None, output: Literal["text", "json"]) -> None:
+    """Print what announces itself at a broker."""
+    from fimi.edge_agent.discovery.listening import discover
+    from fimi.testbed.commands.shared import errors, reach
+
+    if url is None:
+        raise click.UsageError("'--discover' needs '--broker', the URL of the plugs' broker.")
+    with errors():
+        address = reach(url)
+        found = discover(address)
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())
+        return
+    if address.tls:
+        click.echo("This broker was reached with TLS; [plug] and [topic] speak MQTT without it.\n")
+    for each in found:
+        shows = f": {each.shows}" if each.shows else ""
+        click.echo(clean(f"# {each.maker}, {each.name}{shows}", 300))
+        if each.note:
+            click.echo(clean(f"# {each.note}", 1000))
+        for line in each.lines:
+            click.echo(clean(line, 1500))
+        click.echo()
+    useful = sum(bool(each.lines) for each in found)
+    click.echo(
+        f"{_count(useful, 'meter')} to choose from on {address}"
+        + (f", {_count(len(found) - useful, 'other device')}" if len(found) > useful else "")
+        + ("" if found else ": nothing announces itself here within some seconds")
+    )
 
 
 def _count(number: int, of_what: str) -> str:

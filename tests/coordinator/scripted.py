@@ -90,6 +90,8 @@ class ScriptedDevice:
         self.fleet_times_s: list[float] = []
         self.number = 0
         self.told: list[FactBody] = []
+        self.meter = ""
+        """What it says of its meter."""
         self.facts: list[Fact] = []
         self.invitations: list[Invitation] = []
         self.tries = True
@@ -165,6 +167,7 @@ class ScriptedDevice:
             epoch=self.desired.epoch,
             heard=self.desired.number,
             stage="idle",
+            meter=self.meter,
             facts=tuple(self.facts),
         )
         self.peer.publish_state(COORDINATOR, "reported", document)
@@ -182,6 +185,7 @@ class ScriptedDevice:
         busy_s: float = 1.0,
         error: str = "",
         samples: int | None = None,
+        doubts: tuple[str, ...] = (),
     ) -> None:
         self.tell(
             RoundReport(
@@ -197,7 +201,7 @@ class ScriptedDevice:
                 phases=(record("model-download", 0.0, 0.0), record("compute"), record("upload")),
                 error=error,
                 transfers=(Goodput(phase="upload", size_bytes=1000, duration_s=0.5),),
-                observed=Observation(throttled={"script": 2}, cap_hz=1e9),
+                observed=Observation(throttled={"script": 2}, cap_hz=1e9, doubts=doubts),
             ),
         )
 
@@ -310,13 +314,13 @@ class ScriptedDevice:
         self.tell(RoundSettled(run=run, device=self.name, round=number, phases=idle))
 
 
-def honest(value: float = 1.0, busy_s: float = 1.0) -> Behaviour:
-    """Sends the global model plus ``value``."""
+def honest(value: float = 1.0, busy_s: float = 1.0, doubts: tuple[str, ...] = ()) -> Behaviour:
+    """Sends the global model plus ``value``, and what it doubts about its meter."""
 
     def behave(device: ScriptedDevice, start: RoundStart) -> None:
         model = tensors.load(device.peer.transfers.fetch(start.model, 5.0))
         device.offer(start, tensors.dump({n: t + np.float32(value) for n, t in model.items()}))
-        device.report(start, busy_s=busy_s)
+        device.report(start, busy_s=busy_s, doubts=doubts)
 
     return behave
 

@@ -39,8 +39,10 @@ from fimi.optim.problem import InfeasibleError
 from fimi.record.events import (
     Deployed,
     DeviceLost,
+    DeviceReported,
     Event,
     Gathering,
+    MeterDoubted,
     NotDeployed,
     Refitted,
     RoundFinished,
@@ -51,6 +53,7 @@ from fimi.record.phases import round_parts
 from fimi.record.reader import read_run
 from fimi.record.results import RoundResult
 from fimi.record.sums import EnergyTally, Sum
+from fimi.testbed.sentences import describe, is_problem
 
 
 @pytest.fixture
@@ -81,6 +84,31 @@ class TestRounds:
         assert [r.duration_s for r in federation.rounds] == [5.0, 5.0]
         assert [r.start_s for r in federation.rounds] == [0.0, 5.0]
         assert lab.devices[0].closed[-1].fleet_time_s == 10.0
+
+    def test_doubts_about_a_meter_are_an_event_of_the_run(self, lab: Lab) -> None:
+        doubt = "hwmon:x: it showed nothing for 3 s: the cable is out"
+        federation = lab.run(honest(), honest(doubts=(doubt,)), rounds=2)
+        assert lab.said(MeterDoubted) == [
+            MeterDoubted(round=number, device="device-2", doubts=(doubt,)) for number in (1, 2)
+        ]
+        assert "device-2, round 1: its meter: hwmon:x" in describe(lab.said(MeterDoubted)[0])
+        assert is_problem(lab.said(MeterDoubted)[0])
+        first = {d.device: d.observed for d in federation.rounds[0].devices}
+        assert first["device-2"] is not None
+        assert first["device-2"].doubts == (doubt,)
+
+    def test_a_meter_that_dies_is_said_at_once_and_once(self, lab: Lab) -> None:
+        dead = "the meter hwmon:x shows nothing any more: the cable is out"
+
+        def behave(device: ScriptedDevice, start: RoundStart) -> None:
+            device.meter = dead if start.round > 1 else ""
+            honest()(device, start)
+
+        lab.run(behave, rounds=3)
+        assert lab.said(MeterDoubted) == [MeterDoubted(round=0, device="device-1", doubts=(dead,))]
+        assert describe(lab.said(MeterDoubted)[0]) == f"device-1: {dead}"
+        kinds = [type(e) for e in lab.events if isinstance(e, MeterDoubted | DeviceReported)]
+        assert kinds.index(MeterDoubted) == 1, "before the report of the round in which it died"
 
     def test_only_those_drawn_train_and_the_others_idle(self, lab: Lab) -> None:
         behaviours = [honest(float(2**i), busy_s=1.0 + i) for i in range(4)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import msgspec
 import pytest
 from boards_of_files import ORIN_GPU_HZ, cooling, gpu, policy
 from click.testing import CliRunner
-from worlds import Ina226, PlugWorld, TwoPackages, write
+from worlds import Ina226, MirroredDies, OdroidXu3, PlugWorld, TwoPackages, TwoSocketPlug, write
 
 import fimi.energy.host_profile
 from fimi.edge_agent.doctor import examine, surroundings
@@ -24,6 +27,33 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.testbed.cli import main
 
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+
+
+def sick_library(case: str) -> ModuleType:
+    """``pynvml`` without the functions that name cards, and with an error of some kind."""
+    library: Any = ModuleType("pynvml")
+
+    class NVMLError(Exception):
+        """As in pynvml."""
+
+    def fails(when: bool, words: str, value: object = None) -> object:
+        if when:
+            raise NVMLError(words)
+        return value
+
+    two, denied = case in ("lost", "mixed"), "Insufficient Permissions"
+    library.NVMLError = NVMLError
+    library.nvmlInit = lambda: fails(case == "init", "Driver Not Loaded")
+    library.nvmlShutdown = lambda: None
+    library.nvmlDeviceGetCount = lambda: fails(case == "count", "Unknown Error", 2 if two else 1)
+    library.nvmlDeviceGetHandleByIndex = lambda card: fails(
+        case == "perm" or (case == "lost" and card == 1), denied, card
+    )
+    library.nvmlDeviceGetTotalEnergyConsumption = lambda card: fails(
+        case in ("nocounter", "na") or (case == "mixed" and card == 1), "Not Supported", 123_456
+    )
+    library.nvmlDeviceGetPowerUsage = lambda card: fails(case == "na", "Not Supported", 32_989)
+    return library
 
 
 def quiet(arguments: object) -> ProgramResult:
@@ -77,6 +107,75 @@ class TestMeters:
         assert f"z {real} 0440 root fimi -" in check.fix
         assert "tmpfiles.d" in check.fix
         assert "CVE-2020-8694" in check.fix
+
+    def test_several_chips_are_listed_with_what_tells_them_apart(self, tmp_path: Path) -> None:
+        OdroidXu3(tmp_path, VirtualClock())
+        found = checks(tmp_path)
+        assert found["meter"].status == "failure"
+        assert found["meter hwmon"].status == "warning"
+        assert 'meter = "hwmon:ina231@4-0045"' in found["meter hwmon"].fix
+        said = found["meter hwmon:ina231@4-0040"].found
+        for fact in ("2 W now", "address 4-0040", "label sensor_arm", "shunt 10 mΩ", "±8.19 A"):
+            assert fact in said
+
+    def test_a_list_in_the_profile_is_looked_at(self, tmp_path: Path, profile: HostProfile) -> None:
+        OdroidXu3(tmp_path, VirtualClock())
+        names = ("hwmon:sensor_arm", "hwmon:sensor_mem")
+        found = checks(tmp_path, profile=msgspec.structs.replace(profile, meter=names))
+        assert found["meter"].status == "ok"
+        assert "3 W now" in found["meter hwmon:sensor_arm + hwmon:sensor_mem"].found
+
+    def test_a_plug_with_several_channels_is_said_with_the_lines(
+        self, tmp_path: Path, profile: HostProfile, home_broker: int
+    ) -> None:
+        world = TwoSocketPlug(tmp_path, VirtualClock(), home_broker)
+        two = msgspec.structs.replace(world.settings(), channel=None)
+        found = checks(tmp_path, profile=msgspec.structs.replace(profile, plug=two))
+        world.close()
+        assert found["meter"].status == "failure"
+        assert "several channels (1, 2)" in found["meter"].found
+        assert found["meter plug"].status == "warning"
+        assert "channel = 1; channel = 2" in found["meter plug"].fix
+
+    def test_mirrored_counters_are_said(self, tmp_path: Path) -> None:
+        MirroredDies(tmp_path, VirtualClock())
+        found = checks(tmp_path)["meter rapl"].found
+        assert "package-0-die-1 shows the same register as package-0-die-0: counted once" in found
+
+    def test_what_the_board_cannot_draw_is_doubted(self, tmp_path: Path) -> None:
+        Ina226(tmp_path, VirtualClock()).draw(30.5)
+        assert checks(tmp_path)["meter hwmon"].status == "ok"
+        write(tmp_path / "proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0")
+        found = checks(tmp_path)
+        assert found["meter"].status == found["meter hwmon"].status == "warning"
+        assert "more than a Raspberry Pi 4" in found["meter hwmon"].fix
+
+    def test_zero_is_no_ok(self, tmp_path: Path) -> None:
+        Ina226(tmp_path, VirtualClock()).draw(0.0)
+        found = checks(tmp_path)
+        assert found["meter"].status == "failure"
+        assert found["meter hwmon"].status == "warning"
+
+    def test_a_raspberry_pi_5_that_does_not_answer_is_a_warning(self, tmp_path: Path) -> None:
+        write(tmp_path / "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
+        check = checks(tmp_path)["meter pmic"]
+        assert check.status == "warning"
+        assert "Raspberry Pi 5 Model B Rev 1.0" in check.found
+        assert "pmic_read_adc" in check.found
+
+    @pytest.mark.parametrize("case", ["lost", "perm", "count", "init", "nocounter", "na", "mixed"])
+    def test_a_sick_card_is_a_sentence(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+    ) -> None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        monkeypatch.setitem(sys.modules, "pynvml", sick_library(case))
+        found = checks(tmp_path)
+        assert found["meter nvml"].status == {
+            "lost": "warning",
+            "mixed": "ok",
+            "nocounter": "ok",
+        }.get(case, "absent")
+        assert ("Insufficient Permissions" in str(found)) == (case in ("lost", "perm"))
 
     def test_what_each_shows_now(self, tmp_path: Path) -> None:
         Ina226(tmp_path, VirtualClock()).draw(4.2)

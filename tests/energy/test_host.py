@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from pathlib import Path
 
 import msgspec
@@ -76,6 +77,47 @@ class TestMeter:
         assert record.energy is not None
         assert record.energy.value_j == pytest.approx(7.0)
         assert (record.energy.kind, record.energy.scope) == ("measured", "cpu")
+
+    def test_a_meter_that_dies_is_told_once_and_in_the_next_report(
+        self, tmp_path: Path, profile: HostProfile, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        counter, clock = with_rapl(tmp_path), VirtualClock()
+        with HostHardware(
+            profile, root=tmp_path, state=tmp_path / "state", clock=clock
+        ) as hardware:
+            assert hardware.observed().doubts == ()
+            counter.unlink()
+            ledger = Ledger(hardware.clock, hardware.recorder)
+            for _ in range(4):
+                with ledger.phase("compute"):
+                    clock.advance(1.0)
+            (doubt,) = hardware.observed().doubts
+            counter.write_text("9000000\n")
+            with ledger.phase("compute"):
+                clock.advance(1.0)
+            (after,) = hardware.observed().doubts
+            assert hardware.observed().doubts == ()
+        assert "energy_uj does not exist" in doubt
+        assert "it showed nothing for" in after
+        said = [r.message for r in caplog.records if "the meter" in r.message]
+        assert [words.split(":")[0] for words in said] == ["the meter rapl"] * 2
+        assert "shows nothing any more" in said[0]
+        assert "reads again" in said[1]
+
+    def test_a_list_in_the_profile_is_a_sum(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "profile.toml")
+        text = path.read_text()
+        listed = 'meter = ["rapl:package-0", "rapl:dram-0"]'
+        path.write_text(re.sub(r"^ *meter = .*$", listed, text, count=1, flags=re.MULTILINE))
+        counter = with_rapl(tmp_path)
+        memory = counter.parent.with_name("intel-rapl:0:0")
+        memory.mkdir()
+        for name, text in (("name", "dram"), ("energy_uj", "5"), ("max_energy_range_uj", "99")):
+            (memory / name).write_text(f"{text}\n")
+        with HostHardware(load_profile(path), root=tmp_path, state=tmp_path / "state") as hardware:
+            described = hardware.describe().meter
+        assert described.source == "rapl:package-0+rapl:dram-0"
+        assert described.scope == "module"
 
     def test_a_declared_power_is_modelled(self, tmp_path: Path, profile: HostProfile) -> None:
         meter = HostHardware(profile, root=tmp_path, state=tmp_path / "state").describe().meter

@@ -22,7 +22,7 @@ def no_cards() -> Meter:
     raise MeterUnavailableError("no cards")
 
 
-class Cards:
+class Cards(Meter):
     """Cards that drew 30 J more at every look."""
 
     def __init__(self) -> None:

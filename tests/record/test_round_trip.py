@@ -49,7 +49,9 @@ def rounds() -> st.SearchStrategy[tuple[RoundResult, ...]]:
 
 def preparations() -> st.SearchStrategy[tuple[Preparation, ...]]:
     return several(Preparation, "device", device=NAMES).map(
-        lambda found: tuple(p for p in found if p.phases or p.predicted or p.transfers or p.evidence)
+        lambda found: tuple(
+            p for p in found if p.phases or p.predicted or p.transfers or p.evidence
+        )
     )
 
 

@@ -122,6 +122,7 @@ def test_what_a_device_observed_is_kept_and_what_it_did_not_is_null(tmp_path: Pa
             monitor=MonitorCost(cpu_s=0.02, wall_s=10.0, looks=100, failed=1),
             monitor_energy=cost_of_watching,
             temperature_c=61.5,
+            doubts=("hwmon:ina219: it shows 0 W",),
         ),
     )
     silent = msgspec.structs.replace(silent, observed=Observation())
@@ -141,8 +142,9 @@ def test_what_a_device_observed_is_kept_and_what_it_did_not_is_null(tmp_path: Pa
         assert spoken == (
             *(1, "device-1", 9e8, "cycles", 1e9, '{"x86-core":2}', 2e5, "wlan0", 6.5e7, -61.0),
             *(0.02, 10.0, 100, 1, 0.1, "modelled", "profile", "cpu", 0.0, None, 61.5),
+            '["hwmon:ina219: it shows 0 W"]',
         )
-        assert unspoken == (1, "device-2", None, "", *(None,) * 17)
+        assert unspoken == (1, "device-2", None, "", *(None,) * 17, "[]")
         assert db.execute(
             "SELECT cpu_j, cpu_kind, cpu_source, cpu_scope, cpu_uncertainty_j FROM sample"
             " WHERE device = 'device-1' AND readings IS NOT NULL ORDER BY id"

@@ -8,7 +8,9 @@ import pytest
 
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.reader import read_run
+from fimi.record.summary import summarise
 from fimi.report.observed import observed_table, unusual
+from fimi.report.page_tables import device_table
 from fimi.report.terminal import as_text
 
 
@@ -86,6 +88,37 @@ class TestUnusual:
         assert [term for term, _ in unusual(slow)] == ["clock not held"]
         fast = msgspec.structs.replace(usual, up_bps=1.2e5)
         assert [term for term, _ in unusual(fast)] == ["rate not held"]
+
+    def test_doubts_about_the_meter_are_told_near_its_joules(
+        self, tmp_path: Path, build: Any
+    ) -> None:
+        outages = [
+            (f"hwmon:x: it showed nothing for {s} s: cable",) for s in ("3.2", "41", "7e+02")
+        ]
+        outages.append(("hwmon:x: it shows 0 W",))
+        rounds = [
+            build.round_result(n, [build.talkative("a", doubts=doubts), build.talkative("b")], 0.5)
+            for n, doubts in enumerate(outages, 1)
+        ]
+        build.write(tmp_path / "run", names=("a", "b"), rounds=rounds)
+        seen = device_observed(read_run(tmp_path / "run"), "a")
+        assert seen.doubts == (
+            ("hwmon:x: it showed nothing for 3.2 s: cable", 3),
+            ("hwmon:x: it shows 0 W", 1),
+        )
+        doubted = [words for term, words in unusual(seen) if term == "meter doubted"]
+        assert doubted == [
+            "a: hwmon:x: it showed nothing for 3.2 s: cable (3 rounds)",
+            "a: hwmon:x: it shows 0 W (1 round)",
+        ]
+        assert "meter doubted" in as_text(tmp_path / "run", "utf-8")
+        summary = summarise(read_run(tmp_path / "run"))
+        row_a, row_b = str(device_table(summary)).split("<tbody>")[1].split("</tr>")[:2]
+        assert "doubtful" in row_a
+        assert "doubtful" not in row_b
+        table = str(observed_table([seen]))
+        assert "Meter doubted" in table
+        assert "it shows 0 W (1 round)" in table
 
     def test_the_terminal_says_so(self, told: Path, run_dir: Path) -> None:
         said = as_text(told, "utf-8")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from worlds import (
     JetsonNano,
     LaptopBattery,
     OrinNano,
-    PlugWorld,
     TwoPackages,
     write,
 )
@@ -23,17 +21,7 @@ from fimi.energy.meters import DeclaredPower, MeterUnavailableError
 from fimi.energy.meters.combine import Combined
 from fimi.energy.meters.detect import MeterPair, MeterSettings, detect, open_meter, open_recorder
 from fimi.energy.meters.ina3221 import open_ina3221
-from fimi.energy.meters.nvml import open_nvml
-from fimi.energy.meters.plug import (
-    Plug,
-    PlugSettings,
-    shelly_1_power_w,
-    shelly_power_w,
-    tasmota_power_w,
-)
-from fimi.energy.meters.pmic import rail_powers_w
 from fimi.energy.meters.replay import Replay
-from fimi.energy.meters.vcgencmd import GENCMD_TAG, answer, find_firmware, request
 
 
 @pytest.fixture
@@ -146,46 +134,6 @@ class TestTrouble:
         with pytest.raises(MeterUnavailableError, match="BAT0, BAT1"):
             open_meter("battery", MeterSettings(), tmp_path, clock)
 
-    def test_a_raspberry_pi_4_has_no_currents(self, tmp_path: Path, clock: VirtualClock) -> None:
-        from fimi.energy.meters.pmic import open_pmic
-
-        with pytest.raises(MeterUnavailableError, match=r"only the Pi 5.*INA219"):
-            open_pmic(tmp_path, ask=lambda _: "error=1 Command not registered")
-        write(tmp_path / "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
-        with pytest.raises(MeterUnavailableError, match="usermod -aG video"):
-            open_pmic(tmp_path)
-
-    def test_no_library_and_no_driver(self) -> None:
-        class NoDriver:
-            class NVMLError(Exception):
-                """As in pynvml."""
-
-            def nvmlInit(self) -> None:  # noqa: N802
-                raise self.NVMLError("Driver Not Loaded")
-
-        with pytest.raises(MeterUnavailableError, match="no NVIDIA driver"):
-            open_nvml(NoDriver())
-
-    def test_a_broker_that_is_not_there(self) -> None:
-        with pytest.raises(MeterUnavailableError, match=r"127\.0\.0\.1:1.*\[plug\] host"):
-            Plug(PlugSettings(model="tasmota", topic="x", port=1))
-
-    def test_a_plug_that_is_not_there(self, home_broker: int) -> None:
-        settings = PlugSettings(model="shelly", topic="nobody", port=home_broker, timeout_s=0.05)
-        with pytest.raises(MeterUnavailableError, match="'nobody/rpc'"):
-            Plug(settings)
-
-    def test_a_plug_that_answers_and_holds_no_power(
-        self, tmp_path: Path, clock: VirtualClock, home_broker: int
-    ) -> None:
-        plug = PlugWorld(tmp_path, clock, home_broker)
-        plug.break_("string")
-        with pytest.raises(
-            MeterUnavailableError, match=r'answers on .*"on".*holds no power\. Check'
-        ):
-            plug.open()
-        plug.close()
-
     @pytest.mark.parametrize(
         ("text", "what"),
         [
@@ -214,70 +162,3 @@ class TestTrouble:
         path.write_text("time_s,energy_j\n100,7\n110,57\n")
         replay = Replay(path, clock)
         assert replay.look(4.0).counter_j == pytest.approx(27.0)
-
-
-class TestPayloads:
-    @pytest.mark.parametrize(
-        ("payload", "power_w"),
-        [
-            (b'{"StatusSNS":{"ENERGY":{"Power":12,"Total":3.4}}}', 12.0),
-            (b'{"Time":"x","ENERGY":{"Power":[3,4.5]}}', 7.5),
-            (b'{"ENERGY":{"Power":"12.5"}}', 12.5),
-            (b'{"ENERGY":{"Power":[3,"x"]}}', None),
-            (b'{"ENERGY":{"Power":[]}}', None),
-            (b'{"ENERGY":{"Power":true}}', None),
-            (b'{"ENERGY":{"Power":-4}}', None),
-            (b'{"ENERGY":{"Power":1e999}}', None),
-            (b'{"ENERGY":{"Power":1' + 400 * b"0" + b"}}", None),
-            (b'{"ENERGY":{"Power":"inf"}}', None),
-            (100_000 * b"[", None),
-            (b'{"ENERGY":7}', None),
-            (b'{"StatusSNS":[]}', None),
-            (b"[1,2]", None),
-            (b"", None),
-            (b"\xff\xfe", None),
-        ],
-    )
-    def test_tasmota(self, payload: bytes, power_w: float | None) -> None:
-        assert tasmota_power_w(payload) == power_w
-
-    def test_shelly(self) -> None:
-        assert shelly_power_w(b'{"result":{"apower":-8.5}}') == 8.5
-        assert shelly_power_w(b'{"result":{"apower":null}}') is None
-        assert shelly_power_w(b'{"error":{"code":404}}') is None
-        assert shelly_1_power_w(b"8.51") == 8.51
-        assert shelly_1_power_w(b"-1") is None
-        assert shelly_1_power_w(b"nan") is None
-        assert shelly_1_power_w(b"on") is None
-
-
-class TestFirmware:
-    def test_the_buffer(self) -> None:
-        buffer = request("measure_clock arm")
-        size, code, tag, room, _, error = struct.unpack_from("=6I", buffer)
-        assert (size, code, tag, room, error) == (len(buffer), 0, GENCMD_TAG, 1024, 0)
-        buffer[24:64] = b"frequency(0)=1500345728".ljust(40, b"\0")
-        assert answer(buffer) == "frequency(0)=1500345728"
-        struct.pack_into("=I", buffer, 20, 1)
-        assert answer(buffer) is None
-
-    def test_too_long(self) -> None:
-        with pytest.raises(ValueError, match="1024"):
-            request("x" * 1024)
-
-    def test_through_the_program(self, tmp_path: Path) -> None:
-        program = tmp_path / "usr/bin/vcgencmd"
-        program.parent.mkdir(parents=True)
-        program.write_text('#!/bin/sh\n[ "$1" = version ] && echo v1 && exit\necho "error=2"\n')
-        program.chmod(0o755)
-        ask = find_firmware(tmp_path)
-        assert ask is not None
-        assert ask("version") == "v1"
-        assert ask("pmic_read_adc") is None
-
-    def test_none(self, tmp_path: Path) -> None:
-        assert find_firmware(tmp_path) is None
-
-    def test_rails_are_paired_by_name(self) -> None:
-        listing = "A_A current(0)=2.0A\nB_V volt(1)=5.0V\nA_V volt(9)=0.5V\nB_A current(3)=-1.0A"
-        assert rail_powers_w(listing) == {"A": 1.0}

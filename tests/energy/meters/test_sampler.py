@@ -6,6 +6,7 @@ import math
 import random
 import threading
 import time
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.integration import integrate
-from fimi.energy.meters import NOTHING, Look, MeterDescription, Reading
+from fimi.energy.ledger import Ledger, PhaseRecord
+from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, Reading
 from fimi.energy.meters.counter import Counter, add
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.meters.sampler import MOST_READINGS, STRATA, Sampler, places, thin
@@ -22,10 +24,8 @@ from fimi.energy.meters.sampler import MOST_READINGS, STRATA, Sampler, places, t
 METER = MeterDescription(source="m:1", kind="measured", scope="board", rate_hz=100.0)
 
 
-class Steady:
+class Steady(Meter):
     """A meter whose power the test decides; ``None`` cannot be read."""
-
-    longest_period_s = math.inf
 
     def __init__(
         self,
@@ -291,3 +291,117 @@ def test_the_thread_of_a_counter_is_fast_enough_for_its_wraps() -> None:
     sampler = Sampler(meter, MonotonicClock(), rate_hz=0.5)
     meter.wait_for(5)  # within the patience of a second and not of two
     sampler.close()
+
+
+class Timed(Meter):
+    """A meter whose values have times of their own."""
+
+    def __init__(self, *, counts: bool = False) -> None:
+        self.now = Look(power_w=1.0, time_s=0.0)
+        self._description = MeterDescription(
+            source="m:1", kind="measured", scope="board", rate_hz=1.0, counts=counts
+        )
+
+    def look(self, time_s: float) -> Look:
+        return self.now
+
+
+class TestValuesWithTimesOfTheirOwn:
+    def sampler(self, meter: Timed, clock: VirtualClock) -> Sampler:
+        return Sampler(meter, clock, rate_hz=0.0)
+
+    def test_a_reading_stands_at_the_time_of_its_value_and_once(self) -> None:
+        meter, clock = Timed(), VirtualClock(0.5)
+        sampler = self.sampler(meter, clock)
+        for at_s, power_w, value_s in [(1.0, 1.0, 0.0), (2.0, 2.0, 1.25), (3.0, 2.0, 1.25)]:
+            clock.show(at_s)
+            meter.now = Look(power_w=power_w, time_s=value_s)
+            sampler.poll()
+        readings = sampler.mark()
+        assert [(r.time_s, r.power_w) for r in readings] == [(0.0, 1.0), (1.25, 2.0)]
+
+    def test_a_list_begins_with_the_last_reading_of_the_one_before(self) -> None:
+        """A value of before an edge that comes behind it belongs to the next list."""
+        meter, clock = Timed(), VirtualClock(10.0)
+        meter.now = Look(power_w=4.0, time_s=9.0)
+        sampler = self.sampler(meter, clock)
+        first = sampler.mark()
+        assert [r.time_s for r in first] == [9.0]
+        clock.show(12.0)
+        meter.now = Look(power_w=8.0, time_s=9.9)
+        sampler.poll()
+        meter.now = Look(power_w=6.0, time_s=11.0)
+        second = sampler.mark()
+        assert [r.time_s for r in second] == [9.0, 9.9, 11.0]
+        assert second[0] is first[-1]
+
+    def test_a_failure_stands_at_the_time_of_the_look(self) -> None:
+        meter, clock = Timed(), VirtualClock(10.0)
+        meter.now = Look(power_w=4.0, time_s=9.0)
+        sampler = self.sampler(meter, clock)
+        clock.show(11.0)
+        meter.now = NOTHING
+        sampler.poll()
+        clock.show(12.0)
+        meter.now = Look(power_w=4.0, time_s=10.5)  # older than the failure
+        sampler.poll()
+        readings = sampler.mark()
+        assert [(r.time_s, r.holds) for r in readings] == [(9.0, True), (11.0, False)]
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_late_values_stay_in_their_phase(self, seed: int) -> None:
+        """Readings come up to 2 s late: with their times phases keep their joules.
+
+        The truth: each phase draws one power, which every reading of that time shows.
+        """
+        dice = random.Random(seed)
+        powers_w = [dice.uniform(2.0, 10.0) for _ in range(20)]
+        edges_s = [0.0]
+        for _ in powers_w:
+            edges_s.append(edges_s[-1] + dice.uniform(5.0, 15.0))
+
+        def power_w(at_s: float) -> float:
+            return next(p for p, end_s in zip(powers_w, edges_s[1:], strict=True) if at_s <= end_s)
+
+        made_s = [0.5 * n + dice.uniform(0.0, 0.1) for n in range(int(edges_s[-1] / 0.5))]
+        came = sorted((at_s + dice.uniform(0.0, 2.0), at_s) for at_s in made_s)
+        off_w = [self.errors_w(t, powers_w, edges_s, came, power_w) for t in (False, True)]
+        assert max(off_w[1]) < 1e-9, "no phase has a part of its neighbours' power"
+        assert max(off_w[0]) > 0.1
+
+    def errors_w(
+        self,
+        timed: bool,
+        powers_w: list[float],
+        edges_s: list[float],
+        came: list[tuple[float, float]],
+        power_w: Callable[[float], float],
+    ) -> list[float]:
+        """By how much the mean power of each phase is wrong, W."""
+        meter, clock = Timed(), VirtualClock(0.0)
+        meter.now = Look(power_w=powers_w[0], time_s=-1.0 if timed else None)
+        sampler = self.sampler(meter, clock)
+        ledger = Ledger(clock, sampler)
+        events = sorted([*came, *((at_s, -1.0) for at_s in edges_s)])
+        newest_s = -1.0
+        found: list[PhaseRecord] = []
+        for at_s, source_s in events:
+            if at_s > edges_s[-1]:
+                break
+            clock.show(at_s)
+            if source_s < 0.0:
+                ledger.close()
+                if corrected := ledger.corrections():
+                    found[-1] = corrected[0]
+                found += ledger.take()
+                ledger.begin("compute")
+            elif source_s > newest_s:  # as a sequence number tells
+                newest_s = source_s
+                meter.now = Look(power_w=power_w(source_s), time_s=source_s if timed else None)
+                sampler.poll()
+        off_w = []
+        for number, record in enumerate(found[:-1]):  # readings of the last one are missing
+            assert record.energy is not None and record.final
+            off_w.append(abs(record.energy.value_j / record.duration_s - powers_w[number]))
+        assert len(off_w) == len(powers_w) - 1
+        return off_w

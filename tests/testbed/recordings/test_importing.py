@@ -1,0 +1,375 @@
+"""Recordings of other tools: small files as these tools write them."""
+
+from __future__ import annotations
+
+import csv
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fimi.energy.clock import VirtualClock
+from fimi.energy.meters.replay import Replay
+from fimi.testbed.cli import main
+from fimi.testbed.recordings import importing
+from fimi.testbed.recordings.recording import ImportSettings, Recording, RecordingError
+
+UTC = {"zone": "UTC"}
+
+
+def unix_s(*moment: int) -> float:
+    return datetime(*moment, tzinfo=timezone.utc).timestamp()  # type: ignore[misc,arg-type]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "recording.txt"
+
+
+def read(file: Path, text: str, form: str = "auto", **given: Any) -> Recording:
+    file.write_text(text, encoding="utf-8")
+    return importing.read(file, form, ImportSettings(**{**UTC, **given}))
+
+
+ORIN = (
+    "05-15-2025 18:30:{:02d} RAM 6982/7620MB (lfb 2x512kB) SWAP 1149/3810MB (cached 0MB) CPU "
+    "[27%@1344,23%@1344,off,off] GR3D_FREQ 99% cpu@64.1C soc2@62.2C tj@64.5C "
+    "VDD_IN {}mW/15710mW VDD_CPU_GPU_CV 8896mW/7585mW VDD_SOC 3923mW/3515mW\n"
+)
+TX2 = (
+    "RAM 3276/7859MB (lfb 5x4MB) SWAP 1626/12122MB (cached 181MB) CPU "
+    "[44%@1421,49%@2031] EMC_FREQ 1%@1866 GR3D_FREQ 0%@114 APE 150 MTS fg 1% bg 1% PLL@42.5C "
+    "GPU@39.5C VDD_SYS_GPU 182/182 VDD_SYS_SOC 730/730 VDD_4V0_WIFI 0/0 VDD_IN {}/5297 "
+    "VDD_SYS_CPU 1917/1917 VDD_SYS_DDR 1241/1241\n"
+)
+NANO = (
+    "RAM 1234/3964MB (lfb 2x1MB) IRAM 0/252kB(lfb 252kB) CPU [10%@1479,off,off,off] "
+    "EMC_FREQ 0% GR3D_FREQ 0% PLL@30C POM_5V_IN {}/2100 POM_5V_GPU 40/40 POM_5V_CPU 500/480\n"
+)
+AGX_ORIN = (
+    "01-02-2024 10:00:{:02d} RAM 5000/30000MB (lfb 4x4MB) CPU [1%@729] GR3D_FREQ 0% "
+    "VDD_GPU_SOC {}mW/2000mW VDD_CPU_CV 1000mW/1000mW VIN_SYS_5V0 3000mW/3000mW "
+    "NC 0mW/0mW VDDQ_VDD2_1V8AO 500mW/500mW\n"
+)
+THOR = (
+    "09-19-2025 12:00:{:02d} RAM 9000/125000MB (lfb 1x4MB) CPU [1%@972] GR3D_FREQ 0% "
+    "tj@50.1C VDD_GPU -392mW/-392mW VDD_CPU_SOC_MSS 6510mW/6510mW VIN_SYS_5V0 6520mW/6520mW "
+    "VIN {}mW/23000mW\n"
+)
+
+
+class TestTegrastats:
+    def test_jetpack_5_and_6(self, file: Path) -> None:
+        found = read(file, "".join(ORIN.format(28 + n, 17946 + n) for n in range(4)))
+        assert found.format == "tegrastats"
+        assert found.times_s == [unix_s(2025, 5, 15, 18, 30, 28 + n) for n in range(4)]
+        assert found.values == pytest.approx([17.946, 17.947, 17.948, 17.949])
+        assert found.dated and not found.left_out
+        assert "power is VDD_IN" in found.notes
+
+    def test_lines_of_one_second_are_spread_over_it(self, file: Path) -> None:
+        text = "".join(ORIN.format(28 + n // 4, 5000 + n) for n in range(8))
+        found = read(file, text)
+        assert np.diff(found.times_s) == pytest.approx([0.25] * 7)
+
+    def test_jetpack_4_has_no_times_and_asks_for_the_interval(self, file: Path) -> None:
+        text = "".join(TX2.format(5297 + n) for n in range(3))
+        with pytest.raises(RecordingError, match=r"no times.*--interval 1 is tegrastats' default"):
+            read(file, text)
+        found = read(file, text, interval_s=0.5)
+        assert found.times_s == [0.0, 0.5, 1.0] and not found.dated
+        assert found.values == pytest.approx([5.297, 5.298, 5.299])
+
+    @pytest.mark.parametrize(
+        ("line", "rails", "power_w"),
+        [
+            (NANO.format(2050), "POM_5V_IN", 2.05),
+            (AGX_ORIN.format(0, 2000), "VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0", 6.0),
+            (THOR.format(0, 23100), "VIN", 23.1),
+            (THOR.format(0, 0).rsplit(" VIN ", 1)[0] + "\n",
+             "VDD_GPU + VDD_CPU_SOC_MSS + VIN_SYS_5V0", 12.638),
+        ],
+    )  # fmt: skip
+    def test_the_rails_that_are_the_whole(
+        self, file: Path, line: str, rails: str, power_w: float
+    ) -> None:
+        later = line.replace(":00 RAM", ":01 RAM")
+        found = read(file, line + later, interval_s=1.0)
+        assert found.values == pytest.approx([power_w] * 2)
+        assert f"power is {rails}" in found.notes
+
+    def test_a_rail_can_be_named_and_others_are_refused(self, file: Path) -> None:
+        text = ORIN.format(1, 5000) + ORIN.format(2, 5000)
+        assert read(file, text, rails=("VDD_SOC",)).values == pytest.approx([3.923] * 2)
+        with pytest.raises(RecordingError, match="its rails are VDD_IN, VDD_CPU_GPU_CV, VDD_SOC"):
+            read(file, text, rails=("VDD_OUT",))
+        unknown = text.replace("VDD_IN", "VDD_NEW")
+        with pytest.raises(RecordingError, match=r"not known which of them add up.*--rail"):
+            read(file, unknown)
+        with pytest.raises(RecordingError, match="no line shows the power"):
+            read(file, "RAM 1/2MB CPU [1%@2]\n" * 2)
+
+    def test_broken_lines_are_named_and_counted(self, file: Path) -> None:
+        lines = [ORIN.format(n, 5000) for n in range(10)]
+        lines[3] = lines[3][:90] + "\n"  # the logger was stopped in the middle
+        lines[5] = "99-15-2025" + lines[5][10:]
+        lines[7] = lines[7][20:]
+        found = read(file, "".join(lines))
+        assert len(found.times_s) == 7
+        assert [line for line, _ in found.left_out] == [4, 6, 8]
+        said = found.warnings()
+        assert f"{file}, line 4: it has no VDD_IN" in said
+        assert f"{file}: 3 lines were left out, 7 are used" in said
+
+
+PI = """Timestamp (s),Power (mW)
+2025-03-28 01:56:06.534482,4.39
+2025-03-28 01:56:06.571451,3.59
+2025-03-28 01:56:06.606822,3.49
+"""
+JETSON = """Timestamp (s),Power (mW)
+2025-03-28 01:56:05.498433,5964.67
+2025-03-28 01:56:05.510069,5964.67
+2025-03-28 01:56:05.521490,5924.10
+"""
+
+
+class TestTables:
+    def test_a_heading_that_cannot_be_right_is_refused_and_asked(self, file: Path) -> None:
+        """The heading says mW and the file means W; the other file says and means mW."""
+        with pytest.raises(RecordingError) as why:
+            read(file, PI)
+        said = str(why.value)
+        assert str(file) in said and "'Power (mW)' says mW" in said
+        assert "3.59 mW is no board's power" in said and "3.59 W would be one" in said
+        assert "--unit W" in said and "--unit mW if the heading is right" in said
+        assert read(file, PI, unit="W").values == [4.39, 3.59, 3.49]
+        assert read(file, PI, unit="mW").values == pytest.approx([4.39e-3, 3.59e-3, 3.49e-3])
+        assert any("unusual" in note for note in read(file, PI, unit="mW").notes)
+        found = read(file, JETSON)
+        assert found.values == pytest.approx([5.96467, 5.96467, 5.9241])
+        assert found.times_s[0] == pytest.approx(unix_s(2025, 3, 28, 1, 56, 5) + 0.498433)
+
+    @pytest.mark.parametrize("heading", ["Power (W)", "power_w", "watts", "P [W]"])
+    def test_milliwatts_called_watts_are_refused_too(self, file: Path, heading: str) -> None:
+        with pytest.raises(RecordingError, match=r"says W, and 5964.67 W is no board.*--unit mW"):
+            read(file, JETSON.replace("Power (mW)", heading))
+
+    def test_a_heading_without_a_unit_is_asked(self, file: Path) -> None:
+        for text, hint in ((PI, "3.59 W"), (JETSON, "5964.67 mW")):
+            with pytest.raises(RecordingError, match=f"names no unit.*would be {hint}.*--unit"):
+                read(file, text.replace(" (mW)", ""))
+
+    @pytest.mark.parametrize(
+        ("text", "times_s", "values"),
+        [
+            ("time_s,power_w\n0,4\n1,5\n", [0.0, 1.0], [4.0, 5.0]),
+            ("\ufefftime (ms);Leistung [W]\n0;4,25\n500;5,5\n", [0.0, 0.5], [4.25, 5.5]),
+            ("elapsed\tpower_mW\n0\t4000\n0.1\t5000\n", [0.0, 0.1], [4.0, 5.0]),
+            ("t,volts,amps,watts\n1,5,1,5\n2,5,1,5.5\n", [1.0, 2.0], [5.0, 5.5]),
+            ("timestamp,power_watts\n1743127566,4\n1743127567,5\n",
+             [1743127566.0, 1743127567.0], [4.0, 5.0]),
+            ("timestamp,power_w\n1743127566500,4\n1743127567000,5\n",
+             [1743127566.5, 1743127567.0], [4.0, 5.0]),
+            ("Date;Power (kW)\n2025-03-28T01:56:06Z;0,05\n2025-03-28T01:56:07Z;0,06\n",
+             [1743126966.0, 1743126967.0], [50.0, 60.0]),
+        ],
+    )  # fmt: skip
+    def test_headings_and_times_of_many_kinds(
+        self, file: Path, text: str, times_s: list[float], values: list[float]
+    ) -> None:
+        found = read(file, text)
+        assert found.format == "csv"
+        assert found.times_s == pytest.approx(times_s)
+        assert found.values == pytest.approx(values)
+        assert not found.left_out
+
+    def test_rows_of_one_whole_second_are_spread_over_it(self, file: Path) -> None:
+        rows = [f"2025-03-28 01:56:0{n // 5},{4 + n}" for n in range(15)]
+        found = read(file, "time,power_w\n" + "\n".join(rows))
+        assert not found.left_out
+        assert np.diff(found.times_s) == pytest.approx([0.2] * 14)
+        assert any("spread" in note for note in found.notes)
+
+    def test_a_counter(self, file: Path) -> None:
+        found = read(file, "time_s,energy (Wh)\n0,1\n10,1.5\n20,2\n")
+        assert found.counts
+        assert found.values == [3600.0, 5400.0, 7200.0]
+        assert found.energy_j == 3600.0
+
+    def test_several_columns_are_asked_for(self, file: Path) -> None:
+        text = "time_s,cpu_power_w,gpu_power_w\n0,1,2\n1,1,2\n"
+        with pytest.raises(RecordingError, match=r"'cpu_power_w', 'gpu_power_w'\. Name one"):
+            read(file, text)
+        assert read(file, text, column="gpu_power_w").values == [2.0, 2.0]
+        with pytest.raises(RecordingError, match="none of its columns"):
+            read(file, "time_s,a\n0,1\n1,1\n")
+        with pytest.raises(RecordingError, match="--time-column"):
+            read(file, "when,power_w\n0,1\n1,1\n")
+        found = read(file, "when,power_w\n0,1\n1,1\n", time_column="when")
+        assert found.times_s == [0.0, 1.0]
+        with pytest.raises(RecordingError, match="not names of columns"):
+            read(file, "0,4\n1,5\n")
+
+    def test_wrong_lines_are_named_and_counted(self, file: Path) -> None:
+        rows = [f"{n},5.0" for n in range(20)]
+        rows[4], rows[6], rows[8], rows[9], rows[11] = "4,oops", "6", "8,-5", "9,nan", "2,5.0"
+        rows[13] = rows[12]
+        found = read(file, "time_s,power_w\n" + "\n".join(rows) + "\n\n")
+        reasons = dict(found.left_out)
+        assert sorted(reasons) == [6, 8, 10, 11, 13, 15]
+        assert "'oops' is no number" in reasons[6]
+        assert "1 columns, not 2" in reasons[8]
+        assert "negative" in reasons[10]
+        assert "before the last" in reasons[13]
+        assert "same time" in reasons[15]
+        said = found.warnings()
+        assert sum("line " in line for line in said) == 5, "the first five are named"
+        assert said[-2].endswith("1 more lines cannot be used")
+        assert said[-1].endswith("6 lines were left out, 14 are used")
+
+    def test_a_file_of_mostly_wrong_lines_is_refused(self, file: Path) -> None:
+        with pytest.raises(
+            RecordingError, match=r"2 lines can be used and 3 cannot.*line 2"
+        ) as why:
+            read(file, "time_s,power_w\na,1\nb,1\nc,1\n0,1\n1,1\n")
+        assert "--format" in str(why.value)
+        for text in ("", "\n\n", "time_s,power_w\n", "time_s,power_w\n0,5\n"):
+            with pytest.raises(RecordingError):
+                read(file, text)
+        file.write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(RecordingError, match="no text in UTF-8"):
+            importing.read(file)
+        with pytest.raises(RecordingError, match="cannot be read"):
+            importing.read(file.with_name("absent.csv"))
+
+
+JTOP_3 = """time,uptime,CPU1,CPU2,GPU,RAM,fan,Temp CPU,power cur,power avg
+2020-09-03 10:28:30.003209,22:47:52.710000,5,3,0,1745160,0.0,46.0,4859,4899
+2020-09-03 10:28:31.003209,22:47:53.710000,5,3,0,1745160,0.0,46.0,5859,4899
+"""
+JTOP_4 = """time,uptime,CPU1,RAM,Temp cpu,Power VDD_CPU_GPU_CV,Power VDD_SOC,Power TOT,nvp model
+2024-05-01 10:00:00.1,1:00:00,5,0.35,45.0,900,1300,4200,15W
+2024-05-01 10:00:01.1,1:00:01,5,0.35,45.0,900,1300,4300,15W
+"""
+
+
+@pytest.mark.parametrize(("text", "values"), [(JTOP_3, [4.859, 5.859]), (JTOP_4, [4.2, 4.3])])
+def test_jtop(file: Path, text: str, values: list[float]) -> None:
+    found = read(file, text)
+    assert found.format == "jtop"
+    assert found.values == pytest.approx(values)
+    assert np.diff(found.times_s) == pytest.approx([1.0])
+    with pytest.raises(RecordingError, match="no board's power"):
+        read(file, text.replace(",4859,", ",4.8,").replace(",5859,", ",5.8,")
+             .replace(",4200,", ",4.2,").replace(",4300,", ",4.3,"))  # fmt: skip
+
+
+CARBON_HEAD = (
+    "timestamp,project_name,run_id,duration,emissions,cpu_power,gpu_power,ram_power,cpu_energy,"
+    "gpu_energy,ram_energy,energy_consumed,tracking_mode,on_cloud,pue\n"
+)
+CARBON = "2025-05-01T10:0{n}:00,fl,run-{n},100.0,1e-5,42.5,0,3,0.001,0,0.0002,0.0012,machine,N,1\n"
+
+
+class TestCodeCarbon:
+    def test_a_run_is_a_counter_of_two_rows(self, file: Path) -> None:
+        found = read(file, CARBON_HEAD + CARBON.format(n=2))
+        assert found.format == "codecarbon"
+        assert found.counts and found.energy_j == pytest.approx(0.0012 * 3.6e6)
+        end_s = unix_s(2025, 5, 1, 10, 2, 0)
+        assert found.times_s == [end_s - 100.0, end_s]
+        notes = " ".join(found.notes)
+        assert "No phase can be metered" in notes
+        assert "no measurement" in notes and "tracking_mode machine" in notes
+        assert "cpu 3600 J" in notes
+
+    def test_of_several_runs_one_is_chosen(self, file: Path) -> None:
+        text = CARBON_HEAD + CARBON.format(n=2) + CARBON.format(n=5)
+        with pytest.raises(RecordingError, match=r"2 runs.*--run:\n  run-2 .*\n  run-5 "):
+            read(file, text)
+        assert read(file, text, run="run-5").times_s[1] == unix_s(2025, 5, 1, 10, 5, 0)
+        with pytest.raises(RecordingError, match="no run 'x'; its runs are run-2, run-5"):
+            read(file, text, run="x")
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [(",100.0,", ",soon,", "line 2"), (",100.0,", ",0,", "duration is 0"),
+         ("energy_consumed", "energy", "csv|power or energy")],
+    )  # fmt: skip
+    def test_what_cannot_be(self, file: Path, old: str, new: str, said: str) -> None:
+        with pytest.raises(RecordingError, match=said):
+            read(file, (CARBON_HEAD + CARBON.format(n=2)).replace(old, new))
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 10.0), st.floats(0.5, 300.0)), min_size=2, max_size=30))
+def test_what_is_written_is_what_replay_reads(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[float, float]]
+) -> None:
+    folder = tmp_path_factory.mktemp("import")
+    times_s = np.cumsum([gap_s for gap_s, _ in rows]) + 1.7e9
+    values = [power_w for _, power_w in rows]
+    with (folder / "in.csv").open("w") as file:
+        writer = csv.writer(file)
+        writer.writerow(("timestamp", "power_w"))
+        writer.writerows(zip(times_s.tolist(), values, strict=True))
+    recording = importing.read(folder / "in.csv")
+    importing.write(recording, folder / "out.csv")
+    clock = VirtualClock()
+    meter = Replay(folder / "out.csv", clock)
+    for at_s, power_w in zip(times_s - times_s[0], values, strict=True):
+        gap_s = float(np.diff(times_s).min())
+        looked = meter.look(min(at_s, times_s[-1] - times_s[0] - 1e-6)).power_w
+        assert looked == pytest.approx(power_w, abs=2e-6 * 300.0 / gap_s + 1e-9)
+    trapezoid_j = float(np.sum(np.diff(times_s) * (np.array(values[1:]) + values[:-1]) / 2.0))
+    assert recording.energy_j == pytest.approx(trapezoid_j, rel=1e-6)
+
+
+class TestCommand:
+    def test_it_says_what_is_there_and_writes_it(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(JETSON.replace("5924.10\n", "5924.10\nbroken\n"))
+        out = tmp_path / "out.csv"
+        done = CliRunner().invoke(
+            main, ["meter", "import", str(file), "--timezone", "UTC", "--out", str(out)]
+        )
+        assert done.exit_code == 0, done.output
+        assert "line 5: it has 1 columns, not 2" in done.output
+        assert "1 lines were left out, 3 are used" in done.output
+        assert "begins    2025-03-28 01:56:05 UTC" in done.output
+        assert out.read_text().splitlines()[0] == "time_s,power_w"
+        again = CliRunner().invoke(main, ["meter", "import", str(file), "--out", str(out)])
+        assert again.exit_code == 2 and "--force" in again.output
+
+    def test_a_file_that_cannot_be_imported_ends_with_2(self, file: Path) -> None:
+        file.write_text(PI)
+        done = CliRunner().invoke(main, ["meter", "import", str(file)])
+        assert done.exit_code == 2
+        assert "--unit W" in " ".join(done.output.split())
+        done = CliRunner().invoke(main, ["meter", "import", str(file), "--timezone", "Mars/Base"])
+        assert done.exit_code == 2
+
+
+CELLS = st.sampled_from(["1", "2.5", "-1", "nan", "", "x", "1743127566", "3,4", "1e3", "0.5 W"])
+
+
+@given(st.lists(st.lists(CELLS, min_size=1, max_size=3), max_size=12))
+def test_every_line_is_used_or_left_out(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "in.csv"
+    lines = [",".join(cells) for cells in rows]
+    path.write_text("time_s,power_w\n" + "".join(f"{line}\n" for line in lines))
+    written = sum(bool(line.strip(",")) for line in lines)
+    try:
+        found = importing.read(path, "csv", ImportSettings(unit="W", zone="UTC"))
+    except RecordingError as error:
+        assert str(path) in str(error)
+        return
+    assert len(found.times_s) + len(found.left_out) == written
+    assert len(found.times_s) >= len(found.left_out)
+    assert all(a < b for a, b in zip(found.times_s, found.times_s[1:], strict=False))
