@@ -23,8 +23,10 @@ from fimi.energy.cost_model import (
 )
 from fimi.energy.hardware import Applied, HardwareDescription
 from fimi.energy.joules import Energy
-from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.energy.meters import MeterDescription
+from fimi.energy.phase_powers import PowerEquations
+from fimi.energy.resting import Resting
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging import link
 from fimi.messaging.address import BrokerAddress
@@ -299,6 +301,19 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             training_loss=0.1,
             training_accuracy=0.9,
             frequency_hz=None,
+            evidence=Evidence(
+                powers=PowerEquations(
+                    columns=("", "compute@1500 MHz"),
+                    gram=(4.0, 0.5, 15.5),
+                    moments=(12.0, 80.0),
+                    readings=20,
+                ),
+                rests=(
+                    Resting(
+                        when="before", start_s=1.0, duration_s=3.0, power_w=2.5, uncertainty_w=0.01
+                    ),
+                ),
+            ),
             busy_s=4.5,
             phases=phases,
         )),
