@@ -26,8 +26,9 @@ from fimi.energy.integration import largest_gap_s
 from fimi.energy.joules import Energy
 from fimi.energy.meters import Reading, Recorder
 from fimi.energy.meters.combine import Combined
-from fimi.energy.phase_energy import PhaseEnergy, PhaseMeter, Stretch
+from fimi.energy.phase_energy import PhaseMeter
 from fimi.energy.phase_powers import PowerEquations, PowerSums
+from fimi.energy.phase_readings import PhaseEnergy, Stretch
 from fimi.energy.resting import Resting, When
 
 _KEPT_S = 5.0
