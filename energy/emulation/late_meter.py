@@ -62,11 +62,13 @@ class LateMeter(EmulatedMeter):
         return min(DEFAULT_RATE_HZ, self._description.rate_hz)
 
     def begin_at(self, now_s: float) -> None:
-        """The clock shows this time from here on; what is still to be shown goes along."""
+        """The clock shows this time from here on; what is still to be shown goes along.
+
+        New values are made at the same times of the clock as before.
+        """
         shift_s = now_s - self._until_s
         self._clock.show(now_s)
         self._knots_s = [at_s + shift_s for at_s in self._knots_s]
-        self._refresh_from_s += shift_s
         self._marked_s += shift_s
         self._until_s = now_s
         self._last = None
@@ -96,6 +98,9 @@ class LateMeter(EmulatedMeter):
         """Draw the noise of later readings, and when they are taken, from ``random``."""
         super().reseed(random)
         self._spread = places(Random(int(random.integers(2**32))))
+        if self._marked_s == self._until_s:  # no look is due yet
+            self._shown = None
+            self._begin_looks()
 
     def _begin_looks(self) -> None:
         self._period = math.floor(self._until_s * self._rate_hz)
