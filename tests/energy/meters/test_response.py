@@ -38,7 +38,7 @@ def test_share_after_rises_from_nothing_to_all(response: MeterResponse) -> None:
     share = response.share_after(since_s)
     assert np.all(np.diff(share) >= -1e-9)
     assert np.all(share[since_s < response.delay_s] == 0.0)
-    assert np.all(share[since_s > response.settling_s] == 1.0)
+    assert share[since_s > response.settling_s] == pytest.approx(1.0, abs=1e-12)
     assert response.settling_s == pytest.approx(response.delay_s + response.spread_s)
 
 
