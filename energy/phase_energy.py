@@ -22,6 +22,7 @@ The uncertainty (one standard deviation) is the quadrature sum of
                 phase and in earlier ones of its kind, with Student's t for few of them. Of the
                 time that a mean covers nothing is missed
     refresh     a counter that refreshes every T is up to T old at either edge: P T/√12 each
+    rise        from the power before to the first value: a step at the edge, or a line until there
     missing     seconds without readings: mean power, uncertain between zero and twice that
 
 A direct figure is called resolved if this, without the gain, is at most :data:`RESOLVED` of it, and
@@ -177,7 +178,7 @@ class PhaseMeter:
             own = self._own_of(stretch, seen)
             if not own.any():
                 return None
-            found = self._direct(stretch, seen.times_s[own], seen.power_w[own], key_s)
+            found = self._direct(stretch, seen, own, key_s)
             if found is None or not found[3]:
                 return None
             value_j, sampled_j, step_j, _ = found
@@ -205,7 +206,7 @@ class PhaseMeter:
             return self._left_over(stretch, seen)
         if stretch.duration_s <= 0.0:
             return PhaseEnergy(self._as_energy(0.0, 0.0), True, sample_count=count)
-        found = self._direct(stretch, seen.times_s[own], seen.power_w[own], stretch.start_s)
+        found = self._direct(stretch, seen, own, stretch.start_s)
         if found is None:
             return PhaseEnergy(None, resolved=False, final=final, sample_count=count)
         value_j, sampled_j, step_j, known = found
@@ -253,7 +254,7 @@ class PhaseMeter:
         return oldest_s, seen.times_s - response.delay_s + slack_s
 
     def _direct(
-        self, stretch: Stretch, times: Array, power: Array, key_s: float
+        self, stretch: Stretch, seen: Seen, own: NDArray[np.bool_], key_s: float
     ) -> tuple[float, float, float, bool] | None:
         """Energy from a phase's own readings, and deviations by sampling and by steps, J.
 
@@ -262,6 +263,7 @@ class PhaseMeter:
         """
         response, start_s, end_s = self._meter.response, stretch.start_s, stretch.end_s
         duration_s = stretch.duration_s
+        times, power = seen.times_s[own], seen.power_w[own]
         placed = np.clip(times - response.lag_s, start_s, end_s)
         widths = np.diff(placed)
         failed = self._table.failed_s - response.lag_s
@@ -289,19 +291,24 @@ class PhaseMeter:
         if window_s := response.window_s:
             # Of the power beyond the first and last mean, that mean says as much as of any time of
             # that length.
-            held_s = [
+            beyond_s = [
                 math.hypot(max(0.0, each - window_s / 2.0), uniform_sd_s(response.refresh_s))
                 for each in (before_s, after_s)
             ]
-            edges_s = math.sqrt(math.fsum(each * (each + window_s) for each in held_s))
+            edges_s = math.sqrt(math.fsum(each * (each + window_s) for each in beyond_s))
             gap_s = float(times[-1] - times[0]) / block[-1] if block[-1] else 0.0
             missed = 1.0 - min(1.0, window_s / gap_s) if gap_s else 0.0
         sampled_s = missed * math.sqrt(float(np.square(np.bincount(block, weights)).sum()))
         step_w = self._meter.resolution_w
         alike = max(0.0, 1.0 - 2.0 * scatter_w / step_w) if step_w else 0.0
+        # A line between two values knows more of a power that wanders than a value that holds.
+        unseen = scatter.unseen
+        held_s = missed * math.sqrt(1.0 - unseen**2) * math.hypot(before_s, after_s)
         deviation_j = math.hypot(
-            scatter_w * scatter.unseen * sampled_s,
+            scatter_w * unseen * sampled_s,
+            scatter_w * held_s,
             scatter_w * edges_s,
+            self._rising_j(stretch, seen, float(power[0]), before_s),
             abs(value_j) * (duration_s - covered_s) / duration_s / math.sqrt(3.0),
         )
         enough = ENOUGH if missed > 0.1 else _ENOUGH_MEANS
@@ -310,6 +317,18 @@ class PhaseMeter:
         if not scatter.degrees and not known:
             deviation_j = math.hypot(deviation_j, value_j / 2.0)
         return value_j, deviation_j, alike * uniform_sd_s(step_w) * duration_s, known
+
+    def _rising_j(self, stretch: Stretch, seen: Seen, first_w: float, before_s: float) -> float:
+        """One standard deviation of what the first value, held back to the edge, has too much, J.
+
+        Powers may step at the edge, or rise until that value in a straight line.
+        """
+        _, newest_s = self._shown(seen)
+        before = int(np.searchsorted(newest_s, stretch.start_s + _SAME_S, side="right")) - 1
+        if before < 0:
+            return 0.0
+        held_s = max(0.0, before_s - self._meter.response.window_s / 2.0)
+        return abs(first_w - float(seen.power_w[before])) * held_s / math.sqrt(12.0)
 
     def _scatter(self, stretch: Stretch, values_w: Array, key_s: float) -> Scatter:
         """Scatter of values about a phase's power, in this phase and in earlier ones."""
