@@ -3,6 +3,7 @@
 * :class:`RestFigure`       what a device draws at rest
 * :class:`DeviceMetering`   what a device's readings say of its phases and of its resting power
 * :func:`meterings`         of all devices
+* :func:`constant`          a resting power without drift
 * :func:`told_apart`        the parts of a run as figures of phases, each by a way of its own
 * :func:`above_rest`        the paper's energy, part by part: compute and upload above resting
 
@@ -131,7 +132,7 @@ def meterings(run: RunData, parts: Iterable[EnergyPart]) -> dict[str, DeviceMete
         resting = fit(rests.get(device, ())) or idled.get(device)
         if resting is None and profile is not None:
             power_w = profile.board.idle_power_w
-            resting = _constant(power_w, DECLARED * power_w)
+            resting = constant(power_w, DECLARED * power_w)
         found[device] = DeviceMetering(
             powers=solve(list(whole.values())),
             columns={
@@ -284,7 +285,7 @@ def _idled(parts: Iterable[EnergyPart]) -> dict[str, RestingPower]:
             energies.setdefault(part.device, []).append(part.energy)
             seconds[part.device] = seconds.get(part.device, 0.0) + part.duration_s
     return {
-        device: _constant(
+        device: constant(
             math.fsum(e.value_j for e in own) / seconds[device],
             math.hypot(*map(_own_j, own)) / seconds[device],
         )
@@ -292,7 +293,8 @@ def _idled(parts: Iterable[EnergyPart]) -> dict[str, RestingPower]:
     }
 
 
-def _constant(power_w: float, deviation_w: float) -> RestingPower:
+def constant(power_w: float, deviation_w: float) -> RestingPower:
+    """A resting power without drift."""
     covariance = np.array([[deviation_w**2, 0.0], [0.0, 0.0]])
     return RestingPower(
         at_s=0.0, power_w=power_w, slope_w_per_s=0.0, covariance=covariance, step_w=0.0, count=0
