@@ -52,6 +52,9 @@ def joules(value_j: float | None) -> str:
     return format_joules(value_j if abs(value_j) >= 1e-9 else 0.0)
 
 
+_JOULES = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"))
+
+
 def plus_minus(energy: Energy) -> str:
     """An energy with its uncertainty and its kind: ``12.3 ± 0.4 J (emulated, board)``.
 
@@ -60,8 +63,8 @@ def plus_minus(energy: Energy) -> str:
     value_j, deviation_j = energy.value_j, energy.uncertainty_j
     largest_j = max(abs(value_j), deviation_j)
     scale, unit = next(
-        ((s, u) for s, u in ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J")) if largest_j >= s * 0.9995),
-        (1e-3, "mJ"),
+        (each for each in _JOULES if largest_j >= each[0] * 0.9995),
+        (1e-6, "µJ"),
     )
     digits = 3 if abs(value_j) >= deviation_j else 2
     told = f"{value_j / scale:#.{digits}g}".rstrip(".").replace("-", "−")
