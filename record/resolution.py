@@ -3,6 +3,7 @@
 * :class:`RestFigure`       what a device draws at rest
 * :class:`DeviceMetering`   what a device's readings say of its phases and of its resting power
 * :func:`meterings`         of all devices
+* :func:`constant`          a resting power without drift
 * :func:`told_apart`        the parts of a run as figures of phases, each by a way of its own
 * :func:`above_rest`        the paper's energy, part by part: compute and upload above resting
 
@@ -25,7 +26,7 @@ from msgspec.structs import replace
 from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy
 from fimi.energy.phase_powers import PhasePowers, PowerEquations, add_up, solve
-from fimi.energy.resting import Resting, RestingPower, fit
+from fimi.energy.resting import Resting, RestingPower, above, fit
 from fimi.record.record import RunData
 from fimi.record.results import DeviceStretch
 from fimi.record.sums import EnergyPart
@@ -131,7 +132,7 @@ def meterings(run: RunData, parts: Iterable[EnergyPart]) -> dict[str, DeviceMete
         resting = fit(rests.get(device, ())) or idled.get(device)
         if resting is None and profile is not None:
             power_w = profile.board.idle_power_w
-            resting = _constant(power_w, DECLARED * power_w)
+            resting = constant(power_w, DECLARED * power_w)
         found[device] = DeviceMetering(
             powers=solve(list(whole.values())),
             columns={
@@ -166,7 +167,8 @@ def told_apart(
             and part.duration_s is not None
             and _share(seen.powers, column) <= PRECISE
         ):
-            energy = _by_regression(part.energy, seen.powers, column, part.duration_s)
+            value_j, deviation_j = seen.powers.energy({column: part.duration_s})
+            energy = _told(part.energy, max(0.0, value_j), deviation_j)
         how = "unresolved" if energy is None else "regression"
         found.append(replace(part, energy=energy, how=how))
     return tuple(found)
@@ -192,8 +194,7 @@ def above_rest(
         if not part.resolved:
             unresolved.setdefault(part.device, []).append(part)
             continue
-        energy = part.energy
-        found[_key(part)] = _less_rest(energy, energy.value_j, _own_j(energy), part, seen.resting)
+        found[_key(part)] = above(part.energy, part.duration_s, part.middle_s, seen.resting)
     for device, own in unresolved.items():
         seen = metering[device]
         assert seen.resting is not None
@@ -210,54 +211,16 @@ def above_rest(
             place = seen.powers.columns.index(str(column))
             value_j = float(seen.powers.power_w[place]) * part.duration_s
             share_j = deviation_j * part.duration_s / all_s if all_s else 0.0
-            found[_key(part)] = _less_rest(
-                part.energy, value_j, 0.0, part, seen.resting, regression_j=share_j
-            )
+            told = _told(part.energy, max(0.0, value_j), share_j)
+            found[_key(part)] = above(told, part.duration_s, part.middle_s, seen.resting)
     return found
 
 
-def _less_rest(
-    energy: Energy,
-    value_j: float,
-    own_j: float,
-    part: EnergyPart,
-    resting: RestingPower,
-    *,
-    regression_j: float = 0.0,
-) -> Energy:
-    """An energy without that of resting for as long.
-
-    Args:
-        energy: of the part, as metered.
-        value_j: its value, J.
-        own_j: uncertainty of its own, J.
-        part: the part.
-        resting: of its device.
-        regression_j: uncertainty that it shares with other parts of a regression, J.
-    """
-    duration_s = part.duration_s or 0.0
-    rest_w, rest_sd_w = resting.at(part.middle_s if part.middle_s is not None else resting.at_s)
-    above_j = value_j - rest_w * duration_s
-    gain = energy.common_j / abs(energy.value_j) if energy.common_j and energy.value_j else 0.0
-    shared_j = gain * abs(above_j)
-    if energy.common_j is None:  # of an older store: nothing is known of its parts
-        shared_j = energy.uncertainty_j
-    common_j = math.hypot(shared_j, rest_sd_w * duration_s, regression_j)
-    return replace(
-        energy, value_j=above_j, uncertainty_j=math.hypot(own_j, common_j), common_j=common_j
-    )
-
-
-def _own_j(energy: Energy) -> float:
-    """The part of an uncertainty that a figure shares with no other, J."""
-    return math.sqrt(max(0.0, energy.uncertainty_j**2 - energy.shared_j**2))
-
-
-def _by_regression(energy: Energy, powers: PhasePowers, column: str, duration_s: float) -> Energy:
-    value_j, deviation_j = powers.energy({column: duration_s})
+def _told(energy: Energy, value_j: float, deviation_j: float) -> Energy:
+    """A figure by regression, from the same meter as an energy; all of its error is shared."""
     gain = energy.common_j / abs(energy.value_j) if energy.common_j and energy.value_j else 0.0
     common_j = math.hypot(deviation_j, gain * abs(value_j))
-    return replace(energy, value_j=max(0.0, value_j), uncertainty_j=common_j, common_j=common_j)
+    return replace(energy, value_j=value_j, uncertainty_j=common_j, common_j=common_j)
 
 
 def _share(powers: PhasePowers, column: str) -> float:
@@ -284,15 +247,16 @@ def _idled(parts: Iterable[EnergyPart]) -> dict[str, RestingPower]:
             energies.setdefault(part.device, []).append(part.energy)
             seconds[part.device] = seconds.get(part.device, 0.0) + part.duration_s
     return {
-        device: _constant(
+        device: constant(
             math.fsum(e.value_j for e in own) / seconds[device],
-            math.hypot(*map(_own_j, own)) / seconds[device],
+            math.hypot(*(energy.own_j for energy in own)) / seconds[device],
         )
         for device, own in energies.items()
     }
 
 
-def _constant(power_w: float, deviation_w: float) -> RestingPower:
+def constant(power_w: float, deviation_w: float) -> RestingPower:
+    """A resting power without drift."""
     covariance = np.array([[deviation_w**2, 0.0], [0.0, 0.0]])
     return RestingPower(
         at_s=0.0, power_w=power_w, slope_w_per_s=0.0, covariance=covariance, step_w=0.0, count=0

@@ -337,6 +337,7 @@ DEPLOYMENT = StoreTable(
         text("phase", "inference", "metered.phase", null=True),
         *metered("metered."),
         *energy("the processor's share", "metered.cpu", "cpu_", "cpu_j"),
+        *energy("of all inferences above resting", "above", "above_", "above_j"),
         text("error", "why it could not run the file, or empty"),
     ))
 

@@ -41,6 +41,7 @@ class Gap(Struct, frozen=True, kw_only=True):
         absent: whether that is because it was not there when the round began.
         unknown_max: the most that the device can have used in the part of this round of which
             nothing is known, all its gaps together; ``None`` if nothing bounds it.
+        unresolved: whether its joules are in other sums, and only this figure cannot be told.
     """
 
     device: str
@@ -48,6 +49,7 @@ class Gap(Struct, frozen=True, kw_only=True):
     phase: Phase | None = None
     absent: bool = False
     unknown_max: Energy | None = None
+    unresolved: bool = False
 
 
 class Sum(Struct, frozen=True, kw_only=True):
@@ -145,6 +147,7 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
             phase=None if self.silent else self.phase,
             absent=self.silent and self.absent,
             unknown_max=self.unknown_max,
+            unresolved=self.how == "unresolved" or (self.energy is not None and not self.resolved),
         )
 
 
