@@ -17,10 +17,10 @@ that of the phase; ``drift``, ± 15 % over two minutes.
              forced at the edges, share within 2 σ and root mean square error of both in percent
 ``powers``   20 rounds of 4 s of compute and 2 s of upload (and of a quarter of it) through meters
              that are late: error of regression, percent, and what it says of itself
-``dynamic``  dynamic energy of such runs: how many of 20 within 2 σ, and the error in percent. The
+``dynamic``  dynamic energy of such runs: how many within 2 σ, and the error in percent. The
              rule before subtracts the power of rests, metered over all of them
 
-    python benchmarks/meter_coverage.py [phases] [powers] [dynamic] [--runs 20] [--family NAME]
+    python benchmarks/meter_coverage.py [phases] [powers] [dynamic] [--runs 6] [--family NAME]
                                         [--length SECONDS] [--power NAME]
 """
 
@@ -188,10 +188,11 @@ def simulate(
 ) -> Run:
     """A run of one meter; phases are of these lengths, ± 20 %.
 
-    Gains are spread evenly over their distribution, so that a few runs have no luck with them.
+    Gains of all powers' runs are spread evenly over their distribution: no luck in a few runs.
     """
     rng = np.random.default_rng([seed, list(FAMILIES).index(family), POWERS.index(power)])
-    gain = statistics.NormalDist(1.0, GAIN_SD).inv_cdf((seed + 0.5) / runs)
+    place = (seed * len(POWERS) + POWERS.index(power) + 0.5) / (runs * len(POWERS))
+    gain = statistics.NormalDist(1.0, GAIN_SD).inv_cdf(place)
     clock, described = VirtualClock(0.0), FAMILIES[family]
     true_delay_s = described.response.delay_s + rng.normal(0.0, described.response.delay_sd_s)
     shown = MeterDescription(
@@ -425,7 +426,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="*", default=["phases", "powers", "dynamic"])
-    parser.add_argument("--runs", type=int, default=40)
+    parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--family", action="append", choices=FAMILIES)
     parser.add_argument("--length", type=float, action="append")
     parser.add_argument("--power", action="append", choices=POWERS)

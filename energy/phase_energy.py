@@ -172,7 +172,11 @@ class PhaseMeter:
             count = counted(self._table, stretch, self._meter, (key_s, start_s), RESOLVED)
             if count.value_j is None or not count.resolved:
                 return None
-            value_j, sampled_j = count.value_j, count.deviation_j
+            value_j, response = count.value_j, self._meter.response
+            # Its beginning is no edge: it lies between looks, which may keep in step with refreshes
+            # in all of a run.
+            step_j = value_j / duration_s * uniform_sd_s(response.refresh_s)
+            sampled_j = math.sqrt(max(0.0, count.deviation_j**2 - step_j**2))
         else:
             seen = self._values()
             own = self._own_of(stretch, seen)
