@@ -45,8 +45,8 @@ from fimi.energy.phase_readings import (
     ENOUGH,
     Array,
     Columns,
-    Course,
     PhaseEnergy,
+    PowerCourse,
     ReadingTable,
     Scatter,
     Seen,
@@ -368,7 +368,7 @@ class PhaseMeter:
             return PhaseEnergy(None, resolved=False, final=final)
         # From the last reading of the phase before to the first of the phase after, without what
         # these two go on with up to their edges.
-        course = Course(placed, power_w)
+        course = PowerCourse(placed, power_w)
         whole_j = float(course.between(start_s, end_s))
         if before is not None and (at_s := seen.times_s[before] - response.lag_s) < start_s:
             whole_j += float(course.between(at_s, start_s))
@@ -457,7 +457,9 @@ class PhaseMeter:
         end_s = stretch.end_s + response.settling_s + slack_s
         if seen.times_s[-1] < end_s - self._reach_s():
             return None
-        shown_j = float(Course(seen.times_s, np.maximum(seen.power_w, 0.0)).between(begin_s, end_s))
+        shown_j = float(
+            PowerCourse(seen.times_s, np.maximum(seen.power_w, 0.0)).between(begin_s, end_s)
+        )
         sure = 1.0 + 2.0 * self._meter.relative_uncertainty
         return shown_j * sure + self._meter.resolution_w * stretch.duration_s
 

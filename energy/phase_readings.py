@@ -148,12 +148,12 @@ class ReadingTable(Columns):
     @property
     def failed_s(self) -> Array:
         """Times of those that hold nothing."""
-        return self.rows[self.rows[:, 4] == 0.0, 0]
+        return np.asarray(self.rows[self.rows[:, 4] == 0.0, 0])
 
     @property
     def holding_s(self) -> Array:
         """Times of those that hold something."""
-        return self.rows[self.rows[:, 4] != 0.0, 0]
+        return np.asarray(self.rows[self.rows[:, 4] != 0.0, 0])
 
     @property
     def last_s(self) -> float:
@@ -259,7 +259,7 @@ class Scatter(Struct):
         return math.sqrt(jumps + (1.0 - jumps) / 6.0)
 
 
-class Course:
+class PowerCourse:
     """A power in straight lines between values; it holds before the first and after the last.
 
     Args:

@@ -10,7 +10,7 @@ that of the real ones, so that a dry run shows what can be told with such a mete
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -26,32 +26,34 @@ new every two seconds, in steps of 0.1 W."""
 RELATIVE_NOISE = 0.005
 """One standard deviation of a value's noise over the power, of all but the make's own."""
 
+
+def _family(rate_hz: float, **settings: Any) -> MeterDescription:
+    return MeterDescription(
+        source="emulated", kind="emulated", scope="board", rate_hz=rate_hz, **settings
+    )
+
+
 _FAMILIES: dict[str, MeterDescription] = {
-    name: MeterDescription(source=name, kind="emulated", scope="board", **settings)
-    for name, settings in {
-        "counter": {
-            "rate_hz": 1000.0,
-            "resolution_j": 6.1e-5,
-            "counts": True,
-            "response": MeterResponse(refresh_s=0.001, origin="emulated"),
-        },
-        "chip": {"rate_hz": 10.0, "resolution_w": 0.01},
-        "averaging": {
-            "rate_hz": 10.0,
-            "resolution_w": 0.01,
-            "response": MeterResponse(window_s=0.1, refresh_s=0.1, origin="emulated"),
-        },
-        "plug": {
-            "rate_hz": 1.0,
-            "resolution_w": 0.1,
-            "response": MeterResponse(delay_s=1.0, window_s=1.0, refresh_s=1.0, origin="emulated"),
-        },
-        "battery": {
-            "rate_hz": 1.0,
-            "resolution_w": 0.1,
-            "response": MeterResponse(refresh_s=2.0, origin="emulated"),
-        },
-    }.items()
+    "counter": _family(
+        1000.0,
+        resolution_j=6.1e-5,
+        counts=True,
+        response=MeterResponse(refresh_s=0.001, origin="emulated"),
+    ),
+    "chip": _family(10.0, resolution_w=0.01),
+    "averaging": _family(
+        10.0,
+        resolution_w=0.01,
+        response=MeterResponse(window_s=0.1, refresh_s=0.1, origin="emulated"),
+    ),
+    "plug": _family(
+        1.0,
+        resolution_w=0.1,
+        response=MeterResponse(delay_s=1.0, window_s=1.0, refresh_s=1.0, origin="emulated"),
+    ),
+    "battery": _family(
+        1.0, resolution_w=0.1, response=MeterResponse(refresh_s=2.0, origin="emulated")
+    ),
 }
 
 

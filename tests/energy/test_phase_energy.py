@@ -16,7 +16,7 @@ from fimi.energy.ledger import Ledger, PhaseRecord
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.phase_energy import PhaseMeter
-from fimi.energy.phase_readings import Columns, Course, PhaseEnergy, Scatter, Stretch, blocks
+from fimi.energy.phase_readings import Columns, PhaseEnergy, PowerCourse, Scatter, Stretch, blocks
 
 
 def meter(**settings: Any) -> MeterDescription:
@@ -591,7 +591,7 @@ class TestParts:
         inside = times[(times > start_s) & (times < start_s + length_s)]
         nodes = np.concatenate([[start_s], inside, [start_s + length_s]])
         expected = np.trapezoid(np.interp(nodes, times, power), nodes)
-        found = Course(times, power).between(start_s, start_s + length_s)
+        found = PowerCourse(times, power).between(start_s, start_s + length_s)
         assert found == pytest.approx(expected, abs=1e-6)
 
     @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200)), max_size=40))
