@@ -144,7 +144,12 @@ def fit(measurements: Sequence[Resting]) -> RestingPower | None:
 
 
 def above(
-    energy: Energy, duration_s: float, middle_s: float | None, resting: RestingPower
+    energy: Energy,
+    duration_s: float,
+    middle_s: float | None,
+    resting: RestingPower,
+    *,
+    regression_j: float = 0.0,
 ) -> Energy:
     """An energy less that of resting for as long.
 
@@ -155,6 +160,8 @@ def above(
         duration_s: length of that time, s.
         middle_s: its middle on the device's clock, s; that of the resting power if unknown.
         resting: what the board draws at rest.
+        regression_j: what else all figures of the meter share, J, and which is no error of its
+            gain: it does not become smaller with what is subtracted.
     """
     rest_w, rest_sd_w = resting.at(resting.at_s if middle_s is None else middle_s)
     value_j = energy.value_j - rest_w * duration_s
@@ -162,7 +169,7 @@ def above(
         shared_j = energy.shared_j
     else:
         shared_j = energy.common_j / abs(energy.value_j) * abs(value_j)
-    common_j = math.hypot(shared_j, rest_sd_w * duration_s)
+    common_j = math.hypot(shared_j, rest_sd_w * duration_s, regression_j)
     return replace(
         energy,
         value_j=value_j,

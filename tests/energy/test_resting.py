@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from fimi.energy.joules import Energy
 from fimi.energy.meters import MeterDescription
 from fimi.energy.meters.response import MeterResponse
-from fimi.energy.resting import Resting, enough_s, fit
+from fimi.energy.resting import Resting, above, enough_s, fit
 
 
 def rest(start_s: float, power_w: float, sd_w: float = 0.01, **others: Any) -> Resting:
@@ -130,3 +131,17 @@ def test_how_long_is_enough() -> None:
     gauge = replace(plug, response=MeterResponse(refresh_s=60.0))
     assert enough_s(gauge) == pytest.approx(1.0 + 60.0 + 60.0)  # a minute at most
     assert enough_s(replace(plug, rate_hz=0.0)) == 0.0  # a declared power needs none
+
+
+def test_what_regression_does_not_know_stays_whole_above_rest() -> None:
+    """The error of a gain shrinks with what is subtracted; that of a regression does not."""
+    resting = fit([rest(0.0, 3.0, 0.0)])
+    assert resting is not None
+    told = Energy(
+        value_j=40.0, kind="measured", source="m", uncertainty_j=0.4, common_j=0.4
+    )  # a gain of 1 %
+    found = above(told, 10.0, 5.0, resting, regression_j=2.0)
+    assert found.value_j == pytest.approx(10.0)
+    assert found.uncertainty_j == pytest.approx(math.hypot(0.1, 2.0), rel=1e-3)
+    assert found.common_j == found.uncertainty_j
+    assert above(told, 10.0, 5.0, resting).uncertainty_j == pytest.approx(0.1, rel=1e-2)
