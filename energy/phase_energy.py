@@ -182,7 +182,7 @@ class PhaseMeter:
             own = self._own_of(stretch, seen)
             if not own.any():
                 return None
-            found = self._direct(stretch, seen, own, key_s)
+            found = self._direct(stretch, seen, own, key_s, at_rest=True)
             if found is None or not found[3]:
                 return None
             value_j, sampled_j, step_j, _ = found
@@ -258,7 +258,13 @@ class PhaseMeter:
         return oldest_s, seen.times_s - response.delay_s + slack_s
 
     def _direct(
-        self, stretch: Stretch, seen: Seen, own: NDArray[np.bool_], key_s: float
+        self,
+        stretch: Stretch,
+        seen: Seen,
+        own: NDArray[np.bool_],
+        key_s: float,
+        *,
+        at_rest: bool = False,
     ) -> tuple[float, float, float, bool] | None:
         """Energy from a phase's own readings, and deviations by sampling and by steps, J.
 
@@ -315,7 +321,8 @@ class PhaseMeter:
             self._rising_j(stretch, seen, float(power[0]), before_s),
             abs(value_j) * (duration_s - covered_s) / duration_s / math.sqrt(3.0),
         )
-        enough = ENOUGH if missed > 0.1 else _ENOUGH_MEANS
+        # At rest nothing seldom is expected; a slow meter has ten values of it and no more.
+        enough = ENOUGH if missed > 0.1 and not at_rest else _ENOUGH_MEANS
         # A declared power is constant.
         known = scatter.degrees >= enough or self._meter.rate_hz == 0.0
         if not scatter.degrees and not known:

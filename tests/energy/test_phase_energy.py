@@ -17,6 +17,7 @@ from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.phase_energy import PhaseMeter
 from fimi.energy.phase_readings import Columns, PhaseEnergy, PowerCourse, Scatter, Stretch, blocks
+from fimi.energy.resting import enough_s
 
 
 def meter(**settings: Any) -> MeterDescription:
@@ -532,6 +533,23 @@ class TestWhatRealMetersDo:
         assert len(scores) > 250
         assert 0.92 <= np.mean(np.abs(scores) <= 2.0) <= 0.99
         assert abs(np.mean(scores)) < 0.5
+
+
+@every_family
+def test_the_time_that_is_enough_measures_the_resting_power(family: str) -> None:
+    for description in (
+        FAMILIES[family],
+        meter(rate_hz=1.0, response=MeterResponse(refresh_s=3.0)),
+    ):
+        clock = VirtualClock(0.0)
+        late = LateMeter(description, clock=clock, noise_w=0.02, gain=1.0, resting_power_w=3.0)
+        ledger = Ledger(clock, late)
+        with ledger.resting("before"):
+            late.observe(enough_s(description), 3.0)
+        evidence = ledger.take_evidence()
+        assert evidence is not None
+        (rest,) = evidence.rests
+        assert rest.power_w == pytest.approx(3.0, abs=0.2)
 
 
 class TestCost:
