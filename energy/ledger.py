@@ -12,6 +12,7 @@ Beside the records, the ledger keeps what is needed to tell phases apart that th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -26,8 +27,9 @@ from fimi.energy.integration import largest_gap_s
 from fimi.energy.joules import Energy
 from fimi.energy.meters import Reading, Recorder
 from fimi.energy.meters.combine import Combined
-from fimi.energy.phase_energy import PhaseEnergy, PhaseMeter, Stretch
+from fimi.energy.phase_energy import PhaseMeter
 from fimi.energy.phase_powers import PowerEquations, PowerSums
+from fimi.energy.phase_readings import PhaseEnergy, Stretch
 from fimi.energy.resting import Resting, When
 
 _KEPT_S = 5.0
@@ -104,8 +106,9 @@ class Ledger:
             self._split = PhaseMeter(recorder.split.describe())
         self._powers = PowerSums(recorder.describe())
         self._open: tuple[Phase, float, int, int] | None = None
-        self._records: list[tuple[PhaseRecord, Stretch]] = []
-        self._given: list[tuple[PhaseRecord, Stretch]] = []
+        self._records: list[_Entry] = []
+        self._given: list[_Entry] = []
+        self._waiting: deque[_Entry] = deque()
         self._rests: list[Resting] = []
         self.regime = ""
 
@@ -158,7 +161,7 @@ class Ledger:
         record = PhaseRecord(
             phase=phase,
             start_s=start_s,
-            duration_s=end_s - start_s,
+            duration_s=max(0.0, end_s - start_s),
             energy=found.energy,
             sample_count=sum(reading.holds for reading in readings),
             largest_gap_s=largest_gap_s([r for r in readings if r.holds], start_s, end_s),
@@ -167,10 +170,13 @@ class Ledger:
             most_j=found.most_j,
             final=found.final or fault is not None,
         )
-        self._records.append((record, stretch))
+        entry = _Entry(record, stretch, (of_split, self._split.count if self._split else 0))
+        self._records.append(entry)
+        if not record.final:
+            self._waiting.append(entry)
         if phase == _RESTS and (rest := self._meter.resting(stretch, "between")) is not None:
             self._rests.append(rest)
-        self._forget(start_s)
+        self._forget(start_s, end_s)
         if fault is not None:
             raise fault
         return record
@@ -208,22 +214,23 @@ class Ledger:
 
     def take(self) -> tuple[PhaseRecord, ...]:
         """The phases that ended since the last take, in order; an open phase stays open."""
-        self._given = [(self._again(*each), each[1]) for each in self._records]
-        self._records = []
-        return tuple(record for record, _ in self._given)
+        self._given, self._records = self._records, []
+        for entry in self._given:
+            self._again(entry)
+            entry.is_given = entry.record.final
+        return tuple(entry.record for entry in self._given)
 
     def seconds(self, phase: Phase) -> float:
         """Seconds of this phase since the last take; it is not open."""
-        return sum(record.duration_s for record, _ in self._records if record.phase == phase)
+        return sum(e.record.duration_s for e in self._records if e.record.phase == phase)
 
     def corrections(self) -> tuple[PhaseRecord, ...]:
         """Those phases of the last take that later readings have changed, once; all are final."""
-        given, self._given = self._given, []
-        return tuple(
-            msgspec.structs.replace(self._again(record, stretch), final=True)
-            for record, stretch in given
-            if not record.final
-        )
+        given, self._given = [each for each in self._given if not each.is_given], []
+        for entry in given:
+            self._again(entry)
+            entry.record = msgspec.structs.replace(entry.record, final=True)
+        return tuple(entry.record for entry in given)
 
     def take_evidence(self) -> Evidence | None:
         """What the readings since the last call say beside records; ``None`` for nothing."""
@@ -241,26 +248,63 @@ class Ledger:
             self._split.add(self._recorder.split_readings)
         return readings
 
-    def _again(self, record: PhaseRecord, stretch: Stretch) -> PhaseRecord:
-        """A record by the readings that there are now."""
-        if record.final:
-            return record
-        found = self._meter.energy(stretch)
-        if found.energy is None:
-            return record
-        return msgspec.structs.replace(
-            record,
-            energy=found.energy,
-            resolved=found.resolved,
-            most_j=found.most_j,
-            final=found.final,
-        )
+    def _again(self, entry: _Entry) -> None:
+        """Bring a record up to the readings that there are now."""
+        if entry.record.final:
+            return
+        cpu = entry.record.cpu
+        with np.errstate(over="ignore", invalid="ignore"):
+            try:
+                found = self._meter.energy(entry.stretch)
+                if self._split is not None:
+                    first, last = entry.of_split
+                    of_split = entry.stretch._replace(first=first, last=last)
+                    cpu = self._split.energy(of_split).energy or cpu
+            except ValueError:  # of Energy: it is infinite or not a number
+                return
+        if found.energy is not None:
+            entry.record = msgspec.structs.replace(
+                entry.record,
+                energy=found.energy,
+                cpu=cpu,
+                resolved=found.resolved,
+                most_j=found.most_j,
+                final=found.final,
+            )
 
-    def _forget(self, start_s: float) -> None:
+    def _settle(self, now_s: float) -> None:
+        """Bring records that have waited long enough up to date, whether anything came or not."""
+        while self._waiting:
+            entry = self._waiting[0]
+            if not entry.record.final:
+                if now_s < entry.stretch.end_s + self._meter.waits_s:
+                    return
+                self._again(entry)
+                entry.record = msgspec.structs.replace(entry.record, final=True)
+            self._waiting.popleft()
+
+    def _forget(self, start_s: float, now_s: float) -> None:
         """Drop readings that no record needs any more."""
-        waiting = [s.start_s for record, s in (*self._given, *self._records) if not record.final]
-        oldest_s = min([start_s, *waiting])
+        self._settle(now_s)
+        oldest_s = min(start_s, self._waiting[0].stretch.start_s if self._waiting else start_s)
         keep_s = _KEPT_S + 2.0 * self._recorder.describe().response.settling_s
         self._meter.forget(oldest_s - keep_s)
         if self._split is not None:
             self._split.forget(oldest_s - keep_s)
+
+
+class _Entry:
+    """A record that later readings may change.
+
+    Attributes:
+        record: as it is now.
+        stretch: its time.
+        of_split: the places of its readings among those of the processor's meter.
+        is_given: whether it was given out as it will stay.
+    """
+
+    def __init__(self, record: PhaseRecord, stretch: Stretch, of_split: tuple[int, int]) -> None:
+        self.record = record
+        self.stretch = stretch
+        self.of_split = of_split
+        self.is_given = False

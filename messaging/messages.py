@@ -165,6 +165,7 @@ class EmulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         profile_error: relative standard deviation between the board and its profile.
         cycles_per_sample: CPU cycles to train on one sample on the reference board.
         radio: ``"wifi"``, the make's own, or ``"paper"``, whose power can be set.
+        meter: family of its meter (:data:`fimi.energy.emulation.meter_families.MeterFamily`).
     """
 
     board: str
@@ -173,6 +174,7 @@ class EmulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     profile_error: Annotated[float, Meta(ge=0, le=1)]
     cycles_per_sample: Annotated[float, Meta(gt=0)]
     radio: Literal["wifi", "paper"] = "wifi"
+    meter: Literal["preset", "counter", "chip", "averaging", "plug", "battery"] = "preset"
 
 
 class Invitation(DeviceMessage, frozen=True, kw_only=True, tag="invitation"):
