@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,7 +25,7 @@ from fimi.energy.cost_model import PHASES, NonNegative, Phase
 from fimi.energy.integration import largest_gap_s
 from fimi.energy.joules import Energy
 from fimi.energy.meters import Reading, Recorder
-from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.combine import Beside, Combined, WithSecond
 from fimi.energy.phase_energy import PhaseEnergy, PhaseMeter, Stretch
 from fimi.energy.phase_powers import PowerEquations, PowerSums
 from fimi.energy.resting import Resting, When
@@ -48,6 +48,8 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         sample_count: number of readings that the figure is computed from.
         largest_gap_s: longest time between two readings, s.
         cpu: the processor's share of ``energy``, by a meter of its own, or ``None``.
+        second: its energy by a second meter, which is in no sum, or ``None``.
+        second_resolved: whether that meter can tell it from the phases before and after it.
         resolved: whether the meter can tell this phase from those before and after it.
         most_j: the most that it can have taken, J, where it is not resolved; ``None`` if unknown.
         final: whether readings that come later cannot change it.
@@ -60,17 +62,27 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     sample_count: Annotated[int, Meta(ge=0, le=2**48)]
     largest_gap_s: NonNegative
     cpu: Energy | None = None
+    second: Energy | None = None
+    second_resolved: bool = True
     resolved: bool = True
     most_j: NonNegative | None = None
     final: bool = True
 
     def __post_init__(self) -> None:
-        for energy in (self.energy, self.cpu):
+        for energy in (self.energy, self.cpu, self.second):
             if energy is not None and energy.value_j < 0:
                 raise ValueError(
                     f"{self.phase} took {energy.value_j} J by {energy.source!r}; "
                     "a phase does not give energy back"
                 )
+
+
+class _Ended(NamedTuple):
+    """A phase that has ended: its record, and its time by the readings of each meter."""
+
+    record: PhaseRecord
+    stretch: Stretch
+    beside: dict[Beside, Stretch]
 
 
 class Evidence(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -99,13 +111,13 @@ class Ledger:
         self._clock = clock
         self._recorder = recorder
         self._meter = PhaseMeter(recorder.describe())
-        self._split: PhaseMeter | None = None
-        if isinstance(recorder, Combined):
-            self._split = PhaseMeter(recorder.split.describe())
+        self._beside: dict[Beside, PhaseMeter] = {}
+        if isinstance(recorder, Combined | WithSecond):
+            self._beside = {n: PhaseMeter(r.describe()) for n, r in recorder.beside.items()}
         self._powers = PowerSums(recorder.describe())
-        self._open: tuple[Phase, float, int, int] | None = None
-        self._records: list[tuple[PhaseRecord, Stretch]] = []
-        self._given: list[tuple[PhaseRecord, Stretch]] = []
+        self._open: tuple[Phase, float, int, dict[Beside, int]] | None = None
+        self._records: list[_Ended] = []
+        self._given: list[_Ended] = []
         self._rests: list[Resting] = []
         self.regime = ""
 
@@ -126,8 +138,8 @@ class Ledger:
         start_s = self._clock.now_s()
         column = f"{phase}@{self.regime}" if self.regime and phase in _AT_WORK else phase
         self._powers.begin(column, start_s)
-        split = self._split.count if self._split is not None else 0
-        self._open = (phase, start_s, self._meter.count, split)
+        counts = {name: meter.count for name, meter in self._beside.items()}
+        self._open = (phase, start_s, self._meter.count, counts)
 
     def end(self) -> PhaseRecord:
         """The open phase ends now.
@@ -141,18 +153,21 @@ class Ledger:
         """
         if self._open is None:
             raise RuntimeError("no phase is open; begin one before ending it")
-        (phase, start_s, first, of_split), self._open = self._open, None
+        (phase, start_s, first, counts), self._open = self._open, None
         readings = self._mark()
         end_s = self._clock.now_s()
         self._powers.begin("", end_s)
         stretch = Stretch(phase, start_s, end_s, first, self._meter.count)
-        found, cpu, fault = PhaseEnergy(None, resolved=False), None, None
+        beside = {
+            name: stretch._replace(first=counts[name], last=meter.count)
+            for name, meter in self._beside.items()
+        }
+        found, fault = PhaseEnergy(None, resolved=False), None
+        others: dict[Beside, PhaseEnergy] = {}
         with np.errstate(over="ignore", invalid="ignore"):
             try:
                 found = self._meter.end(stretch)
-                if self._split is not None:
-                    last = self._split.count
-                    cpu = self._split.end(stretch._replace(first=of_split, last=last)).energy
+                others = {n: meter.end(beside[n]) for n, meter in self._beside.items()}
             except ValueError as error:  # of Energy: it is infinite or not a number
                 fault, found = error, PhaseEnergy(None, resolved=False)
         record = PhaseRecord(
@@ -162,12 +177,12 @@ class Ledger:
             energy=found.energy,
             sample_count=sum(reading.holds for reading in readings),
             largest_gap_s=largest_gap_s([r for r in readings if r.holds], start_s, end_s),
-            cpu=cpu,
             resolved=found.resolved or found.energy is None,
             most_j=found.most_j,
             final=found.final or fault is not None,
         )
-        self._records.append((record, stretch))
+        record = _with_others(record, others)
+        self._records.append(_Ended(record, stretch, beside))
         if phase == _RESTS and (rest := self._meter.resting(stretch, "between")) is not None:
             self._rests.append(rest)
         self._forget(start_s)
@@ -208,21 +223,21 @@ class Ledger:
 
     def take(self) -> tuple[PhaseRecord, ...]:
         """The phases that ended since the last take, in order; an open phase stays open."""
-        self._given = [(self._again(*each), each[1]) for each in self._records]
+        self._given = [each._replace(record=self._again(each)) for each in self._records]
         self._records = []
-        return tuple(record for record, _ in self._given)
+        return tuple(each.record for each in self._given)
 
     def seconds(self, phase: Phase) -> float:
         """Seconds of this phase since the last take; it is not open."""
-        return sum(record.duration_s for record, _ in self._records if record.phase == phase)
+        return sum(e.record.duration_s for e in self._records if e.record.phase == phase)
 
     def corrections(self) -> tuple[PhaseRecord, ...]:
         """Those phases of the last take that later readings have changed, once; all are final."""
         given, self._given = self._given, []
         return tuple(
-            msgspec.structs.replace(self._again(record, stretch), final=True)
-            for record, stretch in given
-            if not record.final
+            msgspec.structs.replace(self._again(each), final=True)
+            for each in given
+            if not each.record.final
         )
 
     def take_evidence(self) -> Evidence | None:
@@ -237,30 +252,50 @@ class Ledger:
         new = self._meter.add(readings)
         if self._powers.needed:
             self._powers.add(new)
-        if self._split is not None and isinstance(self._recorder, Combined):
-            self._split.add(self._recorder.split_readings)
+        if isinstance(self._recorder, Combined | WithSecond):
+            for name, meter in self._beside.items():
+                meter.add(self._recorder.readings_beside[name])
         return readings
 
-    def _again(self, record: PhaseRecord, stretch: Stretch) -> PhaseRecord:
+    def _again(self, each: _Ended) -> PhaseRecord:
         """A record by the readings that there are now."""
+        record = each.record
         if record.final:
             return record
-        found = self._meter.energy(stretch)
-        if found.energy is None:
-            return record
-        return msgspec.structs.replace(
-            record,
-            energy=found.energy,
-            resolved=found.resolved,
-            most_j=found.most_j,
-            final=found.final,
-        )
+        found = self._meter.energy(each.stretch)
+        final = found.final and found.energy is not None
+        if found.energy is not None:
+            record = msgspec.structs.replace(
+                record,
+                energy=found.energy,
+                resolved=found.resolved,
+                most_j=found.most_j,
+            )
+        others = {name: meter.energy(each.beside[name]) for name, meter in self._beside.items()}
+        return _with_others(msgspec.structs.replace(record, final=final), others)
 
     def _forget(self, start_s: float) -> None:
         """Drop readings that no record needs any more."""
-        waiting = [s.start_s for record, s in (*self._given, *self._records) if not record.final]
+        waiting = [
+            each.stretch.start_s for each in (*self._given, *self._records) if not each.record.final
+        ]
         oldest_s = min([start_s, *waiting])
-        keep_s = _KEPT_S + 2.0 * self._recorder.describe().response.settling_s
-        self._meter.forget(oldest_s - keep_s)
-        if self._split is not None:
-            self._split.forget(oldest_s - keep_s)
+        for meter in (self._meter, *self._beside.values()):
+            keep_s = _KEPT_S + 2.0 * meter.described.response.settling_s
+            meter.forget(oldest_s - keep_s)
+
+
+def _with_others(record: PhaseRecord, found: dict[Beside, PhaseEnergy]) -> PhaseRecord:
+    """A record with what meters beside the first say."""
+    if not found:
+        return record
+    cpu, second = found.get("cpu"), found.get("second")
+    if cpu is not None and cpu.energy is not None:
+        record = msgspec.structs.replace(record, cpu=cpu.energy)
+    if second is not None and second.energy is not None:
+        record = msgspec.structs.replace(
+            record, second=second.energy, second_resolved=second.resolved
+        )
+    # What the processor's share lacks is not waited for: it comes with the phases after it.
+    final = record.final and (second is None or second.final)
+    return msgspec.structs.replace(record, final=final)

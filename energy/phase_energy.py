@@ -186,6 +186,8 @@ class PhaseMeter:
 
     def __init__(self, meter: MeterDescription) -> None:
         self._meter = meter
+        self.described = meter
+        """The meter of the readings."""
         self._readings: list[Reading] = []
         self._forced: list[bool] = []
         self._forgotten = 0

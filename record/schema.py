@@ -199,6 +199,9 @@ SAMPLE = StoreTable(
         PHASE,
         *metered(),
         *energy("the processor's share, by a meter of its own", "cpu", "cpu_", "cpu_j"),
+        *energy("by a second meter, in no sum", "second", "second_", "second_j"),
+        whole("second_resolved", "0 or 1", "whether that meter tells it from those beside it",
+              "second_resolved", null=True),
     ))
 
 PREDICTION = StoreTable(

@@ -7,4 +7,5 @@
 * :mod:`fimi.energy.step_load.fit`      delay and window, and their uncertainty
 * :mod:`fimi.energy.step_load.compare`  two meters that saw the same load
 * :mod:`fimi.energy.step_load.kept`     what was learned, as a table of the board's profile
+* :mod:`fimi.energy.step_load.trying`   all of it: the load, the meters, what is learned
 """

@@ -288,9 +288,7 @@ class _Fit:
         mean = shares.mean(1)
         sure = np.ptp(shares, axis=1) < 0.05
         chosen = sure if sure.sum() >= FEWEST_VALUES else np.ones(len(mean), bool)
-        table = np.stack(
-            [np.ones(len(mean)), self._values.times_s - self._middle_s, mean], axis=1
-        )
+        table = np.stack([np.ones(len(mean)), self._values.times_s - self._middle_s, mean], axis=1)
         solved, *_ = np.linalg.lstsq(table[chosen], power[chosen], rcond=None)
         left = power - table @ solved
         off = chosen & (mean < _SETTLED)
@@ -330,15 +328,15 @@ class _Fit:
         if sure.sum() < FEWEST_VALUES:
             sure = np.ones(len(mean), bool)
         scatter = self._scatter(mean, known.off_w, known.on_w)
-        table = np.stack(
-            [np.ones(len(mean)), self._values.times_s - self._middle_s, mean], axis=1
-        )
+        table = np.stack([np.ones(len(mean)), self._values.times_s - self._middle_s, mean], axis=1)
         weighted = table[sure] / scatter[sure, None]
         solved, *_ = np.linalg.lstsq(weighted, power[sure] / scatter[sure], rcond=None)
         expected = (table[:, :2] @ solved[:2])[:, None] + solved[2] * shares
         # Between two ages that are tried, a share is as likely to be anything.
         apart = (np.ptp(shares, axis=1) / _AGES)[:, None]
-        partial = np.sqrt(np.maximum(0.0, 4.0 * mean * (1.0 - mean))) * uniform_sd_s(self._quantum_w)
+        partial = np.sqrt(np.maximum(0.0, 4.0 * mean * (1.0 - mean))) * uniform_sd_s(
+            self._quantum_w
+        )
         scatter = np.hypot(scatter, partial)[:, None]
         scatter = np.hypot(scatter, solved[2] * uniform_sd_s(1.0) * apart)
         squares = -0.5 * np.square((power[:, None] - expected) / scatter)

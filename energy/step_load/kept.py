@@ -74,7 +74,9 @@ def changed(before: MeterResponse, now: MeterResponse) -> list[str]:
         found.append(f"it was {before.delay_s:.3g} s late and is {now.delay_s:.3g} s late")
     longer_s = max(before.refresh_s, now.refresh_s)
     if abs(now.refresh_s - before.refresh_s) > _REFRESH_SLACK * longer_s + 0.01:
-        found.append(f"it was new every {before.refresh_s:.3g} s and is every {now.refresh_s:.3g} s")
+        found.append(
+            f"it was new every {before.refresh_s:.3g} s and is every {now.refresh_s:.3g} s"
+        )
     wider_s = max(before.window_s, now.window_s)
     if abs(now.window_s - before.window_s) > 2.0 * uncertain_s + _WINDOW_SLACK * wider_s:
         found.append(f"it was the mean of {before.window_s:.3g} s and is of {now.window_s:.3g} s")
