@@ -83,8 +83,8 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, a list of
             names that are added up, or ``{total = …, split = …}`` for one meter of the whole and
             one of the processor's share.
-        second_meter: another meter, by its name, or several that are added up; it is recorded beside
-            the first one and is in no sum.
+        second_meter: another meter, by its name, or several that are added up; it is recorded
+            beside the first one and is in no sum.
         meter_response: responses of meters that ``fimi agent doctor --step-load`` has learned, by
             the source of the meter (:mod:`fimi.energy.step_load.kept`).
         meter_scope: scope of an hwmon device of unknown kind, or of a recording.

@@ -23,6 +23,7 @@ from fimi.record.planned import PlanHeld, plan_held
 from fimi.record.prediction import Agreement, agreement
 from fimi.record.record import RunData
 from fimi.record.results import APART
+from fimi.record.second import SecondMeter, second_meter
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
 
 
@@ -74,6 +75,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         absent: rounds that began without it.
         notes: what it could not do as planned.
         observed: clock, throttling, network, and what watching it took.
+        second: what a second meter says beside the first; ``None`` where it has none.
     """
 
     device: str
@@ -97,6 +99,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     absent: tuple[int, ...]
     notes: tuple[str, ...]
     observed: DeviceObserved
+    second: SecondMeter | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -260,4 +263,5 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         absent=tuple(number for number, d in entries if d.status == "absent"),
         notes=run.notes.get(name, ()),
         observed=device_observed(run, name),
+        second=second_meter(run, name),
     )

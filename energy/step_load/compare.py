@@ -237,8 +237,8 @@ def _verdict(one: MeterDescription, other: MeterDescription, line: Line, gains_s
         than = "more" if ratio > 1.0 else "less"
         return (
             f"{wide.source} reads {percent} {than} of a change than {narrow.source}, beyond the "
-            f"uncertainties of both (± {100 * gains_sd:.1g} %): the supply's losses, where only one "
-            "sees them, or one of them is off"
+            f"uncertainties of both (± {100 * gains_sd:.1g} %): the supply's losses, where only "
+            "one sees them, or one of them is off"
         )
     if moved:
         than = "more" if offset_w > 0.0 else "less"

@@ -9,10 +9,10 @@ load on or off, a value is
 The share follows from the edges, the delay, the window and the value's age at the look, which is
 equally likely to be anything between zero and the gap of looks. :func:`learn` goes over all delays
 and windows: for each pair, least squares give idle power, drift and step, and the scatter of values
-far from edges gives the likelihood. Three hypotheses of the window count by their likelihood: none, as
-long as the refresh, and any. The delay is the mean over the likelihood, and its standard deviation
-that of the likelihood, widened where values near edges fit worse than others, and where the scatter
-of neighbours is alike.
+far from edges gives the likelihood. Three hypotheses of the window count by their likelihood: none,
+as long as the refresh, and any. The delay is the mean over the likelihood, and its standard
+deviation that of the likelihood, widened where values near edges fit worse than others, and where
+the scatter of neighbours is alike.
 
 For an energy counter a value is the difference of two counts over the time between them.
 
@@ -282,6 +282,8 @@ class _Fit:
         """Least squares of idle power, drift and step.
 
         Args:
+            delay_s: to try, s.
+            window_s: to try, s.
             judged: take the scatter from values far from edges, and refuse what says nothing.
         """
         shares, power = self._shares(delay_s, window_s), self._values.power_w
@@ -334,9 +336,8 @@ class _Fit:
         expected = (table[:, :2] @ solved[:2])[:, None] + solved[2] * shares
         # Between two ages that are tried, a share is as likely to be anything.
         apart = (np.ptp(shares, axis=1) / _AGES)[:, None]
-        partial = np.sqrt(np.maximum(0.0, 4.0 * mean * (1.0 - mean))) * uniform_sd_s(
-            self._quantum_w
-        )
+        partial = np.sqrt(np.maximum(0.0, 4.0 * mean * (1.0 - mean)))
+        partial *= self._quantum_w / math.sqrt(12.0)
         scatter = np.hypot(scatter, partial)[:, None]
         scatter = np.hypot(scatter, solved[2] * uniform_sd_s(1.0) * apart)
         squares = -0.5 * np.square((power[:, None] - expected) / scatter)
@@ -447,7 +448,7 @@ class _Fit:
 
 
 def _around(grid: _Array, inside: NDArray[np.int64]) -> tuple[float, float]:
-    """The part of a grid that these places are in, wider where they come to its end, not below 0."""
+    """The part of a grid that has these places; wider where they come to its end, not below 0."""
     step = float(grid[1] - grid[0])
     wide = float(grid[-1] - grid[0]) / 2.0
     low = grid[inside[0]] - (wide if inside[0] == 0 and grid[0] > 0.0 else step)

@@ -15,6 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -61,7 +62,7 @@ class Edges(Struct, frozen=True, kw_only=True):
         """How long it was on until these times, s, of the same shape."""
         knots = np.array([t for pair in self._pairs for t in pair])
         worked = np.cumsum([0.0, *(e - b for b, e in self._pairs)])
-        values = np.array([each for pair in zip(worked, worked[1:], strict=False) for each in pair])
+        values = np.array([each for pair in pairwise(worked) for each in pair])
         return np.asarray(np.interp(at_s, knots, values))
 
     def is_on(self, at_s: ArrayLike) -> NDArray[np.float64]:
@@ -77,8 +78,8 @@ class Edges(Struct, frozen=True, kw_only=True):
     def stretches(self) -> tuple[tuple[float, float, bool], ...]:
         """Begin and end of every turn, s, and whether it was on."""
         times = [self.from_s, *(t for pair in self._pairs for t in pair), self.until_s]
-        pairs = zip(times, times[1:], strict=False)
-        return tuple((begin, end, bool(place % 2)) for place, (begin, end) in enumerate(pairs))
+        turns = enumerate(pairwise(times))
+        return tuple((begin, end, bool(place % 2)) for place, (begin, end) in turns)
 
 
 def turn_s(responses: Sequence[MeterResponse]) -> float:
@@ -98,7 +99,6 @@ def run_load(
     *,
     settle_s: float,
     cores: int | None = None,
-    root: Path = Path("/"),
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[float], None] = lambda left_s: None,
 ) -> Edges:
@@ -109,7 +109,6 @@ def run_load(
         clock: of the meters' readings; the edges are of it.
         settle_s: how long to rest at the end, s.
         cores: how many are to work; all that this process may use if left out.
-        root: root of the file system, for what other programs do.
         cancelled: called a few times a second; the load ends when it returns true.
         progress: called as often, with the time that is left, s.
 
@@ -128,7 +127,7 @@ def run_load(
         at_s += rest_s + work_s
     until_s = at_s + settle_s
     orders = msgspec.json.encode(planned)
-    before = _busy_s(root)
+    before = _busy_s()
     with tempfile.TemporaryDirectory(prefix="fimi-load-") as name:
         logs = [Path(name) / f"{number}" for number in range(cores)]
         workers: list[Child] = []
@@ -140,7 +139,7 @@ def run_load(
                     raise StepLoadError("the step load was stopped before its end")
                 progress(left_s)
                 time.sleep(min(left_s, _LOOK_AGAIN_S))
-            after = _busy_s(root)
+            after = _busy_s()
         finally:
             children.end(workers, 1.0)
         told = [_told(log) for log in logs]
@@ -206,10 +205,10 @@ def _judge_others(
         )
 
 
-def _busy_s(root: Path) -> float | None:
+def _busy_s() -> float | None:
     """CPU time that all programs have taken, s; ``None`` if unknown."""
     try:
-        line = (root / "proc/stat").read_text().splitlines()[0].split()
+        line = Path("/proc/stat").read_text().splitlines()[0].split()
         ticks = [int(word) for word in line[1:9]]
     except (OSError, ValueError, IndexError):
         return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from fimi.energy.clock import Clock
 from fimi.energy.meters import Meter
@@ -34,7 +33,6 @@ def try_meters(
     meters: Sequence[Meter],
     clock: Clock,
     *,
-    root: Path = Path("/"),
     cores: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[float], None] = lambda left_s: None,
@@ -44,7 +42,9 @@ def try_meters(
     Args:
         meters: they are read by this call alone until it returns.
         clock: of their readings.
-        root, cores, cancelled, progress: as for :func:`fimi.energy.step_load.load.run_load`.
+        cores: how many are to work; all that this process may use if left out.
+        cancelled: called a few times a second; the load ends when it returns true.
+        progress: called as often, with the time that is left, s.
 
     Raises:
         StepLoadError: the load was disturbed or cancelled. What cannot be learned of one meter is
@@ -59,7 +59,6 @@ def try_meters(
                 clock,
                 settle_s=settle_s,
                 cores=cores,
-                root=root,
                 cancelled=cancelled,
                 progress=progress,
             )

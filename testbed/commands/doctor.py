@@ -1,7 +1,7 @@
 """``fimi agent doctor`` and ``fimi agent restore``: checking and restoring a device's machine.
 
-With ``--discover`` the doctor lists what announces itself at a broker instead, with ``--step-load`` it
-learns how late the meter is (:mod:`fimi.testbed.commands.step_load`).
+With ``--discover`` the doctor lists what announces itself at a broker instead, with ``--step-load``
+it learns how late the meter is (:mod:`fimi.testbed.commands.step_load`).
 """
 
 from __future__ import annotations

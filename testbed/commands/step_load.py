@@ -1,4 +1,4 @@
-"""``fimi agent doctor --step-load`` and ``fimi agent compare-meters``: meters under a known load."""
+"""``fimi agent doctor --step-load``, ``fimi agent compare-meters``: meters under a known load."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def step_load(
         meters = chosen_meters(settings, root, clock)
         for meter in meters:
             opened.enter_context(contextlib.closing(meter))
-        tried = _run(meters, clock, root, output)[1]
+        tried = _run(meters, clock)[1]
     results: list[dict[str, Any]] = []
     lines: list[str] = []
     warnings: list[str] = []
@@ -136,7 +136,7 @@ def compare_meters(
             opened.enter_context(contextlib.closing(meter))
             if meter.describe().source not in {each.describe().source for each in meters}:
                 meters.append(meter)
-        edges, tried = _run(meters, clock, root, output)
+        edges, tried = _run(meters, clock)
         pairs = compare(edges, tried)
     if output == "json":
         learned = [
@@ -169,7 +169,7 @@ def _profile(path: Path | None) -> HostProfile | None:
         fail(str(error), EXIT_CONFIG)
 
 
-def _run(meters: Sequence[Meter], clock: Any, root: Path, output: str) -> tuple[Any, Any]:
+def _run(meters: Sequence[Meter], clock: Any) -> tuple[Any, Any]:
     """Run the load, with the time that is left on standard error."""
     from fimi.energy.step_load.trying import duration_s, try_meters
 
@@ -179,7 +179,7 @@ def _run(meters: Sequence[Meter], clock: Any, root: Path, output: str) -> tuple[
         err=True,
     )
     with stop_on_signals() as stop, _countdown() as show:
-        return try_meters(meters, clock, root=root, cancelled=stop.is_set, progress=show)
+        return try_meters(meters, clock, cancelled=stop.is_set, progress=show)
 
 
 @contextlib.contextmanager
@@ -204,7 +204,7 @@ def _differences(before: Any, found: Learned) -> list[str]:
 
 
 def _learned_lines(tried: Tried, found: Learned) -> list[str]:
-    lines = [
+    return [
         f"{found.source}: {found.response}",
         f"  before: {tried.meter.response}",
         f"  the load changes its power by {found.step_w:.3g} ± {found.step_sd_w:.1g} W from "
@@ -212,7 +212,6 @@ def _learned_lines(tried: Tried, found: Learned) -> list[str]:
         + (f" and have steps of {found.resolution_w:.3g} W" if found.resolution_w else "")
         + f" ({found.values} values)",
     ]
-    return lines
 
 
 def _pair_lines(pair: Pair) -> list[str]:
