@@ -86,7 +86,7 @@ class Pair(Struct, frozen=True, kw_only=True):
     disagreement_w: float | None = None
 
 
-class Line(NamedTuple):
+class StraightLine(NamedTuple):
     """y = offset + slope x, with one standard deviation of each.
 
     ``apart`` is the root mean square of what is left, in units of y.
@@ -108,7 +108,7 @@ def compare(edges: Edges, tried: Sequence[Tried]) -> tuple[Pair, ...]:
     )
 
 
-def line_through(x: _Array, x_sd: _Array, y: _Array, y_sd: _Array) -> Line:
+def line_through(x: _Array, x_sd: _Array, y: _Array, y_sd: _Array) -> StraightLine:
     """The line through points that are uncertain in both coordinates, all of shape (n,).
 
     Deviations are widened where points lie further from the line than their uncertainties say.
@@ -134,7 +134,7 @@ def line_through(x: _Array, x_sd: _Array, y: _Array, y_sd: _Array) -> Line:
     slope_sd = widened / math.sqrt(float(weights @ at**2))
     adjusted = float(x_mean + np.average(moved, weights=weights))
     offset_sd = math.hypot(widened / math.sqrt(float(weights.sum())), adjusted * slope_sd)
-    return Line(slope, slope_sd, offset, offset_sd, float(np.sqrt(np.mean(left**2))))
+    return StraightLine(slope, slope_sd, offset, offset_sd, float(np.sqrt(np.mean(left**2))))
 
 
 def _turns(edges: Edges, tried: Tried) -> list[tuple[float, float] | None]:
@@ -207,7 +207,9 @@ def _pair(
     )
 
 
-def _verdict(one: MeterDescription, other: MeterDescription, line: Line, gains_sd: float) -> str:
+def _verdict(
+    one: MeterDescription, other: MeterDescription, line: StraightLine, gains_sd: float
+) -> str:
     """What a line says of two meters, in words."""
     wide, narrow = other, one
     ratio, ratio_sd, offset_w = line.slope, line.slope_sd, line.offset

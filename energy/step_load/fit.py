@@ -254,15 +254,15 @@ class _Fit:
             best = max(hypotheses, key=lambda each: each.log_weight)
             self.levels = self._levels(best.delay_s, best.window_s, judged=True)
         hypotheses = self._hypotheses()
-        best = max(each.log_weight for each in hypotheses)
-        weights = [math.exp(each.log_weight - best) for each in hypotheses]
+        most = max(each.log_weight for each in hypotheses)
+        weights = [math.exp(each.log_weight - most) for each in hypotheses]
         delay_s = float(np.average([h.delay_s for h in hypotheses], weights=weights))
         window_s = float(np.average([h.window_s for h in hypotheses], weights=weights))
         squares = [h.delay_sd_s**2 + (h.delay_s - delay_s) ** 2 for h in hypotheses]
         deviation_s = math.sqrt(float(np.average(squares, weights=weights)))
         if deviation_s > self._longest_s / 8.0:
             raise self._too_small()
-        return _Found(best, delay_s, deviation_s, window_s)
+        return _Found(most, delay_s, deviation_s, window_s)
 
     # -- what a delay and a window predict -------------------------------------------------------
 

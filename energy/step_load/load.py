@@ -63,7 +63,7 @@ class Edges(Struct, frozen=True, kw_only=True):
         knots = np.array([t for pair in self._pairs for t in pair])
         worked = np.cumsum([0.0, *(e - b for b, e in self._pairs)])
         values = np.array([each for pair in pairwise(worked) for each in pair])
-        return np.asarray(np.interp(at_s, knots, values))
+        return np.asarray(np.interp(np.asarray(at_s, float), knots, values))
 
     def is_on(self, at_s: ArrayLike) -> NDArray[np.float64]:
         """1 where it was on at these times, else 0, of the same shape."""
