@@ -25,7 +25,6 @@ from msgspec import Meta, Struct
 
 from fimi.energy.meters.response import MeterResponse
 from fimi.errors import InputError
-from fimi.files import write_whole
 
 _Seconds = Annotated[float, Meta(ge=0, le=600)]
 _TABLE = "meter_response"
@@ -92,6 +91,8 @@ def keep(path: Path, source: str, kept: KeptResponse) -> None:
         InputError: the file has the table in a form that cannot be replaced line by line.
         OSError: it cannot be read or written.
     """
+    from fimi.files import write_whole  # an agent, which does not write, has no use for it
+
     text = path.read_text(encoding="utf-8")
     body = {key: value for key, value in msgspec.structs.asdict(kept).items() if value is not None}
     if path.suffix == ".json":
