@@ -20,6 +20,7 @@ from fimi.coordinator.context import Context
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.patience import Grace, Reminder
 from fimi.energy.cost_model import PhaseCost, download_cost
+from fimi.energy.resting import enough_s
 from fimi.learning.data.partition_summary import summarise
 from fimi.messaging.messages import DevicePlan, Offer, PlanApplied, Profile, SyntheticBatch
 from fimi.optim.categories import fill
@@ -231,7 +232,10 @@ class DevicePlans:
     def _await_answers(self, quorum: int) -> None:
         """Wait until every device that is online has answered, or long enough for the others."""
         context, registry = self._context, self._context.registry
-        reminder, grace = Reminder(_TOLD_S), Grace(PATIENCE_S)
+        boards = [self._roster.members[d].hardware for d in self.devices]
+        # A board rests before its first work until its meter can tell what it draws then.
+        rests_s = max((enough_s(b.meter) for b in boards if b.kind == "physical"), default=0.0)
+        reminder, grace = Reminder(_TOLD_S + rests_s), Grace(PATIENCE_S + rests_s)
 
         def enough() -> bool:
             open_ = [
@@ -243,7 +247,7 @@ class DevicePlans:
                 context.notify(Awaiting(what="to follow their plans", devices=tuple(open_)))
             return grace.over(len(self.ready()) >= quorum) or not open_
 
-        context.inbox.wait(enough, context.settings.rounds.gather_timeout_s)
+        context.inbox.wait(enough, context.settings.rounds.gather_timeout_s + rests_s)
 
     def _record_labels(self) -> None:
         """Store how uneven the devices' labels are, without and with the synthetic samples."""

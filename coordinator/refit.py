@@ -100,7 +100,8 @@ def observe(
             continue
         seconds[phase] = duration_s
         energy = metered(records)
-        if energy is not None and energy.value_j > 0.0:
+        resolved = all(record.resolved for record in records)
+        if energy is not None and energy.value_j > 0.0 and resolved:
             power_w[phase] = energy.value_j / duration_s
             power_sd_w[phase] = energy.uncertainty_j / duration_s
     return RefitPoint(

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 Kind = Literal["measured", "modelled", "emulated"]
 """``measured``: a physical meter read it. ``modelled``: a formula or a declared power gave it.
@@ -65,6 +66,11 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         """The part of the uncertainty that all figures of its meter share, J."""
         return self.uncertainty_j if self.common_j is None else self.common_j
 
+    @property
+    def own_j(self) -> float:
+        """The part of the uncertainty that it shares with no other figure, J."""
+        return math.sqrt(max(0.0, self.uncertainty_j**2 - self.shared_j**2))
+
     def __str__(self) -> str:
         return format_energy(self)
 
@@ -88,12 +94,8 @@ def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
     own_j = math.hypot(*(part.uncertainty_j for part in items))
     common_j = None
     if one_meter:
-        shared_j = [
-            part.uncertainty_j if part.common_j is None else part.common_j for part in items
-        ]
-        common_j = math.fsum(shared_j)
-        rest = (max(0.0, p.uncertainty_j**2 - s**2) for p, s in zip(items, shared_j, strict=True))
-        own_j = math.hypot(common_j, math.sqrt(math.fsum(rest)))
+        common_j = math.fsum(part.shared_j for part in items)
+        own_j = math.hypot(common_j, *(part.own_j for part in items))
     sources = sorted({source for part in items for source in part.source.split("+")})
     return Energy(
         value_j=math.fsum(part.value_j for part in items),
@@ -102,6 +104,16 @@ def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
         scope=max((part.scope for part in items), key=SCOPE_WIDTH.__getitem__),
         uncertainty_j=own_j,
         common_j=common_j,
+    )
+
+
+def share(energy: Energy, part: float) -> Energy:
+    """A part of an energy, 0 to 1: from the same meter, with the same relative uncertainty."""
+    return replace(
+        energy,
+        value_j=energy.value_j * part,
+        uncertainty_j=energy.uncertainty_j * part,
+        common_j=None if energy.common_j is None else energy.common_j * part,
     )
 
 

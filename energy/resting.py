@@ -2,6 +2,9 @@
 
 * :class:`Resting`       one measurement of it
 * :class:`RestingPower`  a straight line through all of a run, with its uncertainty
+* :func:`fit`            that line
+* :func:`above`          an energy less that of resting for as long
+* :func:`enough_s`       for how long a board must rest until its meter can tell
 
 Dynamic energy is what a phase took above this. A mistake of a tenth of a watt in it is a tenth of a
 joule in every second of the phase. So it has an uncertainty of its own, and no time is used in
@@ -16,8 +19,10 @@ from typing import Annotated, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from fimi.energy.joules import Energy
 from fimi.energy.meters import MeterDescription
 
 LEFTOVERS_S = 1.0
@@ -129,4 +134,32 @@ def fit(measurements: Sequence[Resting]) -> RestingPower | None:
         covariance=whole,
         step_w=max(m.step_w for m in measurements),
         count=len(measurements),
+    )
+
+
+def above(
+    energy: Energy, duration_s: float, middle_s: float | None, resting: RestingPower
+) -> Energy:
+    """An energy less that of resting for as long.
+
+    The errors of the gain and of the resting power are shared with all other figures of the meter.
+
+    Args:
+        energy: of some time, whole board.
+        duration_s: length of that time, s.
+        middle_s: its middle on the device's clock, s; that of the resting power if unknown.
+        resting: what the board draws at rest.
+    """
+    rest_w, rest_sd_w = resting.at(resting.at_s if middle_s is None else middle_s)
+    value_j = energy.value_j - rest_w * duration_s
+    if energy.common_j is None or not energy.value_j:  # nothing is known of its parts
+        shared_j = energy.shared_j
+    else:
+        shared_j = energy.common_j / abs(energy.value_j) * abs(value_j)
+    common_j = math.hypot(shared_j, rest_sd_w * duration_s)
+    return replace(
+        energy,
+        value_j=value_j,
+        uncertainty_j=math.hypot(energy.own_j, common_j),
+        common_j=common_j,
     )

@@ -2,7 +2,8 @@
 
 The generator node and a server that trains have no phases, only spans of work. The energy of a span
 is what the meters see in that time, idle power included. Without a meter there are seconds and no
-joules. :func:`share` gives the energy of a part of a span.
+joules. :func:`fimi.energy.joules.share` gives the energy
+of a part of a span.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from fimi.energy.clock import Clock, MonotonicClock
 from fimi.energy.integration import integrate
@@ -122,13 +122,3 @@ def open_meters(
             "'fimi agent doctor' says what each of them lacks"
         )
     return metered
-
-
-def share(energy: Energy, part: float) -> Energy:
-    """A part of an energy, 0 to 1: from the same meter, with the same relative uncertainty."""
-    return replace(
-        energy,
-        value_j=energy.value_j * part,
-        uncertainty_j=energy.uncertainty_j * part,
-        common_j=None if energy.common_j is None else energy.common_j * part,
-    )

@@ -24,7 +24,7 @@ from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
-from fimi.energy.joules import Energy
+from fimi.energy.joules import Energy, share
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.training.classifier import Variant
@@ -467,6 +467,8 @@ class Trial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         latency_p95_s: 95th percentile, s.
         latency_kind: ``measured``, or ``emulated`` in virtual time.
         metered: the phase of all inferences.
+        above: the energy of all inferences above resting, which is measured before and after them;
+            ``None`` where it was not.
         error: why it could not run the file, or empty.
     """
 
@@ -478,13 +480,21 @@ class Trial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     latency_p95_s: Seconds | None = None
     latency_kind: Literal["measured", "emulated"] = "measured"
     metered: PhaseRecord | None = None
+    above: Energy | None = None
     error: str = ""
 
     @property
     def energy_j(self) -> float | None:
-        """Energy of one inference, whole board, J; ``None`` if unmetered."""
-        energy = self.metered.energy if self.metered else None
+        """Energy of one inference, whole board, J; ``None`` if unmetered or not resolved."""
+        if self.metered is None or not self.metered.resolved:
+            return None
+        energy = self.metered.energy
         return energy.value_j / self.inferences if energy and self.inferences else None
+
+    @property
+    def above_one(self) -> Energy | None:
+        """Energy of one inference above resting; ``None`` if unknown."""
+        return share(self.above, 1.0 / self.inferences) if self.above and self.inferences else None
 
 
 class DeploymentReport(RoundMessage, frozen=True, kw_only=True, tag="deployment-report"):

@@ -26,6 +26,7 @@ Figures
   terminal
 * :mod:`~fimi.record.sums`        sums of joules, with the parts that are missing
 * :mod:`~fimi.record.phases`      joules and seconds phase by phase
+* :mod:`~fimi.record.resolution`  how each figure of a phase was made; energy above resting
 * :mod:`~fimi.record.curve`       round by round, and what an accuracy has cost
 * :mod:`~fimi.record.prediction`  prediction against measurement, and the causes of errors
 * :mod:`~fimi.record.planned`     the plan's round against the rounds that were run by it

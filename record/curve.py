@@ -15,8 +15,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
+from fimi.energy.joules import Energy
 from fimi.record.phases import add_dynamic
 from fimi.record.record import RunData
+from fimi.record.resolution import PartKey
 from fimi.record.results import DeviceStretch
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, error_percent, mean
 
@@ -109,9 +111,9 @@ class Price(Struct, frozen=True, kw_only=True):
 
 
 def points(
-    run: RunData, parts: Iterable[EnergyPart], idle_w: Mapping[str, float]
+    run: RunData, parts: Iterable[EnergyPart], above: Mapping[PartKey, Energy]
 ) -> tuple[RoundPoint, ...]:
-    """A run round by round; ``idle_w`` is the idle power of each device, W, where it is known."""
+    """A run round by round; ``above`` is from :func:`fimi.record.resolution.above_rest`."""
     of_round: dict[int, list[EnergyPart]] = {}
     for part in parts:
         of_round.setdefault(part.round, []).append(part)
@@ -124,9 +126,9 @@ def points(
     for result in run.rounds:
         during = of_round.get(result.number, [])
         here, here_dynamic = EnergyTally(), EnergyTally()
-        for whole, above in ((board, dynamic), (here, here_dynamic)):
+        for whole, of_rest in ((board, dynamic), (here, here_dynamic)):
             whole.add([*before, *during])
-            add_dynamic(above, during, idle_w)
+            add_dynamic(of_rest, during, above)
         moving += [(result.number, entry) for entry in result.participants]
         moved = _moved(
             [transfer.size_bytes for _, entry in moving for transfer in entry.transfers],

@@ -7,7 +7,6 @@
 * :func:`device_cells`    the phases of a device
 * :func:`fleet_cells`     the same of all devices together
 * :func:`phase_seconds`   how long a device's phases take in a round
-* :func:`idle_powers_w`   what each device draws while it idles
 * :func:`add_dynamic`     the paper's energy: compute and upload above idle
 """
 
@@ -23,13 +22,13 @@ from msgspec import Struct
 
 from fimi.energy.cost_model import PHASES, Phase, PhaseCost
 from fimi.energy.joules import Energy
+from fimi.energy.ledger import PhaseRecord
 from fimi.record.record import RunData
+from fimi.record.resolution import DYNAMIC, DeviceMetering, PartKey
 from fimi.record.results import APART, DeviceStretch, Preparation, RoundResult, metered
-from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, mean
+from fimi.record.sums import Compared, EnergyPart, EnergyTally, How, Sum, mean
 
 _OF_A_ROUND: tuple[Phase, ...] = ("model-download", "compute", "upload", "idle")
-DYNAMIC: tuple[Phase, ...] = ("compute", "upload")
-"""The phases whose energy above idle the paper counts."""
 WAITED_MIN_S = 1e-6
 """A device that waited for less at the end of a round has no idle phase, s."""
 
@@ -45,6 +44,10 @@ class PhaseCell(Struct, frozen=True, kw_only=True):
         measured_s: mean length of one occurrence (of the fleet: mean over devices), s.
         predicted_s: what the model said, s.
         count: occurrences that were metered.
+        hows: in which ways its energy was told.
+        most_j: the most that it can have taken, J, where a part is not told; ``None`` if unknown.
+        rounds_needed: about how many rounds a regression needs until it can tell it; ``None`` if
+            that cannot be said.
     """
 
     device: str
@@ -54,6 +57,9 @@ class PhaseCell(Struct, frozen=True, kw_only=True):
     measured_s: float | None
     predicted_s: float | None
     count: int
+    hows: tuple[How, ...] = ()
+    most_j: float | None = None
+    rounds_needed: int | None = None
 
 
 def round_parts(result: RoundResult) -> tuple[EnergyPart, ...]:
@@ -110,8 +116,20 @@ def foreseen(entry: DeviceStretch) -> tuple[PhaseCost, ...]:
     return (*entry.predicted, nothing)
 
 
-def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tuple[PhaseCell, ...]:
-    """The phases of a device over the whole run, in the order of a round; ``parts`` are its own."""
+def device_cells(
+    run: RunData,
+    device: str,
+    parts: Sequence[EnergyPart],
+    metering: DeviceMetering | None = None,
+) -> tuple[PhaseCell, ...]:
+    """The phases of a device over the whole run, in the order of a round.
+
+    Args:
+        run: the run.
+        device: which.
+        parts: its own, as :func:`fimi.record.resolution.told_apart` gives them.
+        metering: what its readings say beside them.
+    """
     costs = [cost for stretch in run.stretches_of(device) for cost in foreseen(stretch)]
     return tuple(
         _cell(
@@ -120,6 +138,9 @@ def device_cells(run: RunData, device: str, parts: Sequence[EnergyPart]) -> tupl
             chosen,
             mean(part.duration_s for part in chosen),
             mean(cost.duration_s for cost in costs if cost.phase == phase),
+            metering.rounds_needed(phase)
+            if metering is not None and any(part.how == "unresolved" for part in chosen)
+            else None,
         )
         for phase in PHASES
         if (chosen := [part for part in parts if part.phase == phase])
@@ -155,37 +176,20 @@ def phase_seconds(run: RunData, device: str) -> dict[Phase, tuple[float | None, 
     }
 
 
-def idle_powers_w(parts: Iterable[EnergyPart], declared_w: Mapping[str, float]) -> dict[str, float]:
-    """Idle power of each device, W: its mean over the idle phases of a run that were metered.
-
-    ``declared_w`` has that of each device's profile, for those that never idled.
-    """
-    energy_j: dict[str, list[float]] = {}
-    duration_s: dict[str, list[float]] = {}
-    for part in parts:
-        if part.phase == "idle" and part.energy is not None and part.duration_s:
-            energy_j.setdefault(part.device, []).append(part.energy.value_j)
-            duration_s.setdefault(part.device, []).append(part.duration_s)
-    metered_w = {d: math.fsum(energy_j[d]) / math.fsum(duration_s[d]) for d in energy_j}
-    return {**declared_w, **metered_w}
-
-
 def add_dynamic(
-    tally: EnergyTally, parts: Iterable[EnergyPart], idle_w: Mapping[str, float]
+    tally: EnergyTally, parts: Iterable[EnergyPart], above: Mapping[PartKey, Energy]
 ) -> None:
-    """Add what compute and upload took above idle.
+    """Add what compute and upload took above resting.
 
-    A part of a device whose idle power, W, is not known is missing. The uncertainty is that of the
-    phase: an upper estimate as far as the meter's gain goes, which the idle power shares.
+    Args:
+        tally: what it is added to.
+        parts: of the run, or of a time in it.
+        above: from :func:`fimi.record.resolution.above_rest`; a part that is not there is missing.
     """
     for part in parts:
-        if part.phase not in DYNAMIC:
-            continue
-        above: Energy | None = None
-        if part.energy is not None and part.duration_s is not None and part.device in idle_w:
-            value_j = part.energy.value_j - idle_w[part.device] * part.duration_s
-            above = msgspec.structs.replace(part.energy, value_j=value_j)
-        tally.enter(part.gap, above, part.predicted_dynamic_j)
+        if part.phase in DYNAMIC:
+            key = (part.device, part.round, part.phase)
+            tally.enter(part.gap, above.get(key), part.predicted_dynamic_j)
 
 
 def _parts(
@@ -207,6 +211,9 @@ def _parts(
             part(
                 phase=phase,
                 energy=metered(same),
+                resolved=all(record.resolved for record in same),
+                most_j=_most_j(same),
+                middle_s=_middle_s(same),
                 duration_s=math.fsum(record.duration_s for record in same) if same else None,
                 predicted_j=cost.board_j if cost else None,
                 predicted_dynamic_j=cost.dynamic_j if cost else None,
@@ -215,14 +222,38 @@ def _parts(
     return found
 
 
+def _most_j(same: Sequence[PhaseRecord]) -> float | None:
+    """The most that stretches of a phase can have taken, J; ``None`` if one has no bound."""
+    bounds = [
+        (record.energy.value_j if record.energy is not None else None)
+        if record.resolved
+        else record.most_j
+        for record in same
+    ]
+    known = [bound for bound in bounds if bound is not None]
+    return math.fsum(known) if same and len(known) == len(bounds) else None
+
+
+def _middle_s(same: Sequence[PhaseRecord]) -> float | None:
+    """The middle of stretches, weighted by their length, on the device's clock, s."""
+    seconds = math.fsum(record.duration_s for record in same)
+    if not seconds:
+        return same[0].start_s if same else None
+    middles = ((r.start_s + r.duration_s / 2.0) * r.duration_s for r in same)
+    return math.fsum(middles) / seconds
+
+
 def _cell(
     device: str,
     phase: Phase,
     parts: Sequence[EnergyPart],
     measured_s: float | None,
     predicted_s: float | None,
+    rounds_needed: int | None = None,
 ) -> PhaseCell:
     tally = EnergyTally(parts)
+    untold = [part for part in parts if part.how == "unresolved"]
+    bounds = [part.most_j for part in untold if part.most_j is not None]
     return PhaseCell(
         device=device,
         phase=phase,
@@ -230,5 +261,8 @@ def _cell(
         compared=tally.compared(),
         measured_s=measured_s,
         predicted_s=predicted_s,
-        count=sum(part.energy is not None for part in parts),
+        count=sum(part.energy is not None or part.how == "unresolved" for part in parts),
+        hows=tuple(sorted({p.how for p in parts if p.energy is not None or p.how != "direct"})),
+        most_j=math.fsum(bounds) if untold and len(bounds) == len(untold) else None,
+        rounds_needed=rounds_needed,
     )

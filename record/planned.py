@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fimi.energy.joules import Energy
 from fimi.record.phases import add_dynamic
 from fimi.record.record import PlannedEnergy, RunData
+from fimi.record.resolution import PartKey
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, error_percent, mean
 
 
@@ -40,7 +42,7 @@ class PlanHeld(Struct, frozen=True, kw_only=True):
 
 
 def plan_held(
-    run: RunData, parts: Sequence[EnergyPart], idle_w: Mapping[str, float]
+    run: RunData, parts: Sequence[EnergyPart], above: Mapping[PartKey, Energy]
 ) -> PlanHeld | None:
     """The plan in force against its rounds; ``None`` without a plan or such a round.
 
@@ -49,7 +51,7 @@ def plan_held(
     Args:
         run: the run.
         parts: what it is made of.
-        idle_w: idle power of each device, W, where it is known.
+        above: from :func:`fimi.record.resolution.above_rest`.
     """
     changed = [*run.refits, *(number - 1 for number in run.joined_late.values())]
     since = max(changed, default=0)
@@ -70,7 +72,7 @@ def plan_held(
     return PlanHeld(
         rounds=len(lengths_s),
         board=against(run.plan.board, lambda tally, found: tally.add(found)),
-        dynamic=against(run.plan.dynamic, lambda tally, found: add_dynamic(tally, found, idle_w)),
+        dynamic=against(run.plan.dynamic, lambda tally, found: add_dynamic(tally, found, above)),
         round_s=mean(lengths_s) or 0.0,
         planned_round_s=run.plan.round_s,
     )
@@ -83,7 +85,13 @@ def _mean(tally: EnergyTally, rounds: int, planned_j: float | None) -> Compared:
         return Compared(predicted_j=planned_j, missing=whole.missing)
     value_j = whole.value.value_j / rounds
     deviation_j = whole.value.uncertainty_j / rounds
-    measured = replace(whole.value, value_j=value_j, uncertainty_j=deviation_j)
+    common_j = whole.value.common_j
+    measured = replace(
+        whole.value,
+        value_j=value_j,
+        uncertainty_j=deviation_j,
+        common_j=None if common_j is None else common_j / rounds,
+    )
     return Compared(
         measured=measured,
         predicted_j=planned_j,

@@ -107,7 +107,7 @@ def residuals(
         of_it = ("idle", "waiting") if cost.phase == "idle" else (cost.phase,)
         records = [record for record in entry.phases if record.phase in of_it]
         energy = metered(records)
-        if energy is None:
+        if energy is None or not all(record.resolved for record in records):
             continue
         measured_s = math.fsum(record.duration_s for record in records)
         found.append(

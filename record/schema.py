@@ -343,6 +343,7 @@ DEPLOYMENT = StoreTable(
         *energy("by a second meter, in no sum", "metered.second", "second_", "second_j"),
         whole("second_resolved", "0 or 1", "whether that meter tells it from those beside it",
               "metered.second_resolved", null=True),
+        *energy("of all inferences above resting", "above", "above_", "above_j"),
         text("error", "why it could not run the file, or empty"),
     ))
 

@@ -5,23 +5,27 @@
 
 Two energies are kept apart everywhere. *Board* energy is what the meter read over every phase,
 idling included. *Dynamic* energy is the paper's: compute and upload above idle; it is the metered
-energy of those phases less the idle power of the same device times their duration, where the idle
-power is the mean over that device's own metered idle phases (its profile's where it never idled).
+energy of those phases less the idle power of the same device times their duration. The idle
+power is what the device measured at rest, before, between and after its work
+(:mod:`fimi.energy.resting`); in older stores the mean over its idle phases; its profile's where it
+never idled.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from msgspec import Struct
 
 from fimi.energy.joules import Energy
 from fimi.record.curve import Price, RoundPoint, device_errors, points, price
 from fimi.record.observed import DeviceObserved, device_observed
-from fimi.record.phases import PhaseCell, device_cells, fleet_cells, idle_powers_w, run_parts
+from fimi.record.phases import PhaseCell, device_cells, fleet_cells, run_parts
 from fimi.record.planned import PlanHeld, plan_held
 from fimi.record.prediction import Agreement, agreement
 from fimi.record.record import RunData
+from fimi.record.resolution import RestFigure, above_rest, meterings, told_apart
 from fimi.record.results import APART
 from fimi.record.second import SecondMeter, second_meter
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
@@ -114,7 +118,8 @@ class Summary(Struct, frozen=True, kw_only=True):
         compared: the same against its prediction.
         dynamic: the paper's energy of all rounds.
         dynamic_compared: the same against its prediction.
-        idle_power_w: by device: metered where it idled, declared elsewhere.
+        idle_power_w: by device: metered at rest, declared elsewhere; W, at the middle of the run.
+        resting: the same with drift and uncertainty.
         mape_percent: mean absolute error of the predicted joules of a participant in a round, over
             the phases that were both metered and predicted; ``None`` without any.
         agreement: how predictions held in all rounds, and what errors come from; ``None`` if the
@@ -138,6 +143,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     dynamic: Sum
     dynamic_compared: Compared
     idle_power_w: dict[str, float]
+    resting: dict[str, RestFigure]
     mape_percent: float | None
     agreement: Agreement | None
     held: PlanHeld | None
@@ -164,13 +170,16 @@ def summarise(run: RunData) -> Summary:
         Sums of joules with what is missing from them: a sum with a missing part is unknown.
     """
     parts = run_parts(run)
-    declared_w = {device: profile.board.idle_power_w for device, profile in run.profiles.items()}
-    idle_w = idle_powers_w(parts, declared_w)
-    of_device: dict[str, list[EnergyPart]] = {name: [] for name in run.devices}
-    for part in parts:
-        of_device.setdefault(part.device, []).append(part)
-    cells = tuple(c for name, own in of_device.items() for c in device_cells(run, name, own))
-    curve = points(run, parts, idle_w)
+    metering = meterings(run, parts)
+    above = above_rest(parts, metering)
+    told = told_apart(parts, metering)
+    of_device = by_device(run, parts)
+    cells = tuple(
+        cell
+        for name, own in by_device(run, told).items()
+        for cell in device_cells(run, name, own, metering.get(name))
+    )
+    curve = points(run, parts, above)
     end = curve[-1] if curve else None
     before = EnergyTally(parts)
     dynamic = end.dynamic_so_far if end else Sum()
@@ -180,20 +189,26 @@ def summarise(run: RunData) -> Summary:
         server.enter(Gap(device="server", round=number), training.energy)
     devices = tuple(_device(run, name, own) for name, own in of_device.items())
     energy = end.energy_so_far if end else before.sum()
-    unknown = sorted({gap.device for gap in dynamic.missing} - set(idle_w))
+    resting = {
+        name: RestFigure.of(seen.resting)
+        for name, seen in metering.items()
+        if seen.resting is not None
+    }
+    unknown = sorted({gap.device for gap in dynamic.missing} - set(resting))
     return Summary(
         devices=devices,
-        phases=fleet_cells(cells, parts),
+        phases=fleet_cells(cells, told),
         cells=cells,
         points=curve,
         energy=energy,
         compared=end.compared_so_far if end else before.compared(),
         dynamic=dynamic,
         dynamic_compared=end.dynamic_compared_so_far if end else Compared(),
-        idle_power_w=idle_w,
+        idle_power_w={name: rest.power_w for name, rest in resting.items()},
+        resting=resting,
         mape_percent=mean(device_errors(parts)),
         agreement=agreement(run.residuals),
-        held=plan_held(run, parts, idle_w),
+        held=plan_held(run, parts, above),
         prices=tuple(price(curve, target) for target in run.targets),
         synthetic_samples=sum(
             sum(plan.synthetic_counts) + plan.unlabelled for plan in run.device_plans.values()
@@ -210,6 +225,14 @@ def summarise(run: RunData) -> Summary:
             ),
         ),
     )
+
+
+def by_device(run: RunData, parts: Iterable[EnergyPart]) -> dict[str, list[EnergyPart]]:
+    """Parts by device, those of devices without any as well."""
+    found: dict[str, list[EnergyPart]] = {name: [] for name in run.devices}
+    for part in parts:
+        found.setdefault(part.device, []).append(part)
+    return found
 
 
 def _budgets(run: RunData, devices: tuple[DeviceSummary, ...], fleet: Sum) -> tuple[Budget, ...]:

@@ -5,6 +5,7 @@
 * :class:`Compared`  prediction against measurement over the parts that have both
 * :class:`EnergyTally`     adds up parts, and gives both at any time
 * :func:`most`       what gaps can hold at most
+* :func:`is_told`    whether an energy is more than its uncertainty
 
 One rule: a sum with a missing part is unknown. Its known part and what is missing stand beside it,
 so that nothing that was read is lost and nothing unread passes for zero. The smallest part is one
@@ -18,11 +19,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Literal
 
 from msgspec import Struct
 
 from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy, total
+
+How = Literal["direct", "regression", "unresolved"]
+"""How the energy of a phase was told: from readings of its own, by regression over rounds, or not
+at all."""
 
 
 class Gap(Struct, frozen=True, kw_only=True):
@@ -35,6 +41,7 @@ class Gap(Struct, frozen=True, kw_only=True):
         absent: whether that is because it was not there when the round began.
         unknown_max: the most that the device can have used in the part of this round of which
             nothing is known, all its gaps together; ``None`` if nothing bounds it.
+        unresolved: whether its joules are in other sums, and only this figure cannot be told.
     """
 
     device: str
@@ -42,6 +49,7 @@ class Gap(Struct, frozen=True, kw_only=True):
     phase: Phase | None = None
     absent: bool = False
     unknown_max: Energy | None = None
+    unresolved: bool = False
 
 
 class Sum(Struct, frozen=True, kw_only=True):
@@ -108,6 +116,10 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
         predicted_dynamic_j: the same above idle, J; likewise.
         unknown_max: the most that the device can have used in all of the round of which nothing is
             known; ``None`` if nothing bounds it.
+        resolved: whether its meter tells it from the phases before and after it.
+        most_j: the most that it can have taken, J, where it does not; ``None`` if unknown.
+        how: how its energy was told.
+        middle_s: its middle on the device's own clock, s; ``None`` if it was not told.
     """
 
     device: str
@@ -121,6 +133,10 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
     predicted_j: float | None = None
     predicted_dynamic_j: float | None = None
     unknown_max: Energy | None = None
+    resolved: bool = True
+    most_j: float | None = None
+    how: How = "direct"
+    middle_s: float | None = None
 
     @property
     def gap(self) -> Gap:
@@ -131,6 +147,7 @@ class EnergyPart(Struct, frozen=True, kw_only=True):
             phase=None if self.silent else self.phase,
             absent=self.silent and self.absent,
             unknown_max=self.unknown_max,
+            unresolved=self.how == "unresolved" or (self.energy is not None and not self.resolved),
         )
 
 
@@ -192,7 +209,7 @@ class EnergyTally:
             measured=measured,
             predicted_j=predicted_j,
             error_percent=error_percent(predicted_j, measured.value_j)
-            if measured is not None and predicted_j is not None
+            if measured is not None and predicted_j is not None and is_told(measured)
             else None,
             missing=tuple(self._lacking),
         )
@@ -207,6 +224,11 @@ def most(missing: Iterable[Gap]) -> Energy | None:
     bounds = {(gap.device, gap.round): gap.unknown_max for gap in missing}
     known = [bound for bound in bounds.values() if bound is not None]
     return total(known, one_meter=True) if len(known) == len(bounds) else None
+
+
+def is_told(energy: Energy) -> bool:
+    """Whether an energy is more than its uncertainty: above two standard deviations."""
+    return energy.value_j > 2.0 * energy.uncertainty_j
 
 
 def error_percent(predicted: float, measured: float) -> float | None:

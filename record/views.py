@@ -21,7 +21,8 @@ from msgspec.structs import replace
 
 from fimi.record import schema
 from fimi.record.description import StoreColumn, StoreTable, StoreView, energy, real, text, whole
-from fimi.record.phases import DYNAMIC, WAITED_MIN_S
+from fimi.record.phases import WAITED_MIN_S
+from fimi.record.resolution import DYNAMIC
 from fimi.record.results import APART, DeviceStatus
 
 _ACCEPTED: DeviceStatus = "accepted"

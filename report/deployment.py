@@ -13,7 +13,7 @@ from fimi.messaging.messages import Trial
 from fimi.record.record import RunData
 from fimi.record.results import Deployment
 from fimi.report.markup import Column, Html, element, table
-from fimi.report.words import MISSING, joules, percent, seconds
+from fimi.report.words import MISSING, joules, percent, plus_minus, seconds
 
 FILE_NAMES = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
 
@@ -99,6 +99,11 @@ def trial_table(run: RunData) -> Html | None:
             "Energy per inference",
             "",
             lambda r: _energy(r[1]),
+        ),
+        Column(
+            "Energy per inference",
+            "above resting",
+            lambda r: plus_minus(one) if (one := r[1].above_one) is not None else MISSING,
         ),
         Column("Inferences", "", lambda r: ran(r[1], str(r[1].inferences))),
         Column("Not run", "", lambda r: r[1].error, "text"),

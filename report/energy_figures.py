@@ -206,6 +206,24 @@ def joules_by_phase(summary: Summary) -> Picture | None:
                 for c, energy in chosen
             ],
         )
+    of_phases: dict[str, float] = {}
+    for cell, energy in cells:
+        of_phases[cell.device] = of_phases.get(cell.device, 0.0) + energy.value_j
+    untold = {c.device for c in summary.cells if "unresolved" in c.hows and c.device in whole}
+    left = [(n, whole[n] - of_phases.get(n, 0.0)) for n in sorted(untold)]
+    if left := [(name, left_j) for name, left_j in left if left_j > 0.0]:
+        figure.add_bar(
+            orientation="h",
+            x=[left_j / scale for _, left_j in left],
+            y=[names.index(name) for name, _ in left],
+            name="not told apart",
+            marker={"color": "#e4e8ee", "pattern": {"shape": "/"}},
+            text=[
+                f"<b>{plot_style.label(name)}</b><br>{joules(left_j)} of phases that its meter "
+                "does not tell apart"
+                for name, left_j in left
+            ],
+        )
     return Picture(
         name="joules-by-phase",
         title="What the joules were used for",

@@ -19,7 +19,15 @@ from fimi.files import write_whole
 from fimi.record.reader import ReportError, read_run
 from fimi.record.record import RunData
 from fimi.record.summary import Summary, summarise
-from fimi.report import attendance, deployment, labels, page_tables, prediction, sections
+from fimi.report import (
+    attendance,
+    deployment,
+    labels,
+    page_tables,
+    prediction,
+    resolution,
+    sections,
+)
 from fimi.report.figures import pictures
 from fimi.report.markup import Html, element, join
 from fimi.report.observed import observed_table
@@ -118,6 +126,8 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 pair(show("causes")),
                 prediction.prediction_table(summary),
                 page_tables.phase_table(summary) if summary.phases else None,
+                resolution.figures_table(summary),
+                resolution.resting_table(summary),
             ),
             section(
                 "Learning, and its price",

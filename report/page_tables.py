@@ -19,6 +19,7 @@ from fimi.record.sums import Compared, Sum
 from fimi.report import plot_style
 from fimi.report.markup import Column, Html, definitions, element, table
 from fimi.report.planned import gap_of_search
+from fimi.report.resolution import told_by
 from fimi.report.words import (
     MISSING,
     alike,
@@ -108,6 +109,7 @@ def phase_table(summary: Summary) -> Html:
         Column("Energy", "predicted", lambda p: _predicted(p.compared)),
         Column("Energy", heading(known), lambda p: sum_cell(p.energy, bare=bare)),
         Column("Error", "", lambda p: signed_percent(p.compared.error_percent)),
+        Column("Told by", "", told_by, "text"),
         Column("Share of energy", "", lambda p: percent(_share(p.energy.value_j, whole_j))),
         Column("Mean length", "predicted", lambda p: seconds(p.predicted_s)),
         Column("Mean length", "metered", lambda p: seconds(p.measured_s)),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
-from fimi.record.sums import Compared, Sum
+from fimi.record.sums import Compared, Sum, is_told
 from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
@@ -128,7 +128,8 @@ def cards(run: RunData, summary: Summary) -> Html:
         deviation = None if summary.energy.missing else f" ± {joules(known.uncertainty_j)}"
         board = join([kind, deviation, f" {mix}" if mix else None, _of_it(summary.energy)])
         of_it = f";{_of_it(summary.dynamic)}" if summary.dynamic.missing else None
-        above_idle = join([kind, f" predicted {_error(dynamic)}", of_it])
+        sure = f" ± {joules(taken.uncertainty_j)}" if (taken := summary.dynamic.value) else None
+        above_idle = join([kind, sure, f" predicted {_error(dynamic)}", of_it])
     errors = "nothing to compare"
     if compared.measured:
         mape = percent_value(summary.mape_percent)
@@ -144,11 +145,17 @@ def cards(run: RunData, summary: Summary) -> Html:
         ("Final accuracy", percent(points[-1].accuracy if points else None), reached),
         ("Energy, whole board", _headline(summary.energy), board),
         ("Energy, predicted", joules(compared.predicted_j), errors),
-        ("Energy, dynamic", _headline(summary.dynamic), above_idle),
+        ("Energy, dynamic", _dynamic_headline(summary.dynamic), above_idle),
         ("Plan above its bound", small_percent(plan.least.gap_percent if plan else None), search),
         ("Rounds", str(len(points)), f"of {asked}, {status}" if isinstance(asked, int) else status),
     )
     return element("dl", *(_card(*each) for each in cards), class_="cards")
+
+
+def _dynamic_headline(total: Sum) -> str:
+    if total.value is not None and not is_told(total.value):
+        return "below resolution"
+    return _headline(total)
 
 
 def _headline(total: Sum) -> str:
@@ -253,8 +260,11 @@ def method(run: RunData, summary: Summary) -> Html:
         (
             "Measured.",
             "Each device meters its phases — receiving the synthetic data, receiving the model, "
-            f"computing, {waiting}uploading, idling until the round ends — with a reading forced "
-            "at both edges of each. The energy of the run is their sum over devices and rounds.",
+            f"computing, {waiting}uploading, idling until the round ends. A phase is metered "
+            "directly where the meter has readings that show nothing else. Where it is too slow or "
+            "too late for that, the powers of phases come from all rounds together, by regression, "
+            "or are not resolved. The energy of the run is the sum over devices and rounds, in "
+            "which what one phase has too much, its neighbour lacks.",
         ),
         (
             f"{known.kind.capitalize()}." if known else "Not metered.",
@@ -270,13 +280,13 @@ def method(run: RunData, summary: Summary) -> Html:
             "Board and dynamic.",
             "Board energy is all a device drew, idle power included. Dynamic energy, the one the "
             "paper counts, is that of computing and uploading less the device’s idle power over "
-            "the same time; the idle power is the one metered while it idled.",
+            "the same time; the idle power is measured at rest: before, between and after work.",
         ),
         (
             "Uncertainty.",
             "± is one standard deviation, from gain, resolution and noise of the meters. A "
-            "device’s phases share the gain of its meter, so theirs add up linearly; those of "
-            "different devices add in quadrature.",
+            "device’s phases share the gain of its meter and its resting power, so that part adds "
+            "up linearly; the rest, and those of different devices, add in quadrature.",
         ),
         (
             "Missing is missing.",

@@ -15,7 +15,7 @@ from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
 from fimi.record.sums import Sum
-from fimi.report import attendance, deployment, labels, prediction
+from fimi.report import attendance, deployment, labels, prediction, resolution
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
@@ -24,6 +24,7 @@ from fimi.report.second import second_lines
 from fimi.report.sections import state
 from fimi.report.words import (
     MISSING,
+    above_rest,
     alike,
     gaps_by_device,
     joules,
@@ -169,6 +170,7 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     found = [words for row in summary.devices for words in unusual(row.observed)]
     for term in dict.fromkeys(term for term, _ in found):
         said += _first([words for words in found if words[0] == term])
+    said += _first(resolution.lines(summary))
     said += _first([("over budget", words) for words in over_budget(summary)])
     said += [("warning", warning) for warning in summary.warnings]
     return [
@@ -241,7 +243,7 @@ def _energy_words(summary: Summary) -> list[tuple[str, str]]:
     mape = f"; mean absolute {percent_value(summary.mape_percent)}"
     board = predicted(summary.compared, summary.energy, mape)
     dynamic = predicted(summary.dynamic_compared, summary.dynamic)
-    taken = whole(summary.dynamic) or "none yet"
+    taken = above_rest(summary.dynamic) or "none yet"
     above_idle = f"{taken}, compute and upload above idle, {dynamic}"
     return [("energy", f"{whole(summary.energy)}{mix}, {board}"), ("dynamic energy", above_idle)]
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 
 from fimi.energy.joules import Energy, SumKind, format_energy, format_joules
-from fimi.record.sums import Compared, Gap, Sum, most
+from fimi.record.sums import Compared, Gap, Sum, is_told, most
 
 MISSING = "–"
 """Shown where there is no number; missing is never zero."""
@@ -52,6 +52,35 @@ def joules(value_j: float | None) -> str:
     return format_joules(value_j if abs(value_j) >= 1e-9 else 0.0)
 
 
+_JOULES = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"))
+
+
+def plus_minus(energy: Energy) -> str:
+    """An energy with its uncertainty and its kind: ``12.3 ± 0.4 J (emulated, board)``.
+
+    One that is not more than two standard deviations is ``below resolution (0.40 ± 1.1 J, …)``.
+    """
+    value_j, deviation_j = energy.value_j, energy.uncertainty_j
+    largest_j = max(abs(value_j), deviation_j)
+    scale, unit = next(
+        (each for each in _JOULES if largest_j >= each[0] * 0.9995),
+        (1e-6, "µJ"),
+    )
+    digits = 3 if abs(value_j) >= deviation_j else 2
+    told = f"{value_j / scale:#.{digits}g}".rstrip(".").replace("-", "−")
+    said = f"{told} ± {deviation_j / scale:.2g} {unit}"
+    if is_told(energy):
+        return f"{said} ({energy.kind}, {energy.scope})"
+    return f"below resolution ({said}, {energy.kind}, {energy.scope})"
+
+
+def above_rest(total: Sum) -> str:
+    """A dynamic energy, which always has its uncertainty; with gaps as :func:`whole`."""
+    if total.value is not None:
+        return plus_minus(total.value)
+    return whole(total)
+
+
 def whole(total: Sum) -> str:
     """A sum with its kind; empty where there was nothing to add.
 
@@ -88,12 +117,14 @@ def predicted(compared: Compared, total: Sum, more: str = "") -> str:
 
 def gaps(missing: Iterable[Gap], most: int = 3) -> str:
     """What is missing: ``compute in round 2 of device-01, rounds 3–4 of device-02 (absent)``."""
-    told: dict[tuple[str, bool], list[Gap]] = {}
+    told: dict[tuple[str, str], list[Gap]] = {}
     for gap in missing:
-        told.setdefault((gap.device, gap.absent), []).append(gap)
+        why = (
+            " (absent)" if gap.absent else " (not resolved by its meter)" if gap.unresolved else ""
+        )
+        told.setdefault((gap.device, why), []).append(gap)
     found = [
-        f"{_phases_and_rounds(own)} of {device}{' (absent)' if absent else ''}"
-        for (device, absent), own in sorted(told.items())
+        f"{_phases_and_rounds(own)} of {device}{why}" for (device, why), own in sorted(told.items())
     ]
     more = f" and of {len(found) - most} more devices" if len(found) > most else ""
     return ", ".join(found[:most]) + more
@@ -121,6 +152,11 @@ def _phases_and_rounds(missing: Iterable[Gap], absent: str = "") -> str:
         f"{phase} in {rounds_in_words(rounds)}" if phase else rounds_in_words(rounds)
         for phase, rounds in sorted(phases.items())
     )
+
+
+def rounds_in_number(count: int) -> str:
+    """``1 round``, ``40 rounds``."""
+    return "1 round" if count == 1 else f"{count} rounds"
 
 
 def rounds_in_words(rounds: Iterable[int]) -> str:

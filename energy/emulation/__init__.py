@@ -10,6 +10,6 @@
 * :mod:`~fimi.energy.emulation.meter`           a power meter with gain error, noise and resolution
 * :mod:`~fimi.energy.emulation.sampled_meter`   a power meter that misses what happens between its
   readings
-* :mod:`~fimi.energy.emulation.late_meter`      a meter that shows a power late, seldom, as a mean,
-  or counts
+* :mod:`~fimi.energy.emulation.late_meter`      a meter that shows a power late, seldom or as a
+  mean, or counts
 """

@@ -15,8 +15,8 @@ from collections import deque
 import msgspec
 from msgspec import Struct
 
-from fimi.energy.joules import Energy
-from fimi.energy.work_meter import Metered, share
+from fimi.energy.joules import Energy, share
+from fimi.energy.work_meter import Metered
 from fimi.generator_node.generators.base import FiniteGenerator, Generator
 from fimi.generator_node.service.device_batch import DrawingTally, MadeBatch, Making, left_of
 from fimi.generator_node.service.drawing import Drawing, Place, made_by

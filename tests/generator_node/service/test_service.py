@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fimi.energy.clock import Clock, VirtualClock
-from fimi.energy.joules import Energy
+from fimi.energy.joules import Energy, share
 from fimi.energy.meters import DeclaredPower
-from fimi.energy.work_meter import Metered, share
+from fimi.energy.work_meter import Metered
 from fimi.generator_node.generators.base import Provenance
 from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.generators.diffusion import DiffusionGenerator

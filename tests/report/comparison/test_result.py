@@ -21,13 +21,14 @@ from fimi.messaging.messages import Goodput
 from fimi.record.curve import RoundPoint, points
 from fimi.record.phases import run_parts
 from fimi.record.record import PlannedEnergy, PlanSummary, RunData, RunInfo
+from fimi.record.resolution import DeviceMetering, above_rest, constant
 from fimi.record.results import DeviceRound, RoundResult
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ComparisonError, ExperimentResult, compare
 from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, RunFigures
 from fimi.report.comparison.tables import as_csv, as_json, as_markdown, as_text, tables
 
-IDLE_W = {"a": 9.0}
+RESTING = {"a": DeviceMetering(resting=constant(9.0, 0.0))}
 
 
 def rounds(accuracy: Sequence[float], joules: Sequence[float | None]) -> tuple[RoundPoint, ...]:
@@ -63,7 +64,8 @@ def rounds(accuracy: Sequence[float], joules: Sequence[float | None]) -> tuple[R
             )
         )
     run = RunData(path=Path("run"), info=RunInfo(run="r"), rounds=tuple(found))
-    return points(run, run_parts(run), IDLE_W)
+    parts = run_parts(run)
+    return points(run, parts, above_rest(parts, RESTING))
 
 
 def run(*accuracy: float, joules: float = 10.0, data: str = "a") -> RunFigures:
