@@ -36,17 +36,17 @@ from fimi.energy.step_load.steps import News, news, refresh_s, smallest_step
 
 LONGEST_DELAY_S = 60.0
 FEWEST_VALUES = 12
-_AGES = 8
+_AGES = 6
 _LOOKS_TELL = 20.0
 """The gap of looks over this is the least standard deviation of a delay."""
-_MOST_VALUES = 1500
+_MOST_VALUES = 800
 _SPAN_AGES = 10.0
 _SPAN_S = 0.05
 _DISTINCT = 8.0
 """The step is told from the scatter if it is so many times its own deviation."""
 _SETTLED = 0.02
 _DEEP = 14.0
-_GRID = 25
+_GRID = 17
 _ZOOMS = 12
 
 _Array = NDArray[np.float64]
@@ -96,7 +96,7 @@ class _Levels(NamedTuple):
     """Idle power, drift and step by least squares, and deviations of values about them.
 
     Attributes:
-        power_w: (3,): idle power W, drift W/s, step W.
+        power_w: (3,): idle power W, drift W in half of the time, step W.
         step_sd_w: one standard deviation of the step, W.
         off_w, on_w: scatter of values while the load is off and on, W.
         alike: how many values say as much as one independent one, at least 1.
@@ -243,7 +243,9 @@ class _Fit:
         self._step_s = max(1e-3, float(np.median(values.ages_s)))
         length_s = edges.ends_s[-1] - edges.begins_s[0]
         self._longest_s = min(LONGEST_DELAY_S, 0.4 * length_s)
-        self._middle_s = float(values.times_s.mean())
+        # In halves of all the time, so that drift and step are numbers of one size.
+        middle_s, half_s = float(values.times_s.mean()), float(np.ptp(values.times_s)) / 2.0
+        self._since_middle = (values.times_s - middle_s) / half_s
         self.levels = self._coarse()
 
     def found(self) -> _Found:
@@ -290,7 +292,7 @@ class _Fit:
         mean = shares.mean(1)
         sure = np.ptp(shares, axis=1) < 0.05
         chosen = sure if sure.sum() >= FEWEST_VALUES else np.ones(len(mean), bool)
-        table = np.stack([np.ones(len(mean)), self._values.times_s - self._middle_s, mean], axis=1)
+        table = np.stack([np.ones(len(mean)), self._since_middle, mean], axis=1)
         solved, *_ = np.linalg.lstsq(table[chosen], power[chosen], rcond=None)
         left = power - table @ solved
         off = chosen & (mean < _SETTLED)
@@ -330,9 +332,10 @@ class _Fit:
         if sure.sum() < FEWEST_VALUES:
             sure = np.ones(len(mean), bool)
         scatter = self._scatter(mean, known.off_w, known.on_w)
-        table = np.stack([np.ones(len(mean)), self._values.times_s - self._middle_s, mean], axis=1)
+        table = np.stack([np.ones(len(mean)), self._since_middle, mean], axis=1)
         weighted = table[sure] / scatter[sure, None]
-        solved, *_ = np.linalg.lstsq(weighted, power[sure] / scatter[sure], rcond=None)
+        gram = weighted.T @ weighted
+        solved = np.linalg.pinv(gram) @ (weighted.T @ (power[sure] / scatter[sure]))
         expected = (table[:, :2] @ solved[:2])[:, None] + solved[2] * shares
         # Between two ages that are tried, a share is as likely to be anything.
         apart = (np.ptp(shares, axis=1) / _AGES)[:, None]
@@ -355,7 +358,7 @@ class _Fit:
         windows = [0.0] if self._counts else [0.0, *{refresh, 4.0 * refresh, 0.3, 1.0} - {0.0}]
         power = self._values.power_w
         best = (math.inf, 0.0, 0.0)
-        base = np.stack([np.ones(len(power)), self._values.times_s - self._middle_s], axis=1)
+        base = np.stack([np.ones(len(power)), self._since_middle], axis=1)
         basis, _ = np.linalg.qr(base)
         plain = power - basis @ (basis.T @ power)
         for window_s in windows:

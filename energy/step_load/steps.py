@@ -25,6 +25,7 @@ _TRIAL = 0.01
 _MOST_TURNS = 10
 _STEPS_MIN = 2
 _REPEATS = 3
+_PARTS_MAX = 5
 _REGULAR = 0.95
 _STEP_SLACK = 0.02
 
@@ -156,7 +157,7 @@ def smallest_step(values: _Array) -> float | None:
     if len(steps) < _STEPS_MIN or len(values) < _REPEATS * len(different):
         return None
     least = float(steps.min())
-    for part in (1, 2, 3, 4, 5):
+    for part in range(1, _PARTS_MAX + 1):
         step = least / part
         turns = np.round(steps / step)
         # Noise has steps of all sizes, which are no multiples of the least.

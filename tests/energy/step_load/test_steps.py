@@ -46,14 +46,16 @@ def test_nothing_changes() -> None:
 def test_the_smallest_step_divides_all(step: float, turns: list[int]) -> None:
     values = np.array(turns * 4, float) * step
     found = smallest_step(values)
-    if len(set(turns)) < 3:
+    steps = np.diff(np.unique(turns))
+    if len(steps) < 2:
         assert found is None
         return
-    assert found is not None
-    shares = np.diff(np.unique(values)) / found
-    assert np.allclose(shares, np.round(shares), atol=0.03 * shares.max() ** 0 + 0.02)
-    common = np.gcd.reduce(np.diff(np.unique(turns)))
-    assert found == pytest.approx(common * step, rel=0.03)
+    common = int(np.gcd.reduce(steps))
+    # A step that is a small part of the least difference cannot be told from noise.
+    if steps.min() <= 5 * common:
+        assert found is not None
+    if found is not None:
+        assert found == pytest.approx(common * step, rel=1e-6)
 
 
 def test_noise_has_no_step() -> None:
