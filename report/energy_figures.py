@@ -109,7 +109,8 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
         caption="Left: the whole run, as far as it was metered and predicted. Right: predicted "
         "less measured joules of each phase, in percent of the device’s joules on the left, so "
         "that the phases of a device add up to its vertical stroke; right of zero the model "
-        "promised more than was used. The area of a mark is its phase’s share of these joules.",
+        "promised more than was used. The area of a mark is its phase’s share of these joules."
+        + (" A second meter of a device is in no sum." if beside else ""),
         figure=figure,
         narrow={
             **plot_style.one_below_the_other(0.44, 0.56),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from fimi.energy.joules import Energy
@@ -63,7 +64,8 @@ def _gain(both: BothMeters) -> str:
     """The second over the first with its uncertainty."""
     if both.gain is None or both.gain_sd is None:
         return MISSING if both.phase is None else "not told by both"
-    return f"{both.gain:.3f} ± {both.gain_sd:.1g}"
+    digits = min(6, max(0, 1 - math.floor(math.log10(both.gain_sd)))) if both.gain_sd else 3
+    return f"{both.gain:.{digits}f} ± {both.gain_sd:.{digits}f}"
 
 
 def second_table(summary: Summary) -> Html | None:

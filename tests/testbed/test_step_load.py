@@ -17,6 +17,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from fimi.energy.clock import MonotonicClock
+from fimi.energy.meters.detect import MeterSettings, usable
 from fimi.testbed.cli import main
 
 HONEST = ("other programs disturb", "did not keep to its times", "less than the meter can tell")
@@ -120,6 +122,11 @@ def test_meters_are_compared(world: Path) -> None:
     assert (pair["first"], pair["second"]) == ("hwmon:ina226", "hwmon:ina231")
     # Both show the same power, times 1 and times 1.06.
     assert pair["gain"] == pytest.approx(1.06, abs=max(0.03, 3.0 * pair["gain_sd"]))
+
+
+def test_all_chips_are_compared_where_none_is_named(world: Path) -> None:
+    names = usable(MeterSettings(), world, MonotonicClock())
+    assert {"hwmon:ina226", "hwmon:ina231"} <= set(names)
 
 
 def test_there_is_nothing_to_compare(tmp_path: Path) -> None:
