@@ -3,7 +3,8 @@
 A child process reads a Jetson's rails (two meters: the module's total and its CPU rail, from files
 in a temporary folder) at 10 Hz, samples clock, heat and throttling twice a second, and closes a
 phase of the ledger every two seconds, as an agent on a physical board does. PyTorch is not loaded.
-Printed beside it: the same process without the monitor, and a loop that polls the rails at 1 kHz.
+Printed beside it: the same process without the monitor, one that records a second meter (a chip in
+the supply line) beside the module's total, and a loop that polls the rails at 1 kHz.
 
     python benchmarks/monitor_cost.py [--seconds 30]
 """
@@ -31,8 +32,13 @@ began, cpu = time.monotonic(), time.process_time()
 if how == "without":
     time.sleep(seconds)
 else:
-    rate_hz = 10.0 if how == "with" else 1000.0
-    recorder = open_recorder(MeterSettings(rate_hz=rate_hz), root, clock)
+    rate_hz = 1000.0 if how == "fast" else 10.0
+    second = "hwmon:ina226" if how == "second" else None
+    recorder = open_recorder(
+        MeterSettings(meter="ina3221" if second else "auto", second=second, rate_hz=rate_hz),
+        root,
+        clock,
+    )
     watch = FrequencyWatch(root, None, Throttling(root))
     ledger = Ledger(clock, recorder)
     while time.monotonic() - began < seconds:
@@ -61,6 +67,11 @@ def build(root: Path) -> None:
     folder.mkdir(parents=True)
     for name, value in files.items():
         (folder / name).write_text(f"{value}\n")
+    chip = root / "sys/class/hwmon/hwmon4"
+    chip.mkdir(parents=True)
+    (chip / "name").write_text("ina226\n")
+    (chip / "power1_input").write_text("9100000\n")
+    (chip / "update_interval").write_text("100\n")
     policy = root / "sys/devices/system/cpu/cpufreq/policy0"
     policy.mkdir(parents=True)
     (policy / "scaling_cur_freq").write_text("1500000\n")
@@ -86,6 +97,7 @@ def main() -> None:
         for how, text in (
             ("without", "no monitor"),
             ("with", "monitor at 10 Hz"),
+            ("second", "with a second meter"),
             ("fast", "polling at 1 kHz"),
         ):
             done = subprocess.run(

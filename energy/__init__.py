@@ -32,6 +32,7 @@ Rooms
 * :mod:`~fimi.energy.control`      setting the frequency and the sending rate, and restoring them
 * :mod:`~fimi.energy.observe`      what the board did: clock, temperature, throttling, link
 * :mod:`~fimi.energy.emulation`    emulated boards and their meters
+* :mod:`~fimi.energy.step_load`    the response of a meter, and two meters, by a load of known edges
 * :mod:`~fimi.energy.calibration`  cost parameters of a board from measurements
 
 Imports none of the other packages.

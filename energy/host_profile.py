@@ -4,6 +4,7 @@
 * :func:`load_profile`    reads and checks that file
 
 Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``meter_rate_hz``,
+``second_meter``, ``meter_response``,
 ``replay``, ``frequency_control``, ``rate_control``, and tables ``[plug]``
 (:class:`fimi.energy.meters.plug.PlugSettings`), ``[topic]``
 (:class:`fimi.energy.meters.elsewhere.topic.TopicSettings`) and, instead of a file's name,
@@ -63,6 +64,7 @@ from fimi.energy.meters.live import ReplaySettings
 from fimi.energy.meters.names import Names
 from fimi.energy.meters.plug import PlugSettings
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
+from fimi.energy.step_load.kept import KeptResponse
 from fimi.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,10 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, a list of
             names that are added up, or ``{total = …, split = …}`` for one meter of the whole and
             one of the processor's share.
+        second_meter: another meter, by its name, or several that are added up; it is recorded
+            beside the first one and is in no sum.
+        meter_response: responses of meters that ``fimi agent doctor --step-load`` has learned, by
+            the source of the meter (:mod:`fimi.energy.step_load.kept`).
         meter_scope: scope of an hwmon device of unknown kind, or of a recording.
         meter_rate_hz: how often to read it, Hz.
         constant_power_w: declared power of the board, W, used where no meter can be read.
@@ -96,6 +102,8 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     name: str
     board: BoardModel
     meter: Names | MeterPair = "auto"
+    second_meter: Names | None = None
+    meter_response: dict[str, KeptResponse] = {}
     meter_scope: Scope | None = None
     meter_rate_hz: Annotated[float, Meta(gt=0, le=100)] = DEFAULT_RATE_HZ
     constant_power_w: Positive | None = None
@@ -115,6 +123,8 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             topic=self.topic,
             replay=self.replay,
             constant_power_w=self.constant_power_w,
+            second=self.second_meter,
+            responses=self.meter_response,
         )
 
 

@@ -26,7 +26,7 @@ from fimi.energy.cost_model import PHASES, NonNegative, Phase
 from fimi.energy.integration import largest_gap_s
 from fimi.energy.joules import Energy
 from fimi.energy.meters import Reading, Recorder
-from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.combine import Beside, Combined, WithSecond
 from fimi.energy.phase_energy import PhaseMeter
 from fimi.energy.phase_powers import PowerEquations, PowerSums
 from fimi.energy.phase_readings import PhaseEnergy, Stretch
@@ -50,6 +50,8 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         sample_count: number of readings that the figure is computed from.
         largest_gap_s: longest time between two readings, s.
         cpu: the processor's share of ``energy``, by a meter of its own, or ``None``.
+        second: its energy by a second meter, which is in no sum, or ``None``.
+        second_resolved: whether that meter can tell it from the phases before and after it.
         resolved: whether the meter can tell this phase from those before and after it.
         most_j: the most that it can have taken, J, where it is not resolved; ``None`` if unknown.
         final: whether readings that come later cannot change it.
@@ -62,12 +64,14 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     sample_count: Annotated[int, Meta(ge=0, le=2**48)]
     largest_gap_s: NonNegative
     cpu: Energy | None = None
+    second: Energy | None = None
+    second_resolved: bool = True
     resolved: bool = True
     most_j: NonNegative | None = None
     final: bool = True
 
     def __post_init__(self) -> None:
-        for energy in (self.energy, self.cpu):
+        for energy in (self.energy, self.cpu, self.second):
             if energy is not None and energy.value_j < 0:
                 raise ValueError(
                     f"{self.phase} took {energy.value_j} J by {energy.source!r}; "
@@ -101,11 +105,11 @@ class Ledger:
         self._clock = clock
         self._recorder = recorder
         self._meter = PhaseMeter(recorder.describe())
-        self._split: PhaseMeter | None = None
-        if isinstance(recorder, Combined):
-            self._split = PhaseMeter(recorder.split.describe())
+        self._beside: dict[Beside, PhaseMeter] = {}
+        if isinstance(recorder, Combined | WithSecond):
+            self._beside = {n: PhaseMeter(r.describe()) for n, r in recorder.beside.items()}
         self._powers = PowerSums(recorder.describe())
-        self._open: tuple[Phase, float, int, int] | None = None
+        self._open: tuple[Phase, float, int, dict[Beside, int]] | None = None
         self._records: list[_Entry] = []
         self._given: list[_Entry] = []
         self._waiting: deque[_Entry] = deque()
@@ -129,8 +133,8 @@ class Ledger:
         start_s = self._clock.now_s()
         column = f"{phase}@{self.regime}" if self.regime and phase in _AT_WORK else phase
         self._powers.begin(column, start_s)
-        split = self._split.count if self._split is not None else 0
-        self._open = (phase, start_s, self._meter.count, split)
+        counts = {name: meter.count for name, meter in self._beside.items()}
+        self._open = (phase, start_s, self._meter.count, counts)
 
     def end(self) -> PhaseRecord:
         """The open phase ends now.
@@ -144,18 +148,21 @@ class Ledger:
         """
         if self._open is None:
             raise RuntimeError("no phase is open; begin one before ending it")
-        (phase, start_s, first, of_split), self._open = self._open, None
+        (phase, start_s, first, counts), self._open = self._open, None
         readings = self._mark()
         end_s = self._clock.now_s()
         self._powers.begin("", end_s)
         stretch = Stretch(phase, start_s, end_s, first, self._meter.count)
-        found, cpu, fault = PhaseEnergy(None, resolved=False), None, None
+        beside = {
+            name: stretch._replace(first=counts[name], last=meter.count)
+            for name, meter in self._beside.items()
+        }
+        found, fault = PhaseEnergy(None, resolved=False), None
+        others: dict[Beside, PhaseEnergy] = {}
         with np.errstate(over="ignore", invalid="ignore"):
             try:
                 found = self._meter.end(stretch)
-                if self._split is not None:
-                    last = self._split.count
-                    cpu = self._split.end(stretch._replace(first=of_split, last=last)).energy
+                others = {n: meter.end(beside[n]) for n, meter in self._beside.items()}
             except ValueError as error:  # of Energy: it is infinite or not a number
                 fault, found = error, PhaseEnergy(None, resolved=False)
         record = PhaseRecord(
@@ -165,12 +172,12 @@ class Ledger:
             energy=found.energy,
             sample_count=sum(reading.holds for reading in readings),
             largest_gap_s=largest_gap_s([r for r in readings if r.holds], start_s, end_s),
-            cpu=cpu,
             resolved=found.resolved or found.energy is None,
             most_j=found.most_j,
             final=found.final or fault is not None,
         )
-        entry = _Entry(record, stretch, (of_split, self._split.count if self._split else 0))
+        record = _with_others(record, others)
+        entry = _Entry(record, stretch, beside)
         self._records.append(entry)
         if not record.final:
             self._waiting.append(entry)
@@ -244,40 +251,39 @@ class Ledger:
         new = self._meter.add(readings)
         if self._powers.needed:
             self._powers.add(new)
-        if self._split is not None and isinstance(self._recorder, Combined):
-            self._split.add(self._recorder.split_readings)
+        if isinstance(self._recorder, Combined | WithSecond):
+            for name, meter in self._beside.items():
+                meter.add(self._recorder.readings_beside[name])
         return readings
 
     def _again(self, entry: _Entry) -> None:
         """Bring a record up to the readings that there are now."""
         if entry.record.final:
             return
-        cpu = entry.record.cpu
+        record = entry.record
         with np.errstate(over="ignore", invalid="ignore"):
             try:
                 found = self._meter.energy(entry.stretch)
-                if self._split is not None:
-                    first, last = entry.of_split
-                    of_split = entry.stretch._replace(first=first, last=last)
-                    cpu = self._split.energy(of_split).energy or cpu
+                others = {n: m.energy(entry.beside[n]) for n, m in self._beside.items()}
             except ValueError:  # of Energy: it is infinite or not a number
                 return
         if found.energy is not None:
-            entry.record = msgspec.structs.replace(
-                entry.record,
+            record = msgspec.structs.replace(
+                record,
                 energy=found.energy,
-                cpu=cpu,
                 resolved=found.resolved,
                 most_j=found.most_j,
                 final=found.final,
             )
+        entry.record = _with_others(record, others)
 
     def _settle(self, now_s: float) -> None:
         """Bring records that have waited long enough up to date, whether anything came or not."""
         while self._waiting:
             entry = self._waiting[0]
             if not entry.record.final:
-                if now_s < entry.stretch.end_s + self._meter.waits_s:
+                meters = (self._meter, *self._beside.values())
+                if now_s < entry.stretch.end_s + max(meter.waits_s for meter in meters):
                     return
                 self._again(entry)
                 entry.record = msgspec.structs.replace(entry.record, final=True)
@@ -287,10 +293,8 @@ class Ledger:
         """Drop readings that no record needs any more."""
         self._settle(now_s)
         oldest_s = min(start_s, self._waiting[0].stretch.start_s if self._waiting else start_s)
-        keep_s = _KEPT_S + 2.0 * self._recorder.describe().response.settling_s
-        self._meter.forget(oldest_s - keep_s)
-        if self._split is not None:
-            self._split.forget(oldest_s - keep_s)
+        for meter in (self._meter, *self._beside.values()):
+            meter.forget(oldest_s - _KEPT_S - 2.0 * meter.described.response.settling_s)
 
 
 class _Entry:
@@ -299,12 +303,30 @@ class _Entry:
     Attributes:
         record: as it is now.
         stretch: its time.
-        of_split: the places of its readings among those of the processor's meter.
+        beside: the same by the readings of each meter beside the first.
         is_given: whether it was given out as it will stay.
     """
 
-    def __init__(self, record: PhaseRecord, stretch: Stretch, of_split: tuple[int, int]) -> None:
+    def __init__(
+        self, record: PhaseRecord, stretch: Stretch, beside: dict[Beside, Stretch]
+    ) -> None:
         self.record = record
         self.stretch = stretch
-        self.of_split = of_split
+        self.beside = beside
         self.is_given = False
+
+
+def _with_others(record: PhaseRecord, found: dict[Beside, PhaseEnergy]) -> PhaseRecord:
+    """A record with what meters beside the first say."""
+    if not found:
+        return record
+    cpu, second = found.get("cpu"), found.get("second")
+    if cpu is not None and cpu.energy is not None:
+        record = msgspec.structs.replace(record, cpu=cpu.energy)
+    if second is not None and second.energy is not None:
+        record = msgspec.structs.replace(
+            record, second=second.energy, second_resolved=second.resolved
+        )
+    # What the processor's share lacks is not waited for: it comes with the phases after it.
+    final = record.final and (second is None or second.final)
+    return msgspec.structs.replace(record, final=final)

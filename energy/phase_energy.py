@@ -77,6 +77,8 @@ class PhaseMeter:
 
     def __init__(self, meter: MeterDescription) -> None:
         self._meter = meter
+        self.described = meter
+        """The meter of the readings."""
         self._table = ReadingTable()
         self._newest: Reading | None = None
         self._jumped_at = -1

@@ -328,12 +328,14 @@ class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
         phases: the metered phase of receiving the batch.
         error: why the plan could not be followed, or empty.
         transfers: goodput of the batch.
+        evidence: what readings said so far, beside the energy of phases: the resting power.
     """
 
     applied: Applied | None
     phases: tuple[PhaseRecord, ...]
     error: str = ""
     transfers: tuple[Goodput, ...] = ()
+    evidence: Evidence | None = None
 
 
 class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):

@@ -199,6 +199,9 @@ SAMPLE = StoreTable(
         PHASE,
         *metered(),
         *energy("the processor's share, by a meter of its own", "cpu", "cpu_", "cpu_j"),
+        *energy("by a second meter, in no sum", "second", "second_", "second_j"),
+        whole("second_resolved", "0 or 1", "whether that meter tells it from those beside it",
+              "second_resolved", null=True),
     ))
 
 PREDICTION = StoreTable(
@@ -337,6 +340,9 @@ DEPLOYMENT = StoreTable(
         text("phase", "inference", "metered.phase", null=True),
         *metered("metered."),
         *energy("the processor's share", "metered.cpu", "cpu_", "cpu_j"),
+        *energy("by a second meter, in no sum", "metered.second", "second_", "second_j"),
+        whole("second_resolved", "0 or 1", "whether that meter tells it from those beside it",
+              "metered.second_resolved", null=True),
         *energy("of all inferences above resting", "above", "above_", "above_j"),
         text("error", "why it could not run the file, or empty"),
     ))

@@ -27,6 +27,7 @@ from fimi.record.prediction import Agreement, agreement
 from fimi.record.record import RunData
 from fimi.record.resolution import RestFigure, above_rest, meterings, told_apart
 from fimi.record.results import APART
+from fimi.record.second import SecondMeter, second_meter
 from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
 
 
@@ -78,6 +79,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         absent: rounds that began without it.
         notes: what it could not do as planned.
         observed: clock, throttling, network, and what watching it took.
+        second: what a second meter says beside the first; ``None`` where it has none.
     """
 
     device: str
@@ -101,6 +103,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     absent: tuple[int, ...]
     notes: tuple[str, ...]
     observed: DeviceObserved
+    second: SecondMeter | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -283,4 +286,5 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         absent=tuple(number for number, d in entries if d.status == "absent"),
         notes=run.notes.get(name, ()),
         observed=device_observed(run, name),
+        second=second_meter(run, name),
     )

@@ -215,6 +215,13 @@ _OF_PHASE = (
         "cpu_j",
         f"sum(stretches) = sum({_is_read('cpu_', 'cpu_j')})",
     ),
+    *_sum(
+        "the same by a second meter",
+        "second_",
+        "second_",
+        "second_j",
+        f"sum(stretches) = sum({_is_read('second_', 'second_j')})",
+    ),
     real("predicted_s", "s", "length by the cost model", "sum(predicted_s)", null=True),
     real("predicted_board_j", "J", "whole board", "sum(predicted_board_j)", null=True),
     real("predicted_dynamic_j", "J", "above idle", "sum(predicted_dynamic_j)", null=True),

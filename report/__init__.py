@@ -10,6 +10,7 @@
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round
 * :mod:`~fimi.report.resolution`      how figures of phases were made, and resting powers
 * :mod:`~fimi.report.observed`        table and words of :mod:`fimi.record.observed`
+* :mod:`~fimi.report.second`          the same of :mod:`fimi.record.second`
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them
 * :mod:`~fimi.report.attendance`      who took part: absent, late, not used; and resumes

@@ -31,7 +31,10 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
     if not pairs:
         return None
     names = [d.device for d, _, _ in pairs]
-    largest = max(max(energy.value_j, predicted_j) for _, energy, predicted_j in pairs)
+    largest = max(
+        max(energy.value_j, predicted_j, d.second.whole.second.value_j if d.second else 0.0)
+        for d, energy, predicted_j in pairs
+    )
     error = "error, % of the device’s measured energy"
     scale, unit = plot_style.joule_unit(largest)
     figure = plot_style.figure(
@@ -80,6 +83,25 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
         error_x=bars,
         marker=plot_style.marker("circle", 9, plot_style.MEASURED),
     )
+    beside = [
+        (row, d.device, d.second.whole.second)
+        for row, (d, _, _) in enumerate(pairs)
+        if d.second is not None
+    ]
+    if beside:
+        figure.add_scatter(
+            x=[energy.value_j / scale for _, _, energy in beside],
+            y=[row for row, _, _ in beside],
+            mode="markers",
+            name="second meter ± 1 s.d.",
+            error_x={**bars, "array": [energy.uncertainty_j / scale for _, _, energy in beside]},
+            marker=plot_style.marker("square-open", 9, plot_style.MEASURED, line_width=1.5),
+            text=[
+                f"<b>{plot_style.label(name)}</b><br>second meter {plot_style.label(energy.source)}"
+                f"<br>{format_energy(energy)} ± {joules(energy.uncertainty_j)}"
+                for _, name, energy in beside
+            ],
+        )
     _add_residuals(figure, summary, {name: row for row, name in enumerate(names)})
     return Picture(
         name="measured-predicted",
@@ -87,7 +109,8 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
         caption="Left: the whole run, as far as it was metered and predicted. Right: predicted "
         "less measured joules of each phase, in percent of the device’s joules on the left, so "
         "that the phases of a device add up to its vertical stroke; right of zero the model "
-        "promised more than was used. The area of a mark is its phase’s share of these joules.",
+        "promised more than was used. The area of a mark is its phase’s share of these joules."
+        + (" A second meter of a device is in no sum." if beside else ""),
         figure=figure,
         narrow={
             **plot_style.one_below_the_other(0.44, 0.56),

@@ -32,6 +32,7 @@ from fimi.report.figures import pictures
 from fimi.report.markup import Html, element, join
 from fimi.report.observed import observed_table
 from fimi.report.plot_style import Picture
+from fimi.report.second import second_table
 from fimi.report.sections import details, pair, picture, section
 from fimi.report.words import joules, percent_value, predicted, whole
 
@@ -141,6 +142,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 pair(show("joules-by-phase"), show("round-timeline")),
                 page_tables.device_table(summary) if summary.devices else None,
                 attendance.attendance_table(run, summary),
+                second_table(summary),
                 observed_table([device.observed for device in summary.devices]),
             ),
             section("Plan", "", pair(show("search"), page_tables.plan_panel(run, summary))),

@@ -20,6 +20,7 @@ from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
 from fimi.report.planned import energies, gap_of_search, held, over_budget
+from fimi.report.second import second_lines
 from fimi.report.sections import state
 from fimi.report.words import (
     MISSING,
@@ -144,6 +145,7 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         said.append(("per round", accuracy_curve(summary)))
     said += _energy_words(summary)
     said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run, summary)]
+    said += _first(second_lines(summary))
     if agreed := prediction.words(run, summary):
         said.append(("prediction", agreed))
     if planned := _plan_words(run):

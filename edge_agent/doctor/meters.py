@@ -10,7 +10,7 @@ from pathlib import Path
 from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
 from fimi.energy.clock import MonotonicClock
 from fimi.energy.meters import MeterDescription, MeterUnavailableError
-from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.combine import Combined, WithSecond
 from fimi.energy.meters.detect import (
     Found,
     MeterPair,
@@ -37,8 +37,12 @@ def meters(machine: Machine) -> Iterator[Check]:
     try:
         recorder = open_recorder(settings, machine.root, clock)
         chosen = recorder.describe()
-        split = recorder.split.describe().source if isinstance(recorder, Combined) else ""
-        doubtful = _doubtful(recorder, machine.root)
+        first = recorder.first if isinstance(recorder, WithSecond) else recorder
+        split = first.split.describe().source if isinstance(first, Combined) else ""
+        second = recorder.second.describe().source if isinstance(recorder, WithSecond) else ""
+        doubtful = _doubtful(first, machine.root)
+        if isinstance(recorder, WithSecond):
+            doubtful += _doubtful(recorder.second, machine.root)
         recorder.close()
         fix = ""
         if doubtful:
@@ -49,9 +53,12 @@ def meters(machine: Machine) -> Iterator[Check]:
             "meter",
             f"{chosen.source}: {chosen.kind}, scope {chosen.scope}"
             + "".join(f"; {doubt}" for doubt in doubtful)
-            + (f"; the processor's share from {split}" if split else ""),
+            + (f"; the processor's share from {split}" if split else "")
+            + (f"; beside it {second}" if second else ""),
             fix,
         )
+        if chosen.kind == "measured" and not chosen.source.startswith("declared"):
+            yield _response(chosen)
     except MeterUnavailableError as error:
         auto = settings.meter == "auto" and not isinstance(error, SeveralError)
         yield judged(
@@ -68,6 +75,21 @@ def meters(machine: Machine) -> Iterator[Check]:
             yield _absent(each, settings, machine.root)
         else:
             yield _usable(each, found, settings)
+
+
+def _response(chosen: MeterDescription) -> Check:
+    """What is known of how late the chosen meter is, and how more can be known."""
+    known = chosen.response.origin != "assumed"
+    return Check(
+        name="meter response",
+        status="ok" if known else "absent",
+        found=str(chosen.response)
+        + ("" if known else ": what is usual for such a meter; this one was not tried"),
+        fix=""
+        if known
+        else "learn it with a load of known edges: fimi agent doctor --host-profile FILE "
+        "--step-load (seconds for a chip, a minute or more for a plug)",
+    )
 
 
 def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Check:

@@ -40,6 +40,7 @@ import math
 from typing import NamedTuple, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.energy.clock import Clock
 from fimi.energy.joules import Kind, Scope
@@ -145,6 +146,8 @@ class Meter(abc.ABC):
     made_of: frozenset[str] = frozenset()
     inside: frozenset[str] = frozenset()
     step_j: float | None = None
+    _learned: MeterResponse | None = None
+    _as_learned: tuple[MeterDescription, MeterDescription] | None = None
 
     @property
     def longest_period_s(self) -> float:
@@ -153,7 +156,16 @@ class Meter(abc.ABC):
 
     def describe(self) -> MeterDescription:
         """What it is."""
-        return self._description
+        found = self._description
+        if self._learned is None:
+            return found
+        if self._as_learned is None or self._as_learned[0] is not found:
+            self._as_learned = (found, replace(found, response=self._learned))
+        return self._as_learned[1]
+
+    def adopt(self, response: MeterResponse) -> None:
+        """Its response has been learned; it is described by this from now on."""
+        self._learned, self._as_learned = response, None
 
     @abc.abstractmethod
     def look(self, time_s: float) -> Look:

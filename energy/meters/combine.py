@@ -1,4 +1,7 @@
-"""Two meters at once: one for the total, one for the processor's share of it.
+"""Two meters at once.
+
+* :class:`Combined`    one for the total, one for the processor's share of it
+* :class:`WithSecond`  a meter, and another that is recorded beside it and is in no sum
 
 A wall plug sees the whole device, but not the processor's share. A CPU rail sees the processor and
 nothing else. The two are not added up: the share is part of the total.
@@ -6,10 +9,15 @@ nothing else. The two are not added up: the share is part of the total.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fimi.energy.joules import SCOPE_WIDTH
 from fimi.energy.meters import MeterDescription, MeterUnavailableError, Reading
 from fimi.energy.meters.sampler import MonitorCost, Sampler
 from fimi.energy.meters.sums import is_part
+
+Beside = Literal["cpu", "second"]
+"""What a recorder beside the first shows: the processor's share, or what a second meter says."""
 
 
 class Combined:
@@ -18,7 +26,8 @@ class Combined:
     Attributes:
         total: the recorder of the total.
         split: the recorder of the processor's share.
-        split_readings: its readings between the last two marks.
+        beside: the recorders whose readings are kept beside those of the total, by what they show.
+        readings_beside: their readings between the last two marks.
 
     Raises:
         MeterUnavailableError: if the total's meter sees no more than the processor's, or does not
@@ -39,7 +48,8 @@ class Combined:
             )
         self.total = total
         self.split = split
-        self.split_readings: list[Reading] = []
+        self.beside: dict[Beside, Sampler] = {"cpu": split}
+        self.readings_beside: dict[Beside, list[Reading]] = {}
 
     def describe(self) -> MeterDescription:
         """The meter of the total."""
@@ -47,18 +57,12 @@ class Combined:
 
     def mark(self) -> list[Reading]:
         """Readings of the total since the last mark."""
-        self.split_readings = self.split.mark()
+        self.readings_beside = {"cpu": self.split.mark()}
         return self.total.mark()
 
     def take_cost(self) -> MonitorCost:
         """The cost of reading both since the last call."""
-        one, other = self.total.take_cost(), self.split.take_cost()
-        return MonitorCost(
-            cpu_s=one.cpu_s + other.cpu_s,
-            wall_s=max(one.wall_s, other.wall_s),
-            looks=one.looks + other.looks,
-            failed=one.failed + other.failed,
-        )
+        return _both_costs(self.total.take_cost(), self.split.take_cost())
 
     def take_doubts(self) -> tuple[str, ...]:
         """What is doubtful about either since the last call."""
@@ -73,3 +77,73 @@ class Combined:
         """Close both."""
         self.total.close()
         self.split.close()
+
+
+class WithSecond:
+    """A recorder of a meter that records a second one beside it.
+
+    Both may see the same, or one more than the other; they may be of different kinds.
+
+    Attributes:
+        first: the recorder of the meter whose joules count.
+        second: that of the other one.
+        beside: the recorders whose readings are kept beside those of the first, by what they show.
+        readings_beside: their readings between the last two marks.
+
+    Raises:
+        MeterUnavailableError: they are one and the same meter.
+    """
+
+    def __init__(self, first: Sampler | Combined, second: Sampler) -> None:
+        one, other = first.describe().source, second.describe().source
+        if one == other:
+            raise MeterUnavailableError(
+                f"{one} is the meter already, and cannot be the second one beside itself: choose "
+                "another for second_meter, or leave it out"
+            )
+        self.first = first
+        self.second = second
+        self.beside: dict[Beside, Sampler] = {"second": second}
+        if isinstance(first, Combined):
+            self.beside = {**first.beside, **self.beside}
+        self.readings_beside: dict[Beside, list[Reading]] = {}
+
+    def describe(self) -> MeterDescription:
+        """The meter whose joules count."""
+        return self.first.describe()
+
+    def mark(self) -> list[Reading]:
+        """Readings of the first since the last mark."""
+        seconds = self.second.mark()
+        readings = self.first.mark()
+        self.readings_beside = {"second": seconds}
+        if isinstance(self.first, Combined):
+            self.readings_beside = {**self.first.readings_beside, **self.readings_beside}
+        return readings
+
+    def take_cost(self) -> MonitorCost:
+        """The cost of reading all since the last call."""
+        return _both_costs(self.first.take_cost(), self.second.take_cost())
+
+    def take_doubts(self) -> tuple[str, ...]:
+        """What is doubtful about any since the last call."""
+        return tuple(dict.fromkeys(self.first.take_doubts() + self.second.take_doubts()))[:16]
+
+    @property
+    def trouble(self) -> str:
+        """That one of them shows nothing, or that it reads again; empty if all always did."""
+        return "; ".join(filter(None, (self.first.trouble, self.second.trouble)))
+
+    def close(self) -> None:
+        """Close all."""
+        self.first.close()
+        self.second.close()
+
+
+def _both_costs(one: MonitorCost, other: MonitorCost) -> MonitorCost:
+    return MonitorCost(
+        cpu_s=one.cpu_s + other.cpu_s,
+        wall_s=max(one.wall_s, other.wall_s),
+        looks=one.looks + other.looks,
+        failed=one.failed + other.failed,
+    )

@@ -3,6 +3,7 @@
 * :class:`MeterSettings`  what the board's profile says about meters
 * :func:`detect`          every meter, usable or not
 * :func:`open_recorder`   the recorder of the chosen one
+* :func:`chosen_meters`   the meters of that, without recorders
 * :func:`open_meter`      a meter by its name (:mod:`fimi.energy.meters.names`)
 
 ``auto`` takes the meter that sees most of the device (plug or topic, board, module, processor) and
@@ -30,7 +31,7 @@ from fimi.energy.meters import (
     MeterUnavailableError,
 )
 from fimi.energy.meters.battery import batteries, open_battery
-from fimi.energy.meters.combine import Combined
+from fimi.energy.meters.combine import Combined, WithSecond
 from fimi.energy.meters.elsewhere.topic import TopicMeter, TopicSettings
 from fimi.energy.meters.hwmon import hwmon_names, open_hwmon
 from fimi.energy.meters.ina3221 import find_rails, open_ina3221
@@ -43,6 +44,7 @@ from fimi.energy.meters.pmic import measures, open_pmic
 from fimi.energy.meters.rapl import Rapl, open_rapl, zones
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
 from fimi.energy.meters.sums import MeterSum
+from fimi.energy.step_load.kept import KeptResponse
 from fimi.energy.sysfs import Value
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,8 @@ class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """What a board's profile (:class:`fimi.energy.host_profile.HostProfile`) says about meters.
 
     ``meter`` is ``auto``, a name (:mod:`fimi.energy.meters.names`), a list of names that are added
-    up, or a pair of these.
+    up, or a pair of these. ``second`` is recorded beside it. ``responses`` are those that were
+    learned, by the source of the meter.
     """
 
     meter: Names | MeterPair = "auto"
@@ -85,6 +88,8 @@ class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     topic: TopicSettings | None = None
     replay: str | ReplaySettings | None = None
     constant_power_w: float | None = None
+    second: Names | None = None
+    responses: dict[str, KeptResponse] = {}
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -109,7 +114,7 @@ class Found(Struct, frozen=True, kw_only=True):
     ambiguous: bool = False
 
 
-MeterRecorder = Sampler | Combined | DeclaredPower
+MeterRecorder = Sampler | Combined | WithSecond | DeclaredPower
 """The recorders of physical boards."""
 
 
@@ -149,11 +154,34 @@ def doubts_now(meter: Meter, look: Look, root: Path) -> tuple[str, ...]:
 
 
 def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRecorder:
-    """The recorder of the chosen meter.
+    """The recorder of the chosen meter, and of the second one where the profile names one.
 
     Raises:
-        MeterUnavailableError: it cannot be used, or ``auto`` finds none; says what to do.
+        MeterUnavailableError: one of them cannot be used, or ``auto`` finds none; says what to do.
     """
+    first = _open_first(settings, root, clock)
+    if settings.second is None:
+        return first
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(contextlib.closing(first))
+        if isinstance(first, DeclaredPower):
+            raise MeterUnavailableError(
+                f"{line(settings.second)} is to be the second meter, and there is no first one: "
+                "the power is declared. Make it the first"
+            )
+        meter = opened.enter_context(
+            contextlib.closing(open_sum(settings.second, settings, root, clock))
+        )
+        second = Sampler(meter, clock, rate_hz=settings.rate_hz, board=limits(root))
+        opened.enter_context(contextlib.closing(second))
+        both = WithSecond(first, second)
+        opened.pop_all()
+    return both
+
+
+def _open_first(
+    settings: MeterSettings, root: Path, clock: Clock
+) -> Sampler | Combined | DeclaredPower:
     board = limits(root)
 
     def sampler(names: Names) -> Sampler:
@@ -194,6 +222,34 @@ def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRec
     )
 
 
+def chosen_meters(settings: MeterSettings, root: Path, clock: Clock) -> list[Meter]:
+    """The meters of :func:`open_recorder`, open and without recorders.
+
+    Raises:
+        MeterUnavailableError: as there, or the power is declared.
+    """
+    recorder = open_recorder(settings, root, clock)
+    if isinstance(recorder, DeclaredPower):
+        raise MeterUnavailableError(
+            "the power of this board is declared: there is no meter to learn about"
+        )
+    samplers = []
+    first = recorder.first if isinstance(recorder, WithSecond) else recorder
+    samplers += [first.total, first.split] if isinstance(first, Combined) else [first]
+    samplers += [recorder.second] if isinstance(recorder, WithSecond) else []
+    return [sampler.release() for sampler in samplers]
+
+
+def usable(settings: MeterSettings, root: Path, clock: Clock) -> tuple[str, ...]:
+    """Names of all meters that can be read now, each thing once; not recordings."""
+    found: dict[str, str] = {}
+    for each in detect(settings, root, clock):
+        described = each.description
+        if described is not None and described.rate_hz > 0.0 and each.name != "replay":
+            found.setdefault(described.source, each.name)
+    return tuple(found.values())
+
+
 def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> Meter:
     """A meter by its name.
 
@@ -222,7 +278,14 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
             f"there is no meter {name!r}; there are {', '.join(NAMES)}, and parts of "
             f"{', '.join(_PARTED)}, for example hwmon:<driver>: fimi agent doctor lists their names"
         )
-    return opener()
+    return _with_learned(opener(), settings)
+
+
+def _with_learned(meter: Meter, settings: MeterSettings) -> Meter:
+    """A meter with the response that was learned of it, if one was."""
+    if (kept := settings.responses.get(meter.describe().source)) is not None:
+        meter.adopt(kept.response)
+    return meter
 
 
 def open_sum(names: Names, settings: MeterSettings, root: Path, clock: Clock) -> Meter:
@@ -249,7 +312,7 @@ def open_sum(names: Names, settings: MeterSettings, root: Path, clock: Clock) ->
         summed = MeterSum(meters, settings.scope)
         _refuse_mirrors(summed.made_of, root)
         opened.pop_all()
-    return summed
+    return _with_learned(summed, settings)
 
 
 def _refuse_mirrors(made_of: frozenset[str], root: Path) -> None:

@@ -201,13 +201,13 @@ def find_hwmon(root: Path) -> list[HwmonChip]:
 
 
 def hwmon_names(root: Path) -> list[str]:
-    """Names of devices that are only taken by name: several of a driver, or an unknown driver."""
+    """Names of devices that may be chosen by name: several of them, or one of an unknown driver."""
     found = find_hwmon(root)
     often = Counter(chip.driver for chip in found)
     return [
         name if often[chip.driver] > 1 else f"hwmon:{chip.driver}"
         for chip, name in zip(found, _names(found), strict=True)
-        if often[chip.driver] > 1 or chip.driver not in CHIPS
+        if len(found) > 1 or chip.driver not in CHIPS
     ]
 
 

@@ -17,11 +17,9 @@ import secrets
 import socket
 import threading
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import paho.mqtt.client as mqtt
 from msgspec import Meta, Struct
-from paho.mqtt.enums import CallbackAPIVersion
 
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError, names
 from fimi.energy.meters.plug_models import (
@@ -34,6 +32,9 @@ from fimi.energy.meters.plug_models import (
     tasmota_channels,
 )
 from fimi.energy.meters.response import MeterResponse
+
+if TYPE_CHECKING:
+    import paho.mqtt.client as mqtt
 
 UNRELIABLE_BELOW_W = 6.0
 
@@ -294,6 +295,10 @@ class Plug(Meter):
 
     def _connect(self) -> mqtt.Client:
         settings = self._settings
+        # Only who has such a meter pays for the client's memory.
+        import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
+
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self._client_id)
         client.connect_timeout = _CONNECT_TIMEOUT_S
         client.suppress_exceptions = True

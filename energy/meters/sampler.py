@@ -181,13 +181,17 @@ class Sampler:
         """That the meter shows nothing, or that it reads again; empty if it always did."""
         return self._suspicion.trouble
 
-    def close(self) -> None:
-        """End the thread and close the meter; may be called again."""
+    def release(self) -> Meter:
+        """End the thread and give up the meter, which stays open."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-        self.meter.close()
+        return self.meter
+
+    def close(self) -> None:
+        """End the thread and close the meter; may be called again."""
+        self.release().close()
 
     def _look(self) -> None:
         before_s = self._clock.now_s()

@@ -1,6 +1,7 @@
 """``fimi agent doctor`` and ``fimi agent restore``: checking and restoring a device's machine.
 
-With ``--discover`` the doctor lists what announces itself at a broker instead.
+With ``--discover`` the doctor lists what announces itself at a broker instead, with ``--step-load``
+it learns how late the meter is (:mod:`fimi.testbed.commands.step_load`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fimi.record.clean import clean
 from fimi.report.layout import Marked, Paper, wrap
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail, result_format
+from fimi.testbed.commands.step_load import step_load
 
 _MARKS = {
     "ok": Marked("ok", "good"),
@@ -46,12 +48,26 @@ _MARKS = {
     help="List plugs and meters that announce themselves at the broker, as lines for a profile: "
     "Tasmota, Shelly, Zigbee2MQTT, Home Assistant's discovery, fimi meter publish.",
 )
+@click.option(
+    "--step-load",
+    "step",
+    is_flag=True,
+    help="Learn how late the profile's meter is, with a load of known edges, and store that in the "
+    "profile. Seconds for a chip, a minute or more for a plug.",
+)
+@click.option(
+    "--no-store",
+    is_flag=True,
+    help="With --step-load: leave the profile as it is.",
+)
 @result_format("text", "json")
 @ROOT
 def doctor(
     url: str | None,
     host_profile: Path | None,
     discover: bool,
+    step: bool,
+    no_store: bool,
     output: Literal["text", "json"],
     root: Path,
 ) -> None:
@@ -61,6 +77,9 @@ def doctor(
     """
     if discover:
         _discover(url, output)
+        return
+    if step:
+        step_load(host_profile, root, output, store=not no_store)
         return
     from fimi.edge_agent.doctor import examine
     from fimi.edge_agent.doctor.machine import Machine

@@ -25,6 +25,7 @@ from fimi.testbed.commands.shared import (
     read_config,
     stop_on_signals,
 )
+from fimi.testbed.commands.step_load import compare_meters
 from fimi.testbed.configuration.sections import FleetConfig
 
 MOVED = {
@@ -209,3 +210,4 @@ def agent_data(
 
 agent.add_command(doctor)
 agent.add_command(restore)
+agent.add_command(compare_meters)

@@ -395,7 +395,15 @@ def _toml(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
+        return (
+            "{ " + ", ".join(f"{_bare(key)} = {_toml(item)}" for key, item in value.items()) + " }"
+        )
     if isinstance(value, float):
         return repr(float(f"{value:.7g}"))
     return msgspec.json.encode(value).decode()
+
+
+def _bare(key: str) -> str:
+    """A key, in quotation marks where it needs them."""
+    bare = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
+    return key if bare else msgspec.json.encode(key).decode()

@@ -114,7 +114,7 @@ def _equations(draw: st.DrawFn) -> PowerEquations:
 
 def _phase_records() -> st.SearchStrategy[PhaseRecord]:
     joules = st.none() | _energies(0.0)
-    return structs(PhaseRecord, energy=joules, cpu=joules)
+    return structs(PhaseRecord, energy=joules, cpu=joules, second=joules)
 
 
 @st.composite

@@ -7,13 +7,14 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import paho.mqtt.client as mqtt
 from msgspec import Meta, Struct
-from paho.mqtt.enums import CallbackAPIVersion
 
 from fimi.energy.meters import MeterUnavailableError
+
+if TYPE_CHECKING:
+    import paho.mqtt.client as mqtt
 
 CONNECT_TIMEOUT_S = 5.0
 _RECONNECT_S = (1, 4)
@@ -63,6 +64,10 @@ class Listener:
         self._handle = on_message
         self._answered = threading.Event()
         self._refusal = ""
+        # Only who has such a meter pays for the client's memory.
+        import paho.mqtt.client as mqtt
+        from paho.mqtt.enums import CallbackAPIVersion
+
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=self.name)
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.suppress_exceptions = True
