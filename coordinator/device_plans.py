@@ -170,8 +170,7 @@ class DevicePlans:
         if (
             plan is None
             or profile is None
-            or plan.batch is None
-            or not reply.phases
+            or not (reply.evidence or (reply.phases and plan.batch is not None))
             or (prepared and profile.hardware.kind == "emulated")
         ):
             self._context.store.write_checkpoint(self._roster.applied(reply, None))
@@ -179,10 +178,13 @@ class DevicePlans:
         preparation = Preparation(
             device=reply.device,
             phases=reply.phases,
-            predicted=(_receiving(profile, plan.batch),),
+            predicted=(_receiving(profile, plan.batch),) if plan.batch and reply.phases else (),
             transfers=reply.transfers,
+            evidence=(reply.evidence,) if reply.evidence is not None else (),
         )
-        seconds = None if reply.error else sum(phase.duration_s for phase in reply.phases)
+        seconds = None
+        if reply.phases and not reply.error:
+            seconds = sum(phase.duration_s for phase in reply.phases)
         with self._context.store.together():
             self._context.store.write_preparation(
                 preparation, checkpoint=self._roster.applied(reply, seconds)

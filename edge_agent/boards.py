@@ -24,6 +24,7 @@ def emulated_board(emulated: EmulatedDevice, index: int) -> VirtualBoard:
         index=index,
         cycles_per_sample=emulated.cycles_per_sample,
         radio=emulated.radio,
+        meter=emulated.meter,
     )
     make: type[VirtualBoard] = PhysicalBoard if emulated.emulation == "physical" else EmulatedBoard
     return make(

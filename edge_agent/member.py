@@ -160,13 +160,13 @@ class Member:
         Raises:
             BrokenOff: another plan is wanted, or none.
         """
-        metering = self._metering
+        metering, rests = self._metering, False
         metering.close()
         before = self._plan
         if before is None or _digest(before.batch) != _digest(plan.batch):
             metering.drop()
             began_s = self._fleet_time_s(plan)
-            if before is None and not began_s:  # no round has begun
+            if rests := not began_s:  # no round has begun
                 metering.rest("before", self._unwanted(plan))
             self._hardware.join_fleet(began_s)
             self.data.clear()
@@ -196,6 +196,7 @@ class Member:
             phases=tuple(record for record in spent if record.phase != "idle"),
             error=error,
             transfers=self._exchange.take(),
+            evidence=metering.evidence() if rests else None,
         )
         self._owed = (*(record for record in spent if record.phase == "idle"), *idle)
         self._idle()

@@ -110,9 +110,12 @@ class Metering:
         seconds = enough_s(self.hardware.recorder.describe())
         if seconds > 0.0:
             self.close()
-            log.info("%s rests %s the run, %.0f s", self._device, when, seconds)
+            level = logging.INFO if self._real else logging.DEBUG
+            log.log(level, "%s rests %s the run, %.0f s", self._device, when, seconds)
+            began_s = self.hardware.clock.now_s()
             with self.ledger.resting(when):
                 self.hardware.rest(seconds, over)
+            self.hardware.join_fleet(began_s)  # nobody waits for an emulated board to rest
 
     def corrections(self) -> tuple[PhaseRecord, ...]:
         """The phases of the last take again that later readings say more of."""

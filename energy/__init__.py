@@ -8,6 +8,8 @@ Joules
 * :mod:`~fimi.energy.integration`  readings to joules, with uncertainty
 * :mod:`~fimi.energy.ledger`       every joule of a device, phase by phase
 * :mod:`~fimi.energy.phase_energy`  joules of phases, from readings that come late or seldom
+* :mod:`~fimi.energy.phase_counts`  the same from counters of energy
+* :mod:`~fimi.energy.phase_readings`  readings in columns, and how much their values scatter
 * :mod:`~fimi.energy.phase_powers`  powers of phases that a meter cannot tell apart, by regression
 * :mod:`~fimi.energy.resting`      what a board draws while it does nothing
 * :mod:`~fimi.energy.work_meter`   joules of work that no device does: generator node and server

@@ -12,9 +12,10 @@ Beside the records, the ledger keeps what is needed to tell phases apart that th
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -26,8 +27,9 @@ from fimi.energy.integration import largest_gap_s
 from fimi.energy.joules import Energy
 from fimi.energy.meters import Reading, Recorder
 from fimi.energy.meters.combine import Beside, Combined, WithSecond
-from fimi.energy.phase_energy import PhaseEnergy, PhaseMeter, Stretch
+from fimi.energy.phase_energy import PhaseMeter
 from fimi.energy.phase_powers import PowerEquations, PowerSums
+from fimi.energy.phase_readings import PhaseEnergy, Stretch
 from fimi.energy.resting import Resting, When
 
 _KEPT_S = 5.0
@@ -77,14 +79,6 @@ class PhaseRecord(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
                 )
 
 
-class _Ended(NamedTuple):
-    """A phase that has ended: its record, and its time by the readings of each meter."""
-
-    record: PhaseRecord
-    stretch: Stretch
-    beside: dict[Beside, Stretch]
-
-
 class Evidence(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a device's readings say beside the energy of each phase.
 
@@ -116,8 +110,9 @@ class Ledger:
             self._beside = {n: PhaseMeter(r.describe()) for n, r in recorder.beside.items()}
         self._powers = PowerSums(recorder.describe())
         self._open: tuple[Phase, float, int, dict[Beside, int]] | None = None
-        self._records: list[_Ended] = []
-        self._given: list[_Ended] = []
+        self._records: list[_Entry] = []
+        self._given: list[_Entry] = []
+        self._waiting: deque[_Entry] = deque()
         self._rests: list[Resting] = []
         self.regime = ""
 
@@ -173,7 +168,7 @@ class Ledger:
         record = PhaseRecord(
             phase=phase,
             start_s=start_s,
-            duration_s=end_s - start_s,
+            duration_s=max(0.0, end_s - start_s),
             energy=found.energy,
             sample_count=sum(reading.holds for reading in readings),
             largest_gap_s=largest_gap_s([r for r in readings if r.holds], start_s, end_s),
@@ -182,10 +177,13 @@ class Ledger:
             final=found.final or fault is not None,
         )
         record = _with_others(record, others)
-        self._records.append(_Ended(record, stretch, beside))
+        entry = _Entry(record, stretch, beside)
+        self._records.append(entry)
+        if not record.final:
+            self._waiting.append(entry)
         if phase == _RESTS and (rest := self._meter.resting(stretch, "between")) is not None:
             self._rests.append(rest)
-        self._forget(start_s)
+        self._forget(start_s, end_s)
         if fault is not None:
             raise fault
         return record
@@ -223,9 +221,11 @@ class Ledger:
 
     def take(self) -> tuple[PhaseRecord, ...]:
         """The phases that ended since the last take, in order; an open phase stays open."""
-        self._given = [each._replace(record=self._again(each)) for each in self._records]
-        self._records = []
-        return tuple(each.record for each in self._given)
+        self._given, self._records = self._records, []
+        for entry in self._given:
+            self._again(entry)
+            entry.is_given = entry.record.final
+        return tuple(entry.record for entry in self._given)
 
     def seconds(self, phase: Phase) -> float:
         """Seconds of this phase since the last take; it is not open."""
@@ -233,12 +233,11 @@ class Ledger:
 
     def corrections(self) -> tuple[PhaseRecord, ...]:
         """Those phases of the last take that later readings have changed, once; all are final."""
-        given, self._given = self._given, []
-        return tuple(
-            msgspec.structs.replace(self._again(each), final=True)
-            for each in given
-            if not each.record.final
-        )
+        given, self._given = [each for each in self._given if not each.is_given], []
+        for entry in given:
+            self._again(entry)
+            entry.record = msgspec.structs.replace(entry.record, final=True)
+        return tuple(entry.record for entry in given)
 
     def take_evidence(self) -> Evidence | None:
         """What the readings since the last call say beside records; ``None`` for nothing."""
@@ -257,32 +256,64 @@ class Ledger:
                 meter.add(self._recorder.readings_beside[name])
         return readings
 
-    def _again(self, each: _Ended) -> PhaseRecord:
-        """A record by the readings that there are now."""
-        record = each.record
-        if record.final:
-            return record
-        found = self._meter.energy(each.stretch)
-        final = found.final and found.energy is not None
+    def _again(self, entry: _Entry) -> None:
+        """Bring a record up to the readings that there are now."""
+        if entry.record.final:
+            return
+        record = entry.record
+        with np.errstate(over="ignore", invalid="ignore"):
+            try:
+                found = self._meter.energy(entry.stretch)
+                others = {n: m.energy(entry.beside[n]) for n, m in self._beside.items()}
+            except ValueError:  # of Energy: it is infinite or not a number
+                return
         if found.energy is not None:
             record = msgspec.structs.replace(
                 record,
                 energy=found.energy,
                 resolved=found.resolved,
                 most_j=found.most_j,
+                final=found.final,
             )
-        others = {name: meter.energy(each.beside[name]) for name, meter in self._beside.items()}
-        return _with_others(msgspec.structs.replace(record, final=final), others)
+        entry.record = _with_others(record, others)
 
-    def _forget(self, start_s: float) -> None:
+    def _settle(self, now_s: float) -> None:
+        """Bring records that have waited long enough up to date, whether anything came or not."""
+        while self._waiting:
+            entry = self._waiting[0]
+            if not entry.record.final:
+                meters = (self._meter, *self._beside.values())
+                if now_s < entry.stretch.end_s + max(meter.waits_s for meter in meters):
+                    return
+                self._again(entry)
+                entry.record = msgspec.structs.replace(entry.record, final=True)
+            self._waiting.popleft()
+
+    def _forget(self, start_s: float, now_s: float) -> None:
         """Drop readings that no record needs any more."""
-        waiting = [
-            each.stretch.start_s for each in (*self._given, *self._records) if not each.record.final
-        ]
-        oldest_s = min([start_s, *waiting])
+        self._settle(now_s)
+        oldest_s = min(start_s, self._waiting[0].stretch.start_s if self._waiting else start_s)
         for meter in (self._meter, *self._beside.values()):
-            keep_s = _KEPT_S + 2.0 * meter.described.response.settling_s
-            meter.forget(oldest_s - keep_s)
+            meter.forget(oldest_s - _KEPT_S - 2.0 * meter.described.response.settling_s)
+
+
+class _Entry:
+    """A record that later readings may change.
+
+    Attributes:
+        record: as it is now.
+        stretch: its time.
+        beside: the same by the readings of each meter beside the first.
+        is_given: whether it was given out as it will stay.
+    """
+
+    def __init__(
+        self, record: PhaseRecord, stretch: Stretch, beside: dict[Beside, Stretch]
+    ) -> None:
+        self.record = record
+        self.stretch = stretch
+        self.beside = beside
+        self.is_given = False
 
 
 def _with_others(record: PhaseRecord, found: dict[Beside, PhaseEnergy]) -> PhaseRecord:

@@ -1,11 +1,12 @@
 """Joules of phases, from readings that come late, seldom, or as means.
 
-:class:`PhaseMeter` keeps the readings of a meter and gives each phase its :class:`PhaseEnergy`.
-What a reading shows is of the time that :class:`fimi.energy.meters.response.MeterResponse` says. A
-reading *belongs* to a phase if all of that time lies in the phase. A phase with readings of its own
-is metered directly: they are placed at the middle of the time that they show, joined by straight
-lines, and the first and last of them hold to the edges. So no phase gets a part of its neighbours'
-power.
+:class:`PhaseMeter` keeps the readings of a meter and gives each phase its
+:class:`fimi.energy.phase_readings.PhaseEnergy`. What a reading shows is of the time that
+:class:`fimi.energy.meters.response.MeterResponse` says. A reading *belongs* to a phase if all of
+that time lies in the phase. A phase with readings of its own is metered directly: they are placed
+at the middle of the time that they show, joined by straight lines, and the first and last of them
+hold to the edges. So no phase gets a part of its neighbours' power. Counters:
+:mod:`fimi.energy.phase_counts`.
 
 A phase without readings of its own is ``unresolved``. Together with others like it, up to the
 readings of the next phase that has some, it gets what the integral over all of that time leaves,
@@ -21,160 +22,50 @@ The uncertainty (one standard deviation) is the quadrature sum of
                 phase and in earlier ones of its kind, with Student's t for few of them. Of the
                 time that a mean covers nothing is missed
     refresh     a counter that refreshes every T is up to T old at either edge: P T/√12 each
+    rise        from the power before to the first value: a step at the edge, or a line until there
     missing     seconds without readings: mean power, uncertain between zero and twice that
 
-A direct figure is called resolved if this, without the gain, is at most :data:`RESOLVED` of it.
+A direct figure is called resolved if this, without the gain, is at most :data:`RESOLVED` of it, and
+the scatter is known from enough values. So the first short phases of a kind are not resolved.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
-from msgspec import Struct
-from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from fimi.energy.calibration import student_t
-from fimi.energy.integration import STANDSTILL
 from fimi.energy.joules import Energy
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.response import uniform_sd_s
+from fimi.energy.phase_counts import counted
+from fimi.energy.phase_readings import (
+    ENOUGH,
+    Array,
+    Columns,
+    PhaseEnergy,
+    PowerCourse,
+    ReadingTable,
+    Scatter,
+    Seen,
+    Stretch,
+    blocks,
+)
 from fimi.energy.resting import LEAST_S, LEFTOVERS_S, Resting, When
 
 RESOLVED = 0.2
 """A figure is not resolved if its standard deviation, without the gain's, is a larger share."""
 
-_TWO_SIGMA = 0.97725
-_MOST_EARLIER = 200.0
+_MOST_EARLIER = 50.0
 """Degrees of freedom that earlier phases of a kind have at most in the scatter of a new one."""
+_ENOUGH_MEANS = 4.0
+"""The same as ENOUGH for means that leave out nothing of the time."""
 _SAME_S = 1e-9
 _JUMP_S = 1e-3
-_ENOUGH = 10.0
-"""Degrees of freedom from which on the kind of a scatter is believed."""
 _FAR_S = 60.0
 """Phases that are further away than this are not looked at for one without readings, s."""
-
-_Array = NDArray[np.float64]
-
-
-class Stretch(NamedTuple):
-    """The time of a phase.
-
-    Attributes:
-        kind: phases of one kind have a power of the same scatter.
-        start_s, end_s: its edges, s.
-        first, last: places of its readings among all that were ever added: ``first <= i < last``.
-    """
-
-    kind: str
-    start_s: float
-    end_s: float
-    first: int
-    last: int
-
-    @property
-    def duration_s(self) -> float:
-        """Its length, s."""
-        return self.end_s - self.start_s
-
-
-class PhaseEnergy(NamedTuple):
-    """What readings say of a phase.
-
-    Attributes:
-        energy: its energy; ``None`` where nothing could be read.
-        resolved: whether it is metered directly.
-        most_j: the most that it can have taken, J, where it is not resolved; ``None`` if unknown.
-        final: whether later readings cannot change it.
-        sample_count: number of readings that belong to it.
-    """
-
-    energy: Energy | None
-    resolved: bool
-    most_j: float | None = None
-    final: bool = True
-    sample_count: int = 0
-
-
-class _Seen(NamedTuple):
-    """Readings of a power, all of shape (n,).
-
-    Attributes:
-        times_s: their times, s.
-        power_w: their powers, W.
-        places: their places among all that were ever added.
-        forced: those of a late meter that were forced at an edge. They are as far from the edge's
-            step as the meter is late, so that lines which end there would err to one side.
-    """
-
-    times_s: _Array
-    power_w: _Array
-    places: NDArray[np.int64]
-    forced: NDArray[np.bool_]
-
-    @property
-    def spread(self) -> _Seen:
-        """Those that were not forced; all, if there are no others."""
-        if self.forced.all() or not self.forced.any():
-            return self
-        kept = ~self.forced
-        return _Seen(self.times_s[kept], self.power_w[kept], self.places[kept], self.forced[kept])
-
-
-class _Scatter(Struct):
-    """Squares of differences between values, W², and how many there were.
-
-    Half their mean is the variance of values about a slow change. ``next_squares`` are those of
-    values one further apart: they are larger where the power wanders instead of jumping.
-    """
-
-    squares: float = 0.0
-    degrees: float = 0.0
-    next_squares: float = 0.0
-    next_degrees: float = 0.0
-
-    @classmethod
-    def of(cls, values_w: _Array) -> _Scatter:
-        """That of the values of one phase, shape (n,)."""
-        steps_w, far_w = np.diff(values_w), values_w[2:] - values_w[:-2]
-        return cls(
-            float(np.square(steps_w).sum()) / 2.0,
-            float(len(steps_w)),
-            float(np.square(far_w).sum()) / 2.0,
-            float(len(far_w)),
-        )
-
-    def scaled(self, degrees_max: float) -> _Scatter:
-        """The same with fewer degrees of freedom."""
-        part = min(1.0, degrees_max / self.degrees) if self.degrees else 1.0
-        return _Scatter(*(part * each for each in astuple(self)))
-
-    def __add__(self, other: _Scatter) -> _Scatter:
-        return _Scatter(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    @property
-    def deviation_w(self) -> float:
-        """One standard deviation of a value, W, widened for few degrees of freedom."""
-        if not self.degrees:
-            return 0.0
-        return _widened(max(1.0, round(self.degrees))) * math.sqrt(self.squares / self.degrees)
-
-    @property
-    def unseen(self) -> float:
-        """How much of that a straight line between two values misses.
-
-        Where a power wanders, its variogram grows with the distance of two values, and a line
-        between them leaves a sixth of its square; where it jumps, all of it.
-        """
-        if self.next_degrees < _ENOUGH or not self.squares:
-            return 1.0
-        once, twice = self.squares / self.degrees, self.next_squares / self.next_degrees
-        jumps = min(1.0, max(0.0, 2.0 - twice / once))
-        return math.sqrt(jumps + (1.0 - jumps) / 6.0)
 
 
 class PhaseMeter:
@@ -188,17 +79,28 @@ class PhaseMeter:
         self._meter = meter
         self.described = meter
         """The meter of the readings."""
-        self._readings: list[Reading] = []
-        self._forced: list[bool] = []
-        self._forgotten = 0
-        self._earlier: dict[str, _Scatter] = {}
-        self._learned: set[float] = set()
-        self._ended: list[Stretch] = []
+        self._table = ReadingTable()
+        self._newest: Reading | None = None
+        self._jumped_at = -1
+        self._earlier: dict[str, Scatter] = {}
+        self._learned: dict[float, Scatter] = {}
+        self._ended = Columns(4)
 
     @property
     def count(self) -> int:
         """How many readings were ever added."""
-        return self._forgotten + len(self._readings)
+        return self._table.dropped + len(self._table)
+
+    @property
+    def kept(self) -> int:
+        """How many readings and phases are remembered."""
+        return len(self._table) + len(self._ended)
+
+    @property
+    def waits_s(self) -> float:
+        """How long after its end a phase is final at the latest, s, while readings come."""
+        response = self._meter.response
+        return response.settling_s + 2.0 * response.delay_sd_s + self._reach_s()
 
     def add(self, readings: Sequence[Reading]) -> list[Reading]:
         """Add the readings up to an edge, in order of time; the last one was forced there.
@@ -208,37 +110,52 @@ class PhaseMeter:
         Returns:
             Those that are new.
         """
-        if readings and self._readings and readings[0] is self._readings[-1]:
+        if readings and readings[0] is self._newest:
             readings = readings[1:]
-        if readings and self._readings and readings[0].time_s < self._readings[-1].time_s - _JUMP_S:
+        if not readings:
+            return []
+        if readings[0].time_s < self._table.last_s - _JUMP_S:
             # The clock was set: what was read before has no place in time.
-            self._forgotten += len(self._readings)
-            self._readings, self._forced = [], []
-        self._readings += readings
-        self._forced += [False] * (len(readings) - 1) + [True] * bool(readings)
+            self._jumped_at = self.count
+            self._table.drop(len(self._table))
+            self._ended.drop(len(self._ended))
+            self._learned = {}
+        self._table.put(readings, [False] * (len(readings) - 1) + [True])
+        self._newest = readings[-1]
         return list(readings)
 
     def forget(self, before_s: float) -> None:
         """Drop readings from before a time, except the last one."""
-        keep = len(self._readings) - 1
-        drop = 0
-        while drop < keep and self._readings[drop + 1].time_s <= before_s:
-            drop += 1
-        self._forgotten += drop
-        del self._readings[:drop], self._forced[:drop]
-        self._ended = [each for each in self._ended if each.end_s > before_s]
-        self._learned &= {each.start_s for each in self._ended}
+        drop = int(np.searchsorted(self._table.times_s, before_s, side="right")) - 1
+        self._table.drop(max(0, min(drop, len(self._table) - 1)))
+        ended = self._ended.rows
+        self._ended.drop(int(np.searchsorted(ended[:, 1], before_s, side="right")))
+        while self._learned and (oldest_s := next(iter(self._learned))) < before_s - _FAR_S:
+            del self._learned[oldest_s]
 
     def end(self, stretch: Stretch) -> PhaseEnergy:
         """A phase has ended; its energy, by the readings that there are now."""
-        self._ended.append(stretch)
+        self._ended.add(np.array([stretch[1:]], float))
         return self.energy(stretch)
 
     def energy(self, stretch: Stretch) -> PhaseEnergy:
         """The energy of a phase that has ended, by the readings that there are now."""
-        if any(reading.counter_j is not None for reading in self._readings):
-            return self._counted(stretch)
-        return self._seen(stretch)
+        if stretch.first <= self._jumped_at:
+            return PhaseEnergy(None, resolved=False)
+        if not self._table.counts:
+            return self._seen(stretch)
+        ended_s = self._ended.rows[:, 1]
+        before = int(np.searchsorted(ended_s, stretch.start_s + _SAME_S, side="right")) - 1
+        while before >= 0 and self._ended.rows[before, 2] >= stretch.first:
+            before -= 1  # itself, if it has no length
+        earlier_s = None
+        if before >= 0:
+            earlier_s = (float(self._ended.rows[before, 0]), float(ended_s[before]))
+        found = counted(self._table, stretch, self._meter, earlier_s, RESOLVED)
+        energy = None
+        if found.value_j is not None:
+            energy = self._as_energy(found.value_j, found.deviation_j)
+        return PhaseEnergy(energy, found.resolved, found.most_j, found.final, found.sample_count)
 
     def resting(self, stretch: Stretch, when: When) -> Resting | None:
         """The resting power that readings of a phase without work show; ``None`` if too few do.
@@ -248,22 +165,26 @@ class PhaseMeter:
             when: before, between or after work.
         """
         start_s, step_j = stretch.start_s + LEFTOVERS_S, 0.0
+        key_s = stretch.start_s
         stretch = stretch._replace(start_s=start_s)
         duration_s = stretch.duration_s
-        if duration_s < LEAST_S:
+        if duration_s < LEAST_S or stretch.first <= self._jumped_at:
             return None
-        if any(reading.counter_j is not None for reading in self._readings):
-            counted = self._counted(stretch)
-            if counted.energy is None or not counted.resolved:
+        if self._table.counts:
+            count = counted(self._table, stretch, self._meter, (key_s, start_s), RESOLVED)
+            if count.value_j is None or not count.resolved:
                 return None
-            value_j, whole_j = counted.energy.value_j, counted.energy.uncertainty_j
-            sampled_j = math.sqrt(max(0.0, whole_j**2 - counted.energy.shared_j**2))
+            value_j, response = count.value_j, self._meter.response
+            # Its beginning is no edge: it lies between looks, which may keep in step with refreshes
+            # in all of a run.
+            step_j = value_j / duration_s * uniform_sd_s(response.refresh_s)
+            sampled_j = math.sqrt(max(0.0, count.deviation_j**2 - step_j**2))
         else:
             seen = self._values()
-            own = self._own(stretch, seen) if len(seen.times_s) else np.zeros(0, bool)
-            found = (
-                self._direct(stretch, seen.times_s[own], seen.power_w[own]) if own.any() else None
-            )
+            own = self._own_of(stretch, seen)
+            if not own.any():
+                return None
+            found = self._direct(stretch, seen, own, key_s)
             if found is None or not found[3]:
                 return None
             value_j, sampled_j, step_j, _ = found
@@ -276,46 +197,62 @@ class PhaseMeter:
             step_w=step_j / duration_s,
         )
 
-    # -- power ---------------------------------------------------------------------------------
+    # -- readings of its own -------------------------------------------------------------------
 
     def _seen(self, stretch: Stretch) -> PhaseEnergy:
         response = self._meter.response
         seen = self._values()
-        final = bool(
-            self._last_s()
-            >= (stretch.end_s + response.delay_s + 2.0 * response.delay_sd_s - _SAME_S)
-        )
+        shown_s = stretch.end_s + response.delay_s + 2.0 * response.delay_sd_s
+        final = self._table.last_s >= shown_s - _SAME_S
         if not len(seen.times_s):
             return PhaseEnergy(None, resolved=False, final=final)
-        own = self._own(stretch, seen)
+        own = self._own_of(stretch, seen)
         count = int(own.sum())
         if not count:
             return self._left_over(stretch, seen)
         if stretch.duration_s <= 0.0:
             return PhaseEnergy(self._as_energy(0.0, 0.0), True, sample_count=count)
-        found = self._direct(stretch, seen.times_s[own], seen.power_w[own])
+        found = self._direct(stretch, seen, own, stretch.start_s)
         if found is None:
             return PhaseEnergy(None, resolved=False, final=final, sample_count=count)
         value_j, sampled_j, step_j, known = found
         deviation_j = math.hypot(sampled_j, step_j)
+        if value_j < 0.0:  # no phase gives energy back: the readings are wrong by that much
+            value_j, deviation_j, known = 0.0, math.hypot(deviation_j, value_j), False
         energy = self._as_energy(value_j, deviation_j)
-        resolved = bool(known and deviation_j <= RESOLVED * abs(value_j))
+        resolved = known and deviation_j <= RESOLVED * value_j
         most_j = None
         if not resolved and (shown_j := self._most_j(stretch, seen)) is not None:
             most_j = max(shown_j, value_j + 2.0 * energy.uncertainty_j)
-        return PhaseEnergy(energy, resolved, most_j, final, count)
+            if not response.window_s:  # what was drawn between readings may be all that ever was
+                sure = 1.0 + 2.0 * self._meter.relative_uncertainty
+                most_j = max(most_j, float(seen.power_w.max()) * stretch.duration_s * sure)
+        return PhaseEnergy(energy, bool(resolved), most_j, final, count)
 
-    def _own(self, stretch: Stretch, seen: _Seen) -> NDArray[np.bool_]:
+    def _own_of(self, stretch: Stretch, seen: Seen) -> NDArray[np.bool_]:
         """Which readings show nothing but this phase; forced ones only if there are no others."""
-        start_s, end_s = stretch.start_s, stretch.end_s
-        oldest_s, newest_s = self._shown(seen)
-        taken_in_it = (seen.places >= stretch.first) & (seen.places < stretch.last)
-        later = (seen.places >= stretch.last) & (newest_s < end_s - _SAME_S)
-        inside = (oldest_s >= start_s - _SAME_S) & (newest_s <= end_s + _SAME_S)
-        own = inside & (taken_in_it | later)
+        own = np.zeros(len(seen.times_s), bool)
+        if len(own):
+            first, last = self._own(np.array([stretch[1:]], float), seen)
+            own[first[0] : last[0]] = True
         return own & ~seen.forced if (own & ~seen.forced).any() else own
 
-    def _shown(self, seen: _Seen) -> tuple[_Array, _Array]:
+    def _own(self, ended: Array, seen: Seen) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """First reading of each phase's own and the one after the last, both (n,).
+
+        ``ended`` are beginnings, ends, first and last places of phases, shape (n, 4).
+        """
+        start_s, end_s, first, last = ended.T
+        oldest_s, newest_s = self._shown(seen)
+        of_last = np.searchsorted(seen.places, last)
+        low = np.searchsorted(oldest_s, start_s - _SAME_S)
+        low = np.maximum(low, np.searchsorted(seen.places, first))
+        inside = np.searchsorted(newest_s, end_s + _SAME_S, side="right")
+        # A reading that was taken later belongs to it if it shows nothing of after its end.
+        later = np.searchsorted(newest_s, end_s - _SAME_S)
+        return low, np.maximum(low, np.minimum(inside, np.maximum(of_last, later)))
+
+    def _shown(self, seen: Seen) -> tuple[Array, Array]:
         """Between which times each reading's power was drawn."""
         response = self._meter.response
         slack_s = 2.0 * response.delay_sd_s
@@ -323,30 +260,27 @@ class PhaseMeter:
         return oldest_s, seen.times_s - response.delay_s + slack_s
 
     def _direct(
-        self, stretch: Stretch, times: _Array, power: _Array
+        self, stretch: Stretch, seen: Seen, own: NDArray[np.bool_], key_s: float
     ) -> tuple[float, float, float, bool] | None:
         """Energy from a phase's own readings, and deviations by sampling and by steps, J.
 
-        The last value says whether the scatter of the power is known at all.
+        The last value says whether the scatter of the power is known. ``key_s`` is the beginning of
+        the phase in which they were read.
         """
         response, start_s, end_s = self._meter.response, stretch.start_s, stretch.end_s
         duration_s = stretch.duration_s
+        times, power = seen.times_s[own], seen.power_w[own]
         placed = np.clip(times - response.lag_s, start_s, end_s)
         widths = np.diff(placed)
-        failed = [r.time_s - response.lag_s for r in self._readings if not r.holds]
-        if failed:
-            cut = np.searchsorted(placed, failed, side="right")
-            for place in cut[(cut > 0) & (cut < len(placed))]:
-                widths[place - 1] = 0.0
-        before_s, after_s = placed[0] - start_s, end_s - placed[-1]
-        holding = [r.time_s for r in self._readings if r.holds]
-        gone_before = holding[0] > start_s + _SAME_S or any(
-            start_s <= t < placed[0] for t in failed
-        )
-        gone_after = holding[-1] < end_s - _SAME_S or any(placed[-1] < t <= end_s for t in failed)
-        before_s, after_s = (
-            0.0 if gone else held for gone, held in ((gone_before, before_s), (gone_after, after_s))
-        )
+        failed = self._table.failed_s - response.lag_s
+        cut = np.searchsorted(placed, failed, side="right")
+        widths[cut[(cut > 0) & (cut < len(placed))] - 1] = 0.0
+        holding = self._table.holding_s
+        before_s, after_s = float(placed[0] - start_s), float(end_s - placed[-1])
+        if holding[0] > start_s + _SAME_S or ((start_s <= failed) & (failed < placed[0])).any():
+            before_s = 0.0
+        if holding[-1] < end_s - _SAME_S or ((placed[-1] < failed) & (failed <= end_s)).any():
+            after_s = 0.0
         weights = np.zeros(len(placed))
         weights[:-1] += widths / 2.0
         weights[1:] += widths / 2.0
@@ -355,97 +289,103 @@ class PhaseMeter:
         covered_s = float(weights.sum())
         if covered_s < duration_s / 2.0:
             return None
-        covered_j = float(weights @ power)
-        value_j = covered_j * duration_s / covered_s
-        block = _blocks(times, power, response.refresh_s)
-        scatter = self._scatter(stretch, power[np.unique(block, return_index=True)[1]])
+        value_j = float(weights @ power) * duration_s / covered_s
+        block = blocks(times, power, response.refresh_s)
+        scatter = self._scatter(stretch, power[np.unique(block, return_index=True)[1]], key_s)
         scatter_w = scatter.deviation_w
-        edges_s = 0.0
+        edges_s, missed = 0.0, 1.0
         if window_s := response.window_s:
             # Of the power beyond the first and last mean, that mean says as much as of any time of
             # that length.
-            held_s = [
+            beyond_s = [
                 math.hypot(max(0.0, each - window_s / 2.0), uniform_sd_s(response.refresh_s))
                 for each in (before_s, after_s)
             ]
-            edges_s = math.sqrt(math.fsum(each * (each + window_s) for each in held_s))
+            edges_s = math.sqrt(math.fsum(each * (each + window_s) for each in beyond_s))
+            gap_s = float(times[-1] - times[0]) / block[-1] if block[-1] else 0.0
+            missed = 1.0 - min(1.0, window_s / gap_s) if gap_s else 0.0
+        sampled_s = missed * math.sqrt(float(np.square(np.bincount(block, weights)).sum()))
         step_w = self._meter.resolution_w
         alike = max(0.0, 1.0 - 2.0 * scatter_w / step_w) if step_w else 0.0
+        # A line between two values knows more of a power that wanders than a value that holds.
+        unseen = scatter.unseen
+        held_s = missed * math.sqrt(1.0 - unseen**2) * math.hypot(before_s, after_s)
         deviation_j = math.hypot(
-            scatter_w * scatter.unseen * self._sampled(times, weights, block),
+            scatter_w * unseen * sampled_s,
+            scatter_w * held_s,
             scatter_w * edges_s,
+            self._rising_j(stretch, seen, float(power[0]), before_s),
             abs(value_j) * (duration_s - covered_s) / duration_s / math.sqrt(3.0),
         )
-        known = scatter.degrees > 0.0 or self._meter.rate_hz == 0.0  # a declared power is constant
-        if not known:
+        enough = ENOUGH if missed > 0.1 else _ENOUGH_MEANS
+        # A declared power is constant.
+        known = scatter.degrees >= enough or self._meter.rate_hz == 0.0
+        if not scatter.degrees and not known:
             deviation_j = math.hypot(deviation_j, value_j / 2.0)
         return value_j, deviation_j, alike * uniform_sd_s(step_w) * duration_s, known
 
-    def _sampled(self, times: _Array, weights: _Array, block: NDArray[np.int64]) -> float:
-        """Seconds for which the scatter of values counts, because the power was not seen."""
-        of_block = np.bincount(block, weights)
-        window_s = self._meter.response.window_s
-        missed = 1.0
-        if window_s:
-            gap_s = (times[-1] - times[0]) / block[-1] if block[-1] else 0.0
-            missed = 1.0 - min(1.0, window_s / gap_s) if gap_s else 0.0
-        return missed * float(np.sqrt(np.square(of_block).sum()))
+    def _rising_j(self, stretch: Stretch, seen: Seen, first_w: float, before_s: float) -> float:
+        """One standard deviation of what the first value, held back to the edge, has too much, J.
 
-    def _scatter(self, stretch: Stretch, values_w: _Array) -> _Scatter:
+        Powers may step at the edge, or rise until that value in a straight line.
+        """
+        _, newest_s = self._shown(seen)
+        before = int(np.searchsorted(newest_s, stretch.start_s + _SAME_S, side="right")) - 1
+        if before < 0:
+            return 0.0
+        held_s = max(0.0, before_s - self._meter.response.window_s / 2.0)
+        return abs(first_w - float(seen.power_w[before])) * held_s / math.sqrt(12.0)
+
+    def _scatter(self, stretch: Stretch, values_w: Array, key_s: float) -> Scatter:
         """Scatter of values about a phase's power, in this phase and in earlier ones."""
-        here = _Scatter.of(values_w)
-        of_kind = self._earlier.get(stretch.kind, _Scatter())
-        if here.degrees >= _ENOUGH:
-            of_kind = _Scatter()
-        elif (noise_w := self._meter.noise_w) is not None:
-            of_kind = _Scatter(noise_w**2 * _ENOUGH, _ENOUGH)
-        if stretch.start_s not in self._learned and self._last_s() >= (
-            stretch.end_s + self._meter.response.delay_s - _SAME_S
-        ):
-            self._learned.add(stretch.start_s)
-            before = self._earlier.get(stretch.kind, _Scatter()).scaled(_MOST_EARLIER)
-            self._earlier[stretch.kind] = before + here
-        return here + of_kind
+        here = Scatter.of(values_w)
+        before = self._learned.get(key_s)
+        if before is None:
+            before = self._earlier.get(stretch.kind, Scatter())
+            if self._table.last_s >= stretch.end_s + self._meter.response.delay_s - _SAME_S:
+                self._learned[key_s] = before
+                self._earlier[stretch.kind] = (before + here).scaled(_MOST_EARLIER)
+        if (noise_w := self._meter.noise_w) is not None:
+            few = here.degrees < ENOUGH
+            before = Scatter(noise_w**2 * ENOUGH, ENOUGH) if few else Scatter()
+        return here + before
 
-    def _left_over(self, stretch: Stretch, seen: _Seen) -> PhaseEnergy:
+    # -- no readings of its own ----------------------------------------------------------------
+
+    def _left_over(self, stretch: Stretch, seen: Seen) -> PhaseEnergy:
         """The energy of a phase without readings of its own."""
         response, meter = self._meter.response, self._meter
-        group, *ends = self._alike(stretch, seen)
-        before, after = (
-            None if end is None else (seen.times_s[end] - response.lag_s, float(seen.power_w[end]))
-            for end in ends
-        )
         most_j = self._most_j(stretch, seen)
-        seen = seen.spread
-        placed = seen.times_s - response.lag_s
-        settled_s = stretch.end_s + response.settling_s + 2.0 * response.delay_sd_s
-        final = after is not None or self._last_s() >= settled_s + self._reach_s()
-        start_s, end_s = group[0].start_s, group[-1].end_s
-        reach_s = self._reach_s()
-        gone_s = self._gone_s(placed, stretch)
+        ended, place, before, after = self._alike(stretch, seen)
+        last_s, reach_s = self._table.last_s, self._reach_s()
+        final = after is not None or last_s >= stretch.end_s + self.waits_s
+        spread = seen.spread
+        placed, power_w = spread.times_s - response.lag_s, spread.power_w
+        start_s, end_s = float(ended[0, 0]), float(ended[-1, 1])
         if (
             placed[0] > end_s + reach_s
             or placed[-1] < start_s - reach_s
-            or (gone_s > stretch.duration_s / 2.0)
+            or self._gone_s(placed, stretch) > stretch.duration_s / 2.0
         ):
             return PhaseEnergy(None, resolved=False, final=final)
         # From the last reading of the phase before to the first of the phase after, without what
         # these two go on with up to their edges.
-        whole_j = _area(placed, seen.power_w, start_s, end_s)
-        if before is not None and before[0] < start_s:
-            whole_j += _area(placed, seen.power_w, before[0], start_s)
-            whole_j -= before[1] * (start_s - before[0])
-        if after is not None and after[0] > end_s:
-            whole_j += _area(placed, seen.power_w, end_s, after[0])
-            whole_j -= after[1] * (after[0] - end_s)
-        parts_j = [_area(placed, seen.power_w, s.start_s, s.end_s) for s in group]
-        alone_j = parts_j[group.index(stretch)]
-        share = alone_j / math.fsum(parts_j) if math.fsum(parts_j) > 0.0 else 0.0
+        course = PowerCourse(placed, power_w)
+        whole_j = float(course.between(start_s, end_s))
+        if before is not None and (at_s := seen.times_s[before] - response.lag_s) < start_s:
+            whole_j += float(course.between(at_s, start_s))
+            whole_j -= float(seen.power_w[before]) * (start_s - at_s)
+        if after is not None and (at_s := seen.times_s[after] - response.lag_s) > end_s:
+            whole_j += float(course.between(end_s, at_s))
+            whole_j -= float(seen.power_w[after]) * (at_s - end_s)
+        parts_j = np.maximum(course.between(ended[:, 0], ended[:, 1]), 0.0)
+        all_j = float(parts_j.sum())
+        share = float(parts_j[place]) / all_j if all_j > 0.0 else 0.0
         near = (placed >= start_s - reach_s) & (placed <= end_s + reach_s)
-        range_w = float(np.ptp(seen.power_w[near])) if near.any() else 0.0
+        range_w = float(np.ptp(power_w[near])) if near.any() else 0.0
         period_s = max(response.refresh_s, 1.0 / meter.rate_hz if meter.rate_hz else 0.0)
         unseen_s = max(0.0, period_s - response.window_s)
-        group_s = min(math.fsum(s.duration_s for s in group), unseen_s / 2.0)
+        group_s = min(float((ended[:, 1] - ended[:, 0]).sum()), unseen_s / 2.0)
         deviation_j = share * math.hypot(
             range_w * math.sqrt(group_s * (unseen_s - group_s)),
             meter.resolution_w / math.sqrt(12.0) * (end_s - start_s),
@@ -453,50 +393,62 @@ class PhaseMeter:
         energy = self._as_energy(max(0.0, whole_j) * share, deviation_j)
         return PhaseEnergy(energy, resolved=False, most_j=most_j, final=final)
 
-    def _gone_s(self, placed: _Array, stretch: Stretch) -> float:
+    def _gone_s(self, placed: Array, stretch: Stretch) -> float:
         """How much of a phase lies between two readings with a failed one between them, s."""
-        lag_s, gone_s = self._meter.response.lag_s, 0.0
-        failed = np.array([r.time_s - lag_s for r in self._readings if not r.holds])
+        failed = self._table.failed_s - self._meter.response.lag_s
         if not len(failed):
             return 0.0
         around = np.concatenate([[-math.inf], placed, [math.inf]])
-        for gap in np.unique(np.searchsorted(around, failed, side="right")):
-            begin_s = max(stretch.start_s, around[gap - 1])
-            gone_s += max(0.0, min(stretch.end_s, around[min(gap, len(around) - 1)]) - begin_s)
-        return gone_s
+        gaps = np.unique(np.searchsorted(around, failed, side="right"))
+        begins_s = np.maximum(stretch.start_s, around[gaps - 1])
+        ends_s = np.minimum(stretch.end_s, around[np.minimum(gaps, len(around) - 1)])
+        return float(np.maximum(0.0, ends_s - begins_s).sum())
 
-    def _alike(self, stretch: Stretch, seen: _Seen) -> tuple[list[Stretch], int | None, int | None]:
+    def _alike(self, stretch: Stretch, seen: Seen) -> tuple[Array, int, int | None, int | None]:
         """The phases around one that have no readings of their own either, with it.
 
-        Also the places of the last reading of the phase before them and the first of that after.
+        Returns:
+            These phases, (n, 4) as in :meth:`_own`; the place of this one among them; and the
+            places of the last reading of the phase before them and of the first of that after.
         """
+        ended = self._ended.rows
+        fits = np.flatnonzero((ended[:, 2] == stretch.first) & (ended[:, 3] == stretch.last))
+        fits = fits[(ended[fits, 0] == stretch.start_s) & (ended[fits, 1] == stretch.end_s)]
+        if not len(fits):  # it was forgotten, or never ended here
+            return np.array([stretch[1:]], float), 0, None, None
+        place = int(fits[0])
+        nearest = int(np.searchsorted(ended[:, 1], stretch.start_s - _FAR_S, side="right"))
+        beyond = int(np.searchsorted(ended[:, 0], stretch.end_s + _FAR_S))
+        nearest, beyond = min(nearest, place), max(beyond, place + 1)
+        low, high = self._own(ended[nearest:beyond], seen)
+        have = np.flatnonzero(high > low) + nearest
+        earlier, later = have[have < place], have[have > place]
         oldest_s, newest_s = self._shown(seen)
-        place = self._ended.index(stretch)
-        first = last = place
         before = after = None
-        while first > 0 and self._ended[first - 1].end_s > stretch.start_s - _FAR_S:
-            own = np.flatnonzero(self._own(self._ended[first - 1], seen))
-            if len(own):
-                before = int(own[-1])
-                break
-            first -= 1
+        if len(earlier):
+            first = int(earlier[-1]) + 1
+            before = self._chosen(seen, low[first - 1 - nearest], high[first - 1 - nearest])[-1]
         else:
-            early = np.flatnonzero(newest_s <= self._ended[first].start_s)
-            before = int(early[-1]) if len(early) and first == 0 else None
-        while last + 1 < len(self._ended) and (
-            self._ended[last + 1].start_s < stretch.end_s + _FAR_S
-        ):
-            own = np.flatnonzero(self._own(self._ended[last + 1], seen))
-            if len(own):
-                after = int(own[0])
-                break
-            last += 1
+            first = nearest
+            early = int(np.searchsorted(newest_s, ended[first, 0], side="right"))
+            before = early - 1 if early and first == 0 else None
+        if len(later):
+            last = int(later[0])
+            after = self._chosen(seen, low[last - nearest], high[last - nearest])[0]
         else:
-            late = np.flatnonzero(oldest_s >= self._ended[last].end_s)
-            after = int(late[0]) if len(late) and last == len(self._ended) - 1 else None
-        return self._ended[first : last + 1], before, after
+            last = beyond
+            late = int(np.searchsorted(oldest_s, ended[last - 1, 1]))
+            after = late if late < len(oldest_s) and last == len(ended) else None
+        return ended[first:last], place - first, before, after
 
-    def _most_j(self, stretch: Stretch, seen: _Seen) -> float | None:
+    def _chosen(self, seen: Seen, low: int, high: int) -> list[int]:
+        """First and last of a phase's own readings; forced ones only if there are no others."""
+        own = np.arange(low, high)
+        kept = own[~seen.forced[own]]
+        own = kept if len(kept) else own
+        return [int(own[0]), int(own[-1])]
+
+    def _most_j(self, stretch: Stretch, seen: Seen) -> float | None:
         """All that readings show while they have anything of a phase in them, J.
 
         No power is negative, so that a phase cannot have taken more, but for the error of readings.
@@ -507,99 +459,17 @@ class PhaseMeter:
         end_s = stretch.end_s + response.settling_s + slack_s
         if seen.times_s[-1] < end_s - self._reach_s():
             return None
-        shown_j = _area(seen.times_s, seen.power_w, begin_s, end_s)
+        shown_j = float(
+            PowerCourse(seen.times_s, np.maximum(seen.power_w, 0.0)).between(begin_s, end_s)
+        )
         sure = 1.0 + 2.0 * self._meter.relative_uncertainty
-        return float(shown_j * sure + self._meter.resolution_w * stretch.duration_s)
-
-    # -- counters ------------------------------------------------------------------------------
-
-    def _counted(self, stretch: Stretch) -> PhaseEnergy:
-        readings = [r for r in self._readings if r.counter_j is not None]
-        times = np.array([r.time_s for r in readings])
-        values = np.array([r.counter_j for r in readings], float)
-        first = max(0, int(np.searchsorted(times, stretch.start_s + _SAME_S, side="right")) - 1)
-        last = min(len(times), int(np.searchsorted(times, stretch.end_s - _SAME_S)) + 1)
-        # What lies beyond a reading that failed says nothing of an edge.
-        failed = [r.time_s for r in self._readings if not r.holds]
-        if any(times[first] <= at_s <= stretch.start_s for at_s in failed):
-            first += 1
-        if any(stretch.end_s <= at_s <= times[last - 1] for at_s in failed):
-            last -= 1
-        count = last - first
-        nothing = PhaseEnergy(None, resolved=False, sample_count=count)
-        if count < 1 or any(r.reset for r in readings[first + 1 : last]):
-            return nothing
-        if np.any(np.diff(values[first:last]) < 0.0):
-            return nothing
-        duration_s = stretch.duration_s
-        covered_s = min(times[last - 1], stretch.end_s) - max(times[first], stretch.start_s)
-        if duration_s == 0.0:
-            return PhaseEnergy(self._as_energy(0.0, 0.0), True, sample_count=count)
-        if count < 2 or covered_s < duration_s / 2.0:
-            return nothing
-        at = np.interp([stretch.start_s, stretch.end_s], times[first:last], values[first:last])
-        meter, response = self._meter, self._meter.response
-        refresh_s, step_j = (
-            response.refresh_s or (1.0 / meter.rate_hz if meter.rate_hz else 0.0),
-            (meter.resolution_j),
-        )
-        counted_j = float(at[1] - at[0])
-        if counted_j == 0.0 and refresh_s and duration_s > STANDSTILL * refresh_s and not step_j:
-            return nothing
-        power_w = counted_j / covered_s
-        before_w = self._power_before(stretch, times, values, refresh_s)
-        before_w = power_w if before_w is None else before_w
-        # At its end a counter lacks the last moments of a phase; at its beginning, those of before.
-        lag_s = min(response.delay_s + refresh_s / 2.0, duration_s)
-        value_j = max(0.0, power_w * duration_s + (power_w - before_w) * lag_s)
-        deviation_j = math.hypot(
-            (1.0 + lag_s / duration_s) * math.hypot(power_w, before_w) * uniform_sd_s(refresh_s),
-            math.hypot(power_w, before_w) * response.delay_sd_s,
-            power_w * (duration_s - covered_s) / math.sqrt(3.0),
-            step_j / math.sqrt(6.0),
-        )
-        if value_j > 0.0 and deviation_j <= RESOLVED * value_j:
-            return PhaseEnergy(self._as_energy(value_j, deviation_j), True, sample_count=count)
-        value_j = power_w * duration_s  # as counted, so that sums stay whole
-        energy = self._as_energy(value_j, deviation_j)
-        # What is counted later than a refresh after the end has all of the phase in it.
-        later = np.flatnonzero(times >= stretch.end_s + refresh_s + response.delay_s - _SAME_S)
-        if not len(later) or any(r.reset for r in readings[first + 1 : later[0] + 1]):
-            return PhaseEnergy(energy, False, None, bool(len(later)), count)
-        counted_j = max(0.0, float(values[later[0]] - values[first]))
-        most_j = counted_j * (1.0 + 2.0 * meter.relative_uncertainty) + step_j
-        return PhaseEnergy(energy, False, float(max(most_j, value_j)), True, count)
-
-    def _power_before(
-        self, stretch: Stretch, times: _Array, values: _Array, refresh_s: float
-    ) -> float | None:
-        """Mean power just before a phase, W; ``None`` if unknown."""
-        earlier = [s for s in self._ended if s.end_s <= stretch.start_s + _SAME_S]
-        since_s = stretch.start_s - 10.0 * refresh_s
-        if earlier and earlier[-1].duration_s >= 3.0 * refresh_s:
-            since_s = max(since_s, earlier[-1].start_s + refresh_s)
-        places = np.flatnonzero((times >= since_s - _SAME_S) & (times <= stretch.start_s + _SAME_S))
-        if len(places) < 2 or times[places[-1]] - times[places[0]] < refresh_s:
-            return None
-        grown_j = float(values[places[-1]] - values[places[0]])
-        return max(0.0, grown_j) / float(times[places[-1]] - times[places[0]])
+        return shown_j * sure + self._meter.resolution_w * stretch.duration_s
 
     # -- shared --------------------------------------------------------------------------------
 
-    def _values(self) -> _Seen:
+    def _values(self) -> Seen:
         """All readings that hold a power."""
-        late = self._meter.response.settling_s > 0.0
-        found = [
-            (r.time_s, r.power_w, place, late and forced)
-            for place, (r, forced) in enumerate(zip(self._readings, self._forced, strict=True))
-            if r.power_w is not None and math.isfinite(r.power_w)
-        ]
-        table = np.array(found, float).reshape(-1, 4)
-        places = table[:, 2].astype(np.int64) + self._forgotten
-        return _Seen(table[:, 0], table[:, 1], places, table[:, 3].astype(bool))
-
-    def _last_s(self) -> float:
-        return self._readings[-1].time_s if self._readings else -math.inf
+        return self._table.seen(late=self._meter.response.settling_s > 0.0)
 
     def _reach_s(self) -> float:
         """How far from an edge the next reading may be without being missed, s."""
@@ -618,33 +488,3 @@ class PhaseMeter:
             uncertainty_j=math.hypot(float(deviation_j), common_j),
             common_j=common_j,
         )
-
-
-def _blocks(times: _Array, power: _Array, refresh_s: float) -> NDArray[np.int64]:
-    """Number of the value that each reading shows: repeated readings show the same value.
-
-    A value that does not change is taken for a new one after a refresh.
-    """
-    if refresh_s == 0.0:
-        return np.arange(len(times))
-    numbers, number, since_s = np.zeros(len(times), np.int64), 0, times[0]
-    for place in range(1, len(times)):
-        late = times[place] - since_s >= refresh_s * (1.0 - 1e-9)
-        if power[place] != power[place - 1] or late:
-            number, since_s = number + 1, times[place]
-        numbers[place] = number
-    return numbers
-
-
-@functools.cache
-def _widened(degrees: float) -> float:
-    """What one standard deviation from so many degrees of freedom is to be multiplied with."""
-    return student_t.quantile(_TWO_SIGMA, degrees) / 2.0
-
-
-def _area(times: _Array, power: _Array, start_s: float, end_s: float) -> float:
-    """Integral by trapezoids; the first and last readings hold beyond their times."""
-    inside = (times > start_s) & (times < end_s)
-    nodes = np.concatenate([[start_s], times[inside], [end_s]])
-    values = np.interp(nodes, times, power)
-    return float((np.diff(nodes) * (values[1:] + values[:-1])).sum()) / 2.0

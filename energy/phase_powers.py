@@ -17,6 +17,7 @@ are made for a delay that is one standard deviation shorter and longer as well.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 import math
@@ -121,6 +122,7 @@ class PowerSums:
 
     def __init__(self, meter: MeterDescription) -> None:
         self._response = meter.response
+        self._sees = not meter.counts and meter.rate_hz > 0.0 and meter.noise_w is None
         sd_s = self._response.delay_sd_s
         if self._response.window_s:
             # Looks may keep in step with the meter's refreshes, so that all are equally old.
@@ -129,49 +131,60 @@ class PowerSums:
         if sd_s:
             delays += [max(0.0, delays[0] - sd_s), delays[0] + sd_s]
         self._responses = [replace(self._response, delay_s=delay_s) for delay_s in delays]
-        self._edges: list[tuple[float, str]] = []
+        self._edges_s: list[float] = []
+        self._columns: list[str] = []
         self._clear()
 
     @property
     def needed(self) -> bool:
-        """Whether the meter is late at all."""
-        return self._response.settling_s > 0.0
+        """Whether the meter shows powers that it may not be able to tell apart."""
+        return self._response.settling_s > 0.0 or self._sees
 
     def begin(self, column: str, at_s: float) -> None:
         """From now on this column draws the power; ``""`` is for the time of no phase."""
-        if self._edges and at_s < self._edges[-1][0]:
-            self._edges = []  # the clock was set
-        self._edges.append((at_s, column))
+        if self._edges_s and at_s < self._edges_s[-1]:
+            self._edges_s, self._columns = [], []  # the clock was set
+        self._edges_s.append(at_s)
+        self._columns.append(column)
 
     def add(self, readings: Sequence[Reading]) -> None:
-        """Add readings that are not later than the last edge."""
-        pairs = [(r.time_s, r.power_w) for r in readings if r.power_w is not None]
-        if not pairs or not self._edges:
-            return
-        times_s, power_w = np.array(pairs, float).T
+        """Add readings that are not later than the last edge; the last one was forced there."""
         reach_s = self._response.settling_s + 2.0 * self._response.delay_sd_s
+        if not self._edges_s or not readings:
+            return
+        # What is not late shows at an edge the one phase or the other.
+        shown = readings[:-1] if self._response.settling_s == 0.0 else readings
+        pairs = [(r.time_s, r.power_w) for r in shown if r.power_w is not None]
+        times_s, power_w = np.array(pairs, float).reshape(-1, 2).T
         # Before the first edge nothing is known of who drew the power.
-        usable = np.isfinite(power_w) & (times_s - reach_s >= self._edges[0][0])
+        usable = np.isfinite(power_w) & (times_s - reach_s >= self._edges_s[0])
         times_s, power_w = times_s[usable], power_w[usable]
-        for sums, response in zip(self._sums, self._responses, strict=True):
-            since = np.array(
-                [response.share_after(times_s - at_s) for at_s, _ in self._edges]
-                + [np.zeros(len(times_s))]
-            )
-            shares: dict[str, _Array] = {}
-            for (_, column), share in zip(self._edges, since[:-1] - since[1:], strict=True):
-                shares[column] = shares.get(column, 0.0) + share
-            sums.add({c: s for c, s in shares.items() if s.any()}, power_w)
-        self._readings += len(times_s)
-        oldest_s = float(times_s[-1]) - reach_s - _KEPT_S if len(times_s) else -math.inf
-        while len(self._edges) > 1 and self._edges[1][0] < oldest_s:
-            del self._edges[0]
+        if len(times_s):
+            edges_s = np.array(self._edges_s)[:, np.newaxis]
+            names, which = np.unique(self._columns, return_inverse=True)
+            for sums, response in zip(self._sums, self._responses, strict=True):
+                since = response.share_after(times_s - edges_s)
+                since[:-1] -= since[1:]
+                shares = np.zeros((len(names), len(times_s)))
+                np.add.at(shares, which, since)
+                sums.add(
+                    {str(n): share for n, share in zip(names, shares, strict=True) if share.any()},
+                    power_w,
+                )
+            self._readings += len(times_s)
+        oldest_s = readings[-1].time_s - reach_s - _KEPT_S
+        drop = max(0, bisect.bisect_right(self._edges_s, oldest_s) - 1)
+        del self._edges_s[:drop], self._columns[:drop]
 
     def take(self) -> PowerEquations | None:
-        """The equations of all readings since the last call; ``None`` if there are none."""
-        if not self._readings:
+        """The equations of all readings since the last call.
+
+        ``None`` if there are none, or more columns than a report holds.
+        """
+        columns = sorted({column for sums in self._sums for column in sums.columns})
+        if not self._readings or len(columns) > COLUMNS_MAX:
+            self._clear()
             return None
-        columns = sorted({column for sums in self._sums for column in sums.columns})[:COLUMNS_MAX]
         (gram, moments), *shifted = [sums.of(columns) for sums in self._sums]
         found = PowerEquations(
             columns=tuple(columns),
@@ -212,11 +225,13 @@ class _Sums:
 
 
 def add_up(equations: Iterable[PowerEquations]) -> PowerEquations | None:
-    """The equations of several reports of one round; ``None`` of none."""
+    """The equations of several reports of one round; ``None`` of none, or of too many columns."""
     found = list(equations)
     if len(found) < 2:
         return found[0] if found else None
-    columns = tuple(sorted({column for each in found for column in each.columns}))[:COLUMNS_MAX]
+    columns = tuple(sorted({column for each in found for column in each.columns}))
+    if len(columns) > COLUMNS_MAX:
+        return None
     parts = [[_matrices(each, columns, shift) for shift in (0, -1, 1)] for each in found]
     (gram, moments), earlier, later = (
         _flat(
@@ -242,24 +257,23 @@ def solve(rounds: Sequence[PowerEquations]) -> PhasePowers | None:
     if len(rounds) < 2 or not columns:
         return None
     count = len(columns)
-    grams = np.array([_matrices(each, columns, 0)[0] for each in rounds])
-    moments = np.array([_matrices(each, columns, 0)[1] for each in rounds])
-    power_w, told = _solved(grams.sum(axis=0), moments.sum(axis=0))
+    pairs = [_matrices(each, columns, 0) for each in rounds]
+    grams, moments = (np.array(each) for each in zip(*pairs, strict=True))
+    gram, moment = grams.sum(axis=0), moments.sum(axis=0)
+    power_w, told = _solved(gram, moment)
     number = len(rounds)
     without = np.empty((number, count))
     for place in range(number):
-        without[place], told_here = _solved(
-            grams.sum(axis=0) - grams[place], moments.sum(axis=0) - moments[place]
-        )
+        without[place], told_here = _solved(gram - grams[place], moment - moments[place])
         told &= told_here
     spread = without - without.mean(axis=0)
     covariance = (number - 1) / number * spread.T @ spread
     if any(each.earlier for each in rounds):
         shifted = []
         for shift in (-1, 1):
-            pairs = [_matrices(each, columns, shift) for each in rounds]
-            gram = np.sum([pair[0] for pair in pairs], axis=0)
-            shifted.append(_solved(gram, np.sum([pair[1] for pair in pairs], axis=0))[0])
+            moved = [_matrices(each, columns, shift) for each in rounds]
+            gram = np.sum([pair[0] for pair in moved], axis=0)
+            shifted.append(_solved(gram, np.sum([pair[1] for pair in moved], axis=0))[0])
         slope = (shifted[1] - shifted[0]) / 2.0
         covariance += np.outer(slope, slope)
     covariance[~told, :] = covariance[:, ~told] = 0.0

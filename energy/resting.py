@@ -41,9 +41,10 @@ class Resting(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         start_s: beginning on the device's own clock, s.
         duration_s: length, s.
         power_w: mean power, W.
-        uncertainty_w: one standard deviation, W, without what all figures of the meter share: the
-            error of its gain, and of its steps where they hide the scatter.
-        step_w: one standard deviation of that last part, W.
+        uncertainty_w: one standard deviation, W, without what all measurements share: the error of
+            its gain, of its steps where they hide the scatter, and of looks at a counter that keep
+            in step with its refreshes.
+        step_w: one standard deviation of this without that of the gain, W.
     """
 
     when: When
@@ -67,8 +68,9 @@ class RestingPower(Struct, frozen=True, kw_only=True):
         power_w: at that time, W.
         slope_w_per_s: its drift.
         covariance: of these two, shape (2, 2).
-        step_w: one standard deviation that all measurements share, W.
+        step_w: one standard deviation of what all measurements have too much together, W.
         count: number of measurements.
+        step_w_per_s: how that changes; short measurements have more of it than long ones.
     """
 
     at_s: float
@@ -77,13 +79,15 @@ class RestingPower(Struct, frozen=True, kw_only=True):
     covariance: NDArray[np.float64]
     step_w: float
     count: int
+    step_w_per_s: float = 0.0
 
     def at(self, time_s: float) -> tuple[float, float]:
         """Resting power at a time of the device's clock, and one standard deviation, W."""
         since = np.array([1.0, time_s - self.at_s])
         power_w = self.power_w + self.slope_w_per_s * since[1]
         variance = float(since @ self.covariance @ since)
-        return max(0.0, float(power_w)), math.hypot(math.sqrt(max(0.0, variance)), self.step_w)
+        step_w = self.step_w + self.step_w_per_s * float(since[1])
+        return max(0.0, float(power_w)), math.hypot(math.sqrt(max(0.0, variance)), step_w)
 
 
 def enough_s(meter: MeterDescription) -> float:
@@ -121,6 +125,7 @@ def fit(measurements: Sequence[Resting]) -> RestingPower | None:
     gram = (design.T * weights) @ design
     covariance = np.linalg.inv(gram)
     found = covariance @ (design.T @ (weights * power_w))
+    steps = covariance @ (design.T * weights) @ [m.step_w for m in measurements]
     freedom = len(measurements) - len(columns)
     if freedom > 0:
         excess = float(weights @ np.square(power_w - design @ found)) / freedom
@@ -132,13 +137,19 @@ def fit(measurements: Sequence[Resting]) -> RestingPower | None:
         power_w=float(found[0]),
         slope_w_per_s=float(found[1]) if len(columns) > 1 else 0.0,
         covariance=whole,
-        step_w=max(m.step_w for m in measurements),
+        step_w=float(steps[0]),
         count=len(measurements),
+        step_w_per_s=float(steps[1]) if len(columns) > 1 else 0.0,
     )
 
 
 def above(
-    energy: Energy, duration_s: float, middle_s: float | None, resting: RestingPower
+    energy: Energy,
+    duration_s: float,
+    middle_s: float | None,
+    resting: RestingPower,
+    *,
+    regression_j: float = 0.0,
 ) -> Energy:
     """An energy less that of resting for as long.
 
@@ -149,6 +160,8 @@ def above(
         duration_s: length of that time, s.
         middle_s: its middle on the device's clock, s; that of the resting power if unknown.
         resting: what the board draws at rest.
+        regression_j: what else all figures of the meter share, J, and which is no error of its
+            gain: it does not become smaller with what is subtracted.
     """
     rest_w, rest_sd_w = resting.at(resting.at_s if middle_s is None else middle_s)
     value_j = energy.value_j - rest_w * duration_s
@@ -156,7 +169,7 @@ def above(
         shared_j = energy.shared_j
     else:
         shared_j = energy.common_j / abs(energy.value_j) * abs(value_j)
-    common_j = math.hypot(shared_j, rest_sd_w * duration_s)
+    common_j = math.hypot(shared_j, rest_sd_w * duration_s, regression_j)
     return replace(
         energy,
         value_j=value_j,

@@ -165,6 +165,7 @@ class EmulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         profile_error: relative standard deviation between the board and its profile.
         cycles_per_sample: CPU cycles to train on one sample on the reference board.
         radio: ``"wifi"``, the make's own, or ``"paper"``, whose power can be set.
+        meter: family of its meter (:data:`fimi.energy.emulation.meter_families.MeterFamily`).
     """
 
     board: str
@@ -173,6 +174,7 @@ class EmulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     profile_error: Annotated[float, Meta(ge=0, le=1)]
     cycles_per_sample: Annotated[float, Meta(gt=0)]
     radio: Literal["wifi", "paper"] = "wifi"
+    meter: Literal["preset", "counter", "chip", "averaging", "plug", "battery"] = "preset"
 
 
 class Invitation(DeviceMessage, frozen=True, kw_only=True, tag="invitation"):
@@ -326,12 +328,14 @@ class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
         phases: the metered phase of receiving the batch.
         error: why the plan could not be followed, or empty.
         transfers: goodput of the batch.
+        evidence: what readings said so far, beside the energy of phases: the resting power.
     """
 
     applied: Applied | None
     phases: tuple[PhaseRecord, ...]
     error: str = ""
     transfers: tuple[Goodput, ...] = ()
+    evidence: Evidence | None = None
 
 
 class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):

@@ -100,6 +100,8 @@ def run_parts(run: RunData) -> tuple[EnergyPart, ...]:
 
 def preparation_parts(preparation: Preparation) -> tuple[EnergyPart, ...]:
     """What a device's preparation is made of; its round is 0."""
+    if not preparation.phases and not preparation.predicted:  # it has rested, and received nothing
+        return ()
     return tuple(_parts(preparation, 0, ("synthetic-download",)))
 
 

@@ -211,8 +211,10 @@ def above_rest(
             place = seen.powers.columns.index(str(column))
             value_j = float(seen.powers.power_w[place]) * part.duration_s
             share_j = deviation_j * part.duration_s / all_s if all_s else 0.0
-            told = _told(part.energy, max(0.0, value_j), share_j)
-            found[_key(part)] = above(told, part.duration_s, part.middle_s, seen.resting)
+            told = _told(part.energy, max(0.0, value_j), 0.0)
+            found[_key(part)] = above(
+                told, part.duration_s, part.middle_s, seen.resting, regression_j=share_j
+            )
     return found
 
 

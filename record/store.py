@@ -320,7 +320,9 @@ class RunStore:
         with self._transaction():
             known = schema.SAMPLE.values(self._db, round=0, device=device)
             new = new_stretches(preparation.phases, known)
-            if new or not preparation.phases:
+            if schema.EVIDENCE.values(self._db, round=0, device=device):
+                preparation = msgspec.structs.replace(preparation, evidence=())
+            if new or preparation.evidence or not preparation.phases:
                 kept = msgspec.structs.replace(preparation, phases=new)
                 self._insert_phases(kept, round=0, device=device)
             if checkpoint:

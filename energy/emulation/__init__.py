@@ -12,4 +12,5 @@
   readings
 * :mod:`~fimi.energy.emulation.late_meter`      a meter that shows a power late, seldom or as a
   mean, or counts
+* :mod:`~fimi.energy.emulation.meter_families`  which late meters emulated boards may have
 """

@@ -16,8 +16,10 @@ order in which boards are used nor on how many there are.
 
 An emulated board's clock shows the fleet's time, and at the edges of a round it shows it exactly,
 to the last digit. So a board that is made anew and joins the fleet between two rounds goes on with
-the same numbers as one that lived through all of them. This holds for :class:`EmulatedBoard`; one
-with physics remembers its temperature, and a new one is cold.
+the same numbers as one that lived through all of them. This holds for :class:`EmulatedBoard` with
+the meter of its make. One with physics remembers its temperature, and a new one is cold. A late
+meter shows for its settling time what was before, which a new one takes for rest; then it shows the
+same, looked at at the same instants, and a counter goes on from another value.
 """
 
 from __future__ import annotations
@@ -46,13 +48,15 @@ from fimi.energy.cost_model import (
     speed_hz,
 )
 from fimi.energy.emulation.boards import BoardDeclaration
+from fimi.energy.emulation.late_meter import LateMeter
 from fimi.energy.emulation.meter import EmulatedMeter
+from fimi.energy.emulation.meter_families import RELATIVE_NOISE
 from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
 from fimi.energy.meters import MeterDescription
 from fimi.errors import InputError
 
 # 4 is that of a board with physics.
-_TRUTH, _ROUND, _TRIAL, _IDLE, _PARTS = 2, 3, 5, 6, 7
+_TRUTH, _ROUND, _TRIAL, _IDLE, _PARTS, _METER = 2, 3, 5, 6, 7, 8
 _TILT_ERROR = 1.0 / 3.0
 
 
@@ -242,6 +246,16 @@ class VirtualBoard(Hardware):
         """Do nothing until then."""
 
     def _make_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
+        if self._declaration.meter_family == "preset":
+            return self._make_own_meter(description, **settings)
+        return LateMeter(
+            description,
+            relative_noise=RELATIVE_NOISE,
+            refresh_from_s=-self._stream(_METER).uniform(0.0, 60.0),
+            **settings,
+        )
+
+    def _make_own_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
         return EmulatedMeter(description, **settings)
 
     def _run_free(self) -> None:

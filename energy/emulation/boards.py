@@ -22,6 +22,7 @@ from fimi.energy.cost_model import (
     ComputeSetting,
     LinkModel,
 )
+from fimi.energy.emulation.meter_families import MeterFamily, meter_of
 from fimi.energy.emulation.presets import PRESETS, BoardPreset
 from fimi.energy.emulation.radios import as_in_the_paper
 from fimi.energy.meters import MeterDescription
@@ -51,12 +52,14 @@ class BoardDeclaration(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         model: declared cost parameters, which the planner gets.
         meter: its meter.
         meter_noise_w: one standard deviation of a reading's noise, W.
+        meter_family: which family its meter is of.
     """
 
     board: str
     model: BoardModel
     meter: MeterDescription
     meter_noise_w: float
+    meter_family: MeterFamily = "preset"
 
 
 def declare_board(
@@ -70,6 +73,7 @@ def declare_board(
     downlink_rate_bps: tuple[float, float] = (10e6, 20e6),
     radio: RadioKind = "wifi",
     work: WorkKind = "training",
+    meter: MeterFamily = "preset",
 ) -> BoardDeclaration:
     """Declare one device.
 
@@ -84,9 +88,10 @@ def declare_board(
             faster than it sends.
         radio: the make's own radio, or the paper's.
         work: what its processor does. A make that trains on its GPU does ``stress`` on its CPU.
+        meter: the make's own, or one of another family.
 
     Raises:
-        ValueError: for a make that does not exist.
+        ValueError: for a make or a family of meters that does not exist.
     """
     preset = PRESETS.get(name)
     if preset is None:
@@ -96,6 +101,14 @@ def declare_board(
     sender = preset.radio if radio == "wifi" else as_in_the_paper(preset.radio)
     if sender.rate_cap_bps is not None:
         rate_bps = min(rate_bps, sender.rate_cap_bps)
+    own = MeterDescription(
+        source=f"emulated:{name}:{preset.meter}",
+        kind="emulated",
+        scope="board",
+        rate_hz=preset.meter_rate_hz,
+        resolution_w=preset.meter_resolution_w,
+        relative_uncertainty=preset.meter_uncertainty,
+    )
     return BoardDeclaration(
         board=name,
         model=BoardModel(
@@ -113,15 +126,9 @@ def declare_board(
             ),
             idle_power_w=preset.idle_power_w,
         ),
-        meter=MeterDescription(
-            source=f"emulated:{name}:{preset.meter}",
-            kind="emulated",
-            scope="board",
-            rate_hz=preset.meter_rate_hz,
-            resolution_w=preset.meter_resolution_w,
-            relative_uncertainty=preset.meter_uncertainty,
-        ),
+        meter=meter_of(own, name, meter),
         meter_noise_w=preset.meter_noise_w,
+        meter_family=meter,
     )
 
 

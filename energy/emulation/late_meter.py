@@ -62,11 +62,13 @@ class LateMeter(EmulatedMeter):
         return min(DEFAULT_RATE_HZ, self._description.rate_hz)
 
     def begin_at(self, now_s: float) -> None:
-        """The clock shows this time from here on; what is still to be shown goes along."""
+        """The clock shows this time from here on; what is still to be shown goes along.
+
+        New values are made at the same times of the clock as before.
+        """
         shift_s = now_s - self._until_s
         self._clock.show(now_s)
         self._knots_s = [at_s + shift_s for at_s in self._knots_s]
-        self._refresh_from_s += shift_s
         self._marked_s += shift_s
         self._until_s = now_s
         self._last = None
@@ -96,6 +98,9 @@ class LateMeter(EmulatedMeter):
         """Draw the noise of later readings, and when they are taken, from ``random``."""
         super().reseed(random)
         self._spread = places(Random(int(random.integers(2**32))))
+        if self._marked_s == self._until_s:  # no look is due yet
+            self._shown = None
+            self._begin_looks()
 
     def _begin_looks(self) -> None:
         self._period = math.floor(self._until_s * self._rate_hz)
@@ -138,8 +143,10 @@ class LateMeter(EmulatedMeter):
                 Reading(time_s=at_s, counter_j=value_j)
                 for at_s, value_j in zip(times_s.tolist(), joules.tolist(), strict=True)
             ]
-        window_s = response.window_s or 1e-6
-        true_w = (self._energy_j(end_s) - self._energy_j(end_s - window_s)) / window_s
+        if window_s := response.window_s:
+            true_w = (self._energy_j(end_s) - self._energy_j(end_s - window_s)) / window_s
+        else:
+            true_w = self._power_w(end_s)
         return self._read(times_s, true_w, self._noise(numbers, true_w))
 
     def _noise(self, numbers: np.ndarray, power_w: np.ndarray) -> np.ndarray:
@@ -158,6 +165,12 @@ class LateMeter(EmulatedMeter):
         found = np.interp(at_s, self._knots_s, self._knots_j)
         before_s = np.minimum(at_s - self._knots_s[0], 0.0)
         return np.asarray(found + before_s * self._resting_power_w)
+
+    def _power_w(self, at_s: np.ndarray) -> np.ndarray:
+        """True power just before these times, W; before what is remembered, at rest."""
+        powers_w = np.diff(self._knots_j) / np.diff(self._knots_s)
+        powers_w = np.concatenate([[self._resting_power_w], powers_w, [self._resting_power_w]])
+        return np.asarray(powers_w[np.searchsorted(self._knots_s, at_s)])
 
     def _forget(self) -> None:
         """Drop what no reading can show any more."""

@@ -169,7 +169,7 @@ class PhysicalBoard(VirtualBoard):
         self._rest_for(tail_s, self._radio.tail_power_w)
         self._rest_for(duration_s - tail_s, 0.0)
 
-    def _make_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
+    def _make_own_meter(self, description: MeterDescription, **settings: Any) -> EmulatedMeter:
         noise, dropped = self._surroundings.relative_noise, self._surroundings.dropped
         return SampledMeter(description, relative_noise=noise, dropped=dropped, **settings)
 

@@ -73,7 +73,8 @@ class MeterResponse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             return np.heaviside(at, 1.0)
         if short < 1e-9 * long:
             return np.clip(at / long, 0.0, 1.0)
-        # The integral of a box over a ramp: differences of squares.
+        # The integral of a box over a ramp: differences of squares, which must not become large.
+        at = np.clip(at, 0.0, short + long)
         ramps = _half_square(at) - _half_square(at - short) - _half_square(at - long)
         return np.clip((ramps + _half_square(at - short - long)) / (short * long), 0.0, 1.0)
 

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from fimi.energy.joules import SCOPE_WIDTH, Scope
 from fimi.energy.meters import MeterDescription, Reading
-from fimi.energy.phase_energy import PhaseMeter, Stretch
+from fimi.energy.phase_energy import PhaseMeter
+from fimi.energy.phase_readings import Stretch
 from fimi.energy.step_load.fit import Learned
 from fimi.energy.step_load.load import Edges
 

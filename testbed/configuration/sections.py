@@ -85,6 +85,13 @@ class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         'plan can set, up to a rate, and takes more watts than it radiates; "paper": a plan sets '
         "the power, and that is all that sending costs.",
     ] = "wifi"
+    meter: Annotated[
+        Literal["preset", "counter", "chip", "averaging", "plug", "battery"],
+        'Meters of emulated boards. "preset": the one of each make, which sees every step of '
+        'power; "counter": of energy, new every 1 ms; "chip": the power of an instant, ten times '
+        'a second; "averaging": means of 0.1 s; "plug": means of 1 s, up to 3 s late, in steps of '
+        '0.1 W; "battery": new every 2 s, in steps of 0.1 W.',
+    ] = "preset"
 
 
 class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

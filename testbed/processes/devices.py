@@ -42,6 +42,7 @@ def emulated_device(config: Config, index: int, cycles: float) -> EmulatedDevice
         profile_error=config.fleet.profile_error,
         cycles_per_sample=cycles,
         radio=config.fleet.radio,
+        meter=config.fleet.meter,
     )
 
 
