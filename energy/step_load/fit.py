@@ -37,8 +37,9 @@ from fimi.energy.step_load.steps import News, news, refresh_s, smallest_step
 LONGEST_DELAY_S = 60.0
 FEWEST_VALUES = 12
 _AGES = 6
-_LOOKS_TELL = 20.0
-"""The gap of looks over this is the least standard deviation of a delay."""
+_LOOKS_TELL, _COARSE_LOOKS_TELL = 20.0, 4.0
+"""The gap of looks over this is the least standard deviation of a delay; the second one where looks
+are less than four times as fast as the meter, so that the times of its refreshes stay unknown."""
 _MOST_VALUES = 800
 _SPAN_AGES = 10.0
 _SPAN_S = 0.05
@@ -144,7 +145,7 @@ def learn(edges: Edges, readings: Sequence[Reading], meter: MeterDescription) ->
             f"{FEWEST_VALUES} are needed: see fimi agent doctor for why it cannot be read"
         )
     refresh = refresh_s(times, shown)
-    fresh = news(times, shown, refresh)
+    fresh = news(times, shown, refresh, repeats=not meter.counts)
     gap_s = float(np.median(np.diff(times)))
     known_s = float(np.median(fresh.gaps_s)) if len(fresh.gaps_s) else gap_s
     if refresh is None:
@@ -165,11 +166,13 @@ def learn(edges: Edges, readings: Sequence[Reading], meter: MeterDescription) ->
     levels = work.levels
     # How old values are that are all new is known to the gap of looks only.
     unknown_s = uniform_sd_s(gap_s) / 2.0 if refresh is None else 0.0
+    coarse = refresh is not None and gap_s > refresh / 4.0
+    least_s = gap_s / (_COARSE_LOOKS_TELL if coarse else _LOOKS_TELL)
     response = MeterResponse(
         delay_s=round(found.delay_s, 4),
         window_s=0.0 if meter.counts else round(found.window_s, 4),
         refresh_s=round(float(values.ages_s[0]) if refresh is None else refresh, 4),
-        delay_sd_s=round(math.hypot(found.delay_sd_s, unknown_s, gap_s / _LOOKS_TELL, 1e-4), 5),
+        delay_sd_s=round(math.hypot(found.delay_sd_s, unknown_s, least_s, 1e-4), 5),
         origin="learned",
     )
     return Learned(

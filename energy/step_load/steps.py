@@ -99,7 +99,7 @@ def _refined(refresh: float, middles: _Array, most_turns: float) -> float:
     return products / squares if squares else refresh
 
 
-def news(times_s: _Array, values: _Array, refresh: float | None) -> News:
+def news(times_s: _Array, values: _Array, refresh: float | None, *, repeats: bool = True) -> News:
     """The values as they came; one that is shown for longer than a refresh came again.
 
     A meter that refreshes regularly does so at times that all changes tell together, far better
@@ -109,6 +109,7 @@ def news(times_s: _Array, values: _Array, refresh: float | None) -> News:
         times_s: of the looks, s, shape (n,).
         values: what they showed, shape (n,).
         refresh: time between two new values, s; ``None`` if every look shows a new one.
+        repeats: whether a new value may be the same as before; a counter's is not.
     """
     gaps = np.diff(times_s, prepend=times_s[0])
     if refresh is None:
@@ -127,7 +128,7 @@ def news(times_s: _Array, values: _Array, refresh: float | None) -> News:
         if values[place] != values[place - 1]:
             kept.append(place)
             due_s = times_s[place] - gaps[place] / 2.0 + refresh
-        elif times_s[place] >= due_s + gaps[place] / 2.0:
+        elif repeats and times_s[place] >= due_s + gaps[place] / 2.0:
             # It came without changing, about when it was due, by up to a gap to either side.
             kept.append(place)
             known[place] = 2.0 * gaps[place]
