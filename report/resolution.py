@@ -17,6 +17,10 @@ from fimi.report import plot_style
 from fimi.report.markup import Column, Html, table
 from fimi.report.words import MISSING, joules, plus_minus, rounds_in_number
 
+ROUNDS_MAX = 1000
+"""A regression that needs more rounds is not promised."""
+_SHORT_S = 1e-3
+
 
 def told_by(cell: PhaseCell) -> str:
     """``direct``, ``regression``, or ``not resolved: at most 3.10 J``."""
@@ -25,7 +29,7 @@ def told_by(cell: PhaseCell) -> str:
     said = "in part not resolved" if len(cell.hows) > 1 else "not resolved"
     if cell.most_j is not None:
         said += f": at most {joules(cell.most_j)}"
-    if cell.rounds_needed is not None:
+    if cell.rounds_needed is not None and cell.rounds_needed <= ROUNDS_MAX:
         said += f"; {rounds_in_number(cell.rounds_needed)} or so would tell it"
     return said
 
@@ -82,6 +86,8 @@ def lines(summary: Summary) -> list[tuple[str, str]]:
     """Which phases of which devices are not metered directly."""
     of_device: dict[str, list[str]] = {}
     for cell in _unlike(summary):
+        if cell.measured_s is not None and cell.measured_s < _SHORT_S:
+            continue  # nobody asks for it
         said = f"{cell.phase} {told_by(cell)}"
         if cell.energy.value is not None:
             said += f", {plus_minus(cell.energy.value)}"

@@ -141,5 +141,6 @@ class TestBrokenMeters:
         assert record.energy is not None
         assert whole is not None
         assert record.energy.value_j == pytest.approx(40.0, rel=0.01, abs=10 * world.resolution_w)
-        assert record.energy.uncertainty_j >= whole.uncertainty_j * (1 - 1e-6)
+        # A counter misses nothing; what was before it is known a little better the second time.
+        assert record.energy.uncertainty_j >= whole.uncertainty_j * 0.99
         assert record.sample_count < 22
