@@ -258,25 +258,27 @@ class Member:
         """End the idle phase of a round that was closed, and report it.
 
         A device that was so slow that it missed the whole of that round has idled in the round it
-        worked in as well: until the other one began.
+        worked in as well: until the other one began. Phases of rounds before, whose readings had
+        not come yet when they were reported, are reported once more.
         """
         found, worked = [], self._unsettled
         if worked is not None and worked < closed.round:
-            found.append(self._settled(closed, worked, closed.began_s))
-        found.append(self._settled(closed, closed.round, closed.fleet_time_s))
+            found += self._settled(closed, worked, closed.began_s)
+        found += self._settled(closed, closed.round, closed.fleet_time_s)
         self._unsettled = None
         return tuple(found)
 
-    def _settled(self, closed: RoundClosed, number: int, end_s: float) -> RoundSettled:
+    def _settled(self, closed: RoundClosed, number: int, end_s: float) -> list[RoundSettled]:
         """What the device has idled in a round that ended at ``end_s`` on the fleet's clock."""
         phases: tuple[PhaseRecord, ...] = ()
+        again: dict[int, tuple[PhaseRecord, ...]] = {}
         if self._plan is not None:
             self._hardware.has_waited_until(end_s)
             self._metering.close()
             if closed.last and number == closed.round:
                 self._metering.rest("after", self._unwanted(closed))
-            again = self._metering.corrections() if number == self._unsettled else ()
-            phases = (*again, *self._owed, *self._metering.take(number))
+            again = self._metering.corrections()
+            phases = (*again.pop(number, ()), *self._owed, *self._metering.take(number))
             self._owed = ()
             self._idle()
         settled = RoundSettled(
@@ -286,7 +288,11 @@ class Member:
             phases=phases,
             evidence=self._metering.evidence(),
         )
-        return self._with_faults(settled)
+        earlier = [
+            RoundSettled(run=closed.run, device=closed.device, round=before, phases=own)
+            for before, own in sorted(again.items())
+        ]
+        return [*earlier, self._with_faults(settled)]
 
     def try_out(self, test: DeploymentTest) -> DeploymentReport:
         """Run the trained model. Its energy, and that of waiting after it, belong to no round."""

@@ -117,8 +117,8 @@ class Metering:
                 self.hardware.rest(seconds, over)
             self.hardware.join_fleet(began_s)  # nobody waits for an emulated board to rest
 
-    def corrections(self) -> tuple[PhaseRecord, ...]:
-        """The phases of the last take again that later readings say more of."""
+    def corrections(self) -> dict[int, tuple[PhaseRecord, ...]]:
+        """Reported phases of which later readings say more, by round, once."""
         return self.ledger.corrections()
 
     def evidence(self) -> Evidence | None:
@@ -131,7 +131,9 @@ class Metering:
         Args:
             number: of the round, for the log; 0 for none.
         """
-        records = tuple(r for r in self.ledger.take() if r.phase not in _WAITS or r.duration_s > 0)
+        records = tuple(
+            r for r in self.ledger.take(number) if r.phase not in _WAITS or r.duration_s > 0
+        )
         for record in records:
             log.debug(
                 "%s, round %d: %s %.3g %s, %s",

@@ -219,25 +219,37 @@ class Ledger:
             if (rest := self._meter.resting(stretch, when)) is not None:
                 self._rests.append(rest)
 
-    def take(self) -> tuple[PhaseRecord, ...]:
-        """The phases that ended since the last take, in order; an open phase stays open."""
-        self._given, self._records = self._records, []
-        for entry in self._given:
+    def take(self, number: int = 0) -> tuple[PhaseRecord, ...]:
+        """The phases that ended since the last take, in order; an open phase stays open.
+
+        Args:
+            number: of the round that they are reported in; 0 if they cannot be corrected any more.
+        """
+        taken, self._records = self._records, []
+        for entry in taken:
             self._again(entry)
-            entry.is_given = entry.record.final
-        return tuple(entry.record for entry in self._given)
+            entry.round = number
+        self._given += [each for each in taken if number and not each.record.final]
+        return tuple(entry.record for entry in taken)
 
     def seconds(self, phase: Phase) -> float:
         """Seconds of this phase since the last take; it is not open."""
         return sum(e.record.duration_s for e in self._records if e.record.phase == phase)
 
-    def corrections(self) -> tuple[PhaseRecord, ...]:
-        """Those phases of the last take that later readings have changed, once; all are final."""
-        given, self._given = [each for each in self._given if not each.is_given], []
+    def corrections(self) -> dict[int, tuple[PhaseRecord, ...]]:
+        """Phases that were taken before their readings had come, as they are now: by round, once.
+
+        Those whose readings are still to come are left for another call.
+        """
+        given, self._given = self._given, []
+        found: dict[int, tuple[PhaseRecord, ...]] = {}
         for entry in given:
             self._again(entry)
-            entry.record = msgspec.structs.replace(entry.record, final=True)
-        return tuple(entry.record for entry in given)
+            if entry.record.final:
+                found[entry.round] = (*found.get(entry.round, ()), entry.record)
+            else:
+                self._given.append(entry)
+        return found
 
     def take_evidence(self) -> Evidence | None:
         """What the readings since the last call say beside records; ``None`` for nothing."""
@@ -304,7 +316,7 @@ class _Entry:
         record: as it is now.
         stretch: its time.
         beside: the same by the readings of each meter beside the first.
-        is_given: whether it was given out as it will stay.
+        round: in which it was reported; 0 if it was not, or cannot be corrected.
     """
 
     def __init__(
@@ -313,7 +325,7 @@ class _Entry:
         self.record = record
         self.stretch = stretch
         self.beside = beside
-        self.is_given = False
+        self.round = 0
 
 
 def _with_others(record: PhaseRecord, found: dict[Beside, PhaseEnergy]) -> PhaseRecord:

@@ -70,9 +70,9 @@ def credited(
         known = entry.phases[:-1] if _stands_in(entry.phases[-1:]) else entry.phases
         if idle := new_stretches(settled.phases, known):
             entry = msgspec.structs.replace(entry, phases=(*known, *idle))
-            if settled.evidence is not None:
-                evidence = (*entry.evidence, settled.evidence)
-                entry = msgspec.structs.replace(entry, evidence=evidence)
+        if settled.evidence is not None and settled.evidence not in entry.evidence:
+            evidence = (*entry.evidence, settled.evidence)
+            entry = msgspec.structs.replace(entry, evidence=evidence)
         again = corrected(entry.phases, settled.phases)
         if again != entry.phases:
             entry = msgspec.structs.replace(entry, phases=again)
@@ -87,7 +87,8 @@ def idle_only(entry: DeviceRound, round_s: float) -> DeviceRound:
 
     Then nothing that was predicted of its work is missing.
     """
-    if entry.busy_s is not None or unmetered_s(round_s, entry.phases) > 0.0:
+    told_more = entry.busy_s is not None or any(p.phase != "idle" for p in entry.phases)
+    if told_more or unmetered_s(round_s, entry.phases) > 0.0:
         return entry
     idle = tuple(cost for cost in entry.predicted if cost.phase == "idle")
     return msgspec.structs.replace(entry, predicted=idle)

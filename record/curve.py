@@ -120,7 +120,9 @@ def points(
     board, dynamic = EnergyTally(), EnergyTally()
     before = of_round.get(0, [])
     waited_s = run.rounds[0].start_s if run.rounds else 0.0
-    moving: list[tuple[int, DeviceStretch]] = [(0, each) for each in run.preparations]
+    moving: list[tuple[int, DeviceStretch]] = [
+        (0, each) for each in run.preparations if each.phases or each.predicted
+    ]  # others have rested, and received nothing
     moved_so_far, elapsed_s = Moved(), 0.0
     found = []
     for result in run.rounds:

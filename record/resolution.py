@@ -78,6 +78,7 @@ class DeviceMetering(Struct, frozen=True, kw_only=True):
             second round.
         columns: of these powers, which is that of a phase in a round.
         resting: what it draws while it does nothing; ``None`` if that is unknown.
+        is_presumed: whether that is its profile's, because nothing of it was measured.
         is_declared: whether all its joules are those of a constant power, in which no phase differs
             from another.
     """
@@ -85,6 +86,7 @@ class DeviceMetering(Struct, frozen=True, kw_only=True):
     powers: PhasePowers | None = None
     columns: Mapping[tuple[int, str], str] = {}
     resting: RestingPower | None = None
+    is_presumed: bool = False
     is_declared: bool = False
 
     def column(self, part: EnergyPart) -> str | None:
@@ -92,6 +94,9 @@ class DeviceMetering(Struct, frozen=True, kw_only=True):
         if self.powers is None:
             return None
         name = self.columns.get((part.round, part.phase))
+        if name is None:  # no readings came in that round: by those of the others
+            names = {each for (_, phase), each in self.columns.items() if phase == part.phase}
+            name = names.pop() if len(names) == 1 else None
         if name is None or math.isinf(self.powers.deviation_w(name)):
             return None
         return name
@@ -130,6 +135,7 @@ def meterings(run: RunData, parts: Iterable[EnergyPart]) -> dict[str, DeviceMete
         rounds = {n: add_up(e) for n, e in sorted(equations.get(device, {}).items())}
         whole = {n: e for n, e in rounds.items() if e is not None}
         resting = fit(rests.get(device, ())) or idled.get(device)
+        presumed = resting is None
         if resting is None and profile is not None:
             power_w = profile.board.idle_power_w
             resting = constant(power_w, DECLARED * power_w)
@@ -141,6 +147,7 @@ def meterings(run: RunData, parts: Iterable[EnergyPart]) -> dict[str, DeviceMete
                 for column in sorted(each.columns, key=dict(_weights(each)).__getitem__)
             },
             resting=resting,
+            is_presumed=presumed,
             is_declared=profile is not None and profile.hardware.meter.rate_hz == 0.0,
         )
     return found
@@ -215,6 +222,10 @@ def above_rest(
             found[_key(part)] = above(
                 told, part.duration_s, part.middle_s, seen.resting, regression_j=share_j
             )
+    for key, energy in found.items():
+        if metering[key[0]].is_presumed:  # what is taken off was measured by nobody
+            source = f"{energy.source}+profile"
+            found[key] = replace(energy, kind="mixed", source=source)
     return found
 
 
@@ -245,7 +256,8 @@ def _idled(parts: Iterable[EnergyPart]) -> dict[str, RestingPower]:
     energies: dict[str, list[Energy]] = {}
     seconds: dict[str, float] = {}
     for part in parts:
-        if part.phase == "idle" and part.energy is not None and part.duration_s:
+        told = part.energy is not None and part.resolved
+        if part.phase == "idle" and told and part.energy is not None and part.duration_s:
             energies.setdefault(part.device, []).append(part.energy)
             seconds[part.device] = seconds.get(part.device, 0.0) + part.duration_s
     return {

@@ -55,7 +55,11 @@ def metered(at: str = "") -> tuple[StoreColumn, ...]:
     return (
         real("start_s", "s", "beginning on the device's own clock", f"{at}start_s", null=bool(at)),
         real("duration_s", "s", "length", f"{at}duration_s", null=bool(at)),
-        *energy("board energy of the stretch, idle power included", f"{at}energy"),
+        *energy(
+            "board energy of the stretch, idle power included; its part in sums, and no "
+            "figure of its own, where it is not resolved",
+            f"{at}energy",
+        ),
         whole("readings", "readings", "of the meter behind it", f"{at}sample_count", null=bool(at)),
         whole(
             "resolved",

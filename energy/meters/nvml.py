@@ -52,7 +52,7 @@ class Library:
             return getattr(self._module, function)(*arguments)
         except self._error as error:
             self.why = f"{function}: {error}"
-        except (AttributeError, TypeError, ValueError, OSError) as error:
+        except Exception as error:
             self.why = f"{function}: {type(error).__name__} {error}"
         return None
 
@@ -244,6 +244,11 @@ def _start(library: ModuleType | Any) -> Library:
             raise MeterUnavailableError(
                 "the library for NVIDIA cards is not installed: pip install 'fimi-testbed[nvidia]'"
             ) from None
+        except Exception as error:
+            raise MeterUnavailableError(
+                f"the library for NVIDIA cards cannot be loaded ({type(error).__name__}: {error}): "
+                "install it again with pip install --force-reinstall 'fimi-testbed[nvidia]'"
+            ) from error
     opened = Library(library)
     opened.call("nvmlInit")
     if opened.why:

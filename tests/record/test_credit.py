@@ -15,7 +15,8 @@ from msgspec.structs import replace
 from stored_runs import ROUND, costs, device_round, profile, record, round_result, talkative
 
 from fimi.energy.cost_model import Phase
-from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger import Evidence, PhaseRecord
+from fimi.energy.resting import Resting
 from fimi.messaging.messages import RoundReport, RoundSettled
 from fimi.record.bounds import unknown_max
 from fimi.record.credit import AFTERWARDS, credited
@@ -213,3 +214,40 @@ class TestStore:
         store.close()
         (found,) = read_run(tmp_path).rounds[0].devices
         assert found.phases == PHASES
+
+
+class TestLateMeters:
+    """Of phases whose readings come late, a device says more when the round is settled."""
+
+    AGAIN = tuple(replace(phase, largest_gap_s=0.01) for phase in PHASES)
+    FIRST = tuple(replace(phase, final=False, resolved=False) for phase in PHASES)
+    RESTED = Evidence(
+        rests=(Resting(when="after", start_s=1.0, duration_s=9.0, power_w=3.0, uncertainty_w=0.01),)
+    )
+
+    def settled(self, *idle: PhaseRecord) -> RoundSettled:
+        phases = (*self.AGAIN, *idle)
+        return RoundSettled(run="r", device="a", round=1, phases=phases, evidence=self.RESTED)
+
+    def missing(self) -> DeviceRound:
+        return DeviceRound(device="a", status="missing", reason="late", predicted=costs())
+
+    @pytest.mark.parametrize("settled_first", [False, True])
+    def test_the_order_does_not_matter(self, settled_first: bool) -> None:
+        told: list[dict[str, Any]] = [
+            {"report": report(phases=self.FIRST)},
+            {"settled": self.settled(IDLE)},
+        ]
+        entry = self.missing()
+        for fact in reversed(told) if settled_first else told:
+            entry = credited(entry, ROUND_S, **fact)
+        assert {p.phase: p for p in entry.phases} == {p.phase: p for p in (*self.AGAIN, IDLE)}
+        assert [c.phase for c in entry.predicted] == [c.phase for c in costs()]
+        assert entry.evidence == (self.RESTED,)
+
+    def test_what_brings_nothing_but_evidence_is_kept_once(self) -> None:
+        entry = credited(self.missing(), ROUND_S, report=report(phases=self.AGAIN))
+        for _ in range(2):
+            entry = credited(entry, ROUND_S, settled=self.settled())
+        assert entry.evidence == (self.RESTED,)
+        assert entry.phases == self.AGAIN

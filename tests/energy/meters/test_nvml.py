@@ -96,6 +96,15 @@ class TestErrors:
             meter.look(0.0)
             meter.close()
 
+    @pytest.mark.parametrize("error", [RuntimeError("bad"), KeyError("x"), OSError("libnvidia")])
+    def test_errors_that_are_not_its_own_are_sentences(self, error: Exception) -> None:
+        class Odd:
+            def nvmlInit(self) -> None:  # noqa: N802
+                raise error
+
+        with pytest.raises(MeterUnavailableError, match="NVML does not start"):
+            open_nvml(Odd(), None, {})
+
     @pytest.mark.parametrize("lacking", CALLS[1:])
     def test_a_library_without_a_function(self, lacking: str) -> None:
         class Older(Machine):

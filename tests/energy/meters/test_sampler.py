@@ -391,9 +391,9 @@ class TestValuesWithTimesOfTheirOwn:
             clock.show(at_s)
             if source_s < 0.0:
                 ledger.close()
-                if corrected := ledger.corrections():
-                    found[-1] = corrected[0]
-                found += ledger.take()
+                for number, (corrected,) in ledger.corrections().items():
+                    found[number - 1] = corrected
+                found += ledger.take(len(found) + 1)
                 ledger.begin("compute")
             elif source_s > newest_s:  # as a sequence number tells
                 newest_s = source_s

@@ -90,12 +90,15 @@ def test_a_late_second_meter_is_waited_for(board: Board) -> None:
     with ledger.phase("compute"):
         board.draw(5.0)
         work(board, both, 4.0)
-    (given,) = ledger.take()
+    (given,) = ledger.take(3)
     assert not given.final
+    assert ledger.corrections() == {}, "nothing more has come yet"
     with ledger.phase("idle"):
         board.draw(2.0)
         work(board, both, 4.0)
-    (corrected,) = ledger.corrections()
+    ((number, (corrected,)),) = ledger.corrections().items()
+    assert number == 3
+    assert ledger.corrections() == {}, "once"
     assert corrected.final
     assert corrected.second is not None
     assert corrected.second.value_j == pytest.approx(22.0, rel=0.03)

@@ -46,7 +46,7 @@ CHANGES = {
 """Another value for each field, but for those that cannot have one."""
 
 HERE = "data file x.npz"
-GOLDEN = "ea4c0ea942ef08f72f4682a66e66c0cf9e09800b9a030cf1fd854dd898efbcd8"
+GOLDEN = "6e0211b4c531f1a9558a29ab343f406dbd6b1775c63f8ae06d50e58d5852fc55"
 """SHA-256 of the contract of these tests."""
 
 
@@ -184,7 +184,7 @@ class TestImages:
 
 
 class TestRead:
-    @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"protocol": 3}', b"\xff", b'"x"'])
+    @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"protocol": 4}', b"\xff", b'"x"'])
     def test_no_contract(self, text: bytes) -> None:
         with pytest.raises(ContractError, match=r"x\.npz: not a contract of a run"):
             contracts.read(text, HERE)
