@@ -72,15 +72,12 @@ def _first_generation(heard: Heard, broker: BrokerAddress) -> list[Announced]:
             note = "it has shown no power: models without a meter (Shelly 1) have none"
             found.append(Announced(maker="shelly-1", name=name, note=note))
         for channel, shown in powers.items():
-            keys: dict[str, str | int | float] = {"model": "shelly-1", "topic": f"shellies/{name}"}
-            several = len(powers) > 1
-            if several:
-                keys["channel"] = channel
+            own = channel if len(powers) > 1 else ""
             found.append(
                 Announced(
                     maker="shelly-1",
-                    name=name + (f", {channel}" if several else ""),
-                    lines=table("plug", keys, broker),
+                    name=_named(name, own),
+                    lines=_plug("shelly-1", f"shellies/{name}", own, broker),
                     shows=f"{shown[:20]} W",
                     topic=f"shellies/{name}/{channel}/power",
                 )
@@ -100,19 +97,29 @@ def _later(heard: Heard, broker: BrokerAddress) -> list[Announced]:
             note = "no component of it shows a power: this model does not meter"
             found.append(Announced(maker="shelly", name=name, note=note))
         for component, power_w in powers.items():
-            keys: dict[str, str | int | float] = {"model": "shelly", "topic": name}
-            several = len(powers) > 1
-            if several:
-                keys["channel"] = component
+            own = component if len(powers) > 1 else ""
             found.append(
                 Announced(
                     maker="shelly",
-                    name=name + (f", {component}" if several else ""),
-                    lines=table("plug", keys, broker),
+                    name=_named(name, own),
+                    lines=_plug("shelly", name, own, broker),
                     shows=f"{power_w:g} W now",
                 )
             )
     return found
+
+
+def _named(name: str, channel: str) -> str:
+    """A plug, with its channel where it has several."""
+    return f"{name}, {channel}" if channel else name
+
+
+def _plug(model: str, topic: str, channel: str, broker: BrokerAddress) -> tuple[str, ...]:
+    """The lines for a profile, with the channel where there are several."""
+    keys: dict[str, str | int | float] = {"model": model, "topic": topic}
+    if channel:
+        keys["channel"] = channel
+    return table("plug", keys, broker)
 
 
 def _components(result: dict[str, Any]) -> dict[str, float]:
