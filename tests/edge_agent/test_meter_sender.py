@@ -281,6 +281,7 @@ class TestSenders:
             again = MeterSender(Bench(counts=True), name, place(home_broker), rate_hz=50.0)
             look = until(lambda: self.after_reset(meter))
             assert look.counter_j < 500.0, "its counter has begun anew"
+            until(lambda: meter._offset.ready)
             assert not meter.doubts(), "one after another are not two senders"
             assert not meter.look(CLOCK.now_s()).reset, "it is said once"
             again.close()

@@ -49,6 +49,7 @@ _EXCHANGES_AT_START = 8
 _ASK_EVERY_S = 10.0
 _LATE_S = 2.0
 _WORTH_LOOKING_S = 1.0
+_ANSWERED_WITHIN_S = 0.4
 _POWER_LIMIT_W = 20e3
 _STEP_J = 1e-3
 
@@ -125,6 +126,7 @@ class TopicMeter(Meter):
         self._offset = TwoWayOffset()
         self._asked: dict[int, float] = {}
         self._questions = 0
+        self._first_asked_s: float | None = None
         self._sessions: list[str] = []
         self._two_senders = False
         topics = (settings.topic, f"{settings.topic}/answer/{{name}}")
@@ -177,7 +179,7 @@ class TopicMeter(Meter):
         with self._changed:
             if self._two_senders:
                 told.append("two senders publish on its topic, so that no reading is used")
-            if self._sent is not None and not self._offset.ready:
+            if self._sent is not None and self._unanswered_s() > _ANSWERED_WITHIN_S:
                 told.append(
                     "the sender answers no question about its clock, so that the shortest delay "
                     "of the network is part of the times of readings"
@@ -417,6 +419,7 @@ class TopicMeter(Meter):
                 self._sessions = [*self._sessions, sent.session][-64:]
         if restarted:
             self._offset.forget()
+            self._first_asked_s = None
             self._one_way = OneWayOffset()
             self._reset |= sent.counts
             log.warning("%s: the sender was started again", self._settings.topic)
@@ -457,8 +460,16 @@ class TopicMeter(Meter):
             number = self._questions
             self._asked = {old: at for old, at in self._asked.items() if old > number - 32}
             self._asked[number] = self._clock.now_s()
+            if self._first_asked_s is None:
+                self._first_asked_s = self._asked[number]
         question = wire.Question(receiver=listener.name, number=number)
         listener.publish(f"{self._settings.topic}/ask", msgspec.json.encode(question))
+
+    def _unanswered_s(self) -> float:
+        """For how long this sender has answered no question, s; 0 once it has answered."""
+        if self._offset.ready or self._first_asked_s is None:
+            return 0.0
+        return self._clock.now_s() - self._first_asked_s
 
     def _on_answer(self, payload: bytes, now_s: float) -> None:
         try:
