@@ -35,11 +35,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from plain_integration import integrate
 
 from fimi.energy import resting
 from fimi.energy.clock import VirtualClock
 from fimi.energy.emulation.late_meter import LateMeter
-from fimi.energy.integration import integrate
 from fimi.energy.joules import Energy, total
 from fimi.energy.ledger import Ledger, PhaseRecord
 from fimi.energy.meters import MeterDescription, Reading
@@ -223,11 +223,10 @@ def simulate(
     found, equations, rests = {}, [], []
     truths: list[tuple[float, Energy | None]] = []
 
-    def take() -> None:
-        for record in ledger.corrections():
-            found[record.start_s] = record
-        for record in ledger.take():
-            found[record.start_s] = record
+    def take(number: int) -> None:
+        for records in ledger.corrections().values():
+            found.update((record.start_s, record) for record in records)
+        found.update((record.start_s, record) for record in ledger.take(number))
         evidence = ledger.take_evidence()
         if evidence is not None:
             rests.extend(evidence.rests)
@@ -238,7 +237,7 @@ def simulate(
     if baseline:
         with ledger.resting("before"):
             meter.observe(wait_s, REST_W)
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
         for kind in BASE_W:
             seconds = rng.uniform(*rest_s) if kind == "idle" else lengths_s[kind]
             seconds *= 1.0 if kind == "idle" else rng.uniform(0.8, 1.2)
@@ -249,10 +248,10 @@ def simulate(
             ledger.end()
             old = integrate(watched.readings, start_s, clock.now_s(), described)
             truths.append((meter.true_energy_j - before_j, old))
-        take()
+        take(number)
     with ledger.resting("after"):
         meter.observe(max(wait_s, 30.0), REST_W)
-    take()
+    take(rounds + 1)
     records = [found[start_s] for start_s in sorted(found)]
     phases = [Phase(r, old, true_j) for r, (true_j, old) in zip(records, truths, strict=True)]
     return Run(phases, equations, rests)

@@ -5,7 +5,6 @@ Joules
 * :mod:`~fimi.energy.joules`       a joule with its kind, source, scope and uncertainty
 * :mod:`~fimi.energy.cost_model`   seconds and joules of a round as formulas (docs/model.md)
 * :mod:`~fimi.energy.compute_points`  measured operating points: names, and which no plan takes
-* :mod:`~fimi.energy.integration`  readings to joules, with uncertainty
 * :mod:`~fimi.energy.ledger`       every joule of a device, phase by phase
 * :mod:`~fimi.energy.phase_energy`  joules of phases, from readings that come late or seldom
 * :mod:`~fimi.energy.phase_counts`  the same from counters of energy

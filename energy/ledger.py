@@ -23,13 +23,12 @@ from msgspec import Meta, Struct
 
 from fimi.energy.clock import Clock
 from fimi.energy.cost_model import PHASES, NonNegative, Phase
-from fimi.energy.integration import largest_gap_s
 from fimi.energy.joules import Energy
 from fimi.energy.meters import Reading, Recorder
 from fimi.energy.meters.combine import Beside, Combined, WithSecond
 from fimi.energy.phase_energy import PhaseMeter
 from fimi.energy.phase_powers import PowerEquations, PowerSums
-from fimi.energy.phase_readings import PhaseEnergy, Stretch
+from fimi.energy.phase_readings import PhaseEnergy, Stretch, largest_gap_s
 from fimi.energy.resting import Resting, When
 
 _KEPT_S = 5.0

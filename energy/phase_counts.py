@@ -14,10 +14,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fimi.energy.integration import STANDSTILL
 from fimi.energy.meters import MeterDescription
 from fimi.energy.meters.response import uniform_sd_s
 from fimi.energy.phase_readings import Array, ReadingTable, Stretch
+
+STANDSTILL = 10.0
+"""A counter that does not change for so many of its refreshes is taken to be broken."""
 
 _SAME_S = 1e-9
 _BEFORE = 10.0  # refreshes before a phase in which the power before it is counted

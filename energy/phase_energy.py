@@ -328,7 +328,7 @@ class PhaseMeter:
         # A declared power is constant.
         known = scatter.degrees >= enough or self._meter.rate_hz == 0.0
         if not scatter.degrees and not known:
-            deviation_j = math.hypot(deviation_j, value_j / 2.0)
+            deviation_j = math.hypot(deviation_j, self._alone_j(stretch, seen, value_j))
         return value_j, deviation_j, alike * uniform_sd_s(step_w) * duration_s, known
 
     def _rising_j(self, stretch: Stretch, seen: Seen, first_w: float, before_s: float) -> float:
@@ -342,6 +342,19 @@ class PhaseMeter:
             return 0.0
         held_s = max(0.0, before_s - self._meter.response.window_s / 2.0)
         return abs(first_w - float(seen.power_w[before])) * held_s / math.sqrt(12.0)
+
+    def _alone_j(self, stretch: Stretch, seen: Seen, value_j: float) -> float:
+        """One standard deviation of a phase of which one value is known, J.
+
+        A mean that leaves nothing out shows what the power was around the phase, so that it was
+        anything of that. The power of an instant does not show what came between.
+        """
+        response, reach_s = self._meter.response, self._reach_s()
+        if response.window_s < response.refresh_s or not response.window_s:
+            return value_j / 2.0
+        placed = seen.times_s - response.lag_s
+        near = (placed >= stretch.start_s - reach_s) & (placed <= stretch.end_s + reach_s)
+        return float(np.ptp(seen.power_w[near])) / math.sqrt(12.0) * stretch.duration_s
 
     def _scatter(self, stretch: Stretch, values_w: Array, key_s: float) -> Scatter:
         """Scatter of values about a phase's power, in this phase and in earlier ones."""

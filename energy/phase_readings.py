@@ -6,6 +6,7 @@
 * :class:`ReadingTable`  the readings of a meter, in columns
 * :class:`Seen`          those that hold a power
 * :class:`Scatter`       how much values of a power differ from each other
+* :func:`largest_gap_s`  the longest time without a reading
 
 All times are those of the device's own clock.
 """
@@ -303,6 +304,14 @@ def blocks(times: Array, power: Array, refresh_s: float) -> NDArray[np.int64]:
             number, since_s = number + 1, times[place]
         numbers[place] = number
     return numbers
+
+
+def largest_gap_s(readings: Sequence[Reading], start_s: float, end_s: float) -> float:
+    """Longest time between two readings, the edges of the window included."""
+    times = np.array([start_s, *(reading.time_s for reading in readings), end_s])
+    inside = np.clip(times, start_s, end_s)
+    inside.sort()
+    return float((inside[1:] - inside[:-1]).max())
 
 
 @functools.cache

@@ -1,9 +1,10 @@
 """Joules of work on this machine that is not a device's: of the generator node or the server.
 
 The generator node and a server that trains have no phases, only spans of work. The energy of a span
-is what the meters see in that time, idle power included. Without a meter there are seconds and no
-joules. :func:`fimi.energy.joules.share` gives the energy
-of a part of a span.
+is what the meters see in that time, idle power included, by the rule of a phase
+(:mod:`fimi.energy.phase_energy`) and from the readings that there are at its end: nothing waits for
+a meter that is late, and the uncertainty says so. Without a meter there are seconds and no joules.
+:func:`fimi.energy.joules.share` gives the energy of a part of a span.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ from pathlib import Path
 from msgspec import Struct
 
 from fimi.energy.clock import Clock, MonotonicClock
-from fimi.energy.integration import integrate
 from fimi.energy.joules import Energy, total
 from fimi.energy.meters import Meter, MeterUnavailableError, Recorder
 from fimi.energy.meters.detect import MeterRecorder, MeterSettings, open_recorder
 from fimi.energy.meters.nvml import open_nvml
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+from fimi.energy.phase_energy import PhaseMeter
+from fimi.energy.phase_readings import Stretch
 from fimi.energy.sysfs import complete
 
 log = logging.getLogger(__name__)
+
+_KEPT_S = 60.0
 
 
 class Span(Struct):
@@ -50,6 +54,8 @@ class Metered:
 
     def __init__(self, recorders: Sequence[Recorder] = (), clock: Clock | None = None) -> None:
         self._recorders = tuple(recorders)
+        self._meters = tuple(PhaseMeter(recorder.describe()) for recorder in recorders)
+        self._said_short: set[str] = set()
         self._clock = clock or MonotonicClock()
 
     @property
@@ -61,19 +67,40 @@ class Metered:
     def span(self) -> Iterator[Span]:
         """Meter a ``with`` block."""
         span = Span()
-        for recorder in self._recorders:
-            recorder.mark()
+        self._mark()
+        first = [meter.count for meter in self._meters]
         start_s = self._clock.now_s()
         try:
             yield span
         finally:
             end_s = self._clock.now_s()
             span.seconds = end_s - start_s
-            parts = (
-                integrate(recorder.mark(), start_s, end_s, recorder.describe())
-                for recorder in self._recorders
-            )
+            self._mark()
+            parts = []
+            for meter, begun in zip(self._meters, first, strict=True):
+                found = meter.end(Stretch("work", start_s, end_s, begun, meter.count))
+                # Without readings of its own, all that is known is the power around it.
+                parts.append(found.energy if found.sample_count else None)
+                if found.energy is not None and parts[-1] is None:
+                    self._say_short(meter, span.seconds)
+                meter.forget(start_s - _KEPT_S)
             span.energy = total(complete(parts))
+
+    def _mark(self) -> None:
+        for recorder, meter in zip(self._recorders, self._meters, strict=True):
+            meter.add(recorder.mark())
+
+    def _say_short(self, meter: PhaseMeter, seconds: float) -> None:
+        described = meter.described
+        if described.source not in self._said_short:
+            self._said_short.add(described.source)
+            log.warning(
+                "%s (%s) cannot tell work of %.2g s from what is before and after it: the joules "
+                "of such short work are left out",
+                described.source,
+                described.response,
+                seconds,
+            )
 
     def close(self) -> None:
         """Stop reading."""

@@ -29,8 +29,8 @@ and in this folder:
 * :mod:`fimi.energy.meters.watch`     a meter watched during a run: silent, frozen, zero, saturated
 * :mod:`fimi.energy.meters.detect`    which meters this machine has, and which one is chosen
 
-:mod:`fimi.energy.integration` turns readings into joules; :mod:`fimi.energy.emulation.meter` is the
-meter of emulated boards.
+:mod:`fimi.energy.phase_energy` turns readings into joules; :mod:`fimi.energy.emulation.meter` is
+the meter of emulated boards.
 """
 
 from __future__ import annotations

@@ -12,11 +12,12 @@ from msgspec.structs import replace
 
 from fimi.energy.clock import VirtualClock
 from fimi.energy.emulation.late_meter import LateMeter
+from fimi.energy.joules import total
 from fimi.energy.ledger import Ledger, PhaseRecord
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.phase_energy import PhaseMeter
-from fimi.energy.phase_readings import Columns, PhaseEnergy, PowerCourse, Scatter, Stretch, blocks
+from fimi.energy.phase_readings import PhaseEnergy, Stretch
 from fimi.energy.resting import enough_s
 
 
@@ -538,6 +539,20 @@ class TestWhatRealMetersDo:
         assert abs(np.mean(scores)) < 0.5
 
 
+def test_the_sum_of_a_run_is_as_sure_as_its_parts() -> None:
+    """Phases of which a plug shows one mean each: their sum is known far better than they are."""
+    rng, plan = np.random.default_rng(5), []
+    for _ in range(20):
+        powers_w = {kind: base_w * rng.uniform(0.8, 1.2) for kind, base_w in BASE_W.items()}
+        plan += [("compute", 4.0, powers_w["compute"]), ("upload", 2.5, powers_w["upload"])]
+        plan += [("idle", rng.uniform(2.0, 4.0), BASE_W["idle"])]
+    seen = Seen(replace(PLUG, relative_uncertainty=0.01), plan)
+    whole = total([each.energy for each in seen.found if each.energy], one_meter=True)
+    assert whole is not None
+    true_j = math.fsum(seen.true_j)
+    assert abs(whole.value_j - true_j) < 2.0 * whole.uncertainty_j < 0.05 * true_j
+
+
 @every_family
 def test_the_time_that_is_enough_measures_the_resting_power(family: str) -> None:
     for description in (
@@ -596,55 +611,3 @@ class TestCost:
         clock = VirtualClock(0.0)
         late = Dying(description, clock=clock, noise_w=0.0, gain=1.0, resting_power_w=3.0)
         return clock, Ledger(clock, late), late
-
-
-class TestParts:
-    @given(
-        st.lists(st.integers(0, 100_000), min_size=1, max_size=20, unique=True),
-        st.floats(-20.0, 120.0),
-        st.floats(0.0, 80.0),
-    )
-    def test_a_course_is_integrated_exactly(
-        self, times_ms: list[int], start_s: float, length_s: float
-    ) -> None:
-        times = np.sort(np.array(times_ms)) / 1e3
-        power = np.random.default_rng(len(times)).uniform(0.0, 9.0, len(times))
-        inside = times[(times > start_s) & (times < start_s + length_s)]
-        nodes = np.concatenate([[start_s], inside, [start_s + length_s]])
-        expected = np.trapezoid(np.interp(nodes, times, power), nodes)
-        found = PowerCourse(times, power).between(start_s, start_s + length_s)
-        assert found == pytest.approx(expected, abs=1e-6)
-
-    @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200)), max_size=40))
-    def test_columns_are_a_queue(self, steps: list[tuple[bool, int]]) -> None:
-        columns, kept, dropped = Columns(2), [], 0
-        for number, (adds, count) in enumerate(steps):
-            if adds:
-                rows = np.full((count, 2), float(number))
-                columns.add(rows)
-                kept += rows.tolist()
-            else:
-                columns.drop(count)
-                dropped += min(count, len(kept))
-                kept = kept[count:]
-            assert columns.rows.tolist() == kept
-            assert (len(columns), columns.dropped) == (len(kept), dropped)
-        assert len(columns._rows) <= 4 * max(64, max((c for _, c in steps), default=0) * 40)
-
-    def test_repeated_values_are_blocks(self) -> None:
-        times = np.arange(10) * 0.25
-        power = np.array([5.0, 5.0, 5.0, 6.0, 6.0, 6.0, 6.0, 6.0, 6.0, 7.0])
-        assert blocks(times, power, 1.0).tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 3]
-        assert blocks(times, power, 0.0).tolist() == list(range(10))
-
-    def test_scatter_is_the_variance_about_a_slow_change(self) -> None:
-        rng = np.random.default_rng(0)
-        white = rng.normal(5.0, 0.3, 20_000)
-        assert Scatter.of(white).deviation_w == pytest.approx(0.3, rel=0.03)
-        assert Scatter.of(white).unseen == pytest.approx(1.0, abs=0.02)
-        walk = np.cumsum(rng.normal(0.0, 0.01, 20_000))
-        assert Scatter.of(walk).unseen == pytest.approx(math.sqrt(1 / 6), abs=0.05)
-        few = Scatter.of(white[:3])
-        assert few.deviation_w > math.sqrt(few.squares / few.degrees)
-        assert Scatter().deviation_w == 0.0
-        assert (few + few).scaled(1.0).degrees == 1.0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fimi.energy.clock import VirtualClock
+from fimi.energy.emulation.late_meter import LateMeter
 from fimi.energy.meters import (
     DeclaredPower,
     Look,
@@ -15,6 +16,7 @@ from fimi.energy.meters import (
     MeterUnavailableError,
     Reading,
 )
+from fimi.energy.meters.response import MeterResponse
 from fimi.energy.work_meter import Metered, open_meters
 
 
@@ -77,6 +79,33 @@ def test_the_sum_of_all_meters() -> None:
     assert span.energy.value_j == pytest.approx(80.0)
     assert span.energy.source == "declared:10W+declared:30W"
     assert span.energy.kind == "modelled"
+
+
+def test_a_late_meter_tells_long_work_and_says_that_it_cannot_tell_short_work(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    plug = MeterDescription(
+        source="plug:1",
+        kind="emulated",
+        scope="wall",
+        rate_hz=1.0,
+        response=MeterResponse(delay_s=1.0, window_s=1.0, refresh_s=1.0),
+    )
+    clock = VirtualClock()
+    late = LateMeter(plug, clock=clock, noise_w=0.0, gain=1.0, resting_power_w=20.0)
+    metered = Metered([late], clock)
+    late.observe(30.0, 20.0)
+    for seconds in (0.5, 10.0, 0.5, 40.0):
+        with metered.span() as span:
+            late.observe(seconds / 2.0, 110.0)
+            late.observe(seconds / 2.0, 130.0)
+        if seconds < 1.0:
+            assert span.energy is None
+        else:
+            assert span.energy is not None
+            assert abs(span.energy.value_j - 120.0 * seconds) < 2.0 * span.energy.uncertainty_j
+        late.observe(7.0, 20.0)
+    assert caplog.text.count("cannot tell work of 0.5 s") == 1, "said once"
 
 
 def test_missing_is_missing() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from home_sender import until
+from whole_span import energy_of
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
-from fimi.energy.integration import integrate
 from fimi.energy.meters import NOTHING, MeterUnavailableError
 from fimi.energy.meters.detect import MeterSettings, open_meter
 from fimi.energy.meters.live import LiveRecording, ReplaySettings
@@ -182,7 +182,7 @@ def test_a_phase_with_a_real_logger_has_its_joules(tmp_path: Path) -> None:
         start_s, unix_s = clock.now_s(), time.time()
         time.sleep(1.0)
         end_s = clock.now_s()
-        energy = integrate(sampler.mark(), start_s, end_s, sampler.describe())
+        energy = energy_of(sampler.mark(), start_s, end_s, sampler.describe())
         sampler.close()
     finally:
         stop.set()

@@ -12,9 +12,9 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from whole_span import energy_of
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
-from fimi.energy.integration import integrate
 from fimi.energy.ledger import Ledger, PhaseRecord
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, Reading
 from fimi.energy.meters.counter import Counter, add
@@ -145,7 +145,7 @@ class TestPlaces:
             readings = [
                 Reading(time_s=t, power_w=8.0 if (t + turn_s) % 0.1 < 0.05 else 2.0) for t in times
             ]
-            energy = integrate(readings, 0.0, 10.0, METER)
+            energy = energy_of(readings, 0.0, 10.0, METER)
             assert energy is not None
             errors.append(energy.value_j / 50.0 - 1.0)
             assert abs(errors[-1]) < 4.0 * energy.uncertainty_j / 50.0
@@ -164,7 +164,7 @@ class TestGaps:
             sampler.poll()
         readings = sampler.mark()
         assert sum(not reading.holds for reading in readings) == 1
-        assert integrate(readings, 0.0, 63.0, METER) is None
+        assert energy_of(readings, 0.0, 63.0, METER) is None
 
     def test_a_clock_that_jumps_back_leaves_nothing_to_integrate(self) -> None:
         class Jumping(VirtualClock):
@@ -181,9 +181,9 @@ class TestGaps:
         clock.advance(1.0)
         readings = sampler.mark()
         assert [reading.time_s for reading in readings] == [906.0, 906.0]
-        assert integrate(readings, 900.0, 906.0, METER) is None
+        assert energy_of(readings, 900.0, 906.0, METER) is None
         clock.advance(2.0)
-        energy = integrate(sampler.mark(), 906.0, 908.0, METER)
+        energy = energy_of(sampler.mark(), 906.0, 908.0, METER)
         assert energy is not None
         assert energy.value_j == pytest.approx(10.0)
 
@@ -204,7 +204,7 @@ class TestGaps:
             sampler.poll()
         readings = sampler.mark()
         assert len(readings) <= MOST_READINGS + 1
-        energy = integrate(readings, 0.0, clock.now_s(), METER)
+        energy = energy_of(readings, 0.0, clock.now_s(), METER)
         assert energy is not None
         assert energy.value_j == pytest.approx(6.0 * clock.now_s(), rel=1e-3)
 
@@ -241,8 +241,8 @@ class TestThinning:
             Reading(time_s=float(i), power_w=power_w) for i, (_, power_w) in enumerate(steps)
         ]
         end_s = float(len(readings))
-        before = integrate(readings, 0.0, end_s, METER)
-        after = integrate(thin(readings), 0.0, end_s, METER)
+        before = energy_of(readings, 0.0, end_s, METER)
+        after = energy_of(thin(readings), 0.0, end_s, METER)
         assert (before is None) == (after is None)
         if before is not None and after is not None:
             assert after.value_j == pytest.approx(before.value_j, abs=1e-6)

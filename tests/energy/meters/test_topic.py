@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 from home_sender import HomeSender, MortalBroker, sender, until
+from whole_span import energy_of
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.host_profile import HostProfile, load_profile
-from fimi.energy.integration import integrate
 from fimi.energy.meters import NOTHING, MeterUnavailableError, Reading
 from fimi.energy.meters.detect import MeterSettings, detect, open_meter, open_recorder
 from fimi.energy.meters.elsewhere.topic import TopicMeter, TopicSettings
@@ -274,7 +274,7 @@ class TestCounters:
             assert any("3.6e+04 J" in doubt for doubt in meter.doubts())
             found = meter.describe()
         readings = [Reading(time_s=at_s, counter_j=0.0) for at_s in (0.0, 1.0)]
-        energy = integrate(readings, 0.0, 1.0, found)
+        energy = energy_of(readings, 0.0, 1.0, found)
         assert energy is not None and energy.uncertainty_j == pytest.approx(36_000 / 6**0.5)
 
 

@@ -1,4 +1,6 @@
-"""Joules from readings, with their uncertainty.
+"""The rule before phases knew their meter's response: joules of readings between two times.
+
+Benchmarks compare with it.
 
 For an energy counter: its difference between the edges of a phase. For power readings: the
 trapezoid rule, which is exact for power that is linear between two readings. Readings beyond an
@@ -73,14 +75,6 @@ def integrate(
         scope=meter.scope,
         uncertainty_j=float(uncertainty_j),
     )
-
-
-def largest_gap_s(readings: Sequence[Reading], start_s: float, end_s: float) -> float:
-    """Longest time between two readings, the edges of the window included."""
-    times = np.array([start_s, *(reading.time_s for reading in readings), end_s])
-    inside = np.clip(times, start_s, end_s)
-    inside.sort()
-    return float((inside[1:] - inside[:-1]).max())
 
 
 def _by_counter(
