@@ -13,6 +13,7 @@ from fimi.edge_agent.deployment import try_file
 from fimi.energy.emulation.board import Disturbance, EmulatedBoard
 from fimi.energy.emulation.boards import fleet
 from fimi.energy.ledger import Ledger
+from fimi.energy.resting import enough_s
 from fimi.learning.training.classifier import Exported
 from fimi.learning.training.deployment import Deployer
 from fimi.learning.training.torch_trainer import TorchTrainer
@@ -88,7 +89,19 @@ class TestAgent:
             assert trial.energy_j == pytest.approx(trial.metered.energy.value_j / trial.inferences)
         downloads_s = 8 * sum(map(len, good().values())) / truth.link.downlink_rate_bps
         tried_s = sum(t.metered.duration_s for t in report.trials if t.metered)
-        assert report.seconds == pytest.approx(downloads_s + tried_s)
+        rests_s = 4 * enough_s(bench.board.describe().meter)
+        assert report.seconds == pytest.approx(downloads_s + tried_s + rests_s)
+
+    def test_the_energy_above_resting_is_known(self, bench: Bench) -> None:
+        (trial,) = ask(bench, {"fp32": good()["fp32"]}).trials
+        truth, metered, one = bench.board.truth, trial.metered, trial.above_one
+        assert metered is not None and metered.energy is not None and one is not None
+        rest_j = truth.idle_power_w * metered.duration_s
+        true_j = metered.energy.value_j - rest_j
+        assert 0.0 < one.uncertainty_j < one.value_j
+        assert abs(one.value_j * trial.inferences - true_j) < 3.0 * one.uncertainty_j * (
+            trial.inferences
+        )
 
     def test_no_round_is_charged(self, bench: Bench) -> None:
         bench.follow(bench.plan())
@@ -179,6 +192,28 @@ class TestTrial:
         )
         assert trial.error == "the agent was asked to stop"
         assert trial.accuracy is None
+
+    @pytest.mark.parametrize("meter", ["chip", "averaging", "plug"])
+    def test_inferences_go_on_until_the_meter_can_tell(self, meter: str) -> None:
+        """Ten of them take some milliseconds, which no meter of these can tell."""
+        (declaration,) = fleet(1, 0, cycles_per_sample=4e6, meter=meter)
+        board = EmulatedBoard(declaration, seed=0, index=0, disturbance=Disturbance())
+        file = ModelFile(
+            variant="fp32",
+            model=Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media=""),
+        )
+        trial = try_file(
+            file,
+            files()[0].model,
+            LOCAL,
+            self.order,
+            hardware=board,
+            ledger=Ledger(board.clock, board.recorder),
+            cancelled=lambda: False,
+        )
+        assert trial.metered is not None and trial.metered.resolved
+        assert trial.energy_j is not None and trial.above_one is not None
+        assert trial.inferences > 10 and trial.images == 10
 
     def test_a_device_without_a_meter_has_no_joules_but_a_latency(self) -> None:
         board = self.board()
