@@ -3,8 +3,8 @@
 * :class:`SecondMeter`   one device over the whole run
 * :func:`second_meter`   the same, from a run
 
-A phase is compared only where both meters can tell it from those beside it. The whole is compared
-over all phases that both have metered: what one phase lacks, the next one has.
+A phase is compared over those of its stretches that both meters can tell from those beside it. The
+whole is compared over all stretches that both have metered: what one phase lacks, the next one has.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class BothMeters(Struct, frozen=True, kw_only=True):
         phase: the phase; ``None`` for all of them together.
         first: by the meter whose joules count.
         second: by the other one.
-        gain: the second over the first; ``None`` where one of them cannot tell the phase, or has
-            no joules.
+        gain: the second over the first; ``None`` where there is no stretch of the phase that both
+            can tell, or one of them has no joules.
         gain_sd: one standard deviation of it, by the uncertainties of both.
-        count: stretches that both have metered.
+        count: stretches that both can tell; where there is none, and of the whole, stretches that
+            both have metered.
     """
 
     phase: Phase | None
@@ -71,11 +72,12 @@ def second_meter(run: RunData, device: str) -> SecondMeter | None:
 
 
 def _compared(phase: Phase | None, records: Sequence[PhaseRecord]) -> BothMeters | None:
+    told = [r for r in records if phase is None or (r.resolved and r.second_resolved)]
+    records = told or records
     first = total((r.energy for r in records if r.energy is not None), one_meter=True)
     second = total((r.second for r in records if r.second is not None), one_meter=True)
     if first is None or second is None:
         return None
-    told = phase is None or all(r.resolved and r.second_resolved for r in records)
     gain = gain_sd = None
     if told and first.value_j > 0.0 and second.value_j > 0.0:
         gain = second.value_j / first.value_j

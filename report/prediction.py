@@ -35,6 +35,9 @@ def words(run: RunData, summary: Summary) -> str:
     """How well predictions held, and whether they were mended; empty where nothing is known."""
     whole = summary.agreement
     if whole is None:
+        entries = [entry for result in run.rounds for entry in result.devices if entry.predicted]
+        if any(not record.resolved for entry in entries for record in entry.phases):
+            return "not compared round by round: no meter resolves a single phase of this run"
         return ""
     said = (
         f"mean absolute error {percent_value(whole.mape_percent)} of a device’s joules in a round "

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from fimi.record.prediction import residuals
 from fimi.record.reader import read_run
@@ -113,3 +114,16 @@ def test_a_store_of_before_there_were_residuals(tmp_path: Path, build: Any) -> N
     assert prediction.words(run, summarise(run)) == ""
     assert prediction.residual_plot(run) is prediction.cause_plot(summarise(run)) is None
     assert 'id="residuals"' not in render(run)
+
+
+def test_where_no_phase_is_resolved_the_terminal_says_why_nothing_is_compared(
+    tmp_path: Path, build: Any
+) -> None:
+    def unresolved(entry: Any) -> Any:
+        phases = tuple(replace(record, resolved=False) for record in entry.phases)
+        return replace(entry, phases=phases)
+
+    rounds = [build.round_result(1, [unresolved(build.device_round("device-0"))], 0.5)]
+    build.write(tmp_path / "run", names=("device-0",), rounds=rounds)
+    text = " ".join(as_text(tmp_path / "run").split())
+    assert "no meter resolves a single phase" in text

@@ -86,3 +86,31 @@ def test_terminal_and_page_show_it_beside_the_first(run: Path) -> None:
     marks = [each for each in picture.figure.data if each.name == "second meter ± 1 s.d."]
     assert len(marks) == 1
     assert len(marks[0].x) == 1
+
+
+def test_a_phase_has_the_gain_of_the_rounds_in_which_both_can_tell_it(
+    tmp_path: Path, build: Any
+) -> None:
+    def both(entry: Any, resolved: bool, gain: float) -> Any:
+        phases = [
+            msgspec.structs.replace(
+                record,
+                second=Energy(
+                    value_j=gain * record.energy.value_j, kind="measured", source="p", scope="wall"
+                ),
+                second_resolved=resolved,
+            )
+            for record in entry.phases
+        ]
+        return msgspec.structs.replace(entry, phases=tuple(phases))
+
+    rounds = [
+        build.round_result(n, [both(build.device_round("a"), n != 2, 9.0 if n == 2 else 1.5)], 0.5)
+        for n in (1, 2, 3)
+    ]
+    build.write(tmp_path / "run", names=("a",), rounds=rounds)
+    found = second_meter(read_run(tmp_path / "run"), "a")
+    assert found is not None
+    (compute,) = (each for each in found.phases if each.phase == "compute")
+    assert (compute.gain, compute.count) == (pytest.approx(1.5), 2)
+    assert found.whole.count == sum(len(r.devices[0].phases) for r in rounds)
