@@ -103,10 +103,11 @@ def enough_s(meter: MeterDescription) -> float:
     return LEFTOVERS_S + response.settling_s + min(60.0, max(3.0, 10.0 * value_s))
 
 
-def fit(measurements: Sequence[Resting]) -> RestingPower | None:
+def fit(measurements: Sequence[Resting], *, one_clock: bool = True) -> RestingPower | None:
     """The line through a run's measurements; ``None`` of none.
 
-    A drift is fitted where there are three or more. Where they scatter more about the line than
+    A drift is fitted where there are three or more and their times are of ``one_clock``: that of a
+    board begins anew when it is started again. Where they scatter more about the line than
     their uncertainties say, these are raised until they agree (Birge ratio).
     """
     if not measurements:
@@ -119,7 +120,7 @@ def fit(measurements: Sequence[Resting]) -> RestingPower | None:
     at_s = float(weights @ times_s / weights.sum())
     columns = [np.ones(len(times_s))]
     span_s = float(np.ptp(times_s))
-    if len(measurements) > 2 and span_s > 0.0:
+    if one_clock and len(measurements) > 2 and span_s > 0.0:
         columns.append(times_s - at_s)
     design = np.stack(columns, axis=1)
     gram = (design.T * weights) @ design

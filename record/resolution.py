@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from msgspec import Struct
@@ -134,7 +135,9 @@ def meterings(run: RunData, parts: Iterable[EnergyPart]) -> dict[str, DeviceMete
         profile = run.profiles.get(device)
         rounds = {n: add_up(e) for n, e in sorted(equations.get(device, {}).items())}
         whole = {n: e for n, e in rounds.items() if e is not None}
-        resting = fit(rests.get(device, ())) or idled.get(device)
+        own = rests.get(device, ())
+        begun_again = any(b.start_s < a.start_s for a, b in pairwise(own))
+        resting = fit(own, one_clock=not begun_again) or idled.get(device)
         presumed = resting is None
         if resting is None and profile is not None:
             power_w = profile.board.idle_power_w

@@ -78,19 +78,6 @@ class MeterResponse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         ramps = _half_square(at) - _half_square(at - short) - _half_square(at - long)
         return np.clip((ramps + _half_square(at - short - long)) / (short * long), 0.0, 1.0)
 
-    @property
-    def spill_s(self) -> float:
-        """Energy that a step of power by 1 W puts on the wrong side of its edge, J/W.
-
-        Readings are moved by :attr:`lag_s`, so that the smear of a step is symmetric about its
-        edge. This is the integral of its one half.
-        """
-        short, long = sorted((self.window_s, self.refresh_s))
-        if long == 0.0:
-            return 0.0
-        # Half of the mean distance between the box's sum of two uniform parts and its middle.
-        return (long / 4.0 + short**2 / (12.0 * long)) / 2.0
-
     def __str__(self) -> str:
         parts = [f"{self.delay_s:.3g} s late"] if self.delay_s or self.delay_sd_s else []
         if parts and self.delay_sd_s:

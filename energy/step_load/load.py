@@ -32,7 +32,8 @@ from fimi.errors import SurroundingsError
 SHORTEST_S = 0.4
 """Shortest turn of the load, s."""
 _SETTLINGS = 1.2
-_START_S = 2.0
+START_S = 2.0
+"""Time that the processes of a load have for their start, s."""
 _START_EACH_S = 0.15
 _APART_S = 0.02
 _OTHERS_MAX = 0.15
@@ -120,7 +121,7 @@ def run_load(
     # The clock of the readings may have another zero than that of the processes.
     ahead_s = clock.now_s() - time.monotonic()
     from_s = time.monotonic()
-    at_s = from_s + _START_S + _START_EACH_S * cores
+    at_s = from_s + START_S + _START_EACH_S * cores
     planned = []
     for rest_s, work_s in turns:
         planned.append((at_s + rest_s, at_s + rest_s + work_s))

@@ -14,7 +14,7 @@ from fimi.energy.meters import Meter
 from fimi.energy.step_load.compare import Tried
 from fimi.energy.step_load.fit import Learned, learn
 from fimi.energy.step_load.kept import KeptResponse
-from fimi.energy.step_load.load import Edges, StepLoadError, pattern, run_load, turn_s
+from fimi.energy.step_load.load import START_S, Edges, StepLoadError, pattern, run_load, turn_s
 from fimi.energy.step_load.looks import looking
 
 WORKS = 8
@@ -23,18 +23,13 @@ _LONGER = 1.5
 """A meter that turns out slower than assumed by this factor is tried once more."""
 
 
-def duration_s(meters: Sequence[Meter]) -> float:
-    """About how long a step load for these meters takes, s."""
-    responses = [meter.describe().response for meter in meters]
-    return 2.0 * 2.0 * WORKS * turn_s(responses) + max(r.settling_s for r in responses) + 3.0
-
-
 def try_meters(
     meters: Sequence[Meter],
     clock: Clock,
     *,
     cores: int | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    announce: Callable[[float, bool], None] = lambda about_s, again: None,
     progress: Callable[[float], None] = lambda left_s: None,
 ) -> tuple[Edges, tuple[Tried, ...]]:
     """Run a step load and learn the response of every meter.
@@ -44,6 +39,8 @@ def try_meters(
         clock: of their readings.
         cores: how many are to work; all that this process may use if left out.
         cancelled: called a few times a second; the load ends when it returns true.
+        announce: called before a load with about how long it takes, s, and whether it is another
+            one, because a meter turned out to be later than it was taken for.
         progress: called as often, with the time that is left, s.
 
     Raises:
@@ -53,9 +50,11 @@ def try_meters(
     shortest_s = turn_s([meter.describe().response for meter in meters])
     for last in (False, True):
         settle_s = 2.0 * shortest_s
+        turns = pattern(shortest_s, WORKS)
+        announce(sum(map(sum, turns)) + settle_s + START_S, last)
         with looking(meters, clock) as looks:
             edges = run_load(
-                pattern(shortest_s, WORKS),
+                turns,
                 clock,
                 settle_s=settle_s,
                 cores=cores,

@@ -171,15 +171,18 @@ def _profile(path: Path | None) -> HostProfile | None:
 
 def _run(meters: Sequence[Meter], clock: Any) -> tuple[Any, Any]:
     """Run the load, with the time that is left on standard error."""
-    from fimi.energy.step_load.trying import duration_s, try_meters
+    from fimi.energy.step_load.trying import try_meters
 
-    click.echo(
-        f"all cores will be busy and at rest by turns, for about {duration_s(meters):.0f} s: do "
-        "nothing else here meanwhile",
-        err=True,
-    )
+    def announce(about_s: float, again: bool) -> None:
+        said = (
+            "a meter is later than it was taken for: once more with longer turns"
+            if again
+            else "all cores will be busy and at rest by turns"
+        )
+        click.echo(f"{said}, for about {about_s:.0f} s: do nothing else here meanwhile", err=True)
+
     with stop_on_signals() as stop, _countdown() as show:
-        return try_meters(meters, clock, cancelled=stop.is_set, progress=show)
+        return try_meters(meters, clock, cancelled=stop.is_set, announce=announce, progress=show)
 
 
 @contextlib.contextmanager

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from fimi.energy.joules import Energy
+from fimi.energy.ledger import Evidence
 from fimi.energy.phase_powers import PhasePowers
-from fimi.record.resolution import DeviceMetering, above_rest, constant, told_apart
+from fimi.energy.resting import Resting
+from fimi.record.reader import read_run
+from fimi.record.resolution import DeviceMetering, above_rest, constant, meterings, told_apart
 from fimi.record.sums import EnergyPart
 
 POWERS = PhasePowers(
@@ -73,3 +78,23 @@ def test_a_presumed_resting_power_is_no_measurement() -> None:
 def test_a_constant_power_has_nothing_above_rest() -> None:
     declared = DeviceMetering(resting=constant(3.0, 0.0), is_declared=True)
     assert above_rest([part(resolved=True)], {"a": declared}) == {}
+
+
+@pytest.mark.parametrize("begun_again_s", [0.0, 5_000.0])
+def test_rests_before_and_after_a_start_of_the_board_are_no_line(
+    tmp_path: Path, build: Any, begun_again_s: float
+) -> None:
+    """3.0 W in three rounds, then 3.1 W: a drift only where their times are of one clock."""
+    rounds = []
+    for number, power_w in enumerate((3.0, 3.0, 3.0, 3.1), 1):
+        start_s = 6_000.0 + 600.0 * number - (begun_again_s if number > 2 else 0.0)
+        rest = Resting(
+            when="between", start_s=start_s, duration_s=10.0, power_w=power_w, uncertainty_w=0.01
+        )
+        entry = replace(build.device_round("a"), evidence=(Evidence(rests=(rest,)),))
+        rounds.append(build.round_result(number, [entry], 0.5))
+    build.write(tmp_path / "run", names=("a",), rounds=rounds)
+    resting = meterings(read_run(tmp_path / "run"), ())["a"].resting
+    assert resting is not None and resting.count == 4
+    assert (resting.slope_w_per_s == 0.0) == bool(begun_again_s)
+    assert resting.at(1e4)[1] > 0.01
