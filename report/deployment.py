@@ -161,7 +161,9 @@ def _typical(made: Deployment, variant: str) -> str:
         energies_j = [trial.energy_j for trial in ran if trial.energy_j is not None]
         if energies_j:
             sources = sorted({kind for trial in ran if (kind := _kind(trial))})
-            said += f" and {joules(statistics.median(energies_j))} ({'; '.join(sources)})"
+            above_j = [one.value_j for trial in ran if (one := trial.above_one) is not None]
+            above = f", {joules(statistics.median(above_j))} above resting" if above_j else ""
+            said += f" and {joules(statistics.median(energies_j))}{above} ({'; '.join(sources)})"
         said += ", medians"
     return said + (f"; {failed} could not run it" if failed else "")
 
