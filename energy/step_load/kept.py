@@ -12,6 +12,9 @@ A table is for one meter, by its source, so that another one does not get it::
     window_s = 0.0
     refresh_s = 1.0
     delay_sd_s = 0.04
+
+Of a chip that says how often it is set to refresh, that is kept as well (``chip_refresh_s``): once
+it is set otherwise, the response is not used.
 """
 
 from __future__ import annotations
