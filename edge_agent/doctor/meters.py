@@ -111,7 +111,7 @@ def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Ch
     if found.rate_hz:
         told.append(f"{found.rate_hz:g} Hz")
     if found.resolution_w:
-        told.append(f"{found.resolution_w:g} W steps")
+        told.append(f"{found.resolution_w:.2g} W steps")
     told.append(f"±{found.relative_uncertainty:.0%}")
     if each.power_w is not None:
         # A counter that is new every 0.1 s is known to a fifth over half a second.
@@ -170,7 +170,7 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
         fix = "\n".join(
             [
                 *filter(None, [mind]),
-                "write one of these lines into the board's profile:",
+                "Write one of these lines into the board's profile:",
                 *each.choices,
             ]
         )

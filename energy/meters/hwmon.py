@@ -172,7 +172,7 @@ class Hwmon(Meter):
             if held is None:
                 return f"{file} {why_unreadable(file)}"
             if held < 0 and file != self._amperes:
-                return f"{file} holds {held}, a negative number"
+                return f"{file} holds {held}, a negative number: swap the wires at VIN+ and VIN−"
             if held >= (SENTINEL_UW if file == self._power else _SENTINEL_MA):
                 return f"{file} holds {held}, which drivers show instead of a value"
         return ""

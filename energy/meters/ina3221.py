@@ -92,6 +92,11 @@ class Rail(Struct, frozen=True, kw_only=True):
         """Labels of the rails that contain it."""
         return _WITHIN.get(self.label, frozenset()) | (_INPUTS - {self.label})
 
+    @property
+    def place(self) -> str:
+        """Its name and its chip."""
+        return self.name if self.address in self.name else f"{self.name} at {self.address}"
+
     def read_w(self) -> float | None:
         """Its power, W; ``None`` if a number is missing, or says that there is none.
 
@@ -108,8 +113,8 @@ class Rail(Struct, frozen=True, kw_only=True):
             return ""
         shown = "; ".join(f"{file.name} {n}" for file, n in zip(self.files, numbers, strict=True))
         return (
-            f"{self.name} at {self.address} is negative ({shown}): its wires are exchanged at the "
-            "shunt (swap VIN+ and VIN−), or power flows back, which this board does not draw"
+            f"{self.place} is negative ({shown}): its wires are exchanged at the shunt (swap VIN+ "
+            "and VIN−), or power flows back, which this board does not draw"
         )
 
 
@@ -151,8 +156,7 @@ class Ina3221(Meter):
                 "no number" if value is None else f"{value * 1e-3:.3g} {unit}"
                 for value, unit in zip(numbers, units, strict=True)
             ]
-            at = "" if rail.address in rail.name else f" at {rail.address}"
-            told.append(f"{rail.name}{at}: {', '.join(shown)}")
+            told.append(f"{rail.place}: {', '.join(shown)}")
         return tuple(told)
 
     def why_nothing(self) -> str:
@@ -188,9 +192,22 @@ def open_ina3221(root: Path, what: str | None = None, scope: Scope | None = None
     if what and (rail := next((rail for rail in found if rail.name == what), None)):
         chosen = [rail]
     elif what == "cpu":
-        chosen = _rows(found, [(label,) for label in CPU_RAILS], "processor")
+        chosen = _rows(found, [(label,) for label in CPU_RAILS], "the processor")
+        if not chosen:
+            here = ", ".join(rail.name for rail in found)
+            raise MeterUnavailableError(
+                f"which of the INA3221 rails {here} feeds the processor is not known"
+            )
     elif what is None:
-        chosen = _rows(found, TOTALS, "total")
+        chosen = _rows(found, TOTALS, "the whole module")
+        if not chosen:
+            raise names.offer(
+                f"this board has the INA3221 rails {', '.join(rail.name for rail in found)}, and "
+                "what they see is not known: adding rails that contain each other would count "
+                "twice. Meter it from outside (an INA board, a USB meter, a plug), or choose a "
+                "rail that you know",
+                _names(found),
+            )
     else:
         same = [rail for rail in found if what in (rail.label, rail.address)]
         if not same:
@@ -200,30 +217,25 @@ def open_ina3221(root: Path, what: str | None = None, scope: Scope | None = None
     meter = Ina3221(chosen, scope or own)
     if meter.look(0.0) == NOTHING:
         raise MeterUnavailableError(
-            f"{meter.describe().source} is there and cannot be read ({meter.why_nothing()}). Its "
-            f"files are below {root / 'sys/bus/i2c/drivers'}: make them readable (a container "
-            "needs /sys mounted), or look at dmesg for errors of the driver"
+            f"{meter.describe().source} is there and shows no power ({meter.why_nothing()}). If a "
+            "file cannot be read, make it readable (a container needs /sys mounted), or look at "
+            "dmesg for errors of the driver"
         )
     return meter
 
 
 def _rows(found: list[Rail], rows: Sequence[tuple[str, ...]], what: str) -> list[Rail]:
-    """The rails of the first row of labels of which all are here."""
+    """The rails of the first row of labels of which all are here; none if no row is.
+
+    Raises:
+        SeveralError: a label of the row is that of several rails.
+    """
     labels = [rail.label for rail in found]
-    row = next((row for row in rows if all(label in labels for label in row)), None)
-    if row is None:
-        raise MeterUnavailableError(
-            f"this board has the INA3221 rails {', '.join(rail.name for rail in found)}, and it is "
-            f"not known which of them make up the {what} power: adding rails that contain each "
-            "other would count twice. Meter it from outside (an INA board, a USB meter, a plug), "
-            "or, if you know what a rail sees, write one of these lines into the profile: "
-            f"{names.lines(_names(found))}"
-        )
+    row = next((row for row in rows if all(label in labels for label in row)), ())
     if same := next((label for label in row if labels.count(label) > 1), ""):
         fits = [rail for rail in found if rail.label == same]
-        raise names.several(
-            f"INA3221 rails {same}", _names(fits), why=f"the {what} power would be one of them"
-        )
+        why = f"which of them is (a part of) {what} is not known"
+        raise names.several(f"INA3221 rails {same}", _names(fits), why=why)
     return [next(rail for rail in found if rail.label == label) for label in row]
 
 

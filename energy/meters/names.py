@@ -16,7 +16,8 @@ name                            meter
 ==============================  ==================================================================
 
 * :data:`Names`           what a profile may choose for one meter: a name, or a list to be added up
-* :class:`SeveralError`   a choice fits several parts; :func:`several` lists what to choose from
+* :class:`SeveralError`   a choice fits several parts, or none for sure
+* :func:`several`, :func:`offer`  such an error, with the lines to choose from
 """
 
 from __future__ import annotations
@@ -78,13 +79,20 @@ def several(
         why: why none of them was taken, as a half sentence.
         mind: what to know about the names, as a sentence.
     """
-    sums = names if sums is None else sums
-    both = f", or their sum: {line(tuple(sums))}" if len(sums) > 1 else ""
-    error = SeveralError(
+    return offer(
         f"there are several {what} ({', '.join(part(name) or name for name in names)})"
         + (f", and {why}" if why else "")
-        + (f". {mind}" if mind else "")
-        + f". Write one of these lines into the board's profile: {lines(names)}{both}"
+        + (f". {mind}" if mind else ""),
+        names,
+        names if sums is None else sums,
+    )
+
+
+def offer(words: str, names: Sequence[str], sums: Sequence[str] = ()) -> SeveralError:
+    """The error of these words, with the names to choose from and those that may be added up."""
+    both = f", or their sum: {line(tuple(sums))}" if len(sums) > 1 else ""
+    error = SeveralError(
+        f"{words}. Write one of these lines into the board's profile: {lines(names)}{both}"
     )
     error.choices = tuple(line(each) for each in (*names, *([tuple(sums)] if both else ())))
     return error

@@ -8,10 +8,11 @@ import pytest
 from worlds import AgxOrin, AgxThor, JetsonNano, OrinNano, XavierNx, write
 
 from fimi.energy.clock import VirtualClock
-from fimi.energy.meters import NOTHING, MeterUnavailableError
+from fimi.energy.meters import NOTHING, Look, MeterUnavailableError
 from fimi.energy.meters.detect import MeterSettings, detect, open_sum
 from fimi.energy.meters.ina3221 import TOTALS, open_ina3221
 from fimi.energy.meters.names import Names, SeveralError
+from fimi.energy.meters.watch import Watch
 from fimi.testbed.recordings import tegrastats
 from fimi.testbed.recordings.recording import ImportSettings
 
@@ -47,7 +48,7 @@ class TestNames:
         write(folder / "in3_enable", 0)
         assert listed(tmp_path) == {"ina3221:1@1-0040", "ina3221:2@1-0040"}
         assert power_w("ina3221:2@1-0040", tmp_path) == pytest.approx(1.0)
-        with pytest.raises(MeterUnavailableError, match="rails 1@1-0040, 2@1-0040") as raised:
+        with pytest.raises(MeterUnavailableError, match="what they see is not known") as raised:
             open_ina3221(tmp_path)
         assert "Jetson" not in str(raised.value)
         assert 'meter = "ina3221:2@1-0040"' in str(raised.value)
@@ -92,6 +93,16 @@ class TestBelowZero:
         assert power_w("ina3221:VDD_GPU", tmp_path) == 0.0
         found = {e.name: e for e in detect(MeterSettings(), tmp_path, VirtualClock())}
         assert found["ina3221:VDD_GPU"].doubts == (), "graphics at rest are switched off"
+
+    @pytest.mark.parametrize(("label", "doubted"), [("VDD_GPU", False), ("VDD_CPU", True)])
+    def test_only_what_may_rest_shows_nothing_in_a_run(
+        self, tmp_path: Path, label: str, doubted: bool
+    ) -> None:
+        chip(tmp_path, "1-0040", label, milliamperes=0)
+        watch = Watch(open_ina3221(tmp_path, label))
+        for second in range(5):
+            watch.see(float(second), Look(power_w=0.0))
+        assert bool(watch.take()) is doubted
 
     def test_more_is_a_wire_the_other_way_round(self, tmp_path: Path) -> None:
         folder = chip(tmp_path, "1-0040", "VDD_IN")
