@@ -207,7 +207,7 @@ def find_hwmon(root: Path) -> list[HwmonChip]:
                 HwmonChip(
                     folder=folder,
                     driver=name,
-                    address=_address(folder),
+                    address=device_name(folder),
                     node=_node(folder),
                     label=_label(folder),
                 )
@@ -316,7 +316,7 @@ def _number(folder: Path) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else 0, folder.name)
 
 
-def _address(folder: Path) -> str:
+def device_name(folder: Path) -> str:
     """The name of the device that it belongs to: of its link, of the folders above, or its node."""
     device = folder / "device"
     if device.is_symlink():

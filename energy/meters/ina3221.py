@@ -29,6 +29,7 @@ from msgspec.structs import replace
 
 from fimi.energy.joules import Scope
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError, names
+from fimi.energy.meters.hwmon import device_name
 from fimi.energy.meters.response import AT_ONCE, MeterResponse
 from fimi.energy.sysfs import complete, read_count, read_signed, read_text, why_unreadable
 
@@ -268,7 +269,7 @@ def find_rails(root: Path) -> list[Rail]:
                     channel=name.name[-1],
                 )
             )
-    for device in sorted(drivers.glob("ina3221/*/hwmon/hwmon*")):
+    for device, address in _devices(root).items():
         interval_ms = read_count(device / "update_interval")
         for channel in "123":
             label = read_text(device / f"in{channel}_label") or ""
@@ -284,12 +285,22 @@ def find_rails(root: Path) -> list[Rail]:
                     unit_w=1e-6,
                     period_s=(interval_ms or 100) * 1e-3,
                     averages=bool(interval_ms),
-                    address=device.parent.parent.name,
+                    address=address,
                     channel=channel,
                     offset_ma=1e3 * _OFFSET_UV / shunt_uohm if shunt_uohm else 0.0,
                 )
             )
     return [replace(rail, name=_name(rail, rails)) for rail in rails]
+
+
+def _devices(root: Path) -> dict[Path, str]:
+    """Folders of the chips that the kernel shows as hwmon devices, with their addresses."""
+    bound = (root / "sys/bus/i2c/drivers").glob("ina3221/*/hwmon/hwmon*")
+    found = {folder.resolve(): folder.parent.parent.name for folder in sorted(bound)}
+    for folder in sorted((root / "sys/class/hwmon").glob("hwmon*")):
+        if read_text(folder / "name") == "ina3221":
+            found.setdefault(folder.resolve(), device_name(folder) or folder.name)
+    return found
 
 
 def _name(rail: Rail, rails: Sequence[Rail]) -> str:

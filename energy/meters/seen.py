@@ -73,6 +73,8 @@ def look_again(
         return replace(found, power_w=look.power_w, doubts=doubts_now(meter, look, root))
     if look.counter_j is None or before.counter_j is None or look.reset:
         return found
+    if meter.describe().kind != "measured":
+        return found  # a recording
     passed_s = look.reading(now_s).time_s - before.reading(then_s).time_s
     refresh_s, step_j = meter.describe().response.refresh_s, meter.step_j
     if passed_s <= 2.0 * refresh_s or step_j is None or step_j > STILL_LEAST_W * passed_s:

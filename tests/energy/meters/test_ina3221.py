@@ -10,7 +10,7 @@ from worlds import AgxOrin, AgxThor, JetsonNano, OrinNano, XavierNx, write
 from fimi.energy.clock import VirtualClock
 from fimi.energy.meters import NOTHING, Look, MeterUnavailableError
 from fimi.energy.meters.detect import MeterSettings, detect, open_sum
-from fimi.energy.meters.ina3221 import TOTALS, open_ina3221
+from fimi.energy.meters.ina3221 import TOTALS, find_rails, open_ina3221
 from fimi.energy.meters.names import Names, SeveralError
 from fimi.energy.meters.watch import Watch
 from fimi.testbed.recordings import tegrastats
@@ -77,6 +77,22 @@ class TestNames:
     def test_one_label_twice_on_one_chip(self, tmp_path: Path) -> None:
         chip(tmp_path, "1-0040", "5V", "5V", "")
         assert listed(tmp_path) == {f"ina3221:{n}@1-0040" for n in (1, 2, 3)}
+
+    def test_a_chip_below_class_is_the_one_below_its_driver(self, tmp_path: Path) -> None:
+        """As a kernel lays it out: both are links to the device's own folder."""
+        real = chip(tmp_path / "of", "1-0040", "VDD_IN")
+        device = tmp_path / "sys/devices/i2c-1/1-0040"
+        device.parent.mkdir(parents=True)
+        real.parent.parent.rename(device)
+        write(device / "hwmon/hwmon0/name", "ina3221")
+        link = tmp_path / "sys/class/hwmon/hwmon0"
+        link.parent.mkdir(parents=True)
+        link.symlink_to(device / "hwmon/hwmon0")
+        assert open_ina3221(tmp_path).facts() == ("VDD_IN at 1-0040: 5 V, 0.1 A",)
+        driver = tmp_path / "sys/bus/i2c/drivers/ina3221/1-0040"
+        driver.parent.mkdir(parents=True)
+        driver.symlink_to(device)
+        assert len(find_rails(tmp_path)) == 1
 
     def test_without_a_chip_no_board_is_guessed(self, tmp_path: Path) -> None:
         with pytest.raises(MeterUnavailableError, match=r"no INA3221 .*this board has none"):
