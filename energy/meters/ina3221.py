@@ -57,10 +57,10 @@ _GPU_RAILS = ("POM_5V_GPU", "VDD_GPU", "GPU", "VDD_SYS_GPU")
 _RESTING = (*_GPU_RAILS, "CV")
 """Rails that are switched off while nothing uses them."""
 _SENTINEL = 2**32 - 1
-_OFFSET_UV = 80.0
-"""Largest offset of the shunt's voltage, µV."""
-_RESOLUTION_W = 0.04
-"""Our estimate: 40 µV of the shunt's voltage over 5 mΩ are 8 mA, at 5 V."""
+_STEP_UV, _OFFSET_UV = 40.0, 80.0
+"""Step and largest offset of the shunt's voltage, µV."""
+_USUAL_STEP_W = 0.04
+"""Our estimate where the shunt is not known: a step over 5 mΩ is 8 mA, at 5 V."""
 
 
 class Rail(Struct, frozen=True, kw_only=True):
@@ -75,6 +75,7 @@ class Rail(Struct, frozen=True, kw_only=True):
         address: name of the chip's I²C device.
         channel: its number on the chip, as its files have it.
         offset_ma: so much the current of an unused rail may be below zero, mA.
+        step_w: smallest step of its power, W.
         name: its name among meters: label, or label or channel with the chip's address.
     """
 
@@ -86,6 +87,7 @@ class Rail(Struct, frozen=True, kw_only=True):
     address: str
     channel: str
     offset_ma: float = 0.0
+    step_w: float = _USUAL_STEP_W
     name: str = ""
 
     @property
@@ -134,7 +136,7 @@ class Ina3221(Meter):
             kind="measured",
             scope=scope,
             rate_hz=1.0 / period_s,
-            resolution_w=_RESOLUTION_W * len(rails) ** 0.5,
+            resolution_w=math.hypot(*(rail.step_w for rail in rails)),
             # Our estimate: 0.25 % of the chip and 1 to 2 % of the shunt.
             relative_uncertainty=0.02,
             response=MeterResponse(window_s=period_s, refresh_s=period_s, origin="chip")
@@ -278,6 +280,8 @@ def find_rails(root: Path) -> list[Rail]:
             if label == "NC" or off or not files[1].exists():
                 continue
             shunt_uohm = read_count(device / f"shunt{channel}_resistor")
+            ma_per_uv = 1e3 / shunt_uohm if shunt_uohm else 0.0
+            volts = 1e-3 * (read_count(files[0]) or 0)
             rails.append(
                 Rail(
                     label=label,
@@ -287,7 +291,8 @@ def find_rails(root: Path) -> list[Rail]:
                     averages=bool(interval_ms),
                     address=address,
                     channel=channel,
-                    offset_ma=1e3 * _OFFSET_UV / shunt_uohm if shunt_uohm else 0.0,
+                    offset_ma=_OFFSET_UV * ma_per_uv,
+                    step_w=1e-3 * _STEP_UV * ma_per_uv * volts or _USUAL_STEP_W,
                 )
             )
     return [replace(rail, name=_name(rail, rails)) for rail in rails]

@@ -107,6 +107,8 @@ class TestBelowZero:
         write(folder / "curr1_input", -40)
         assert power_w("ina3221", tmp_path) == pytest.approx(-0.392 + 1.0 + 1.5)
         assert power_w("ina3221:VDD_GPU", tmp_path) == 0.0
+        step_w = open_ina3221(tmp_path, "VDD_GPU").describe().resolution_w
+        assert step_w == pytest.approx(0.392)
         found = {e.name: e for e in detect(MeterSettings(), tmp_path, VirtualClock())}
         assert found["ina3221:VDD_GPU"].doubts == (), "graphics at rest are switched off"
 
