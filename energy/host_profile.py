@@ -87,7 +87,8 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             beside the first one and is in no sum.
         meter_response: responses of meters that ``fimi agent doctor --step-load`` has learned, by
             the source of the meter (:mod:`fimi.energy.step_load.kept`).
-        meter_scope: scope of an hwmon device of unknown kind, or of a recording.
+        meter_scope: scope of a named chip or rail of which it is not known, of a sum, or of a
+            recording.
         meter_rate_hz: how often to read it, Hz.
         constant_power_w: declared power of the board, W, used where no meter can be read.
         plug: where the plug is found that supplies the board.

@@ -53,7 +53,7 @@ def clock(machine: Machine) -> Iterator[Check]:
     fine = info.monotonic and info.resolution <= 1e-3
     yield judged(
         "clock",
-        f"monotonic, {info.resolution:g} s resolution, source {source or 'unknown'}",
+        f"monotonic, {1e9 * info.resolution:g} ns resolution, source {source or 'unknown'}",
         "" if fine else "durations cannot be measured on this machine",
         "failure",
     )
@@ -72,11 +72,14 @@ def heat(machine: Machine) -> Iterator[Check]:
     readings = [reading for zone in zones if (reading := read_signed(zone)) is not None]
     hottest_c = max(readings) * 1e-3 if readings else None
     hot = hottest_c is not None and hottest_c >= HOT_C
-    yield judged(
-        "temperature",
-        "no thermal zone" if hottest_c is None else f"{hottest_c:.0f} °C at the hottest",
-        "cool the board (fan, heat sink) before calibrating: it will throttle" if hot else "",
-    )
+    if hottest_c is None:
+        yield Check(name="temperature", status="absent", found="no thermal zone")
+    else:
+        yield judged(
+            "temperature",
+            f"{hottest_c:.0f} °C at the hottest",
+            "cool the board (fan, heat sink) before calibrating: it will throttle" if hot else "",
+        )
     if held := at_work(machine.root):
         yield judged(
             "heat",
@@ -90,6 +93,8 @@ def heat(machine: Machine) -> Iterator[Check]:
             f"the firmware slows the processor down now: {', '.join(now)}",
             "undervoltage: use the board's own power supply and a short cable; else cool it",
         )
-    else:
+    elif counts:
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
-        yield judged("throttling", found or "nothing here counts it")
+        yield judged("throttling", found)
+    else:
+        yield Check(name="throttling", status="absent", found="nothing here counts it")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
@@ -12,37 +12,38 @@ from fimi.energy.clock import MonotonicClock
 from fimi.energy.meters import MeterDescription, MeterUnavailableError
 from fimi.energy.meters.combine import Combined, WithSecond
 from fimi.energy.meters.detect import (
-    Found,
+    NAMES,
     MeterPair,
-    MeterRecorder,
     MeterSettings,
     detect,
-    doubts_now,
-    look_at,
     open_recorder,
-    open_sum,
 )
-from fimi.energy.meters.names import SeveralError
+from fimi.energy.meters.names import Names, SeveralError
 from fimi.energy.meters.plug import UNRELIABLE_BELOW_W
 from fimi.energy.meters.pmic import measures
 from fimi.energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule, zones
 from fimi.energy.meters.sampler import Sampler
+from fimi.energy.meters.seen import Found, doubts_now
 
 
 def meters(machine: Machine) -> Iterator[Check]:
     """Every meter, and the one that would be used."""
     profile, clock = machine.profile, MonotonicClock()
     settings = profile.meters() if profile else MeterSettings()
-    listed = detect(settings, machine.root, clock)
+    choices = _choices(settings)
+    listed = detect(settings, machine.root, clock, also=choices, wait=time.sleep)
     try:
-        recorder = open_recorder(settings, machine.root, clock)
+        # What it would warn of is in the lines below.
+        recorder = open_recorder(settings, machine.root, clock, warn=lambda words: None)
         chosen = recorder.describe()
         first = recorder.first if isinstance(recorder, WithSecond) else recorder
         split = first.split.describe().source if isinstance(first, Combined) else ""
         second = recorder.second.describe().source if isinstance(recorder, WithSecond) else ""
-        doubtful = _doubtful(first, machine.root)
-        if isinstance(recorder, WithSecond):
-            doubtful += _doubtful(recorder.second, machine.root)
+        total = first.total if isinstance(first, Combined) else first
+        samplers = [total] if isinstance(total, Sampler) else []
+        outdated = "".join(sampler.meter.outdated for sampler in samplers)
+        samplers += [recorder.second] if isinstance(recorder, WithSecond) else []
+        doubtful = [d for each in samplers for d in _doubtful(each, listed, machine.root)]
         recorder.close()
         fix = ""
         if doubtful:
@@ -58,7 +59,7 @@ def meters(machine: Machine) -> Iterator[Check]:
             fix,
         )
         if chosen.kind == "measured" and not chosen.source.startswith("declared"):
-            yield _response(chosen)
+            yield _response(chosen, outdated)
     except MeterUnavailableError as error:
         auto = settings.meter == "auto" and not isinstance(error, SeveralError)
         yield judged(
@@ -68,17 +69,29 @@ def meters(machine: Machine) -> Iterator[Check]:
             "(fimi agent doctor --host-profile FILE checks it)",
             "failure",
         )
-    if settings.meter not in ("auto", *(each.name for each in listed)):
-        yield from _choice(settings, machine.root, clock)
+    own = {each if isinstance(each, str) else " + ".join(each) for each in choices} - {*NAMES}
+    shares = {f"{each.name}-cpu": each.problem for each in listed}
     for each in listed:
-        if (found := each.description) is None:
-            yield _absent(each, settings, machine.root)
-        else:
+        if (found := each.description) is not None:
             yield _usable(each, found, settings)
+        # What is said once is enough: of a choice in its line, of a share by its family.
+        elif each.name not in own and each.problem != shares.get(each.name):
+            yield _absent(each, settings, machine.root)
 
 
-def _response(chosen: MeterDescription) -> Check:
+def _choices(settings: MeterSettings) -> tuple[Names, ...]:
+    """What the profile chooses, one by one."""
+    choice = settings.meter
+    both = (choice.total, choice.split) if isinstance(choice, MeterPair) else (choice,)
+    named = both if settings.second is None else (*both, settings.second)
+    return tuple(names for names in named if names not in ("auto", ()))
+
+
+def _response(chosen: MeterDescription, outdated: str) -> Check:
     """What is known of how late the chosen meter is, and how more can be known."""
+    if outdated:
+        again = "learn it again: fimi agent doctor --host-profile FILE --step-load"
+        return judged("meter response", f"{chosen.response}; {outdated}", again)
     known = chosen.response.origin != "assumed"
     return Check(
         name="meter response",
@@ -98,10 +111,12 @@ def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Ch
     if found.rate_hz:
         told.append(f"{found.rate_hz:g} Hz")
     if found.resolution_w:
-        told.append(f"{found.resolution_w:g} W steps")
+        told.append(f"{found.resolution_w:.2g} W steps")
     told.append(f"±{found.relative_uncertainty:.0%}")
     if each.power_w is not None:
-        told.append(f"{each.power_w:.3g} W now")
+        # A counter that is new every 0.1 s is known to a fifth over half a second.
+        counted = f"{each.power_w:.2g} W over {each.over_s:.2g} s"
+        told.append(counted if each.over_s else f"{each.power_w:.3g} W now")
     told += each.facts
     family = each.name.partition(":")[0]
     side = family == "rapl" and os.geteuid() != 0
@@ -129,24 +144,14 @@ def _usable(each: Found, found: MeterDescription, settings: MeterSettings) -> Ch
     )
 
 
-def _doubtful(recorder: MeterRecorder, root: Path) -> tuple[str, ...]:
+def _doubtful(sampler: Sampler, listed: Sequence[Found], root: Path) -> tuple[str, ...]:
     """What speaks against what the chosen meter shows now."""
-    if not isinstance(recorder, Sampler | Combined):
-        return ()
-    sampler = recorder.total if isinstance(recorder, Combined) else recorder
-    return doubts_now(sampler.meter, sampler.last, root)
-
-
-def _choice(settings: MeterSettings, root: Path, clock: MonotonicClock) -> Iterator[Check]:
-    """The checks of a choice that is not listed, a list or a part: what each shows now."""
-    choice = settings.meter
-    for names in (choice.total, choice.split) if isinstance(choice, MeterPair) else (choice,):
-        name = names if isinstance(names, str) else " + ".join(names)
-        # What cannot be opened is said in the line of the choice.
-        with contextlib.suppress(MeterUnavailableError):
-            found = look_at(name, open_sum(names, settings, root, clock), root, clock)
-            if found.description is not None:
-                yield _usable(found, found.description, settings)
+    same = (
+        each.doubts
+        for each in listed
+        if each.description is not None and each.description.source == sampler.describe().source
+    )
+    return next(same, doubts_now(sampler.meter, sampler.last, root))
 
 
 _INTERVAL = "/sys/class/hwmon/hwmon*/update_interval"
@@ -160,6 +165,15 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
     if closed:
         rules = tmpfiles_rule(closed).replace("\n", "\\n")
         fix = f"{open_files(rules, 'rapl')}. Mind that {SIDE_CHANNEL}"
+    if each.choices:
+        mind = fix.partition("Write one of these lines")[0].strip()
+        fix = "\n".join(
+            [
+                *filter(None, [mind]),
+                "Write one of these lines into the board's profile:",
+                *each.choices,
+            ]
+        )
     asked = {"plug": settings.plug, "topic": settings.topic, "replay": settings.replay}
     named = asked.get(each.name) is not None
     return Check(

@@ -11,7 +11,7 @@ and in this folder:
 * :mod:`fimi.energy.meters.counter`   counters that wrap and are reset
 * :mod:`fimi.energy.meters.rapl`      x86 processors
 * :mod:`fimi.energy.meters.mirrors`   counters that show the same thing twice
-* :mod:`fimi.energy.meters.ina3221`   NVIDIA Jetson
+* :mod:`fimi.energy.meters.ina3221`   NVIDIA Jetson, and other boards with this chip
 * :mod:`fimi.energy.meters.hwmon`     INA219, INA226 and similar chips, USB meters
 * :mod:`fimi.energy.meters.hwmon_chips`  their ranges, steps and shunts
 * :mod:`fimi.energy.meters.pmic`      Raspberry Pi 5, through :mod:`fimi.energy.meters.vcgencmd`
@@ -27,6 +27,7 @@ and in this folder:
 * :mod:`fimi.energy.meters.sums`      several meters added up, and those that may not be
 * :mod:`fimi.energy.meters.plausibility`  what a reading cannot be, and what the board cannot draw
 * :mod:`fimi.energy.meters.watch`     a meter watched during a run: silent, frozen, zero, saturated
+* :mod:`fimi.energy.meters.seen`      what a meter shows now, and what speaks against it
 * :mod:`fimi.energy.meters.detect`    which meters this machine has, and which one is chosen
 
 :mod:`fimi.energy.phase_energy` turns readings into joules; :mod:`fimi.energy.emulation.meter` is
@@ -140,12 +141,17 @@ class Meter(abc.ABC):
         made_of: names of the parts that it adds up, for example ``{"rapl:package-0"}``.
         inside: names of the parts of the same family that contain it.
         step_j: smallest step of a counter, J; ``None`` if it is not known.
+        may_rest: whether it sees what is switched off while nothing uses it, such as a graphics
+            part: 0 W are then no fault.
+        outdated: why a response that was learned of it is not used, as a sentence.
     """
 
     _description: MeterDescription
     made_of: frozenset[str] = frozenset()
     inside: frozenset[str] = frozenset()
     step_j: float | None = None
+    may_rest: bool = False
+    outdated: str = ""
     _learned: MeterResponse | None = None
     _as_learned: tuple[MeterDescription, MeterDescription] | None = None
 
@@ -162,6 +168,11 @@ class Meter(abc.ABC):
         if self._as_learned is None or self._as_learned[0] is not found:
             self._as_learned = (found, replace(found, response=self._learned))
         return self._as_learned[1]
+
+    @property
+    def stated(self) -> MeterResponse:
+        """Its response as the chip or its family says, whatever was learned."""
+        return self._description.response
 
     def adopt(self, response: MeterResponse) -> None:
         """Its response has been learned; it is described by this from now on."""

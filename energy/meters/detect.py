@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -27,7 +27,6 @@ from fimi.energy.meters import (
     DeclaredPower,
     Look,
     Meter,
-    MeterDescription,
     MeterUnavailableError,
 )
 from fimi.energy.meters.battery import batteries, open_battery
@@ -38,13 +37,14 @@ from fimi.energy.meters.ina3221 import find_rails, open_ina3221
 from fimi.energy.meters.live import ReplaySettings, open_replay
 from fimi.energy.meters.names import Names, SeveralError, family, line, part
 from fimi.energy.meters.nvml import nvml_names, open_nvml
-from fimi.energy.meters.plausibility import implausible, limits
+from fimi.energy.meters.plausibility import limits
 from fimi.energy.meters.plug import Plug, PlugSettings
 from fimi.energy.meters.pmic import measures, open_pmic
 from fimi.energy.meters.rapl import Rapl, open_rapl, zones
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ, Sampler
+from fimi.energy.meters.seen import AGAIN_S, Found, look_again, look_at
 from fimi.energy.meters.sums import MeterSum
-from fimi.energy.step_load.kept import KeptResponse
+from fimi.energy.step_load.kept import KeptResponse, outdated
 from fimi.energy.sysfs import Value
 
 log = logging.getLogger(__name__)
@@ -92,74 +92,74 @@ class MeterSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     responses: dict[str, KeptResponse] = {}
 
 
-class Found(Struct, frozen=True, kw_only=True):
-    """A meter, or why it cannot be used.
-
-    Attributes:
-        name: name by which it is chosen.
-        description: what it is; ``None`` if it cannot be used.
-        power_w: present power, W; ``None`` for counters.
-        problem: why it cannot be used, and what to do.
-        facts: what a person may want to know of it: address, shunt, range, volts and amperes.
-        doubts: what speaks against what it shows.
-        ambiguous: whether it cannot be used because several parts fit.
-    """
-
-    name: str
-    description: MeterDescription | None
-    power_w: float | None = None
-    problem: str = ""
-    facts: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
-    ambiguous: bool = False
-
-
 MeterRecorder = Sampler | Combined | WithSecond | DeclaredPower
 """The recorders of physical boards."""
 
 
-def detect(settings: MeterSettings, root: Path, clock: Clock) -> tuple[Found, ...]:
-    """Try every meter, in the order in which ``auto`` would take them, and every named part."""
-    found = []
-    for name in (*NAMES, *_parts(root)):
-        try:
-            if name == "declared":
-                description = _declared(settings, clock).describe()
-                found.append(Found(name=name, description=description))
+def detect(
+    settings: MeterSettings,
+    root: Path,
+    clock: Clock,
+    *,
+    also: Sequence[Names] = (),
+    wait: Callable[[float], object] | None = None,
+) -> tuple[Found, ...]:
+    """Try every meter, in the order in which ``auto`` would take them, every part, and ``also``.
+
+    ``wait`` lets so many seconds pass between two looks at counters, once for all of them. Without
+    it their power is not known.
+    """
+    found: list[Found] = []
+    counters: dict[int, tuple[Meter, Look, float]] = {}
+    with contextlib.ExitStack() as opened:
+        for names in dict.fromkeys((*NAMES, *_parts(root), *also)):
+            name = names if isinstance(names, str) else " + ".join(names)
+            try:
+                if names == "declared":
+                    description = _declared(settings, clock).describe()
+                    found.append(Found(name=name, description=description))
+                    continue
+                meter = open_sum(names, settings, root, clock)
+            except MeterUnavailableError as error:
+                found.append(_refused(name, error))
                 continue
-            found.append(look_at(name, open_meter(name, settings, root, clock), root, clock))
-        except SeveralError as error:
-            found.append(Found(name=name, description=None, problem=str(error), ambiguous=True))
-        except MeterUnavailableError as error:
-            found.append(Found(name=name, description=None, problem=str(error)))
+            opened.enter_context(contextlib.closing(meter))
+            now_s = clock.now_s()
+            look = meter.look(now_s)
+            found.append(look_at(name, meter, look, root))
+            if look.power_w is None:
+                counters[len(found) - 1] = (meter, look, now_s)
+            else:
+                meter.close()
+        if counters and wait is not None:
+            wait(AGAIN_S)
+            for place, (meter, look, then_s) in counters.items():
+                found[place] = look_again(found[place], meter, look, then_s, root, clock)
     return tuple(found)
 
 
-def look_at(name: str, meter: Meter, root: Path, clock: Clock) -> Found:
-    """What a meter shows now; closes it."""
-    with contextlib.closing(meter):
-        look = meter.look(clock.now_s())
-        return Found(
-            name=name,
-            description=meter.describe(),
-            power_w=look.power_w,
-            facts=meter.facts(),
-            doubts=doubts_now(meter, look, root),
-        )
+def _refused(name: str, error: MeterUnavailableError) -> Found:
+    several = isinstance(error, SeveralError)
+    choices = error.choices if isinstance(error, SeveralError) else ()
+    return Found(
+        name=name, description=None, problem=str(error), ambiguous=several, choices=choices
+    )
 
 
-def doubts_now(meter: Meter, look: Look, root: Path) -> tuple[str, ...]:
-    """What speaks against what a meter has just shown, a sentence each."""
-    return (*implausible(meter.describe(), look.power_w, limits(root)), *meter.doubts())
-
-
-def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRecorder:
+def open_recorder(
+    settings: MeterSettings,
+    root: Path,
+    clock: Clock,
+    warn: Callable[[str], object] = log.warning,
+) -> MeterRecorder:
     """The recorder of the chosen meter, and of the second one where the profile names one.
+
+    ``warn`` is told which meters ``auto`` passes over, and which learned response is not used.
 
     Raises:
         MeterUnavailableError: one of them cannot be used, or ``auto`` finds none; says what to do.
     """
-    first = _open_first(settings, root, clock)
+    first = _open_first(settings, root, clock, warn)
     if settings.second is None:
         return first
     with contextlib.ExitStack() as opened:
@@ -172,6 +172,7 @@ def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRec
         meter = opened.enter_context(
             contextlib.closing(open_sum(settings.second, settings, root, clock))
         )
+        _warn_outdated(meter, warn)
         second = Sampler(meter, clock, rate_hz=settings.rate_hz, board=limits(root))
         opened.enter_context(contextlib.closing(second))
         both = WithSecond(first, second)
@@ -180,12 +181,13 @@ def open_recorder(settings: MeterSettings, root: Path, clock: Clock) -> MeterRec
 
 
 def _open_first(
-    settings: MeterSettings, root: Path, clock: Clock
+    settings: MeterSettings, root: Path, clock: Clock, warn: Callable[[str], object]
 ) -> Sampler | Combined | DeclaredPower:
     board = limits(root)
 
     def sampler(names: Names) -> Sampler:
         meter = open_sum(names, settings, root, clock)
+        _warn_outdated(meter, warn)
         return Sampler(meter, clock, rate_hz=settings.rate_hz, board=board)
 
     choice = settings.meter
@@ -205,13 +207,13 @@ def _open_first(
             if asked and isinstance(error, SeveralError):
                 raise
             if asked or isinstance(error, SeveralError) or (name == "pmic" and measures(root)):
-                log.warning("a meter of this board is not used: %s", error)
+                warn(f"a meter of this board is not used: {error}")
             continue
         if name not in ("plug", "topic") and _at_zero(total):
             total.close()
             source = total.describe().source
             problems.append(f"{name}: {source} shows 0 W, and what runs draws more")
-            log.warning("%s", problems[-1])
+            warn(problems[-1])
             continue
         return _with_split(total, sampler)
     if settings.constant_power_w is not None:
@@ -220,6 +222,12 @@ def _open_first(
         "no meter can be read here and the profile declares no constant_power_w:\n  "
         + "\n  ".join(problems)
     )
+
+
+def _warn_outdated(meter: Meter, warn: Callable[[str], object]) -> None:
+    if meter.outdated:
+        again = "Learn it again: fimi agent doctor --host-profile FILE --step-load"
+        warn(f"{meter.describe().source}: {meter.outdated}. {again}")
 
 
 def chosen_meters(settings: MeterSettings, root: Path, clock: Clock) -> list[Meter]:
@@ -259,7 +267,7 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
     of = part(name)
     openers: dict[str, Callable[[], Meter]] = {
         "rapl": lambda: open_rapl(root, of),
-        "ina3221": lambda: open_ina3221(root, of),
+        "ina3221": lambda: open_ina3221(root, of, settings.scope if of else None),
         "ina3221-cpu": lambda: open_ina3221(root, "cpu"),
         "pmic": lambda: open_pmic(root, of),
         "pmic-cpu": lambda: open_pmic(root, "cpu"),
@@ -282,9 +290,11 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
 
 
 def _with_learned(meter: Meter, settings: MeterSettings) -> Meter:
-    """A meter with the response that was learned of it, if one was."""
+    """A meter with the response that was learned of it, if one was and the chip is set as then."""
     if (kept := settings.responses.get(meter.describe().source)) is not None:
-        meter.adopt(kept.response)
+        meter.outdated = outdated(kept, meter.stated)
+        if not meter.outdated:
+            meter.adopt(kept.response)
     return meter
 
 
@@ -330,7 +340,7 @@ def _refuse_mirrors(made_of: frozenset[str], root: Path) -> None:
 def _parts(root: Path) -> list[str]:
     """Names of parts, of every family that has more than the doctor's line of the family says."""
     rapl = [zone.name for zone in zones(root)]
-    rails = [f"ina3221:{label}" for label in dict.fromkeys(r.label for r in find_rails(root))]
+    rails = [f"ina3221:{rail.name}" for rail in find_rails(root)]
     cells = [f"battery:{folder.name}" for folder in batteries(root)]
     families = (rapl, rails, cells, nvml_names())
     return [*hwmon_names(root), *(name for names in families if len(names) > 1 for name in names)]

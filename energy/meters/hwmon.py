@@ -2,9 +2,9 @@
 
 These are chips on small boards in the supply line (INA219, INA226 and similar ones), USB meters
 with a kernel driver (POWER-Z), and the ACPI power meter of some servers. Devices are found by the
-driver's name, the name of their I²C device or their label, because the number in ``hwmonN`` changes
-between boots. Power is read in µW where the driver gives it; else voltage (mV) and current (mA) are
-multiplied.
+driver's name, the name of their I²C device, its place in the device tree or their label. The number
+in ``hwmonN`` may change with every boot: it names a chip only where nothing else does. Power is
+read in µW where the driver gives it; else voltage (mV) and current (mA) are multiplied.
 
 A chip is taken for the meter of the whole board only if it is the only one of its driver: boards
 with several (ODROID-XU3: four INA231) have one per rail.
@@ -13,10 +13,11 @@ with several (ODROID-XU3: four INA231) have one per rail.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.energy.joules import SCOPE_WIDTH, Scope
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError, names
@@ -39,26 +40,31 @@ class HwmonChip(Struct, frozen=True, kw_only=True):
         folder: its folder, ``hwmonN``.
         driver: name of its driver.
         address: name of its I²C or other device, for example ``"4-0045"``; empty if not known.
+        node: its place in the device tree; empty if not known.
         label: what the board's maker calls it; empty if it has no label.
+        name: its name among meters: the first of address, label, node and number that is its alone.
     """
 
     folder: Path
     driver: str
     address: str
+    node: str
     label: str
+    name: str = ""
 
     @property
-    def name(self) -> str:
-        """Its name among meters, the same after the next boot, where that is known."""
-        if self.address:
-            return f"hwmon:{self.driver}@{self.address}"
-        return f"hwmon:{self.label or f'{self.driver}@{self.folder.name}'}"
+    def answers_to(self) -> tuple[str, ...]:
+        """Every part of a name that means it, but for the driver alone; the best first."""
+        address, node, number = (
+            f"{self.driver}@{place}" if place else ""
+            for place in (self.address, self.node, self.folder.name)
+        )
+        return tuple(word for word in (address, self.label, node, number) if word)
 
     @property
-    def answers_to(self) -> frozenset[str]:
-        """Every part of a name that means it, but for the driver alone."""
-        places = {self.address, self.folder.name} - {""}
-        return frozenset({f"{self.driver}@{place}" for place in places} | {self.label} - {""})
+    def by_number(self) -> bool:
+        """Whether nothing names it but a number that may be another after the next boot."""
+        return self.name == f"hwmon:{self.driver}@{self.folder.name}"
 
     @property
     def shunt_ohm(self) -> float | None:
@@ -78,6 +84,7 @@ class Hwmon(Meter):
 
     def __init__(self, chip: HwmonChip, *, alone: bool, scope: Scope | None) -> None:
         self._chip = chip
+        self._by_number = chip.by_number and not alone
         self._driver = CHIPS.get(chip.driver, HwmonDriver(scope=scope or "board"))
         folder = chip.folder
         powers = [folder / file for file in _POWER_FILES if (folder / file).exists()]
@@ -99,6 +106,7 @@ class Hwmon(Meter):
         else:
             own = scope_of_label(chip.label) or self._driver.scope
         self.made_of = frozenset({chip.name})
+        self.may_rest = own == "gpu"
         self._description = MeterDescription(
             source=f"hwmon:{chip.driver}" if alone else chip.name,
             kind="measured",
@@ -125,6 +133,8 @@ class Hwmon(Meter):
         chip = self._chip
         volts, amperes = read_count(self._volts), read_signed(self._amperes)
         told = [f"address {chip.address}" if chip.address else f"no address, {chip.folder.name}"]
+        if self._by_number:
+            told.append("a number that may be another after the next boot")
         if chip.label:
             told.append(f"label {chip.label}")
         if self._shunt_ohm is not None:
@@ -147,7 +157,8 @@ class Hwmon(Meter):
             )
         if self._backwards:
             found.append(
-                "its current is negative: VIN+ and VIN− are exchanged, or a battery is charged"
+                "its current is negative, and its size is counted: swap the wires at VIN+ and "
+                "VIN−; if it also charges something, choose another meter"
             )
         if self._last_w is not None:
             found += self._driver.shunt_doubts(self._shunt_ohm, self._last_w, self._chip.folder)
@@ -161,7 +172,7 @@ class Hwmon(Meter):
             if held is None:
                 return f"{file} {why_unreadable(file)}"
             if held < 0 and file != self._amperes:
-                return f"{file} holds {held}, a negative number"
+                return f"{file} holds {held}, a negative number: swap the wires at VIN+ and VIN−"
             if held >= (SENTINEL_UW if file == self._power else _SENTINEL_MA):
                 return f"{file} holds {held}, which drivers show instead of a value"
         return ""
@@ -194,10 +205,18 @@ def find_hwmon(root: Path) -> list[HwmonChip]:
         if name and name != "ina3221" and meters and not supply:
             found.append(
                 HwmonChip(
-                    folder=folder, driver=name, address=_address(folder), label=_label(folder)
+                    folder=folder,
+                    driver=name,
+                    address=device_name(folder),
+                    node=_node(folder),
+                    label=_label(folder),
                 )
             )
-    return found
+    often = Counter(word for chip in found for word in chip.answers_to)
+    return [
+        replace(chip, name=f"hwmon:{next(word for word in chip.answers_to if often[word] == 1)}")
+        for chip in found
+    ]
 
 
 def hwmon_names(root: Path) -> list[str]:
@@ -205,8 +224,8 @@ def hwmon_names(root: Path) -> list[str]:
     found = find_hwmon(root)
     often = Counter(chip.driver for chip in found)
     return [
-        name if often[chip.driver] > 1 else f"hwmon:{chip.driver}"
-        for chip, name in zip(found, _names(found), strict=True)
+        chip.name if often[chip.driver] > 1 else f"hwmon:{chip.driver}"
+        for chip in found
         if len(found) > 1 or chip.driver not in CHIPS
     ]
 
@@ -252,10 +271,10 @@ def _whole_board(found: list[HwmonChip], root: Path) -> HwmonChip:
     if not known:
         raise _none("known to see a whole board", found, root)
     drivers = ", ".join(dict.fromkeys(chip.driver for chip in (alone or known)))
-    raise names.several(
-        f"power monitors {drivers}",
-        _names(alone or known),
-        why="which of them sees the whole board, or whether each sees a rail of it, is not known",
+    raise _several(
+        drivers,
+        alone or known,
+        "which of them sees the whole board, or whether each sees a rail of it, is not known",
     )
 
 
@@ -265,22 +284,25 @@ def _by_name(found: list[HwmonChip], part: str, root: Path) -> HwmonChip:
     if len(fits) == 1:
         return fits[0]
     if fits:
-        raise names.several(f"power monitors {part}", _names(fits))
+        raise _several(part, fits)
     raise _none(part, found, root)
 
 
-def _names(chips: Iterable[HwmonChip]) -> list[str]:
-    """Names that tell these chips apart."""
-    every = list(chips)
-    often = Counter(chip.name for chip in every)
-    return [
-        chip.name if often[chip.name] == 1 else f"hwmon:{chip.driver}@{chip.folder.name}"
-        for chip in every
-    ]
+def _several(what: str, chips: Sequence[HwmonChip], why: str = "") -> names.SeveralError:
+    numbers = ", ".join(chip.folder.name for chip in chips if chip.by_number)
+    return names.several(
+        f"power monitors {what}",
+        [chip.name for chip in chips],
+        why=why,
+        mind=f"The number of {numbers} may be another after the next boot, and nothing else names "
+        "these chips: give them labels in the device tree, or look with the doctor after each boot"
+        if numbers
+        else "",
+    )
 
 
 def _none(what: str, found: list[HwmonChip], root: Path) -> MeterUnavailableError:
-    there = ", ".join(sorted(each.removeprefix("hwmon:") for each in _names(found)))
+    there = ", ".join(sorted(chip.name.removeprefix("hwmon:") for chip in found))
     return MeterUnavailableError(
         f"no power monitor {what} under {root / 'sys/class/hwmon'} (there: {there or 'none'}). For "
         "an INA219 on the I²C bus: dtoverlay=i2c-sensor,ina219,addr=0x40,shunt=100000 in "
@@ -294,7 +316,7 @@ def _number(folder: Path) -> tuple[int, str]:
     return (int(number) if number.isdecimal() else 0, folder.name)
 
 
-def _address(folder: Path) -> str:
+def device_name(folder: Path) -> str:
     """The name of the device that it belongs to: of its link, of the folders above, or its node."""
     device = folder / "device"
     if device.is_symlink():
@@ -302,10 +324,17 @@ def _address(folder: Path) -> str:
     above = folder.resolve().parent.parent
     if folder.resolve().parent.name == "hwmon" and above.name != "class":
         return above.name
-    for line in (read_text(device / "uevent") or "").splitlines():
-        if line.startswith("OF_FULLNAME="):
-            return line.rpartition("/")[2]
+    if node := _node(folder):
+        return node.rpartition("/")[2]
     return (read_text(device / "of_node/name") or "").rstrip("\0").strip()
+
+
+def _node(folder: Path) -> str:
+    """The place of its device in the device tree."""
+    for line in (read_text(folder / "device" / "uevent") or "").splitlines():
+        if line.startswith("OF_FULLNAME="):
+            return line.partition("=")[2].strip()
+    return ""
 
 
 def _label(folder: Path) -> str:

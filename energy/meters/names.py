@@ -4,7 +4,8 @@
 name                            meter
 ==============================  ==================================================================
 ``rapl:package-0-die-1``        a zone; ``core-0``, ``uncore-0`` and ``dram-0`` are of package 0
-``ina3221:VDD_IN``              a rail, by its label
+``ina3221:VDD_IN``              a rail, by its label; ``VDD_IN@1-0040`` if two are called so,
+                                ``1@1-0040`` for channel 1 of a chip without labels
 ``hwmon:ina231@4-0045``         a chip by its driver and the name of its I²C device
 ``hwmon:sensor_arm``            a chip by its label
 ``hwmon:ina226``                the only chip of this driver
@@ -15,7 +16,8 @@ name                            meter
 ==============================  ==================================================================
 
 * :data:`Names`           what a profile may choose for one meter: a name, or a list to be added up
-* :class:`SeveralError`   a choice fits several parts; :func:`several` lists what to choose from
+* :class:`SeveralError`   a choice fits several parts, or none for sure
+* :func:`several`, :func:`offer`  such an error, with the lines to choose from
 """
 
 from __future__ import annotations
@@ -29,7 +31,13 @@ Names = str | tuple[str, ...]
 
 
 class SeveralError(MeterUnavailableError):
-    """A choice fits several parts of a family; the message lists the lines to choose from."""
+    """A choice fits several parts of a family; the message lists the lines to choose from.
+
+    Attributes:
+        choices: these lines, where they are known one by one.
+    """
+
+    choices: tuple[str, ...] = ()
 
 
 def family(name: str) -> str:
@@ -55,7 +63,12 @@ def lines(names: Iterable[str]) -> str:
 
 
 def several(
-    what: str, names: Sequence[str], *, sums: Sequence[str] | None = None, why: str = ""
+    what: str,
+    names: Sequence[str],
+    *,
+    sums: Sequence[str] | None = None,
+    why: str = "",
+    mind: str = "",
 ) -> SeveralError:
     """The error for a choice that fits several parts.
 
@@ -64,14 +77,25 @@ def several(
         names: the names to choose from.
         sums: those that may be added up; all of them if left out.
         why: why none of them was taken, as a half sentence.
+        mind: what to know about the names, as a sentence.
     """
-    sums = names if sums is None else sums
-    both = f", or their sum: {line(tuple(sums))}" if len(sums) > 1 else ""
-    return SeveralError(
+    return offer(
         f"there are several {what} ({', '.join(part(name) or name for name in names)})"
         + (f", and {why}" if why else "")
-        + f". Write one of these lines into the board's profile: {lines(names)}{both}"
+        + (f". {mind}" if mind else ""),
+        names,
+        names if sums is None else sums,
     )
+
+
+def offer(words: str, names: Sequence[str], sums: Sequence[str] = ()) -> SeveralError:
+    """The error of these words, with the names to choose from and those that may be added up."""
+    both = f", or their sum: {line(tuple(sums))}" if len(sums) > 1 else ""
+    error = SeveralError(
+        f"{words}. Write one of these lines into the board's profile: {lines(names)}{both}"
+    )
+    error.choices = tuple(line(each) for each in (*names, *([tuple(sums)] if both else ())))
+    return error
 
 
 def unknown(name: str, known: Sequence[str]) -> MeterUnavailableError:

@@ -1,7 +1,8 @@
 """Raspberry Pi 5: the power management chip measures twelve of its rails.
 
 The firmware lists currents and voltages, one per line (``VDD_CORE_A current(7)=1.54489000A``),
-which are paired by the name of the rail. The chip does not see USB devices, fans, HATs on the 5 V
+which are paired by the name of the rail. Every listing that we have seen has A and V; mA and mV are
+read as what they are. The chip does not see USB devices, fans, HATs on the 5 V
 pins, nor its own losses; hence the scope ``module``.
 
 A Raspberry Pi 4 or older has no such measurement. On a Pi 5 the query may fail for a while, or for
@@ -22,7 +23,10 @@ from fimi.energy.sysfs import read_text
 CPU_RAIL = "VDD_CORE"
 QUERY = "pmic_read_adc"
 
-_LINE = re.compile(r"^\s*(\w+?)_([AV])\s+(?:current|volt)\(\d+\)=(-?[\d.]+)[AV]\s*$", re.MULTILINE)
+_LINE = re.compile(
+    r"^\s*(\w+?)_([AV])\s+(?:current|volt)\(\d+\)=(-?[\d.]+) ?(m?)\2\s*$", re.MULTILINE
+)
+_CURRENT = re.compile(r"^\s*(\w+?)_A\s+current\(", re.MULTILINE)
 _MEASURING = ("Raspberry Pi 5", "Compute Module 5", "Raspberry Pi 500")
 
 
@@ -48,6 +52,7 @@ class Pmic(Meter):
         self._model = model or "Raspberry Pi"
         self._why = ""
         self._shown: dict[str, tuple[float, float]] = {}
+        self._currents: list[str] = []
         listed = self._read()
         if not listed:
             raise MeterUnavailableError(
@@ -59,6 +64,7 @@ class Pmic(Meter):
         if rail is not None and rail not in listed:
             raise names.unknown(f"pmic:{rail}", [f"pmic:{each}" for each in listed])
         self._rails = frozenset(listed if rail is None else {rail})
+        self._left = () if rail else tuple(r for r in self._currents if r not in listed)
         self.made_of = frozenset(f"pmic:{each}" for each in self._rails)
         self._description = MeterDescription(
             source="pmic:" + (f"{len(self._rails)} rails" if rail is None else rail),
@@ -85,6 +91,15 @@ class Pmic(Meter):
             f"{rail} {self._shown[rail][0]:.3g} V {self._shown[rail][1]:.3g} A" for rail in rails
         )
 
+    def doubts(self) -> tuple[str, ...]:
+        """Rails that cannot be counted."""
+        if not self._left:
+            return ()
+        return (
+            f"the firmware lists a current of {', '.join(self._left)} without a voltage, or in a "
+            "form that is not known: its power is missing",
+        )
+
     def why_nothing(self) -> str:
         """The model, the query, and what came instead of an answer."""
         return f"vcgencmd {QUERY} on this {self._model}: {self._why}" if self._why else ""
@@ -92,6 +107,7 @@ class Pmic(Meter):
     def _read(self) -> dict[str, float]:
         listing = self._ask(QUERY)
         self._shown = _rails(listing or "")
+        self._currents = _CURRENT.findall(listing or "")
         self._why = ""
         if not self._shown:
             said = getattr(self._ask, "why", "") if listing is None else listing.strip()[:160]
@@ -146,9 +162,9 @@ def _answering(found: list[Firmware]) -> bool:
 def _rails(listing: str) -> dict[str, tuple[float, float]]:
     """Volts and amperes of every rail that has both and neither negative."""
     values: dict[str, dict[str, float]] = {}
-    for rail, quantity, number in _LINE.findall(listing):
+    for rail, quantity, number, milli in _LINE.findall(listing):
         try:
-            values.setdefault(rail, {})[quantity] = float(number)
+            values.setdefault(rail, {})[quantity] = float(number) * (1e-3 if milli else 1.0)
         except ValueError:
             continue
     return {

@@ -5,6 +5,8 @@ processor, or a die of one (``package-0-die-1``). Its sub-zones ``core`` and ``u
 it; ``dram`` is the memory beside it; ``psys`` contains all of them. So only zones of which none
 contains another are added. Dies whose counters are one and the same register are counted once
 (:mod:`fimi.energy.meters.mirrors`). AMD uses the same names; its ``core`` sees one hardware thread.
+Where two zones of the top are called the same, their numbers tell them apart (``package-0@1``).
+Zones ``intel-rapl-mmio`` are another view of the same packages, and are not read.
 Each zone's counter returns to zero after ``max_energy_range_uj``: with 61 µJ per step and 32 bits,
 after 262 kJ. Since Linux 5.10 only root may read it.
 """
@@ -50,7 +52,8 @@ class Zone(Struct, frozen=True):
     Attributes:
         name: its name among meters, for example ``"rapl:core-0"``.
         folder: where its files are.
-        package: the package that it is or belongs to, dies included; empty for the platform.
+        package: label of the package that it is or belongs to, dies included; empty for the
+            platform.
         inside: names of the zones that contain it.
     """
 
@@ -111,6 +114,7 @@ class Rapl(Meter):
         self._blind: Path | None = None
         self.made_of = frozenset(zone.name for zone in zones)
         self.inside = frozenset.intersection(*(zone.inside for zone in zones))
+        self.may_rest = all(_kind(each) == "uncore" for each in self._short)
         scopes = {_SCOPES.get(_kind(each), "cpu") for each in self._short}
         self._description = MeterDescription(
             source=f"rapl:{self._source()}",
@@ -222,25 +226,24 @@ def zones(root: Path) -> list[Zone]:
         if _ZONE.match(path.name)
     }
     labels = {name: read_text(path / "name") or "" for name, path in folders.items()}
-    packages = {name: label for name, label in labels.items() if label and name.count(":") == 1}
-    platforms = [name for name, label in packages.items() if not label.startswith("package")]
-    psys = frozenset(_platform(name, packages, platforms) for name in platforms)
+    tops = {name: label for name, label in labels.items() if label and name.count(":") == 1}
+    often = list(tops.values())
+    called = {
+        name: label if often.count(label) == 1 else f"{label}@{name.rpartition(':')[2]}"
+        for name, label in tops.items()
+    }
+    packages = {name for name, label in tops.items() if label.startswith("package")}
+    psys = frozenset(f"rapl:{called[name]}" for name in tops.keys() - packages)
     found = []
     for name, path in sorted(folders.items()):
-        label = labels[name]
-        if name.count(":") == 1:
-            if not label:
-                continue
-            whole = label.startswith("package")
-            meter = f"rapl:{label}" if whole else _platform(name, packages, platforms)
-            found.append(Zone(meter, path, label if whole else "", psys if whole else frozenset()))
-            continue
-        above = packages.get(name.rpartition(":")[0], "")
-        kind = labels[name]
-        if not kind or not above.startswith("package"):
-            continue
-        around = psys if kind == "dram" else psys | {f"rapl:{above}"}
-        found.append(Zone(f"rapl:{kind}-{above.removeprefix('package-')}", path, above, around))
+        top, kind = ":".join(name.split(":")[:2]), labels[name]
+        if name in tops:
+            package, around = (kind, psys) if name in packages else ("", frozenset())
+            found.append(Zone(f"rapl:{called[name]}", path, package, around))
+        elif kind and top in packages:
+            around = psys if kind == "dram" else psys | {f"rapl:{called[top]}"}
+            short = f"{kind}-{called[top].removeprefix('package-')}"
+            found.append(Zone(f"rapl:{short}", path, tops[top], around))
     return found
 
 
@@ -272,13 +275,6 @@ def tmpfiles_rule(paths: list[Path]) -> str:
 
 def _kind(short: str) -> str:
     return short.partition("-")[0]
-
-
-def _platform(name: str, labels: dict[str, str], platforms: list[str]) -> str:
-    """The name of a platform's zone; with its number where several are called the same."""
-    same = [each for each in platforms if labels[each] == labels[name]]
-    number = f"-{name.rpartition(':')[2]}" if len(same) > 1 else ""
-    return f"rapl:{labels[name]}{number}"
 
 
 def _range_uj(zone: Path) -> int:

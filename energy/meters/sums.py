@@ -69,6 +69,7 @@ class MeterSum(Meter):
         self._sum = Adder()
         self.made_of = frozenset().union(*(meter.made_of for meter in meters))
         self.inside = frozenset.intersection(*(meter.inside for meter in meters))
+        self.may_rest = all(meter.may_rest for meter in meters)
         self.step_j = max(complete(meter.step_j for meter in meters), default=None)
         self._description = MeterDescription(
             source="+".join(each.source for each in described),

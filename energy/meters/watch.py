@@ -106,7 +106,7 @@ class Watch:
             return
         if self._out_since_s is not None:
             self._back(time_s)
-        self._zero.see(time_s, holds=look.power_w == 0.0)
+        self._zero.see(time_s, holds=look.power_w == 0.0 and not self._meter.may_rest)
         same = value == self._value
         self._value = value
         if not same:
@@ -146,7 +146,7 @@ class Watch:
                 yield kind, doubt
 
     def _stands_still(self) -> bool:
-        if (step_j := self._meter.step_j) is None:
+        if (step_j := self._meter.step_j) is None or self._meter.may_rest:
             return False  # one that counts watt-hours stands for minutes
         refresh_s = self._described.response.refresh_s
         least_s = max(STILL_S, STILL_REFRESHES * refresh_s, step_j / STILL_LEAST_W)

@@ -3,6 +3,7 @@
 * :class:`KeptResponse`  the response of one meter, as the profile has it
 * :func:`keep`           writes it into the file and leaves the rest of the file as it was
 * :func:`changed`        whether two responses differ by more than is uncertain
+* :func:`outdated`       whether the chip's settings have changed since
 
 A table is for one meter, by its source, so that another one does not get it::
 
@@ -11,6 +12,9 @@ A table is for one meter, by its source, so that another one does not get it::
     window_s = 0.0
     refresh_s = 1.0
     delay_sd_s = 0.04
+
+Of a chip that says how often it is set to refresh, that is kept as well (``chip_refresh_s``): once
+it is set otherwise, the response is not used.
 """
 
 from __future__ import annotations
@@ -40,6 +44,8 @@ class KeptResponse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
             :class:`fimi.energy.meters.response.MeterResponse`.
         noise_w: scatter of readings while nothing changes, W; ``None`` if unknown.
         learned_at: when it was learned, ISO 8601; empty if unknown.
+        chip_refresh_s: the refresh that the chip was set to at that time, s; ``None`` if it does
+            not say.
     """
 
     delay_s: _Seconds
@@ -48,6 +54,7 @@ class KeptResponse(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     delay_sd_s: _Seconds = 0.0
     noise_w: Annotated[float, Meta(ge=0, le=1e6)] | None = None
     learned_at: str = ""
+    chip_refresh_s: _Seconds | None = None
 
     @property
     def response(self) -> MeterResponse:
@@ -80,6 +87,18 @@ def changed(before: MeterResponse, now: MeterResponse) -> list[str]:
     if abs(now.window_s - before.window_s) > 2.0 * uncertain_s + _WINDOW_SLACK * wider_s:
         found.append(f"it was the mean of {before.window_s:.3g} s and is of {now.window_s:.3g} s")
     return found
+
+
+def outdated(kept: KeptResponse, stated: MeterResponse) -> str:
+    """Why a kept response is not that of the chip as ``stated`` now; empty if nothing says so."""
+    before_s, now_s = kept.chip_refresh_s, stated.refresh_s
+    if before_s is None or (stated.origin == "chip" and abs(now_s - before_s) <= 0.01 * before_s):
+        return ""
+    now = f"{now_s:.3g} s" if stated.origin == "chip" else "unknown"
+    return (
+        f"the response learned {f'on {kept.learned_at[:10]} ' if kept.learned_at else ''}is not "
+        f"used: the chip's own interval was {before_s:.3g} s then and is {now} now"
+    )
 
 
 def keep(path: Path, source: str, kept: KeptResponse) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from fimi.energy.clock import Clock
 from fimi.energy.meters import Meter
+from fimi.energy.meters.response import MeterResponse
 from fimi.energy.step_load.compare import Tried
 from fimi.energy.step_load.fit import Learned, learn
 from fimi.energy.step_load.kept import KeptResponse
@@ -83,8 +84,8 @@ def try_meters(
     return edges, tuple(tried)
 
 
-def kept_of(learned: Learned) -> KeptResponse:
-    """What was learned, as a profile keeps it."""
+def kept_of(learned: Learned, stated: MeterResponse) -> KeptResponse:
+    """What was learned, as a profile keeps it, with what the chip's settings said meanwhile."""
     response = learned.response
     return KeptResponse(
         delay_s=response.delay_s,
@@ -93,4 +94,5 @@ def kept_of(learned: Learned) -> KeptResponse:
         delay_sd_s=response.delay_sd_s,
         noise_w=float(f"{learned.noise_w:.3g}"),
         learned_at=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        chip_refresh_s=stated.refresh_s if stated.origin == "chip" else None,
     )

@@ -6,10 +6,11 @@ it learns how late the meter is (:mod:`fimi.testbed.commands.step_load`).
 
 from __future__ import annotations
 
+import re
 import sys
-import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 import msgspec
@@ -20,12 +21,19 @@ from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail, result_format
 from fimi.testbed.commands.step_load import step_load
 
+if TYPE_CHECKING:
+    from fimi.edge_agent.doctor.machine import Check
+
 _MARKS = {
     "ok": Marked("ok", "good"),
     "absent": "–",
     "warning": Marked("warning", "warning"),
     "failure": Marked("FAILURE", "problem"),
 }
+
+_NAME_WIDTH = 18
+_COPIED = re.compile(r"\b(sudo|fimi|pip3?|echo|dtoverlay) | = ")
+"""What there is in a line that holds a command, or lines of a profile."""
 
 
 @click.command(cls=Command)
@@ -101,22 +109,34 @@ def doctor(
         click.echo(msgspec.json.format(msgspec.json.encode(body)).decode())
     else:
         paper = Paper.of(sys.stdout)
-        indent = 11 + max(len(check.name) for check in checks)
-        for check in checks:
-            mark = _MARKS[check.status]
-            term = f"{paper.ink(mark)}{'':{9 - len(mark)}}{check.name}"
-            lines = wrap(clean(check.found, 1000), paper.text_width - indent)
-            space = " " * (indent - 9 - len(check.name))
-            click.echo(term + space + f"\n{'':{indent}}".join(lines))
-            if check.fix and check.fix != check.found:
-                # Not wrapped, so that it can be copied.
-                click.echo(textwrap.indent(check.fix, f"{'':9}→ "))
+        for line in _lines(checks, paper):
+            click.echo(line)
         warnings = sum(check.status == "warning" for check in checks)
         click.echo(
             f"\n{_count(failures, 'failure')}, {_count(warnings, 'warning')}: "
             + ("an agent cannot run here" if failures else "an agent can run here")
         )
     sys.exit(EXIT_SURROUNDINGS if failures else 0)
+
+
+def _lines(checks: Sequence[Check], paper: Paper) -> Iterator[str]:
+    """The checks as text: names on the left; one that is long stands on a line of its own."""
+    indent = 11 + min(_NAME_WIDTH, max(len(check.name) for check in checks))
+    for check in checks:
+        mark = _MARKS[check.status]
+        name = f"{paper.ink(mark)}{'':{9 - len(mark)}}{check.name}"
+        found = wrap(clean(check.found, 1000), paper.text_width - indent)
+        if len(check.name) > _NAME_WIDTH:
+            found = ["", *found]
+        space = " " * (indent - 9 - len(check.name)) if found[0] else ""
+        yield name + space + f"\n{'':{indent}}".join(found)
+        if check.fix == check.found:
+            continue
+        for place, line in enumerate(check.fix.splitlines()):
+            # What can be copied is not wrapped.
+            whole = _COPIED.search(line)
+            wrapped = [line] if whole else wrap(line, paper.text_width - 11)
+            yield f"{'':9}{'  ' if place else '→ '}" + f"\n{'':11}".join(wrapped)
 
 
 def _discover(url: str | None, output: Literal["text", "json"]) -> None:

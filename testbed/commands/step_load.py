@@ -46,6 +46,7 @@ def step_load(
         meters = chosen_meters(settings, root, clock)
         for meter in meters:
             opened.enter_context(contextlib.closing(meter))
+        stated = {meter.describe().source: meter.stated for meter in meters}
         tried = _run(meters, clock)[1]
     results: list[dict[str, Any]] = []
     lines: list[str] = []
@@ -61,7 +62,7 @@ def step_load(
         stored = ""
         if store and host_profile is not None:
             with errors():
-                keep(host_profile, each.meter.source, kept_of(found))
+                keep(host_profile, each.meter.source, kept_of(found, stated[each.meter.source]))
             stored = str(host_profile)
         differs = [] if before is None else _differences(before.response, found)
         if differs:

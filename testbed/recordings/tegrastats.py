@@ -10,7 +10,9 @@ JetPack    what a line looks like
 =========  ============================================================================
 
 Of the two numbers of a rail, the first is of now and the second the mean since tegrastats began,
-in mW.
+in mW. Which rails are a module is known by one table, that of the live meter
+(:data:`fimi.energy.meters.ina3221.TOTALS`). ``VIN`` is not in it: it is another chip, an INA238 of
+the carrier board, which the live meter reads as ``hwmon:ina238``, and prefers as well.
 """
 
 from __future__ import annotations
@@ -27,11 +29,7 @@ from fimi.testbed.recordings.recording import (
     RecordingError,
 )
 
-WHOLE = (
-    ("VIN",),  # AGX Thor developer kit: its input
-    *TOTALS,
-    ("VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"),  # AGX Thor
-)
+WHOLE = (("VIN",), *TOTALS)
 """Rails that add up to a module or more; the first row that matches is used."""
 
 _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (-?\d+)(?:mW)?/(-?\d+)(?:mW)?(?!\S)")

@@ -22,6 +22,7 @@ from fimi.energy.clock import VirtualClock
 from fimi.energy.control.programs import ProgramResult
 from fimi.energy.cost_model import ComputePoint, ComputeSetting
 from fimi.energy.host_profile import HostProfile, load_profile
+from fimi.energy.step_load.kept import KeptResponse
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.testbed.cli import main
@@ -87,7 +88,8 @@ class TestMeters:
         assert "scope board" in found["meter hwmon"].found
         assert "1000 Hz" in found["meter rapl"].found
         assert found["meter ina3221"].status == "absent"
-        assert "not a Jetson" in found["meter ina3221"].found
+        assert "no INA3221" in found["meter ina3221"].found
+        assert "meter ina3221-cpu" not in found, "the same is said once"
 
     def test_nothing_to_read_is_a_failure(self, tmp_path: Path) -> None:
         check = checks(tmp_path)["meter"]
@@ -182,7 +184,8 @@ class TestMeters:
         TwoPackages(tmp_path, VirtualClock())
         found = checks(tmp_path)
         assert "4.2 W now" in found["meter hwmon"].found
-        assert " now" not in found["meter rapl"].found, "a counter shows no power"
+        assert re.search(r"0 J in [\d.]+ s: a copy of files", found["meter rapl"].found)
+        assert found["meter rapl"].status == "ok"
         assert found["meter"].found.endswith("the processor's share from rapl:package-0,package-1")
 
     def test_a_chip_that_averages_less_than_a_look_takes(
@@ -192,6 +195,21 @@ class TestMeters:
         assert "mean of 18 ms" in checks(tmp_path)["meter hwmon"].fix
         write(world.files()[0].with_name("update_interval"), 100)
         assert checks(tmp_path)["meter hwmon"].fix == ""
+
+    def test_a_response_of_other_settings_is_said(
+        self, tmp_path: Path, profile: HostProfile
+    ) -> None:
+        interval = Ina226(tmp_path, VirtualClock()).files()[0].with_name("update_interval")
+        write(interval, 100)
+        kept = KeptResponse(delay_s=0.03, window_s=0.1, refresh_s=0.1, chip_refresh_s=0.1)
+        learned = msgspec.structs.replace(profile, meter_response={"hwmon:ina226": kept})
+        check = checks(tmp_path, profile=learned)["meter response"]
+        assert (check.status, "(learned)" in check.found) == ("ok", True)
+        write(interval, 36)
+        check = checks(tmp_path, profile=learned)["meter response"]
+        assert check.status == "warning"
+        assert "(chip); the response learned is not used" in check.found
+        assert "--step-load" in check.fix
 
     def test_plugs_below_their_threshold_and_silent_ones(
         self, tmp_path: Path, profile: HostProfile, home_broker: int
@@ -431,6 +449,26 @@ class TestCommand:
         done = CliRunner().invoke(main, ["agent", "doctor", "--root", str(empty)])
         assert done.exit_code == 3
         assert "FAILURE" in done.output
+
+    def test_text_that_fits_and_lines_that_can_be_pasted(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        root = tmp_path / "r"
+        for number in range(2):
+            folder = root / f"sys/class/hwmon/hwmon{number}"
+            write(folder / "name", "ina231")
+            write(folder / "power1_input", 1_000_000)
+            write(folder / "device/uevent", f"OF_FULLNAME=/soc/i2c@1/power-sensor@4{number}")
+        done = CliRunner().invoke(
+            main, ["agent", "doctor", "--root", str(root)], env={"COLUMNS": "80"}
+        )
+        lines = done.output.splitlines()
+        assert 'meter = "hwmon:ina231@power-sensor@41"' in [line.strip() for line in lines]
+        place = lines.index("ok       meter hwmon:ina231@power-sensor@41")
+        assert lines[place + 1].lstrip().startswith("hwmon:ina231@power-sensor@41 (measured")
+        whole = re.compile("sudo|fimi| = ")
+        assert all(len(line) <= 80 for line in lines if not whole.search(line))
+        assert caplog.text == "", "it is in a line already"
 
     def test_wrong_usage(self, tmp_path: Path) -> None:
         arguments = ["agent", "doctor", "--host-profile", str(tmp_path / "none.toml")]

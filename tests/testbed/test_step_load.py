@@ -102,6 +102,7 @@ def test_what_is_learned_is_stored_and_used(world: Path, tmp_path: Path) -> None
     for source, each in learned.items():
         assert kept[source]["delay_s"] == each["response"]["delay_s"]
         assert each["step_w"] > 0.0
+        assert kept[source]["chip_refresh_s"] == 0.1
     checks = json.loads(CliRunner().invoke(main, [*command, "--format", "json"]).stdout)["checks"]
     said = {check["name"]: check["found"] for check in checks}
     assert said["meter"].endswith("beside it hwmon:ina231")

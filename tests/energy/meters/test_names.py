@@ -52,6 +52,7 @@ class TestChips:
         OdroidXu3(tmp_path, clock)
         with pytest.raises(SeveralError) as raised:
             open_sum("hwmon", MeterSettings(), tmp_path, clock)
+        assert "another after the next boot" not in str(raised.value), "these names stay"
         for line in (
             'meter = "hwmon:ina231@4-0045"',
             'meter = ["hwmon:ina231@4-0040", "hwmon:ina231@4-0041", "hwmon:ina231@4-0044", '
@@ -105,7 +106,11 @@ class TestChips:
             folder = tmp_path / f"sys/class/hwmon/hwmon{number}"
             write(folder / "name", "ina219")
             write(folder / "power1_input", 2_000_000)
-        assert 'meter = "hwmon:ina219@hwmon1"' in refused("hwmon", tmp_path, clock)
+        said = refused("hwmon", tmp_path, clock)
+        assert 'meter = "hwmon:ina219@hwmon1"' in said
+        assert "The number of hwmon0, hwmon1 may be another after the next boot" in said
+        found = {each.name: each for each in detect(MeterSettings(), tmp_path, clock)}
+        assert "a number that may be another" in str(found["hwmon:ina219@hwmon0"].facts)
         assert shown(("hwmon:ina219@hwmon0", "hwmon:ina219@hwmon1"), tmp_path, clock)[0] == 4.0
 
     def test_the_only_one_of_its_kind_is_the_board_beside_several_of_another(
@@ -316,6 +321,34 @@ class TestNodes:
             write(folder / "power1_input", 1_000_000)
             write(folder / "device/uevent", f"DRIVER=ina2xx\nOF_FULLNAME=/soc/i2c@1/{node}")
         assert shown("hwmon:ina231@power-sensor@41", tmp_path, clock)[0] == 1.0
+
+    def test_a_place_in_the_device_tree_stays(self, tmp_path: Path, clock: VirtualClock) -> None:
+        """Two buses with a chip of the same node: the whole path tells them apart."""
+        for number, bus in enumerate(("i2c@1", "i2c@2")):
+            folder = tmp_path / f"sys/class/hwmon/hwmon{number}"
+            write(folder / "name", "ina231")
+            write(folder / "power1_input", 1_000_000 * (number + 1))
+            write(folder / "device/uevent", f"OF_FULLNAME=/soc/{bus}/power-sensor@40")
+        name = "hwmon:ina231@/soc/i2c@2/power-sensor@40"
+        assert f'meter = "{name}"' in refused("hwmon", tmp_path, clock)
+        assert "@hwmon" not in refused("hwmon", tmp_path, clock)
+        assert shown(name, tmp_path, clock)[::2] == (2.0, name)
+        assert "several" in refused("hwmon:ina231@power-sensor@40", tmp_path, clock)
+
+    def test_labels_that_are_the_same_do_not_name(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        for number, label in enumerate(("rail", "rail", "other")):
+            folder = tmp_path / f"sys/class/hwmon/hwmon{number}"
+            write(folder / "name", "ina231")
+            write(folder / "label", label)
+            write(folder / "power1_input", 1_000_000 * (number + 1))
+        said = refused("hwmon", tmp_path, clock)
+        assert 'meter = "hwmon:other"' in said
+        assert 'meter = "hwmon:ina231@hwmon1"' in said
+        assert "The number of hwmon0, hwmon1 may" in said
+        both = ("hwmon:ina231@hwmon0", "hwmon:ina231@hwmon1")
+        assert shown(both, tmp_path, clock)[0] == pytest.approx(3.0)
 
     def test_nodes_that_are_called_the_same(self, tmp_path: Path, clock: VirtualClock) -> None:
         for number in range(2):

@@ -67,8 +67,22 @@ class TestFirmware:
         listing = "A_A current(0)=2.0A\nB_V volt(1)=5.0V\nA_V volt(9)=0.5V\nB_A current(3)=-1.0A"
         assert rail_powers_w(listing) == {"A": 1.0}
 
+    @pytest.mark.parametrize("unit", ["2.0A", "2000mA", "2000 mA"])
+    def test_the_unit_that_stands_there(self, unit: str) -> None:
+        listing = f"A_A current(0)={unit}\nA_V volt(9)=500mV"
+        assert rail_powers_w(listing) == {"A": pytest.approx(1.0)}
+
+    def test_a_unit_that_is_none(self) -> None:
+        assert rail_powers_w("A_A current(0)=2V\nA_V volt(9)=0.5V") == {}
+
 
 class TestRails:
+    def test_a_current_that_cannot_be_counted_is_said(self) -> None:
+        meter = open_pmic(Path("/nowhere"), ask=lambda _: LISTING + "HDMI_A current(22)=0.1A\n")
+        assert meter.look(0.0).power_w == pytest.approx(1.8 + 1.65)
+        assert "a current of HDMI without a voltage" in meter.doubts()[0]
+        assert open_pmic(Path("/nowhere"), ask=lambda _: LISTING).doubts() == ()
+
     def test_each_can_be_named_and_none_is_counted_twice(self, tmp_path: Path) -> None:
         raspberry(tmp_path, "Raspberry Pi 5 Model B Rev 1.0", f"cat <<'E'\n{LISTING}E")
         clock, settings = VirtualClock(), MeterSettings()

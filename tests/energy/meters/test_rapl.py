@@ -11,7 +11,7 @@ import pytest
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.ledger import Ledger
 from fimi.energy.meters import MeterUnavailableError
-from fimi.energy.meters.rapl import open_rapl
+from fimi.energy.meters.rapl import open_rapl, zones
 from fimi.energy.meters.sampler import Sampler
 
 RANGE_UJ = 262_143_328_850
@@ -68,6 +68,35 @@ class TestCounting:
         platform = zone(tmp_path, "intel-rapl:1", "psys", 0)
         twin = zone(tmp_path, "intel-rapl-mmio:0", "package-0", 0)
         steps = {package: [2_000_000], inner: [1_000_000], platform: [9_000_000], twin: [2_000_000]}
+        assert metered(tmp_path, clock, steps) == pytest.approx([2.0])
+
+    def test_two_sockets_with_one_name_are_told_apart_by_number(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        first = zone(tmp_path, "intel-rapl:0", "package-0", 900_000_000)
+        zone(tmp_path, "intel-rapl:0:0", "core", 0)
+        second = zone(tmp_path, "intel-rapl:1", "package-0", 400_000_000)
+        zone(tmp_path, "intel-rapl:1:0", "core", 0)
+        zone(tmp_path, "intel-rapl-mmio:0", "package-0", 900_000_000)
+        assert [each.name for each in zones(tmp_path)] == [
+            *("rapl:package-0@0", "rapl:core-0@0", "rapl:package-0@1", "rapl:core-0@1")
+        ]
+        meter = open_rapl(tmp_path, "package-0@1")
+        set_counter(second, 403_000_000)
+        meter.look(0.0)
+        assert meter.describe().source == "rapl:package-0@1"
+        with pytest.raises(MeterUnavailableError, match='meter = "rapl:package-0@0"'):
+            open_rapl(tmp_path, "package-0")
+        steps = {first: [902_000_000], second: [408_000_000]}
+        assert metered(tmp_path, clock, steps) == pytest.approx([7.0])
+
+    def test_two_views_of_one_socket_with_one_name_are_counted_once(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        first = zone(tmp_path, "intel-rapl:0", "package-0", 900_000_000)
+        second = zone(tmp_path, "intel-rapl:1", "package-0", 900_000_300)
+        assert open_rapl(tmp_path).mirrors == (("package-0@1", "package-0@0"),)
+        steps = {first: [902_000_000], second: [902_000_300]}
         assert metered(tmp_path, clock, steps) == pytest.approx([2.0])
 
     def test_two_dies_of_a_package_and_no_core_on_amd(

@@ -161,3 +161,23 @@ def test_a_learned_response_goes_to_the_meter_of_its_source_only(tmp_path: Path)
     first, second = chosen_meters(settings, tmp_path, clock)
     assert first.describe().response == kept.response
     assert second.describe().response.origin != "learned"
+
+
+def test_a_response_of_other_settings_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    chip(tmp_path, 0, "ina226", 3_000_000)
+    interval = tmp_path / "sys/class/hwmon/hwmon0/update_interval"
+    interval.write_text("100\n")
+    kept = KeptResponse(delay_s=0.03, window_s=0.1, refresh_s=0.1, chip_refresh_s=0.1)
+    settings = MeterSettings(meter="hwmon:ina226", responses={"hwmon:ina226": kept})
+    opened = open_recorder(settings, tmp_path, VirtualClock(0.0))
+    assert opened.describe().response == kept.response
+    opened.close()
+    assert caplog.text == ""
+    interval.write_text("18\n")
+    opened = open_recorder(settings, tmp_path, VirtualClock(0.0))
+    response = opened.describe().response
+    assert (response.origin, response.refresh_s) == ("chip", pytest.approx(0.018))
+    opened.close()
+    assert "own interval was 0.1 s then and is 0.018 s now. Learn it again" in caplog.text

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.energy.meters.response import MeterResponse
-from fimi.energy.step_load.kept import KeptResponse, changed, keep
+from fimi.energy.step_load.kept import KeptResponse, changed, keep, outdated
 from fimi.errors import InputError
 
 KEPT = KeptResponse(delay_s=2.1, refresh_s=1.0, delay_sd_s=0.04, noise_w=0.1, learned_at="now")
@@ -92,3 +92,20 @@ class TestChanged:
     def test_another_refresh(self) -> None:
         now = msgspec.structs.replace(self.BEFORE, refresh_s=3.0)
         assert "every 3 s" in changed(self.BEFORE, now)[0]
+
+
+@pytest.mark.parametrize(
+    ("before_s", "stated", "said"),
+    [
+        (0.1, MeterResponse(window_s=0.1, refresh_s=0.1, origin="chip"), ""),
+        (0.1, MeterResponse(window_s=0.018, refresh_s=0.018, origin="chip"), "is 0.018 s now"),
+        (0.1, MeterResponse(), "is unknown now"),
+        (None, MeterResponse(refresh_s=1.0, origin="chip"), ""),
+    ],
+)
+def test_a_chip_that_was_set_anew(before_s: float | None, stated: MeterResponse, said: str) -> None:
+    kept = KeptResponse(delay_s=0.01, learned_at="2026-11-29T18:00:00", chip_refresh_s=before_s)
+    found = outdated(kept, stated)
+    assert found.endswith(said)
+    assert bool(found) == bool(said)
+    assert not found or "learned on 2026-11-29 is not used" in found

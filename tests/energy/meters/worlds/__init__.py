@@ -27,7 +27,7 @@ from worlds.boards import (
     UsbMeter,
 )
 from worlds.cards import GraphicsCard, LostLater, OldGraphicsCard
-from worlds.jetsons import AgxOrin, JetsonNano, OrinNano, XavierNx
+from worlds.jetsons import AgxOrin, AgxThor, JetsonNano, OrinNano, XavierNx
 from worlds.plugs import (
     FirstShellyMeter,
     FirstShellyPlug,
@@ -54,6 +54,7 @@ WORLDS: tuple[type[World], ...] = (
     OrinNano,
     XavierNx,
     AgxOrin,
+    AgxThor,
     Ina226,
     UsbMeter,
     LaptopBattery,

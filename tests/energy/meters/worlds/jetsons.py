@@ -81,6 +81,14 @@ class XavierNx(OrinNano):
     labels = ("VDD_IN", "VDD_CPU_GPU_CV", "NC")
 
 
+class AgxThor(OrinNano):
+    """JetPack 7: no total rail, three add up."""
+
+    driver = "2-0040"
+    labels = ("VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0")
+    totals = (1, 2, 3)
+
+
 class AgxOrin(OrinNano):
     """No total rail: three add up; the fourth lies inside one of them."""
 
