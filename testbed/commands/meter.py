@@ -151,11 +151,16 @@ def _named(text: str) -> tuple[str, str]:
 )
 @click.option(
     "--unit",
-    type=WordChoice(["W", "mW", "kW", "uW", "J", "Wh", "kWh", "mWh"]),
+    type=WordChoice(["W", "mW", "kW", "uW", "J", "mJ", "kJ", "uJ", "Wh", "kWh", "mWh"]),
     help="Unit of the column, whatever its heading says.",
 )
 @click.option("--column", metavar="NAME", help="The column of power or energy.")
 @click.option("--time-column", metavar="NAME", help="The column of times.")
+@click.option(
+    "--time-unit",
+    type=WordChoice(["s", "ms", "us", "ns", "min", "h"]),
+    help="Unit of this column, whatever its heading says.",
+)
 @click.option(
     "--rail",
     metavar="NAME[+NAME…]",
@@ -183,6 +188,7 @@ def import_(
     unit: str | None,
     column: str | None,
     time_column: str | None,
+    time_unit: str | None,
     rail: str | None,
     interval_s: float | None,
     zone: str | None,
@@ -204,6 +210,7 @@ def import_(
             unit=unit,
             column=column,
             time_column=time_column,
+            time_unit=time_unit,
             rails=tuple(rail.split("+")) if rail else (),
             interval_s=interval_s,
             zone=zone,
