@@ -53,7 +53,8 @@ def meter() -> None:
     "--host-profile",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Profile with the meter's tables ([plug], meter_scope), where it needs any.",
+    help="Profile with the meter's tables ([plug], meter_scope), where it needs any; it may have "
+    "these alone.",
 )
 @ROOT
 def publish(
@@ -66,11 +67,11 @@ def publish(
     """
     from fimi.edge_agent.meter_sender import MeterSender, topic_of
     from fimi.energy.clock import MonotonicClock
-    from fimi.energy.host_profile import ProfileError, load_profile
+    from fimi.energy.host_profile import ProfileError, load_meters
     from fimi.energy.meters.detect import MeterSettings, open_meter
 
     try:
-        profile = load_profile(host_profile) if host_profile else None
+        settings = load_meters(host_profile) if host_profile else MeterSettings()
         named = [_named(text) for text in meters]
         topics = [topic_of(name) for _, name in named]
     except (ProfileError, ValueError) as error:
@@ -78,7 +79,6 @@ def publish(
     for topic in topics:
         if topics.count(topic) > 1:
             fail(f"two meters have the name {topic!r}; give each its own", EXIT_CONFIG)
-    settings = profile.meters() if profile else MeterSettings()
     with errors(), stop_on_signals() as stop, contextlib.ExitStack() as opened:
         address = reach(url)
         senders = []
@@ -101,6 +101,7 @@ def publish(
             )
             own = address.host in ("127.0.0.1", "::1", "localhost")
             click.echo(
+                "# at the end of the metered board's profile, beside its name and [board]:\n"
                 f'[topic]\ntopic = "{sender.topic}"\nhost = "{address.host}"'
                 + ("  # this machine, as the board sees it" if own else "")
             )
