@@ -223,14 +223,10 @@ class LiveRecording(Meter):
         told = []
         if self._offset.ready:
             ahead_s = self._clock.now_s() - self._unix_s() - self._offset.behind_s
+            late = "; or rows come that late: --step-load tells" if ahead_s < -_LATE_S else ""
             told.append(
                 f"the logger's clock is ahead by {ahead_s:.3f} s ± "
-                f"{1e3 * self._offset.sd_s():.2g} ms, by the row that came fastest"
-                + (
-                    "; or rows come that late, which --step-load tells"
-                    if ahead_s < -_LATE_S
-                    else ""
-                )
+                f"{1e3 * self._offset.sd_s():.2g} ms (by the row that came fastest{late})"
             )
         if self._adds:
             told.append(f"a row every {self._gap_s:.3g} s: its powers are added up to a counter")

@@ -48,7 +48,7 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
     """
     heading, mark = heading_of(lines)
     commas = mark != ","
-    if heading and all(_is_number(name, commas) for name in heading):
+    if heading and all(times.is_number(name, commas=commas) for name in heading):
         raise RecordingError(
             f"{path}: its first line holds numbers, not names of columns. Add a line such as "
             "time_s,power_w"
@@ -70,7 +70,8 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
     value_at = heading.index(name)
     rows: list[tuple[int, list[str], float]] = []
     for line, row in written:
-        if len(row) <= max(*when.places, value_at):
+        more = any(cell.strip() for cell in row[len(heading) :])  # decimal commas, perhaps
+        if more or len(row) <= max(*when.places, value_at):
             draft.leave_out(line, f"it has {len(row)} columns, not {len(heading)}")
             continue
         try:
@@ -150,14 +151,6 @@ def _continued(
             "it goes on from there, and has nothing for the time between the rows before and after"
         )
     return kept
-
-
-def _is_number(cell: str, commas: bool) -> bool:
-    try:
-        times.number(cell, commas=commas)
-    except ValueError:
-        return False
-    return True
 
 
 def _value_column(path: str, heading: list[str], times_at: Sequence[int]) -> str:

@@ -130,7 +130,8 @@ def find(
     if wanted is not None and wanted not in heading:
         raise RecordingError(f"{path}: it has no column {wanted!r}, but {listed(heading)}")
     own = [at for at, name in enumerate(heading) if name == wanted or _speaks_of_time(name)]
-    kinds = {at: _kind([row[at] for row in rows if at < len(row)], commas=commas) for at in own}
+    cells = {at: [row[at].strip() for row in rows if at < len(row)] for at in own}
+    kinds = {at: _kind(cells[at], commas=commas) for at in own}
     found: list[tuple[tuple[int, ...], Kind]] = []
     for at, kind in kinds.items():
         if kind == "date":
@@ -141,7 +142,10 @@ def find(
         found = [each for each in found if heading.index(wanted) in each[0]]
         own = [heading.index(wanted)]
     if found:
-        places, kind = min(found, key=lambda each: _RANKS[each[1]])
+        # Of several numbers, time is the one that does not fall; T may be a temperature.
+        places, kind = min(
+            found, key=lambda each: (_RANKS[each[1]], _falls(cells[each[0][0]], commas=commas))
+        )
         others = tuple(heading[at] for at in own if at not in places)
         return TimeColumns(places, kind, others)
     if own and rows:
@@ -192,7 +196,7 @@ def read(
             stamps.append(stamp._replace(step_s=max(step_s, stamp.step_s)))
         except ValueError as error:
             stamps.append(str(error))
-    if not said and not all(isinstance(stamp, Stamp) and stamp.zoned for stamp in stamps):
+    if not said and any(isinstance(stamp, Stamp) and not stamp.zoned for stamp in stamps):
         notes.append("its times have no zone and are taken as those of this machine (--timezone)")
     return TableTimes(stamps=stamps, dated=True, notes=[told, *doubt, *notes])
 
@@ -206,7 +210,7 @@ def _speaks_of_time(name: str) -> bool:
 
 def _kind(cells: Sequence[str], *, commas: bool) -> Kind | Literal["date"] | None:
     """What most cells are."""
-    kinds = Counter(kind for cell in cells if (kind := _kind_of(cell.strip(), commas)) is not None)
+    kinds = Counter(kind for cell in cells if (kind := _kind_of(cell, commas)) is not None)
     return kinds.most_common(1)[0][0] if kinds else None
 
 
@@ -220,6 +224,17 @@ def _kind_of(cell: str, commas: bool) -> Kind | Literal["date"] | None:
     if found["a"] and found["hour"]:
         return "stamp"
     return "date" if found["a"] else "clock"
+
+
+def _falls(cells: Sequence[str], *, commas: bool) -> int:
+    """How many numbers are not above the one before."""
+    values = [number(cell, commas=commas) for cell in cells if is_number(cell, commas=commas)]
+    return sum(b <= a for a, b in itertools.pairwise(values))
+
+
+def is_number(cell: str, *, commas: bool) -> bool:
+    """Whether a cell is a number."""
+    return _kind_of(cell.strip(), commas) in ("number", "unix")
 
 
 def _of_size(value: float) -> str | None:

@@ -263,6 +263,14 @@ class TestTables:
         assert found.times_s == pytest.approx([begin_s, begin_s + step_s])
         assert any(note.startswith("times are ") for note in found.notes)
 
+    def test_of_several_columns_the_one_that_goes_on_is_time(self, file: Path) -> None:
+        text = "T,batch time,time_s,power_w\n" + "".join(
+            f"{40 + n % 3},{0.1 + 0.01 * (n % 2)},{n},5\n" for n in range(9)
+        )
+        found = read(file, text)
+        assert np.diff(found.times_s) == pytest.approx([1.0] * 8)
+        assert any("'T', 'batch time' could be times, too" in note for note in found.notes)
+
     def test_what_is_taken_for_granted_is_noted(self, file: Path) -> None:
         text = "Date;Time;Elapsed;Power (W)\n{0};10:00:00;0;5,5\n{0};10:00:00;1;5,5\n"
         notes = " ".join(read(file, text.format("03/04/2025"), zone=None).notes)
@@ -341,6 +349,11 @@ class TestTables:
         found = read(file, f"time_s,{heading}\n{rows}", unit=units[-1])
         assert any("as you said" in note for note in found.notes)
         assert any("unusual" in note for note in found.notes)
+
+    def test_decimal_commas_between_commas_are_not_taken_for_columns(self, file: Path) -> None:
+        with pytest.raises(RecordingError, match="it has 4 columns, not 2"):
+            read(file, "time_s,power_w\n0,5,4,25\n1,0,4,75\n1,5,4,5\n")
+        assert read(file, "time_s,power_w\n0,5,\n1,5,\n").values == [5.0, 5.0], "a last comma"
 
     def test_a_counter_that_is_reset_goes_on(self, file: Path) -> None:
         """A daily counter of 5 W, read each minute: it falls to 0 once, and one row is broken."""
