@@ -247,6 +247,7 @@ def _of_size(value: float) -> str | None:
 def _of_numbers(
     path: str, name: str, cells: Sequence[str], said: str | None, commas: bool
 ) -> tuple[list[Stamp | str], bool, str]:
+    """The times of numbers, whether they are UNIX time, and how they were read."""
     values: list[float | str] = []
     for cell in cells:
         try:
@@ -254,21 +255,8 @@ def _of_numbers(
         except ValueError as error:
             values.append(str(error))
     known = [value for value in values if isinstance(value, float)]
-    gaps = [b - a for a, b in itertools.pairwise(known) if b > a]
-    gap = statistics.median(gaps) if gaps else 0.0
-    own = {_WORDS[word] for word in unit.words(name) if word in _WORDS}
-    named = said or (next(iter(own)) if len(own) == 1 else None)
-    size = _of_size(known[0]) if known else None
-    short = named or size
-    if short is None and not own and _PLAIN_GAP_S[0] <= gap <= _PLAIN_GAP_S[1]:
-        short = "s"
-    contradicted = named is not None and size not in (None, named)
-    odd = (
-        size is None and bool(gaps) and short and not _GAP_S[0] <= gap * UNITS_S[short] <= _GAP_S[1]
-    )
-    if short is None or (said is None and (contradicted or odd)):
-        raise RecordingError(_question(path, name, named, size, known[0], gap))
-    scale, dated = UNITS_S[short], size == short
+    short, how = _settled(path, name, known, said)
+    dated = bool(known) and _of_size(known[0]) == short
     stamps: list[Stamp | str] = []
     for cell, value in zip(cells, values, strict=True):
         if isinstance(value, str):
@@ -276,11 +264,31 @@ def _of_numbers(
         elif dated and _of_size(value) == short:
             stamps.append(read_stamp(cell.replace(",", ".") if commas else cell))
         else:
-            stamps.append(Stamp(value * scale, 0.0, zoned=True))
-    why = "as you said" if said else "as its heading says" if named else "by its size"
-    if dated or named:
-        return stamps, dated, f"{'UNIX time' if dated else 'since a beginning'} in {short}, {why}"
-    return stamps, dated, "taken as seconds since a beginning; its heading names no unit"
+            stamps.append(Stamp(value * UNITS_S[short], 0.0, zoned=True))
+    return stamps, dated, f"{'UNIX time' if dated else 'since a beginning'} in {short}, {how}"
+
+
+def _settled(path: str, name: str, known: Sequence[float], said: str | None) -> tuple[str, str]:
+    """The unit of a column of numbers, and how it is known.
+
+    Raises:
+        RecordingError: it is not, or cannot be right.
+    """
+    if said is not None:
+        return said, "as you said"
+    gaps = [b - a for a, b in itertools.pairwise(known) if b > a]
+    gap = statistics.median(gaps) if gaps else 0.0
+    own = {_WORDS[word] for word in unit.words(name) if word in _WORDS}
+    named = next(iter(own)) if len(own) == 1 else None
+    size = _of_size(known[0]) if known else None
+    if size is not None and named in (None, size):
+        return size, "as its heading says" if named else "by its size"
+    if size is None and named is not None:
+        if not gaps or _GAP_S[0] <= gap * UNITS_S[named] <= _GAP_S[1]:
+            return named, "as its heading says"
+    elif size is None and (not gaps or (not own and _PLAIN_GAP_S[0] <= gap <= _PLAIN_GAP_S[1])):
+        return "s", "which is taken for granted: its heading names no unit"
+    raise RecordingError(_question(path, name, named, size, known[0], gap))
 
 
 def _question(

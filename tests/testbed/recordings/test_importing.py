@@ -206,7 +206,7 @@ class TestTables:
         assert np.diff(found.times_s) == pytest.approx([step_s] * 19)
         assert not found.dated
         (said,) = (note for note in found.notes if repr(heading) in note)
-        assert ("taken as seconds" in said) == (heading == "t")
+        assert ("taken for granted" in said) == (heading == "t")
 
     @pytest.mark.parametrize(
         ("heading", "begin", "step", "units"),
@@ -557,3 +557,30 @@ def test_every_line_is_used_or_left_out(
     assert len(found.times_s) + len(found.left_out) == written
     assert len(found.times_s) >= len(found.left_out)
     assert all(a < b for a, b in zip(found.times_s, found.times_s[1:], strict=False))
+
+
+NAMES = st.sampled_from(["time", "t", "Date", "Time (ms)", "power_w", "energy", "kWh", "W/m2", ""])
+WRITTEN = st.sampled_from(
+    ["1", "2.5", "-1", "nan", "", "x", "1743127566", "1743127566500", "3,4", "1e309", "2025-03-28",
+     "12:00:00", "0:00:00:99", "28.03.2025 1:02", "3/4/2025 12:00 PM", "99/99/2025 25:61:61",
+     "2025-03-28 01:56:06Z", "12:00:00 +99:99", "2025-02-30 10:00"]
+)  # fmt: skip
+
+
+@given(
+    st.lists(NAMES, min_size=1, max_size=4),
+    st.lists(st.lists(WRITTEN, min_size=1, max_size=4), max_size=8),
+    st.sampled_from([",", ";"]),
+)
+def test_whatever_a_table_holds_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], rows: list[list[str]], mark: str
+) -> None:
+    path = tmp_path_factory.mktemp("table") / "in.csv"
+    path.write_text("".join(mark.join(cells) + "\n" for cells in [names, *rows]), encoding="utf-8")
+    try:
+        found = importing.read(path, "csv", ImportSettings(zone="UTC"))
+    except RecordingError as error:
+        assert str(path) in str(error)
+        return
+    assert all(a < b for a, b in zip(found.times_s, found.times_s[1:], strict=False))
+    assert found.lines()
