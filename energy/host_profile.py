@@ -1,7 +1,9 @@
 """The profile of a physical board, from a file that its user writes: nothing in it is guessed.
 
 * :class:`HostProfile`    its cost parameters, its meter and its controls
+* :class:`MeterProfile`   its meter alone, for a machine that only meters
 * :func:`load_profile`    reads and checks that file
+* :func:`load_meters`     the same for its meter
 
 Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``meter_rate_hz``,
 ``second_meter``, ``meter_response``,
@@ -47,7 +49,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -74,12 +76,10 @@ class ProfileError(InputError, ValueError):
     """A board's profile is missing or wrong; the message says where and what to do."""
 
 
-class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The profile of a physical board, as its user writes it.
+class MeterProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The keys of a profile that are about meters: all that a machine needs which only meters.
 
     Attributes:
-        name: name of the board, for example ``"raspberry-pi-4"``.
-        board: calibrated cost parameters.
         meter: which meter to use: ``auto``, a name that ``fimi agent doctor`` lists, a list of
             names that are added up, or ``{total = …, split = …}`` for one meter of the whole and
             one of the processor's share.
@@ -94,14 +94,8 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         plug: where the plug is found that supplies the board.
         topic: an MQTT topic on which another machine publishes what it reads.
         replay: a recorded CSV file, for ``meter = "replay"``, or a table that says more about it.
-        frequency_control: how to cap the frequency; ``auto``: cpufreq, else a power mode (Jetson),
-            else a duty cycle.
-        rate_control: how to limit the uplink; ``auto`` paces the agent's own connection, ``tc``
-            caps the whole interface.
     """
 
-    name: str
-    board: BoardModel
     meter: Names | MeterPair = "auto"
     second_meter: Names | None = None
     meter_response: dict[str, KeptResponse] = {}
@@ -111,11 +105,9 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     plug: PlugSettings | None = None
     topic: TopicSettings | None = None
     replay: str | ReplaySettings | None = None
-    frequency_control: Choice = "auto"
-    rate_control: rate.Choice = "auto"
 
     def meters(self) -> MeterSettings:
-        """The keys of the profile that are about meters."""
+        """What they say."""
         return MeterSettings(
             meter=self.meter,
             scope=self.meter_scope,
@@ -129,11 +121,37 @@ class HostProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         )
 
 
+class HostProfile(MeterProfile, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The profile of a physical board, as its user writes it.
+
+    Attributes:
+        name: name of the board, for example ``"raspberry-pi-4"``.
+        board: calibrated cost parameters.
+        frequency_control: how to cap the frequency; ``auto``: cpufreq, else a power mode (Jetson),
+            else a duty cycle.
+        rate_control: how to limit the uplink; ``auto`` paces the agent's own connection, ``tc``
+            caps the whole interface.
+    """
+
+    name: str
+    board: BoardModel
+    frequency_control: Choice = "auto"
+    rate_control: rate.Choice = "auto"
+
+
 _DECODERS: dict[str, Callable[[bytes], Any]] = {
     ".json": msgspec.json.decode,
     ".toml": msgspec.toml.decode,
 }
 _OLD_TABLE = ("table_frequencies_hz", "table_power_w")
+
+
+_WHOLE = (
+    ". A profile has name, [board], [board.compute] and [board.link], and tables such as [plug] or "
+    "[topic] behind them: docs/guide.md, 'A host instead of an emulated board', shows a whole one. "
+    "With name and [board.link] alone, fimi calibrate measures the rest"
+)
+_Profile = TypeVar("_Profile", bound=MeterProfile)
 
 
 class _OldTable(Struct, frozen=True, kw_only=True):
@@ -154,6 +172,22 @@ def load_profile(path: Path) -> HostProfile:
         ProfileError: there is no such file, it cannot be parsed, a key is unknown, missing or of
             the wrong type, or a value cannot be in the unit that its name says.
     """
+    profile = _load(path, HostProfile)
+    _check_units(path, profile.board)
+    return profile
+
+
+def load_meters(path: Path) -> MeterSettings:
+    """The keys about meters of a profile, which may have no board.
+
+    Raises:
+        ProfileError: as :func:`load_profile`.
+    """
+    return _load(path, MeterProfile).meters()
+
+
+def _load(path: Path, wanted: type[_Profile]) -> _Profile:
+    """Read a profile, or one without a board where ``MeterProfile`` is enough."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -168,15 +202,15 @@ def load_profile(path: Path) -> HostProfile:
         raise ProfileError(f"{path}: a profile's name ends in .toml or .json")
     tree: Any = None
     try:
-        tree = _DECODERS[path.suffix](data)
-        profile = msgspec.convert(_with_points(tree, path), HostProfile)
+        tree = _with_points(_DECODERS[path.suffix](data), path)
+        whole = wanted is HostProfile or (isinstance(tree, dict) and "board" in tree)
+        profile: Any = msgspec.convert(tree, HostProfile if whole else MeterProfile)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: {error}{_why(str(error), tree)}") from error
     for key, value in _numbers(msgspec.to_builtins(profile)):
         if not math.isfinite(value):
             raise ProfileError(f"{path}: {key} is {value}; a profile holds finite numbers only")
-    _check_units(path, profile.board)
-    return profile
+    return cast("_Profile", profile)
 
 
 def _why(error: str, tree: Any) -> str:
@@ -184,6 +218,8 @@ def _why(error: str, tree: Any) -> str:
 
     It is the end of a sentence: the value, the reason and what to do; empty for other errors.
     """
+    if "missing required field" in error:
+        return _WHOLE
     _, found, keys = error.partition("`$.")
     value: Any = tree
     for key in keys.split("`")[0].split(".") if found else ():

@@ -33,6 +33,11 @@ FIRST_QUESTIONS = {"shellies/command": (b"announce", b"update")}
 ANSWERS = "answers"
 """The heard answers of later generations are put below this word: ``answers/<prefix>``."""
 
+_SILENT = (
+    "it says that it is online, as a Shelly does, and answers no question. Switch on 'Enable RPC "
+    "over MQTT' in its web page (Settings, MQTT) and let it restart. To be read by [topic] instead "
+    "of [plug], it needs 'Generic status update over MQTT', which is off at first"
+)
 _POWERS = ("apower", "act_power", "total_act_power")
 _COMPONENT = re.compile(r"(switch|pm1|em1|em|cover|light):\d+")
 _FIRST_VALUE = re.compile(r"shellies/([^/]+)/((?:relay|emeter)/\d+)/power")
@@ -86,7 +91,11 @@ def _first_generation(heard: Heard, broker: BrokerAddress) -> list[Announced]:
 
 
 def _later(heard: Heard, broker: BrokerAddress) -> list[Announced]:
-    found = []
+    found = [
+        Announced(maker="shelly", name=topic.removesuffix("/rpc"), note=_SILENT)
+        for topic in questions(heard, "")
+        if f"{ANSWERS}/{topic.removesuffix('/rpc')}" not in heard
+    ]
     for topic, payload in sorted(heard.items()):
         if not topic.startswith(f"{ANSWERS}/"):
             continue

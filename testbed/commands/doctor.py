@@ -163,10 +163,20 @@ def _discover(url: str | None, output: Literal["text", "json"]) -> None:
             click.echo(clean(line, 1500))
         click.echo()
     useful = sum(bool(each.lines) for each in found)
+    if useful:
+        click.echo(
+            "# The lines of one meter go at the end of the board's profile, beside its name and "
+            "[board]\n# (docs/guide.md, 'A host instead of an emulated board')\n"
+        )
     click.echo(
         f"{_count(useful, 'meter')} to choose from on {address}"
         + (f", {_count(len(found) - useful, 'other device')}" if len(found) > useful else "")
-        + ("" if found else ": nothing announces itself here within some seconds")
+        + (
+            ""
+            if found
+            else ": nothing announces itself here within some seconds. MQTT is switched off in new "
+            "plugs: enable it in their web page, with this broker"
+        )
     )
 
 

@@ -53,7 +53,8 @@ def meter() -> None:
     "--host-profile",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Profile with the meter's tables ([plug], meter_scope), where it needs any.",
+    help="Profile with the meter's tables ([plug], meter_scope), where it needs any; it may have "
+    "these alone.",
 )
 @ROOT
 def publish(
@@ -66,11 +67,11 @@ def publish(
     """
     from fimi.edge_agent.meter_sender import MeterSender, topic_of
     from fimi.energy.clock import MonotonicClock
-    from fimi.energy.host_profile import ProfileError, load_profile
+    from fimi.energy.host_profile import ProfileError, load_meters
     from fimi.energy.meters.detect import MeterSettings, open_meter
 
     try:
-        profile = load_profile(host_profile) if host_profile else None
+        settings = load_meters(host_profile) if host_profile else MeterSettings()
         named = [_named(text) for text in meters]
         topics = [topic_of(name) for _, name in named]
     except (ProfileError, ValueError) as error:
@@ -78,7 +79,6 @@ def publish(
     for topic in topics:
         if topics.count(topic) > 1:
             fail(f"two meters have the name {topic!r}; give each its own", EXIT_CONFIG)
-    settings = profile.meters() if profile else MeterSettings()
     with errors(), stop_on_signals() as stop, contextlib.ExitStack() as opened:
         address = reach(url)
         senders = []
@@ -101,6 +101,7 @@ def publish(
             )
             own = address.host in ("127.0.0.1", "::1", "localhost")
             click.echo(
+                "# at the end of the metered board's profile, beside its name and [board]:\n"
                 f'[topic]\ntopic = "{sender.topic}"\nhost = "{address.host}"'
                 + ("  # this machine, as the board sees it" if own else "")
             )
@@ -151,11 +152,16 @@ def _named(text: str) -> tuple[str, str]:
 )
 @click.option(
     "--unit",
-    type=WordChoice(["W", "mW", "kW", "uW", "J", "Wh", "kWh", "mWh"]),
+    type=WordChoice(["W", "mW", "kW", "uW", "J", "mJ", "kJ", "uJ", "Wh", "kWh", "mWh"]),
     help="Unit of the column, whatever its heading says.",
 )
 @click.option("--column", metavar="NAME", help="The column of power or energy.")
 @click.option("--time-column", metavar="NAME", help="The column of times.")
+@click.option(
+    "--time-unit",
+    type=WordChoice(["s", "ms", "us", "ns", "min", "h"]),
+    help="Unit of this column, whatever its heading says.",
+)
 @click.option(
     "--rail",
     metavar="NAME[+NAME…]",
@@ -183,6 +189,7 @@ def import_(
     unit: str | None,
     column: str | None,
     time_column: str | None,
+    time_unit: str | None,
     rail: str | None,
     interval_s: float | None,
     zone: str | None,
@@ -204,6 +211,7 @@ def import_(
             unit=unit,
             column=column,
             time_column=time_column,
+            time_unit=time_unit,
             rails=tuple(rail.split("+")) if rail else (),
             interval_s=interval_s,
             zone=zone,

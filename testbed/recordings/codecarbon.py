@@ -63,8 +63,8 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings) -> Recording
         raise RecordingError(f"{where}: {error}") from error
     if not duration_s > 0.0:
         raise RecordingError(f"{where}: its duration is {row['duration']} s")
-    draft.add(number, end.unix_s - duration_s, 0.0, counts=True)
-    draft.add(number, end.unix_s, energy_j, counts=True)
+    draft.add(number, end.unix_s - duration_s, 0.0)
+    draft.add(number, end.unix_s, energy_j)
     draft.notes += [
         "one line a run: the energy of the whole, and nothing of its course. No phase can be "
         "metered with it",
@@ -72,6 +72,8 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings) -> Recording
         f"process (tracking_mode {row.get('tracking_mode') or 'unknown'}); it is no measurement",
         _parts(row),
     ]
+    if not end.zoned and settings.zone is None:
+        draft.notes.append("its times have no zone and are taken as those of this machine")
     pue = (row.get("pue") or "1").strip()
     if pue not in ("1", "1.0"):
         draft.notes.append(f"a factor for the building, pue = {pue}, is part of the energy")

@@ -36,6 +36,7 @@ class ImportSettings(Struct, frozen=True, kw_only=True):
         unit: of the column, whatever its heading says.
         column: name of the column of power or energy.
         time_column: name of the column of times.
+        time_unit: of this column, whatever its heading says.
         rails: rails of tegrastats to add up.
         interval_s: time between two lines of a file without times, s.
         zone: name of the zone of times without one; ``None`` for that of this machine.
@@ -45,6 +46,7 @@ class ImportSettings(Struct, frozen=True, kw_only=True):
     unit: str | None = None
     column: str | None = None
     time_column: str | None = None
+    time_unit: str | None = None
     rails: tuple[str, ...] = ()
     interval_s: float | None = None
     zone: str | None = None
@@ -152,7 +154,7 @@ class RecordingDraft:
         self.left_out: list[tuple[int, str]] = []
         self.notes: list[str] = []
 
-    def add(self, line: int, time_s: float, value: float, *, counts: bool = False) -> None:
+    def add(self, line: int, time_s: float, value: float) -> None:
         """A row; left out if its numbers cannot be, or if it goes back in time."""
         if not (math.isfinite(time_s) and math.isfinite(value)):
             self.leave_out(line, "its numbers are not finite")
@@ -162,24 +164,22 @@ class RecordingDraft:
             self.leave_out(line, f"its time is {self._rows[-1][0] - time_s:.3g} s before the last")
         elif self._rows and time_s == self._rows[-1][0]:
             self.leave_out(line, "it has the same time as the line before")
-        elif counts and self._rows and value < self._rows[-1][1]:
-            self.leave_out(
-                line, f"the counter runs back, from {self._rows[-1][1]:g} to {value:g} J"
-            )
         else:
             self._rows.append((time_s, value))
 
-    def add_dated(self, rows: Iterable[tuple[int, Stamp, float]], *, counts: bool = False) -> None:
-        """Rows with times of day; those of the same whole second are spread over it in order."""
+    def add_dated(self, rows: Iterable[tuple[int, Stamp, float]]) -> None:
+        """Rows with times of day; those of the same second or minute are spread over it."""
         for _, group in groupby(rows, key=lambda row: row[1].unix_s):
             same = list(group)
             if len(same) > 1 and same[0][1].step_s >= 1.0:
                 self._spread = True
             for place, (line, stamp, value) in enumerate(same):
                 step_s = stamp.step_s if self._spread else 0.0
-                self.add(line, stamp.unix_s + step_s * place / len(same), value, counts=counts)
+                self.add(line, stamp.unix_s + step_s * place / len(same), value)
         if self._spread:
-            self.notes.append("times are whole seconds; rows of the same second are spread over it")
+            self.notes.append(
+                "times are whole; rows of the same second or minute are spread over it"
+            )
 
     def leave_out(self, line: int, why: str) -> None:
         """A line cannot be used."""

@@ -1,18 +1,19 @@
 """CSV files with a column of times and one of power or energy, whatever their headings are.
 
-Times are ISO 8601, UNIX time (s, ms, µs, ns) or seconds since a beginning; milliseconds where the
-heading says ms. Files of jtop (``time``, ``uptime``, ``power cur`` or ``Power TOT``) are such files
-whose column and unit are known. A file with semicolons may have decimal commas.
+Times are read by :mod:`~fimi.testbed.recordings.times`, units by
+:mod:`~fimi.testbed.recordings.unit`. Files of jtop (``time``, ``uptime``, ``power cur`` or
+``Power TOT``) are such files whose column and unit are known. A file with semicolons or tabs may
+have decimal commas. A counter that falls was reset and goes on; one that falls often is none.
 """
 
 from __future__ import annotations
 
 import csv
-import re
+import itertools
 from collections.abc import Sequence
 
-from fimi.energy.timestamps import Stamp, read_stamp
-from fimi.testbed.recordings import unit
+from fimi.energy.timestamps import Stamp
+from fimi.testbed.recordings import times, unit
 from fimi.testbed.recordings.recording import (
     ImportSettings,
     Recording,
@@ -21,9 +22,10 @@ from fimi.testbed.recordings.recording import (
     listed,
 )
 
-_TIME_WORDS = ("time", "timestamp", "date", "datetime", "elapsed", "zeit", "t")
 _JTOP_TOTALS = ("Power TOT", "power cur")
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_LOOKED_AT = 50
+_RESETS = 0.05
+"""A column that falls in a larger share of rows is no counter."""
 
 
 def is_jtop(heading: Sequence[str]) -> bool:
@@ -42,10 +44,11 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
     """The recording of a file.
 
     Raises:
-        RecordingError: its columns or their unit are not known, or cannot be right.
+        RecordingError: its columns or their units are not known, or cannot be right.
     """
     heading, mark = heading_of(lines)
-    if heading and all(_NUMBER.fullmatch(name) for name in heading):
+    commas = mark != ","
+    if heading and all(times.is_number(name, commas=commas) for name in heading):
         raise RecordingError(
             f"{path}: its first line holds numbers, not names of columns. Add a line such as "
             "time_s,power_w"
@@ -56,97 +59,102 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
     total = next((name for name in _JTOP_TOTALS if name in heading), None) if jtop else None
     if jtop and total is None and settings.column is None:
         raise RecordingError(f"{path}: jtop's columns {listed(_JTOP_TOTALS)} are not there")
-    said = settings.unit or ("mW" if jtop else None)
-    time_at = heading.index(_time_column(path, heading, settings.time_column))
-    value_at = heading.index(settings.column or total or _value_column(path, heading, time_at))
-    draft = RecordingDraft(path, "jtop" if jtop else "csv")
-    rows: list[tuple[int, str, float]] = []
     reader = csv.reader(lines, delimiter=mark)
-    next(row for row in reader if any(cell.strip() for cell in row))
-    for row in reader:
-        number = reader.line_num
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) <= max(time_at, value_at):
-            draft.leave_out(number, f"it has {len(row)} columns, not {len(heading)}")
+    written = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)][1:]
+    draft = RecordingDraft(path, "jtop" if jtop else "csv")
+    first = [row for _, row in written[:_LOOKED_AT]]
+    when = times.find(path, heading, first, settings.time_column, commas=commas)
+    name = settings.column or total or _value_column(path, heading, when.places)
+    if name not in heading:
+        raise RecordingError(f"{path}: it has no column {name!r}, but {listed(heading)}")
+    value_at = heading.index(name)
+    rows: list[tuple[int, list[str], float]] = []
+    for line, row in written:
+        more = any(cell.strip() for cell in row[len(heading) :])  # decimal commas, perhaps
+        if more or len(row) <= max(*when.places, value_at):
+            draft.leave_out(line, f"it has {len(row)} columns, not {len(heading)}")
             continue
         try:
-            rows.append((number, row[time_at].strip(), _number(row[value_at], mark)))
+            rows.append((line, row, times.number(row[value_at], commas=commas)))
         except ValueError as error:
-            draft.leave_out(number, f"column {heading[value_at]!r}: {error}")
-    if not rows:
+            draft.leave_out(line, f"column {name!r}: {error}")
+    found = times.read(path, heading, [row for _, row, _ in rows], when, settings, commas=commas)
+    read_rows: list[tuple[int, Stamp, float]] = []
+    for (line, _, value), stamp in zip(rows, found.stamps, strict=True):
+        if isinstance(stamp, Stamp):
+            read_rows.append((line, stamp, value))
+        else:
+            draft.leave_out(line, stamp)
+    if not read_rows:
         return draft.finish(counts=False, dated=False)
-    own = unit.settled(path, heading[value_at], said, [value for _, _, value in rows])
-    if jtop and settings.unit is None:
-        unit.settled(path, "Power (mW)", None, [value for _, _, value in rows])
-    counts, factor = own in unit.ENERGY, unit.FACTORS[own]
-    draft.notes += unit.unusual(own, [value for _, _, value in rows])
-    dated, zoned = _add(draft, rows, heading[time_at], settings, factor, counts=counts)
-    draft.notes.append(f"column {heading[value_at]!r} in {own}")
-    if dated and not zoned and settings.zone is None:
-        draft.notes.append("its times have no zone and are taken as those of this machine")
-    return draft.finish(counts=counts, dated=dated)
+    factor, counts = _settle(path, draft, name, read_rows, settings, jtop=jtop)
+    if counts:
+        read_rows = _continued(path, draft, name, read_rows)
+    draft.add_dated(((line, stamp, value * factor) for line, stamp, value in read_rows))
+    if commas and any("," in row[value_at] for _, row, _ in rows):
+        draft.notes.append("commas are taken as decimal points")
+    draft.notes += found.notes
+    return draft.finish(counts=counts, dated=found.dated)
 
 
-def _add(
+def _settle(
+    path: str,
     draft: RecordingDraft,
-    rows: list[tuple[int, str, float]],
-    heading: str,
+    name: str,
+    rows: Sequence[tuple[int, Stamp, float]],
     settings: ImportSettings,
-    factor: float,
     *,
-    counts: bool,
-) -> tuple[bool, bool]:
-    """Add rows with their times; whether these are dated, and whether with a zone."""
-    zone = settings.tzinfo()
-    in_words = unit.words(heading)
-    scale = 1e-3 if "ms" in in_words or "msec" in in_words else 1.0
-    dated = _is_dated(rows[0][1])
-    stamped: list[tuple[int, Stamp, float]] = []
-    for number, written, value in rows:
-        try:
-            if dated:
-                stamped.append((number, read_stamp(written, zone), value * factor))
-            else:
-                time_s = _number(written, ";") * scale
-                draft.add(number, time_s, value * factor, counts=counts)
-        except ValueError as error:
-            draft.leave_out(number, str(error))
-    draft.add_dated(stamped, counts=counts)
-    return dated, all(stamp.zoned for _, stamp, _ in stamped)
+    jtop: bool,
+) -> tuple[float, bool]:
+    """What a number of the column is in W or J, and whether it is a counter."""
+    heading = "Power (mW)" if jtop and settings.unit is None else name
+    counts = unit.counts(heading, settings.unit)
+    values, times_s = [value for _, _, value in rows], [stamp.unix_s for _, stamp, _ in rows]
+    typical = unit.mean(values, times_s, counts=counts)
+    own = unit.settled(path, heading, settings.unit, typical, counts=counts)
+    why = "as you said" if settings.unit else "as jtop writes it" if jtop else "as its heading says"
+    draft.notes += [f"column {name!r} in {own}, {why}", *unit.unusual(own, typical)]
+    return unit.FACTORS[own], counts
 
 
-def _is_dated(written: str) -> bool:
-    try:
-        read_stamp(written)
-    except ValueError:
-        return False
-    return True
+def _continued(
+    path: str, draft: RecordingDraft, name: str, rows: Sequence[tuple[int, Stamp, float]]
+) -> list[tuple[int, Stamp, float]]:
+    """The rows of a counter, without its resets; a value that stands alone is left out.
 
-
-def _number(cell: str, mark: str) -> float:
-    text = cell.strip()
-    if mark == ";" and "." not in text:
-        text = text.replace(",", ".")
-    if not _NUMBER.fullmatch(text):
-        raise ValueError(f"{cell.strip()[:40]!r} is no number")
-    return float(text)
-
-
-def _time_column(path: str, heading: list[str], wanted: str | None) -> str:
-    found = [name for name in heading if any(w in _TIME_WORDS for w in unit.words(name))]
-    if wanted is not None:
-        found = [name for name in heading if name == wanted]
-    if not found:
+    Raises:
+        RecordingError: it falls too often to be a counter.
+    """
+    falls = sum(b[2] < a[2] for a, b in itertools.pairwise(rows))
+    if falls > max(2.0, _RESETS * len(rows)):
         raise RecordingError(
-            f"{path}: none of its columns ({listed(heading)}) is a time"
-            + (f" {wanted!r}" if wanted else "; name it with --time-column")
+            f"{path}: column {name!r} falls in {falls} of {len(rows)} rows, so that it is no "
+            "counter. If it is the energy of each row, add it up first, or name a column of power "
+            "with --column"
         )
-    return found[0]
+    kept: list[tuple[int, Stamp, float]] = []
+    last, before = rows[0][2], 0.0  # the counter, and the sum of what its resets took from it
+    resets: list[int] = []
+    for place, (line, stamp, value) in enumerate(rows):
+        if value < last:
+            after = rows[place + 1][2] if place + 1 < len(rows) else last
+            if after >= last:
+                draft.leave_out(line, f"the counter runs back, from {last:g} to {value:g}")
+                continue
+            resets.append(line)
+            before += last - value
+        last = value
+        kept.append((line, stamp, value + before))
+    if resets:
+        draft.notes.append(
+            f"the counter was reset {len(resets)} times (line {', '.join(map(str, resets[:5]))}); "
+            "it goes on from there, and has nothing for the time between the rows before and after"
+        )
+    return kept
 
 
-def _value_column(path: str, heading: list[str], time_at: int) -> str:
-    found = [n for place, n in enumerate(heading) if place != time_at and unit.is_amount(n)]
+def _value_column(path: str, heading: list[str], times_at: Sequence[int]) -> str:
+    found = [n for place, n in enumerate(heading) if place not in times_at and unit.is_amount(n)]
     if len(found) == 1:
         return found[0]
     if not found:

@@ -258,6 +258,16 @@ class TestAnnouncements:
         names = [tables(each)["plug"]["channel"] for each in channels]
         assert names == ["em:0", "pm1:0", "switch:0", "switch:1"]
 
+    def test_a_later_shelly_that_is_silent_is_told_what_to_switch_on(self) -> None:
+        heard: dict[str, bytes] = {"shellyplusplugs-A/online": b"true", "gone/online": b"false"}
+        (found,) = find(heard, BROKER)
+        assert found.name == "shellyplusplugs-A" and not found.lines
+        assert "'Enable RPC over MQTT'" in found.note
+        assert "'Generic status update over MQTT'" in found.note
+        heard["answers/shellyplusplugs-A"] = json.dumps({"result": SHELLY_STATUS}).encode()
+        (found,) = find(heard, BROKER)
+        assert found.lines, "it has answered"
+
     def test_senders_of_fimi(self) -> None:
         heard = {"fimi-meter/pi/about": about(), "fimi-meter/pi": about(7, 3.5)}
         (found,) = find(heard, BROKER)
@@ -406,6 +416,7 @@ def test_the_command(lab: int) -> None:
     assert "6 meters to choose from" in done.output
     parsed = tomllib.loads(done.output.split("\n\n")[0])
     assert parsed, "the lines can be pasted as they are"
+    assert "at the end of the board's profile, beside its name and [board]" in done.output
 
 
 def test_nothing_there_and_no_broker(lab: int) -> None:

@@ -391,10 +391,13 @@ def test_fimi_meter_publish(tmp_path: Path, home_broker: int, name: str) -> None
     """The command: two meters of a board of files, until SIGTERM."""
     Ina226(tmp_path, VirtualClock()).draw(3.5)
     TwoPackages(tmp_path, VirtualClock())
+    meters = tmp_path / "meters.toml"
+    meters.write_text('meter_scope = "wall"\n')  # a profile without a board
     command = [
         *(sys.executable, "-m", "fimi.testbed.cli", "meter", "publish"),
         *("--broker", f"mqtt://127.0.0.1:{home_broker}", "--root", str(tmp_path)),
         *("--meter", f"hwmon=ina-{name}", "--meter", f"rapl=cpu-{name}", "--rate", "20"),
+        *("--host-profile", str(meters)),
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
@@ -412,6 +415,7 @@ def test_fimi_meter_publish(tmp_path: Path, home_broker: int, name: str) -> None
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
     assert f'[topic]\ntopic = "fimi-meter/ina-{name}"\nhost = "127.0.0.1"' in out
+    assert "at the end of the metered board's profile" in out
     assert "readings published" in out
 
 

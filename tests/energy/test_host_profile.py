@@ -7,7 +7,7 @@ import pytest
 
 import fimi.energy.host_profile
 from fimi.energy.cost_model import ComputeSetting, speed_hz
-from fimi.energy.host_profile import HostProfile, ProfileError, load_profile
+from fimi.energy.host_profile import HostProfile, ProfileError, load_meters, load_profile
 
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 
@@ -65,6 +65,24 @@ class TestLoadProfile:
         with pytest.raises(ProfileError, match=message) as raised:
             load_profile(path)
         assert str(path) in str(raised.value)
+
+    def test_a_table_alone_is_told_what_a_profile_has(self, tmp_path: Path) -> None:
+        table = '[topic]\ntopic = "fimi-meter/board-1"\nhost = "desk"\n'
+        path = write(tmp_path / "profile.toml", table)
+        with pytest.raises(ProfileError) as raised:
+            load_profile(path)
+        for told in ("`name`", "[board.link]", "docs/guide.md", "fimi calibrate"):
+            assert told in str(raised.value)
+        # What it tells is right: behind a whole profile the table loads.
+        found = load_profile(write(path, EXAMPLE + table))
+        assert found.topic is not None and found.topic.host == "desk"
+
+    def test_a_machine_that_only_meters_needs_no_board(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "meters.toml", 'meter_scope = "board"\nmeter_rate_hz = 25\n')
+        assert (load_meters(path).scope, load_meters(path).rate_hz) == ("board", 25.0)
+        assert load_meters(write(path)) == load_profile(path).meters(), "a whole one does as well"
+        with pytest.raises(ProfileError, match="meter_scop"):
+            load_meters(write(path, 'meter_scop = "board"'))
 
     def test_unknown_ending(self, tmp_path: Path) -> None:
         with pytest.raises(ProfileError, match=r"\.toml or \.json"):

@@ -16,12 +16,17 @@ meet prove that one of the clocks was set in between: what was known before is d
 from __future__ import annotations
 
 import math
+import statistics
 from collections import deque
 from typing import NamedTuple
 
 DRIFT = 2e-4
 """Largest difference of speed of two clocks, s/s: crystals differ by up to 1e-4, as much again is
 left for a clock that is being adjusted."""
+
+FASTEST_S = 0.05
+"""What the fastest of messages that only come may have taken, s: through a home's network, its
+broker and a sender that is in no hurry."""
 
 _MARGIN_S = 1e-3  # bounds that miss each other by less are not worth a warning
 _EXCHANGES = 16
@@ -110,7 +115,9 @@ class TwoWayOffset:
 class OneWayOffset:
     """The offset by messages that only come.
 
-    Its error is the delay of the fastest message, which nobody can know from here.
+    Its error is the delay of the fastest message, which nobody can know from here. So it is as
+    uncertain as messages were unlike one another, and never less than if the fastest had taken
+    between nothing and :data:`FASTEST_S`.
 
     Attributes:
         steps: how often one of the clocks was set.
@@ -120,11 +127,27 @@ class OneWayOffset:
         self._gaps_s: deque[float] = deque(maxlen=_HEARD)
         self.steps = 0
 
+    @property
+    def ready(self) -> bool:
+        """Whether a message has come."""
+        return bool(self._gaps_s)
+
+    @property
+    def behind_s(self) -> float:
+        """By how much their clock is behind ours, s, if the fastest message took no time.
+
+        Raises:
+            ValueError: none has come.
+        """
+        return min(self._gaps_s)
+
     def heard(self, their_s: float, now_s: float) -> bool:
         """A message of their time has come now, by our clock; whether a clock was set since."""
         gap_s = now_s - their_s
-        stepped = bool(self._gaps_s) and gap_s < min(self._gaps_s) - _STEP_S
-        if stepped:
+        stepped = False
+        if self._gaps_s and gap_s < min(self._gaps_s) - _STEP_S:
+            # Of few messages, all of the others may have been slow.
+            stepped = len(self._gaps_s) >= _SURE
             self._gaps_s.clear()
         self._gaps_s.append(gap_s)
         late = list(self._gaps_s)[-_SURE:]
@@ -134,6 +157,21 @@ class OneWayOffset:
         self.steps += stepped
         return stepped
 
+    def was_set(self) -> None:
+        """Their clock was set, as their own times say: what was known is dropped."""
+        self._gaps_s.clear()
+        self.steps += 1
+
     def ours(self, their_s: float) -> float:
         """A time of theirs by our clock, s; later by the shortest delay of the network."""
         return their_s + min(self._gaps_s)
+
+    def sd_s(self, step_s: float = 0.0) -> float:
+        """One standard deviation of what is known of it, s.
+
+        Args:
+            step_s: smallest difference of their times, which makes messages unlike, too, s.
+        """
+        gaps_s = [*self._gaps_s] or [0.0]
+        unlike_s = statistics.median(gaps_s) - min(gaps_s) - step_s / 2.0
+        return math.hypot(FASTEST_S / math.sqrt(3.0), max(0.0, unlike_s))

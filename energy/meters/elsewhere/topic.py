@@ -167,7 +167,11 @@ class TopicMeter(Meter):
                     f"({self._offset.exchanges} exchanges)"
                 )
             elif self._settings.time_pointer is not None:
-                told.append("times are the sender's, moved by the message that was fastest")
+                sd_s = self._one_way.sd_s(self._stamp_step_s)
+                told.append(
+                    "times are the sender's, moved by the message that was fastest, ± "
+                    f"{1e3 * sd_s:.2g} ms: how long that took is not known"
+                )
             steps = self._one_way.steps if self._sent is None else self._offset.steps
             if steps:
                 told.append(f"a clock was set {steps} times")
@@ -221,12 +225,16 @@ class TopicMeter(Meter):
             of_fimi = self._sent is not None
         if of_fimi:
             return self._learn_sent()
-        if settings.refresh_s is None:
+        timed = settings.time_pointer is not None
+        arrivals_s: list[float] = []
+        if settings.refresh_s is None or timed:
             with self._changed:
                 self._changed.wait_for(
-                    lambda: len(self._arrivals_s) >= _LEARN_FROM, settings.wait_s
+                    lambda: len(self._arrivals_s) >= _LEARN_FROM,
+                    min(settings.wait_s, _LEARN_FROM * (settings.refresh_s or math.inf)),
                 )
                 arrivals_s = list(self._arrivals_s)
+        if settings.refresh_s is None:
             if len(arrivals_s) < 2:
                 raise MeterUnavailableError(
                     f"only one message on {settings.topic!r} within {settings.wait_s:g} s, so that "
@@ -238,10 +246,12 @@ class TopicMeter(Meter):
         else:
             self._refresh_s = settings.refresh_s
         counts = settings.unit in ENERGY_UNITS
-        timed = settings.time_pointer is not None
-        delay_s, delay_sd_s = settings.delay_s, 0.0
-        if delay_s is None:
-            delay_s = delay_sd_s = 0.0 if timed else ASSUMED_DELAY_S
+        delay_s, delay_sd_s = settings.delay_s or 0.0, 0.0
+        if timed:
+            with self._changed:
+                delay_sd_s = self._one_way.sd_s(self._stamp_step_s)
+        elif settings.delay_s is None:
+            delay_s = delay_sd_s = ASSUMED_DELAY_S
         return MeterDescription(
             source=f"topic:{settings.topic}"[:200],
             kind="measured",

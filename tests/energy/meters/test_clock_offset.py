@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.energy.meters.elsewhere.clocks import DRIFT, OneWayOffset, TwoWayOffset
+from fimi.energy.meters.elsewhere.clocks import DRIFT, FASTEST_S, OneWayOffset, TwoWayOffset
 
 DELAYS = st.floats(1e-5, 5.0)
 OFFSETS = st.floats(-1e6, 1e6)
@@ -85,3 +86,21 @@ def test_one_way_takes_the_fastest_message_and_notices_steps() -> None:
     assert found.heard(60.0 + 100.0, 60.01)
     assert found.steps == 2
     assert found.ours(150.0) == pytest.approx(50.01)
+
+
+def test_one_way_of_few_messages_a_fast_one_is_no_step() -> None:
+    found = OneWayOffset()
+    assert not found.heard(100.0, 5.0)
+    assert not found.heard(101.0, 1.25), "the first may have been slow"
+    assert found.ours(150.0) == pytest.approx(50.25)
+    assert found.steps == 0
+
+
+def test_one_way_is_as_uncertain_as_messages_are_unlike_and_never_certain() -> None:
+    found = OneWayOffset()
+    for number in range(40):
+        found.heard(float(number), number + 10.0 + 0.25 * (number % 5))
+    assert found.sd_s() == pytest.approx(np.hypot(0.5, FASTEST_S / 3**0.5))
+    # Times of whole seconds are as unlike by themselves; that is told apart.
+    assert found.sd_s(step_s=1.0) == pytest.approx(FASTEST_S / 3**0.5)
+    assert OneWayOffset().sd_s() > 0.0

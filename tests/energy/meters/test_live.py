@@ -7,13 +7,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from home_sender import until
 from whole_span import energy_of
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
-from fimi.energy.meters import NOTHING, MeterUnavailableError
+from fimi.energy.meters import NOTHING, MeterUnavailableError, Reading
 from fimi.energy.meters.detect import MeterSettings, open_meter
+from fimi.energy.meters.elsewhere.clocks import FASTEST_S
 from fimi.energy.meters.live import LiveRecording, ReplaySettings
 from fimi.energy.meters.sampler import Sampler
 
@@ -41,7 +43,10 @@ class Laboratory:
 
     def open(self, **given: Any) -> LiveRecording:
         settings = ReplaySettings(file=str(self.path), kind="measured", **given)
-        return LiveRecording(settings, self.clock, scope="wall", unix_s=self.unix_s)
+        return LiveRecording(settings, self.clock, scope="wall", unix_s=self.unix_s, wait=self.wait)
+
+    def wait(self, seconds: float) -> None:
+        """The meter waits for new rows; none come, and no time passes."""
 
 
 @pytest.fixture
@@ -57,11 +62,12 @@ def test_rows_are_readings_at_their_own_times(lab: Laboratory) -> None:
     found = meter.describe()
     assert (found.kind, found.scope, found.source) == ("measured", "wall", "recording:lab.csv")
     assert meter.look(50.0).time_s == pytest.approx(49.0)
-    lab.clock.show(60.25)
-    lab.row(NOW_S + 10.0, 7.5)
-    look = meter.look(60.25)
-    assert look.power_w == 7.5
-    assert look.time_s == pytest.approx(60.0, abs=1e-3)
+    for at_s in (51.0, 52.25):
+        lab.clock.show(at_s)
+        lab.row(NOW_S - 50.0 + int(at_s), 7.5 + int(at_s))
+        look = meter.look(at_s)
+        assert look.power_w == 7.5 + int(at_s)
+        assert look.time_s == pytest.approx(int(at_s), abs=1e-3)
     meter.close()
 
 
@@ -88,7 +94,7 @@ def test_rows_that_cannot_be_are_left_out_and_counted(
     lab.row(NOW_S, 6.0)
     assert meter.look(50.0).power_w == 6.0
     assert meter.left_out == 7
-    assert meter.facts() == ("7 rows were left out",)
+    assert "7 rows were left out" in meter.facts()
     assert "line 7" in caplog.text
     meter.close()
 
@@ -191,3 +197,159 @@ def test_a_phase_with_a_real_logger_has_its_joules(tmp_path: Path) -> None:
     duration_s = end_s - start_s
     expected_j = duration_s * (unix_s - began_s + duration_s / 2.0)
     assert abs(energy.value_j - expected_j) < 4.0 * energy.uncertainty_j
+
+
+class Logger(Laboratory):
+    """A logger with a clock of its own, whose rows become visible late or several at once.
+
+    Args:
+        every_s: time between two rows, s.
+        behind_s: by how much its clock is behind the time of day, s.
+        delays_s: from a row's time until it can be read, s, in turn.
+        flush_s: rows become visible only at multiples of this, s.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every_s: float,
+        behind_s: float = 0.0,
+        delays_s: tuple[float, ...] = (0.0,),
+        flush_s: float = 0.0,
+        power_w: Any = lambda _: 4.0,
+    ) -> None:
+        super().__init__(folder)
+        self.every_s, self.behind_s, self.flush_s = every_s, behind_s, flush_s
+        self.delays_s, self.power_w = delays_s, power_w
+        self.number = -10
+        self.truth: list[tuple[float, float]] = []
+        """Time by our clock, s, and W of every row that is written."""
+        self.go_on(0.0)
+
+    def go_on(self, seconds: float) -> None:
+        """Time passes, and rows are written."""
+        end_s = self.clock.now_s() + seconds
+        while (seen_s := self.visible_s()) <= end_s:
+            self.clock.show(max(self.clock.now_s(), seen_s))
+            made_s = 50.0 + self.number * self.every_s
+            self.truth.append((made_s, self.power_w(made_s)))
+            self.row(NOW_S - 50.0 + made_s - self.behind_s, self.truth[-1][1])
+            self.number += 1
+        self.clock.show(end_s)
+
+    def visible_s(self) -> float:
+        late_s = self.delays_s[self.number % len(self.delays_s)]
+        seen_s = 50.0 + self.number * self.every_s + late_s
+        return -(-seen_s // self.flush_s) * self.flush_s if self.flush_s else seen_s
+
+    wait = go_on
+
+    def looks(self, meter: LiveRecording, period_s: float, count: int) -> list[Reading]:
+        found = []
+        for _ in range(count):
+            self.go_on(period_s)
+            now_s = self.clock.now_s()
+            look = meter.look(now_s)
+            assert look.time_s is not None
+            assert look.time_s <= now_s
+            found.append(look.reading(now_s))
+        return found
+
+
+class TestClocks:
+    def test_the_row_that_came_fastest_says_how_the_clocks_differ(self, tmp_path: Path) -> None:
+        """The logger is 3.21 s behind; its rows take nothing to 0.3 s."""
+        lab = Logger(tmp_path, every_s=0.5, behind_s=3.21, delays_s=(0.3, 0.004, 0.2, 0.1))
+        meter = lab.open()
+        placed = {reading.time_s for reading in lab.looks(meter, 0.1, 60)}
+        made_s = {at_s for at_s, _ in lab.truth}
+        for time_s in placed:
+            assert min(abs(time_s - at_s) for at_s in made_s) < 0.06
+        (said,) = (fact for fact in meter.facts() if "ahead" in fact)
+        ahead_s, within_ms = float(said.split()[6]), float(said.split()[9])
+        assert abs(ahead_s + 3.21) < 2e-3 * within_ms
+        # Between rows 0.5 s apart, and delays that differ by some tenths of a second.
+        assert 0.15 < meter.describe().response.delay_sd_s < 0.4
+        assert not meter.doubts()
+        meter.close()
+
+    def test_the_offset_is_never_known_exactly(self, tmp_path: Path) -> None:
+        lab = Logger(tmp_path, every_s=0.02)
+        meter = lab.open()
+        assert meter.describe().response.delay_sd_s >= FASTEST_S / 3**0.5
+        meter.close()
+
+    def test_without_new_rows_the_clock_is_taken_as_right_and_this_is_said(
+        self, lab: Laboratory
+    ) -> None:
+        meter = lab.open()
+        assert any("taken as right" in doubt for doubt in meter.doubts())
+        lab.row(NOW_S, 4.0)
+        meter.look(50.0)
+        assert not meter.doubts()
+        meter.close()
+
+    @pytest.mark.parametrize("every_s", [0.02, 0.5])
+    @pytest.mark.parametrize("set_by_s", [100.0, -100.0, 7.0, -7.0])
+    def test_a_clock_that_is_set_is_noticed_and_makes_no_joules(
+        self, tmp_path: Path, every_s: float, set_by_s: float
+    ) -> None:
+        lab = Logger(tmp_path, every_s=every_s)
+        meter = lab.open(stale_s=10.0)
+        before = lab.looks(meter, 0.1, 100)
+        lab.behind_s -= set_by_s
+        after = lab.looks(meter, 0.1, 100)
+        assert any("was set 1 times" in doubt for doubt in meter.doubts())
+        assert lab.clock.now_s() - after[-1].time_s < 2 * every_s + 0.1, "readings are of now again"
+        if meter.describe().counts:
+            assert any(reading.reset for reading in after)
+            joules = (after[-1].counter_j or 0.0) - (before[0].counter_j or 0.0)
+            assert 4.0 * 19.0 < joules <= 4.0 * 20.0
+        meter.close()
+
+
+class TestEveryRow:
+    @pytest.mark.parametrize("flush_s", [0.0, 1.0])
+    def test_rows_that_come_faster_than_looks_are_added_up(
+        self, tmp_path: Path, flush_s: float
+    ) -> None:
+        """Bursts of 30 ms in every 70 ms: of one row in ten, too few or too many would be seen."""
+        lab = Logger(
+            tmp_path,
+            every_s=0.01,
+            flush_s=flush_s,
+            power_w=lambda at_s: 9.0 if at_s % 0.07 < 0.03 else 2.0,
+        )
+        meter = lab.open()
+        assert meter.describe().counts
+        lab.looks(meter, 0.1, 20)
+        readings = lab.looks(meter, 0.1, 100)
+        first, last = readings[0], readings[-1]
+        assert first.counter_j is not None and last.counter_j is not None
+        times_s, powers_w = np.array(lab.truth).T
+        # A row more or less at either end: how the clocks differ is not known to the row.
+        inside = (times_s >= first.time_s - 1e-3) & (times_s <= last.time_s + 1e-3)
+        truth_j = np.trapezoid(powers_w[inside], times_s[inside])
+        assert last.counter_j - first.counter_j == pytest.approx(truth_j, abs=2 * 9.0 * 0.01)
+        steps_s = np.diff(sorted({reading.time_s for reading in readings}))
+        assert steps_s.max() < 0.4, "rows that came at once are shown one after another"
+        meter.close()
+
+    def test_slow_rows_that_come_at_once_are_each_a_reading(self, tmp_path: Path) -> None:
+        lab = Logger(tmp_path, every_s=0.5, flush_s=2.0, power_w=lambda at_s: at_s)
+        meter = lab.open()
+        shown_w = [reading.power_w for reading in lab.looks(meter, 0.2, 100)]
+        since = next(n for n, (at_s, _) in enumerate(lab.truth) if at_s == shown_w[0])
+        expected_w = [power_w for _, power_w in lab.truth[since:]]
+        assert list(dict.fromkeys(shown_w)) == pytest.approx(expected_w[: len(set(shown_w))])
+        assert len(set(shown_w)) > 30
+        assert not meter.passed_over
+        meter.close()
+
+    def test_who_looks_too_seldom_is_told(self, tmp_path: Path) -> None:
+        lab = Logger(tmp_path, every_s=0.5)
+        meter = lab.open()
+        lab.looks(meter, 5.0, 20)
+        assert any("meter_rate_hz to 5 or more" in doubt for doubt in meter.doubts())
+        meter.close()

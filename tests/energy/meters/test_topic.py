@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.host_profile import HostProfile, load_profile
 from fimi.energy.meters import NOTHING, MeterUnavailableError, Reading
 from fimi.energy.meters.detect import MeterSettings, detect, open_meter, open_recorder
+from fimi.energy.meters.elsewhere.clocks import FASTEST_S
 from fimi.energy.meters.elsewhere.topic import TopicMeter, TopicSettings
 from fimi.messaging.broker.embedded import find_mosquitto
 
@@ -288,7 +290,7 @@ class TestTimes:
             early.repeat(topic, lambda _: self.message(0.0))
             meter = TopicMeter(
                 settings(
-                    home_broker, topic, pointer="/w", time_pointer="/t", refresh_s=1.0, stale_s=60.0
+                    home_broker, topic, pointer="/w", time_pointer="/t", refresh_s=0.1, stale_s=60.0
                 ),
                 clock,
             )
@@ -311,6 +313,23 @@ class TestTimes:
     def of(meter: TopicMeter, clock: VirtualClock, power_w: float) -> Any:
         look = meter.look(clock.now_s())
         return look if look.power_w == power_w else None
+
+    def test_what_the_fastest_message_took_is_not_known(
+        self, home: HomeSender, home_broker: int, topic: str
+    ) -> None:
+        """Messages that are 0 to 0.9 s late in turn; of the fastest one, nobody knows how late."""
+        late_s = (0.9, 0.0, 0.6, 0.3)
+        home.repeat(
+            topic, lambda n: json.dumps({"w": 5, "t": f"{time.time() - late_s[n % 4]:.6f}"})
+        )
+        given: dict[str, Any] = {"pointer": "/w", "time_pointer": "/t"}
+        with Open(home_broker, topic, **given) as meter:
+            assert meter.describe().response.delay_s == 0.0
+            assert 0.2 < meter.describe().response.delay_sd_s < 2.0
+            assert any("how long that took is not known" in fact for fact in meter.facts())
+        home.repeat(f"{topic}-2", lambda _: json.dumps({"w": 5, "t": f"{time.time():.6f}"}))
+        with Open(home_broker, f"{topic}-2", refresh_s=0.1, **given) as meter:
+            assert meter.describe().response.delay_sd_s >= FASTEST_S / 3**0.5
 
     def test_the_same_time_again_is_no_new_reading(
         self, home: HomeSender, home_broker: int, topic: str

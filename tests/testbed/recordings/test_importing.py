@@ -189,6 +189,190 @@ class TestTables:
         assert found.values == pytest.approx(values)
         assert not found.left_out
 
+    @pytest.mark.parametrize(
+        ("heading", "step", "step_s"),
+        [
+            ("time_us", 1e5, 0.1), ("t (ms)", 100.0, 0.1), ("minutes", 0.01, 0.6),
+            ("elapsed_ns", 1e8, 0.1), ("Time [min]", 1.0, 60.0), ("elapsedMillis", 50.0, 0.05),
+            ("Timestamp(ms)", 0.01, 1e-5), ("hours", 0.001, 3.6), ("Zeit / s", 2.0, 2.0),
+            ("Elapsed Time (sec)", 1.003, 1.003), ("t[µs]", 500.0, 5e-4), ("t", 0.1, 0.1),
+        ],
+    )  # fmt: skip
+    def test_a_time_has_the_unit_of_its_heading(
+        self, file: Path, heading: str, step: float, step_s: float
+    ) -> None:
+        rows = "".join(f"{n * step:.10g},5\n" for n in range(20))
+        found = read(file, f"{heading},power_w\n{rows}")
+        assert np.diff(found.times_s) == pytest.approx([step_s] * 19)
+        assert not found.dated
+        (said,) = (note for note in found.notes if repr(heading) in note)
+        assert ("taken for granted" in said) == (heading == "t")
+
+    @pytest.mark.parametrize(
+        ("heading", "begin", "step", "units"),
+        [
+            ("t", 0, 100, ("s", "ms", "us")),  # a row every 100 s, or ten rows a second
+            ("t", 0, 1e-5, ("s",)),
+            ("time_s", 0, 100_000, ("ms", "us", "ns", "s")),
+            ("time_ns", 0, 0.1, ("s", "ms", "ns")),
+            ("time (h:min)", 0, 1, ("s", "min")),
+            ("time_ms", 1_743_127_566, 1, ("s", "ms")),  # the size of UNIX seconds
+            ("time_s", 1_743_127_566_000, 1000, ("ms", "s")),
+        ],
+    )
+    def test_a_time_whose_unit_cannot_be_known_is_asked(
+        self, file: Path, heading: str, begin: float, step: float, units: tuple[str, ...]
+    ) -> None:
+        text = f"{heading},power_w\n" + "".join(f"{begin + n * step:.15g},5\n" for n in range(9))
+        with pytest.raises(RecordingError) as why:
+            read(file, text)
+        for unit in units:
+            assert f"--time-unit {unit}" in str(why.value)
+        found = read(file, text, time_unit=units[0])
+        scale = {"s": 1.0, "ms": 1e-3}[units[0]]
+        assert np.diff(found.times_s) == pytest.approx([step * scale] * 8)
+        assert any("as you said" in note for note in found.notes)
+
+    @pytest.mark.parametrize(
+        ("text", "step_s", "begin_s"),
+        [
+            # A logger of a USB meter, and a load profile of a German grid operator.
+            ("Date,Time,Voltage[V],Current[A],Power[W]\n2026-04-01,12:00:00,19.85,1.42,28.2\n"
+             "2026-04-01,12:00:01,19.85,1.42,28.2\n", 1.0, unix_s(2026, 4, 1, 12)),
+            ("Datum;Uhrzeit;Leistung_kW;Status\n01.02.2025;00:15;0,061;W\n"
+             "01.02.2025;00:30;0,058;W\n", 900.0, unix_s(2025, 2, 1, 0, 15)),
+            # Intel's PowerLog has a clock without a date, and seconds beside it.
+            ("System Time,RDTSC,Elapsed Time (sec),Processor Power_0 (Watt)\n"
+             "12:11:05:769,61075218263548,2.002,12.5\n12:11:06:774,61077822279584,3.007,12.5\n",
+             1.005, 2.002),
+            ("System Time,RDTSC,Processor Power_0 (Watt)\n23:59:59:769,1,12.5\n"
+             "00:00:00:774,2,12.5\n", 1.005, 86399.769),
+            # Rohde & Schwarz NGM200, a script's columns.
+            ("UnixTime,StringTime,Ah,VAvg,IAvg,WAvg\n1743127566.10,2025-03-28 02:06:06,0,5,1,5\n"
+             "1743127566.35,2025-03-28 02:06:06,0,5,1,5\n", 0.25, 1743127566.1),
+            ("Date/Time,Power (W)\n3/4/2025 11:00:00 PM,5\n3/5/2025 12:00:00 AM,5\n",
+             3600.0, unix_s(2025, 3, 4, 23)),
+            ("time,power_w\n04/03/2025 10:00:00,5\n28/03/2025 10:00:00,5\n",
+             24 * 86400.0, unix_s(2025, 3, 4, 10)),
+        ],
+    )  # fmt: skip
+    def test_times_as_loggers_write_them(
+        self, file: Path, text: str, step_s: float, begin_s: float
+    ) -> None:
+        found = read(file, text)
+        assert found.times_s == pytest.approx([begin_s, begin_s + step_s])
+        assert any(note.startswith("times are ") for note in found.notes)
+
+    def test_of_several_columns_the_one_that_goes_on_is_time(self, file: Path) -> None:
+        text = "T,batch time,time_s,power_w\n" + "".join(
+            f"{40 + n % 3},{0.1 + 0.01 * (n % 2)},{n},5\n" for n in range(9)
+        )
+        found = read(file, text)
+        assert np.diff(found.times_s) == pytest.approx([1.0] * 8)
+        assert any("'T', 'batch time' could be times, too" in note for note in found.notes)
+
+    def test_what_is_taken_for_granted_is_noted(self, file: Path) -> None:
+        text = "Date;Time;Elapsed;Power (W)\n{0};10:00:00;0;5,5\n{0};10:00:00;1;5,5\n"
+        notes = " ".join(read(file, text.format("03/04/2025"), zone=None).notes)
+        for told in (
+            "commas are taken as decimal", "'Date' and 'Time'", "'Elapsed' could be times, too",
+            "taken as month/day", "no zone", "spread", "as its heading says",
+        ):  # fmt: skip
+            assert told in notes
+        text = "time_utc,power_w\n2025-03-28 10:00:00,5\n2025-03-28 10:00:01,5\n"
+        found = read(file, text, zone=None)
+        assert found.times_s[0] == unix_s(2025, 3, 28, 10)
+        assert any("UTC, as the heading says" in note for note in found.notes)
+
+    @pytest.mark.parametrize(
+        ("heading", "watt", "unit"),
+        [
+            ("PowerW", 1.0, "W"), ("powerW", 1.0, "W"), ("power_mW", 1e3, "mW"),
+            ("cpuPowerWatts", 1.0, "W"), ("powermW", 1e3, "mW"), ("P / W", 1.0, "W"),
+            ("WAvg", 1.0, "W"), ("PkgWatt", 1.0, "W"), ("power_uW", 1e6, "uW"),
+        ],
+    )  # fmt: skip
+    def test_units_of_power(self, file: Path, heading: str, watt: float, unit: str) -> None:
+        found = read(file, f"time_s,{heading}\n" + "".join(f"{n},{5 * watt}\n" for n in range(9)))
+        assert found.values == pytest.approx([5.0] * 9)
+        assert f"column {heading!r} in {unit}, as its heading says" in found.notes
+
+    @pytest.mark.parametrize(
+        ("heading", "joule", "unit"),
+        [
+            ("mJ", 1e3, "mJ"), ("energy_kJ", 1e-3, "kJ"), ("µJ", 1e6, "uJ"),
+            ("energy_uj", 1e6, "uJ"), ("watt_hours", 1 / 3600, "Wh"),
+            ("watt hours", 1 / 3600, "Wh"), ("kilowatt-hours", 1 / 3.6e6, "kWh"),
+            ("EnergykWh", 1 / 3.6e6, "kWh"), ("Cumulative Energy_0 (mWh)", 1 / 3.6, "mWh"),
+            ("wattSeconds", 1.0, "J"), ("Pkg_J", 1.0, "J"),
+        ],
+    )  # fmt: skip
+    def test_units_of_energy(self, file: Path, heading: str, joule: float, unit: str) -> None:
+        rows = "".join(f"{n},{(7 + 5 * n) * joule:.12g}\n" for n in range(9))
+        found = read(file, f"time_s,{heading}\n{rows}")
+        assert found.counts and found.energy_j == pytest.approx(40.0)
+        assert f"column {heading!r} in {unit}, as its heading says" in found.notes
+
+    @pytest.mark.parametrize(
+        "heading",
+        ["W/m2", "W_m2", "kW per m2", "mWh/g", "power factor", "SystemW", "reactive_power"],
+    )
+    def test_what_is_no_power_of_a_board_is_not_taken_for_it(
+        self, file: Path, heading: str
+    ) -> None:
+        with pytest.raises(RecordingError, match=r"none of its columns .* is power or energy"):
+            read(file, f"time_s,{heading}\n0,5\n1,5\n2,5\n")
+        with pytest.raises(RecordingError, match=r"names no unit .* --unit W"):
+            read(file, f"time_s,{heading}\n0,5\n1,5\n2,5\n", column=heading)
+        found = read(file, f"time_s,{heading},power_w\n0,5,6\n1,5,6\n2,5,6\n")
+        assert found.values == [6.0] * 3
+
+    @pytest.mark.parametrize(
+        ("heading", "a_second", "units"),
+        [
+            ("energy_j", 5000.0, ("mJ", "J")),
+            ("kWh", 5 / 3600, ("kJ", "Wh", "kWh")),
+            ("energy_uJ", 5.0, ("J", "uJ")),
+            ("energy", 5.0, ("J", "mWh", "Wh")),
+            ("Energy (W)", 5.0, ("J", "mWh", "Wh")),
+            ("Wh", 0.0, ("Wh",)),
+        ],
+    )
+    def test_a_counter_whose_power_is_no_boards_is_asked(
+        self, file: Path, heading: str, a_second: float, units: tuple[str, ...]
+    ) -> None:
+        rows = "".join(f"{n},{100 + n * a_second:.12g}\n" for n in range(9))
+        with pytest.raises(RecordingError) as why:
+            read(file, f"time_s,{heading}\n{rows}")
+        for unit in units:
+            assert f"--unit {unit}" in str(why.value)
+        found = read(file, f"time_s,{heading}\n{rows}", unit=units[-1])
+        assert any("as you said" in note for note in found.notes)
+        assert any("unusual" in note for note in found.notes)
+
+    def test_decimal_commas_between_commas_are_not_taken_for_columns(self, file: Path) -> None:
+        with pytest.raises(RecordingError, match="it has 4 columns, not 2"):
+            read(file, "time_s,power_w\n0,5,4,25\n1,0,4,75\n1,5,4,5\n")
+        assert read(file, "time_s,power_w\n0,5,\n1,5,\n").values == [5.0, 5.0], "a last comma"
+
+    def test_a_counter_that_is_reset_goes_on(self, file: Path) -> None:
+        """A daily counter of 5 W, read each minute: it falls to 0 once, and one row is broken."""
+        truth_j = [300.0 * n for n in range(50)]
+        shown = [e - (0 if n < 30 else truth_j[30]) for n, e in enumerate(truth_j)]
+        shown[10] = 1.0
+        rows = "".join(f"{60 * n},{value / 3600}\n" for n, value in enumerate(shown))
+        found = read(file, f"time_s,Energy today (Wh)\n{rows}")
+        assert [line for line, _ in found.left_out] == [12]
+        assert found.energy_j == pytest.approx(truth_j[-1] - 300.0), (
+            "but for the minute of the reset"
+        )
+        assert any("reset 1 times (line 32)" in note for note in found.notes)
+
+    def test_energies_of_each_row_are_no_counter(self, file: Path) -> None:
+        rows = "".join(f"{900 * n},{(0.05, 0.06)[n % 2]}\n" for n in range(20))
+        with pytest.raises(RecordingError, match=r"falls in 9 of 20 rows.*no counter"):
+            read(file, f"time_s,Consumption (kWh)\n{rows}")
+
     def test_rows_of_one_whole_second_are_spread_over_it(self, file: Path) -> None:
         rows = [f"2025-03-28 01:56:0{n // 5},{4 + n}" for n in range(15)]
         found = read(file, "time,power_w\n" + "\n".join(rows))
@@ -373,3 +557,30 @@ def test_every_line_is_used_or_left_out(
     assert len(found.times_s) + len(found.left_out) == written
     assert len(found.times_s) >= len(found.left_out)
     assert all(a < b for a, b in zip(found.times_s, found.times_s[1:], strict=False))
+
+
+NAMES = st.sampled_from(["time", "t", "Date", "Time (ms)", "power_w", "energy", "kWh", "W/m2", ""])
+WRITTEN = st.sampled_from(
+    ["1", "2.5", "-1", "nan", "", "x", "1743127566", "1743127566500", "3,4", "1e309", "2025-03-28",
+     "12:00:00", "0:00:00:99", "28.03.2025 1:02", "3/4/2025 12:00 PM", "99/99/2025 25:61:61",
+     "2025-03-28 01:56:06Z", "12:00:00 +99:99", "2025-02-30 10:00"]
+)  # fmt: skip
+
+
+@given(
+    st.lists(NAMES, min_size=1, max_size=4),
+    st.lists(st.lists(WRITTEN, min_size=1, max_size=4), max_size=8),
+    st.sampled_from([",", ";"]),
+)
+def test_whatever_a_table_holds_it_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], rows: list[list[str]], mark: str
+) -> None:
+    path = tmp_path_factory.mktemp("table") / "in.csv"
+    path.write_text("".join(mark.join(cells) + "\n" for cells in [names, *rows]), encoding="utf-8")
+    try:
+        found = importing.read(path, "csv", ImportSettings(zone="UTC"))
+    except RecordingError as error:
+        assert str(path) in str(error)
+        return
+    assert all(a < b for a, b in zip(found.times_s, found.times_s[1:], strict=False))
+    assert found.lines()
