@@ -25,8 +25,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+from plain_integration import integrate
 
-from fimi.energy.integration import integrate
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.sampler import places
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from plain_integration import integrate
 from presets_against_recordings import Recording, board_of, read_events, read_power
 
-from fimi.energy.integration import integrate
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.sampler import places
 from fimi.energy.phase_energy import PhaseMeter

@@ -33,10 +33,10 @@ from pathlib import Path
 
 import numpy as np
 from msgspec import Struct
+from plain_integration import integrate
 
 from fimi.energy.emulation.chip import SILICON
 from fimi.energy.emulation.presets import PRESETS, BoardPreset
-from fimi.energy.integration import integrate
 from fimi.energy.meters import MeterDescription, Reading
 
 PHASES = {"fit": "training", "eval": "inference"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from functools import cache
@@ -210,3 +211,16 @@ def test_every_folder_has_a_map_of_what_is_in_it() -> None:
             inside = [n for n in modules() if n.rpartition(".")[0] == name]
             missing = [n for n in inside if f"`~{n}`" not in map_ and f"`{n}`" not in map_]
             assert not missing, f"{name} does not say what is in {missing}"
+
+
+def test_benchmarks_import_what_there_is() -> None:
+    """They run seldom: a module or name that has moved shows here first."""
+    for path in sorted((ROOT / "benchmarks").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fimi"):
+                module = importlib.import_module(str(node.module))
+                for name in node.names:
+                    there = hasattr(module, name.name) or importlib.util.find_spec(
+                        f"{node.module}.{name.name}"
+                    )
+                    assert there, f"{path.name}: {node.module} has no {name.name}"
