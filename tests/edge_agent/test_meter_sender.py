@@ -308,6 +308,22 @@ class TestSenders:
             other.close()
             meter.close()
 
+    def test_a_second_sender_that_ends_is_forgotten(
+        self, bench: Bench, home_broker: int, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("fimi.energy.meters.elsewhere.topic._ALONE_S", 1.0)
+        meter = receiver(home_broker, name)
+        other = MeterSender(Bench(), name, place(home_broker), rate_hz=50.0)
+        try:
+            until(lambda: any("two senders" in doubt for doubt in meter.doubts()))
+            assert "two senders" in meter.why_nothing()
+            other.close()
+            until(lambda: meter.look(CLOCK.now_s()) != NOTHING)
+            assert not any("two senders" in doubt for doubt in meter.doubts())
+        finally:
+            other.close()
+            meter.close()
+
     def test_a_broker_that_dies_and_comes_back(
         self, tmp_path: Path, free_port: int, name: str
     ) -> None:

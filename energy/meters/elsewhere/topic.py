@@ -12,12 +12,10 @@ not blur phases.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
-import statistics
 import threading
-from collections import deque
+import time
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -29,6 +27,7 @@ from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnav
 from fimi.energy.meters.counter import Counter
 from fimi.energy.meters.elsewhere import payload as reading
 from fimi.energy.meters.elsewhere import wire
+from fimi.energy.meters.elsewhere.arrivals import Arrivals
 from fimi.energy.meters.elsewhere.clocks import OneWayOffset, TwoWayOffset
 from fimi.energy.meters.elsewhere.listener import BrokerPlace, Listener
 from fimi.energy.meters.elsewhere.payload import ENERGY_UNITS, POINTER, AbsentError, Unit
@@ -44,7 +43,10 @@ COARSE_J = 100.0
 """A counter with larger steps is too coarse for phases of a round."""
 
 _READ_PER_MESSAGE = 2.5
-_LEARN_FROM = 4
+_BURST_S = 1.0
+_LOOK_AGAIN_S = 0.1
+_SEVERAL = 4
+_ALONE_S = 30.0
 _EXCHANGES_AT_START = 8
 _ASK_EVERY_S = 10.0
 _LATE_S = 2.0
@@ -111,7 +113,7 @@ class TopicMeter(Meter):
         self._changed = threading.Condition()
         self._heard: _Heard | None = None
         self._reset = False
-        self._arrivals_s: deque[float] = deque(maxlen=_LEARN_FROM)
+        self._arrivals = Arrivals()
         self._step = math.inf
         self._retained = ""
         self._problem = ""
@@ -128,7 +130,7 @@ class TopicMeter(Meter):
         self._questions = 0
         self._first_asked_s: float | None = None
         self._sessions: list[str] = []
-        self._two_senders = False
+        self._conflict_s = -math.inf
         topics = (settings.topic, f"{settings.topic}/answer/{{name}}")
         self._listener: Listener | None = None
         listener = Listener(settings, topics, self._on_message, table="[topic]")
@@ -146,7 +148,7 @@ class TopicMeter(Meter):
         """The last value; empty if it is stale, or if the last message held none."""
         with self._changed:
             heard = self._heard
-            if heard is None or self._two_senders or time_s - heard.at_s > self._stale_s:
+            if heard is None or self._conflicts(time_s) or time_s - heard.at_s > self._stale_s:
                 return NOTHING
             reset, self._reset = self._reset, False
             return heard.look._replace(reset=reset)
@@ -181,7 +183,7 @@ class TopicMeter(Meter):
         """What is wrong with the messages."""
         told = []
         with self._changed:
-            if self._two_senders:
+            if self._conflicts(self._clock.now_s()):
                 told.append("two senders publish on its topic, so that no reading is used")
             if self._sent is not None and self._unanswered_s() > _ANSWERED_WITHIN_S:
                 told.append(
@@ -190,6 +192,8 @@ class TopicMeter(Meter):
                 )
             if self._backwards > 1:
                 told.append("its times run backwards: two senders on one topic?")
+            if self._sent is None and self._settings.time_pointer is None:
+                told += self._arrivals.doubts(self._refresh_s, self._step)
         step_j = self._description.resolution_j
         if step_j > COARSE_J:
             told.append(
@@ -207,6 +211,8 @@ class TopicMeter(Meter):
                 return (
                     f"the last message on {self._settings.topic!r} holds no value: {self._problem}"
                 )
+            if self._conflicts(self._clock.now_s()):
+                return self._why_nothing()
             age_s = self._clock.now_s() - self._heard.at_s
             return (
                 f"the last value on {self._settings.topic!r} came {age_s:.1f} s ago (for a sender "
@@ -226,25 +232,17 @@ class TopicMeter(Meter):
         if of_fimi:
             return self._learn_sent()
         timed = settings.time_pointer is not None
-        arrivals_s: list[float] = []
-        if settings.refresh_s is None or timed:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: len(self._arrivals_s) >= _LEARN_FROM,
-                    min(settings.wait_s, _LEARN_FROM * (settings.refresh_s or math.inf)),
-                )
-                arrivals_s = list(self._arrivals_s)
-        if settings.refresh_s is None:
-            if len(arrivals_s) < 2:
+        refresh_s = settings.refresh_s
+        if refresh_s is None or timed:  # of several messages with a time, one was fast
+            period_s = self._period_s(min(settings.wait_s, _SEVERAL * (refresh_s or math.inf)))
+            if refresh_s is None and period_s is None:
                 raise MeterUnavailableError(
                     f"only one message on {settings.topic!r} within {settings.wait_s:g} s, so that "
                     "the time between two messages is not known. Write it as [topic] refresh_s, or "
                     "let the sender publish more often"
                 )
-            gaps_s = [b - a for a, b in itertools.pairwise(arrivals_s)]
-            self._refresh_s = max(1e-3, statistics.median(gaps_s))
-        else:
-            self._refresh_s = settings.refresh_s
+            refresh_s = refresh_s or period_s or 0.0
+        self._refresh_s = max(1e-3, refresh_s)
         counts = settings.unit in ENERGY_UNITS
         delay_s, delay_sd_s = settings.delay_s or 0.0, 0.0
         if timed:
@@ -270,6 +268,17 @@ class TopicMeter(Meter):
             ),
         )
 
+    def _period_s(self, wait_s: float) -> float | None:
+        """Time between two messages, s, once it is clear; what is known of it after ``wait_s``."""
+        least_s = time.monotonic() + _BURST_S
+        until_s = time.monotonic() + wait_s
+        with self._changed:
+            while (now_s := time.monotonic()) < until_s:
+                if now_s >= least_s and self._arrivals.is_settled(self._clock.now_s()):
+                    break
+                self._changed.wait(min(_LOOK_AGAIN_S, until_s - now_s))
+            return self._arrivals.period_s(self._clock.now_s())
+
     def _learn_sent(self) -> MeterDescription:
         """Compare the clocks, and take the sender's description of its meter."""
         settings = self._settings
@@ -286,7 +295,7 @@ class TopicMeter(Meter):
                 lambda: self._messages > seen_messages and self._has_value(), settings.wait_s
             )
             sent = self._sent
-            if sent is None or not self._has_value() or self._two_senders:
+            if sent is None or not self._has_value() or self._conflicts(self._clock.now_s()):
                 raise MeterUnavailableError(self._why_nothing())
             bound_s = self._offset.best(self._clock.now_s())[1] if self._offset.ready else 0.1
         self._refresh_s = 1.0 / sent.rate_hz if sent.rate_hz else 1.0
@@ -309,10 +318,14 @@ class TopicMeter(Meter):
     def _has_value(self) -> bool:
         return self._heard is not None
 
+    def _conflicts(self, now_s: float) -> bool:
+        """Whether two senders publish in turn, or did so a moment ago."""
+        return now_s - self._conflict_s < _ALONE_S
+
     def _why_nothing(self) -> str:
         settings = self._settings
         where = f"{settings.topic!r} on {settings}"
-        if self._two_senders:
+        if self._conflicts(self._clock.now_s()):
             return (
                 f"two senders publish on {where} in turn. Give each fimi meter publish a name of "
                 "its own (--meter METER=NAME)"
@@ -386,7 +399,7 @@ class TopicMeter(Meter):
             time_s = self._place(reading.at(body, settings.time_pointer), now_s)
             if time_s is None:
                 return None
-        self._arrivals_s.append(now_s)
+        self._arrivals.heard(now_s, found.value)
         self._step = min(self._step, found.step)
         if settings.unit not in ENERGY_UNITS:
             return Look(power_w=found.value, time_s=time_s)
@@ -422,9 +435,9 @@ class TopicMeter(Meter):
         restarted = self._sent is not None and sent.session != self._sent.session
         if restarted or not self._sessions:
             if sent.session in self._sessions:
-                if not self._two_senders:
+                if not self._conflicts(now_s):
                     log.error("two senders publish on %s in turn", self._settings.topic)
-                self._two_senders = True
+                self._conflict_s = now_s
             else:
                 self._sessions = [*self._sessions, sent.session][-64:]
         if restarted:

@@ -105,6 +105,15 @@ def test_the_refresh_is_learned_and_the_delay_assumed(
     assert found.response.delay_sd_s == 0.0
 
 
+def test_messages_that_come_in_bursts_are_one(
+    home: HomeSender, home_broker: int, topic: str
+) -> None:
+    """Four within 80 ms, every 3 s, as zigbee2mqtt publishes for each attribute of a plug."""
+    home.repeat(topic, lambda n: f"{5 + n % 7}" if n % 150 < 4 else None)
+    with Open(home_broker, topic) as meter:
+        assert meter.describe().response.refresh_s == pytest.approx(3.0, abs=0.8)
+
+
 def test_a_declared_refresh_needs_one_message_only(
     home: HomeSender, home_broker: int, topic: str
 ) -> None:
