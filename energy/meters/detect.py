@@ -265,6 +265,7 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
         MeterUnavailableError: it cannot be used, or no meter has this name.
     """
     of = part(name)
+    impossible_w = limits(root).impossible_w
     openers: dict[str, Callable[[], Meter]] = {
         "rapl": lambda: open_rapl(root, of),
         "ina3221": lambda: open_ina3221(root, of, settings.scope if of else None),
@@ -277,8 +278,12 @@ def open_meter(name: str, settings: MeterSettings, root: Path, clock: Clock) -> 
         "plug": lambda: Plug(
             _named(settings.plug, "plug; a table [plug] with model, topic and host"), of
         ),
-        "topic": lambda: TopicMeter(_named(settings.topic, "topic; a table [topic]"), clock),
-        "replay": lambda: open_replay(settings.replay, clock, scope=settings.scope or "board"),
+        "topic": lambda: TopicMeter(
+            _named(settings.topic, "topic; a table [topic]"), clock, impossible_w=impossible_w
+        ),
+        "replay": lambda: open_replay(
+            settings.replay, clock, scope=settings.scope or "board", impossible_w=impossible_w
+        ),
     }
     opener = openers.get(family(name))
     if opener is None or (of and family(name) not in _PARTED) or name.endswith(":"):

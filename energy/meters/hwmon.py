@@ -31,6 +31,8 @@ SENTINEL_UW = 4_294_967_295_000
 _SENTINEL_MA = 2**32 - 1
 _SATURATED = 0.98
 _POWER_FILES = ("power1_input", "power1_average")
+_LOOKS_A_CHECK = 10
+"""Sign and range are read with the first of so many looks: two readings more over the bus."""
 
 
 class HwmonChip(Struct, frozen=True, kw_only=True):
@@ -95,12 +97,10 @@ class Hwmon(Meter):
         )
         self._shunt_ohm = chip.shunt_ohm
         self._most_a = self._driver.most_a(self._shunt_ohm)
-        volts = read_count(self._volts)
-        self._most_w = None
-        if self._most_a is not None and volts:
-            self._most_w = _SATURATED * self._most_a * volts * 1e-3
-        self._backwards = not self._driver.either_way and (read_signed(self._amperes) or 0) < 0
+        self._most_w: float | None = None
+        self._backwards = False
         self._last_w: float | None = None
+        self._looks_left = 0
         if not alone:
             own = scope_of_label(chip.label) or "module"
         else:
@@ -124,9 +124,20 @@ class Hwmon(Meter):
 
     def look(self, time_s: float) -> Look:
         """Its power; empty for garbage, a negative number or :data:`SENTINEL_UW`."""
+        if not self._looks_left:
+            self._looks_left = _LOOKS_A_CHECK
+            self._check()
+        self._looks_left -= 1
         found = self._look()
         self._last_w = found.power_w
         return found
+
+    def _check(self) -> None:
+        """Which way the current flows, and what the end of the range is at this voltage."""
+        volts = read_count(self._volts)
+        if self._most_a is not None and volts:
+            self._most_w = _SATURATED * self._most_a * volts * 1e-3
+        self._backwards = not self._driver.either_way and (read_signed(self._amperes) or 0) < 0
 
     def facts(self) -> tuple[str, ...]:
         """Address, label, shunt, range, volts and amperes now."""

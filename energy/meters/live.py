@@ -79,8 +79,14 @@ class ReplaySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     relative_uncertainty: Annotated[float, Meta(ge=0, le=1)] = 0.01
 
 
-def open_replay(settings: str | ReplaySettings | None, clock: Clock, *, scope: Scope) -> Meter:
-    """The meter of a recording.
+def open_replay(
+    settings: str | ReplaySettings | None,
+    clock: Clock,
+    *,
+    scope: Scope,
+    impossible_w: float = math.inf,
+) -> Meter:
+    """The meter of a recording; ``impossible_w`` as for :class:`LiveRecording`.
 
     Raises:
         MeterUnavailableError: the profile names none, it cannot be read, is no recording, or is not
@@ -92,7 +98,7 @@ def open_replay(settings: str | ReplaySettings | None, clock: Clock, *, scope: S
         settings = ReplaySettings(file=settings)
     if settings.kind == "emulated":
         return Replay(Path(settings.file), clock, scope=scope)
-    return LiveRecording(settings, clock, scope=scope)
+    return LiveRecording(settings, clock, scope=scope, impossible_w=impossible_w)
 
 
 class LiveRecording(Meter):
@@ -105,6 +111,7 @@ class LiveRecording(Meter):
         settings: file, offset and how old a row may be.
         clock: clock of the readings.
         scope: what the logger's meter sees.
+        impossible_w: a row with a larger power is none, W; so is what a counter leaps by.
         unix_s: the time of day, s.
         wait: waits for so many seconds while the first new rows are awaited.
 
@@ -118,12 +125,14 @@ class LiveRecording(Meter):
         clock: Clock,
         *,
         scope: Scope = "board",
+        impossible_w: float = math.inf,
         unix_s: Callable[[], float] = time.time,
         wait: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._path = Path(settings.file)
         self._clock, self._unix_s = clock, unix_s
+        self._impossible_w, self._impossible = impossible_w, 0
         self.left_out = 0
         """How many rows were left out."""
         self.passed_over = 0
@@ -149,6 +158,7 @@ class LiveRecording(Meter):
             len(table.columns),
         )
         self._gap_s = float(np.median(np.diff(table.times_s[-1000:])))
+        self._file_counts = table.counts
         self._adds = not table.counts and self._gap_s < _ADDED_BELOW_S
         self._counts = table.counts or self._adds
         self._last_s, self._value = table.times_s[-1], table.values[-1]
@@ -241,6 +251,11 @@ class LiveRecording(Meter):
             told.append(
                 "no new row has come since it was opened, so that the logger's clock is taken as "
                 "right"
+            )
+        if self._impossible:
+            told.append(
+                f"{self._impossible} rows cannot be of this board, or its counter fell or leapt "
+                "there: what was drawn then is not known"
             )
         if self._offset.steps:
             told.append(
@@ -345,6 +360,9 @@ class LiveRecording(Meter):
             time_s, value = float(cells[time_at]), float(cells[value_at])
             if not (math.isfinite(time_s) and math.isfinite(value)) or value < 0.0:
                 raise ValueError("its numbers must be finite, its value not negative")
+            if not self._file_counts and value > self._impossible_w:
+                self._impossible += 1
+                raise ValueError(f"{value:g} W is no power of this board")
             was_set = time_s <= self._last_s and self._goes_on_from_before(time_s)
         except (ValueError, StopIteration, csv.Error) as error:
             self._leave_out(f"{self._path}: row {line[:60]!r}: {error}")
@@ -355,7 +373,10 @@ class LiveRecording(Meter):
             self._total_j += 0.0 if hole else gap_s * (self._value + value) / 2.0
             self._rows.append(_Row(time_s, self._total_j, reset=hole))
         else:
-            self._rows.append(_Row(time_s, value, reset=self._counts and value < self._value))
+            grown_j = value - self._value
+            leapt = not 0.0 <= grown_j <= self._impossible_w * (abs(gap_s) + self._gap_s)
+            self._impossible += self._counts and leapt
+            self._rows.append(_Row(time_s, value, reset=self._counts and leapt))
         self._last_s, self._value = time_s, value
 
     def _goes_on_from_before(self, time_s: float) -> bool:

@@ -31,6 +31,14 @@ class BoardLimits(Struct, frozen=True):
     least_w: float
     most_w: float
 
+    @property
+    def impossible_w(self) -> float:
+        """What no reading can be, W: a number of another kind, or a counter that leapt.
+
+        Other devices on the same socket are allowed for.
+        """
+        return min(_ANY_SOCKET_W, 10.0 * self.most_w)
+
 
 _BOARDS: tuple[tuple[str, float, float], ...] = (
     # The first that fits. Rest: well below what is published; most: the largest supply that the
@@ -70,6 +78,7 @@ AT_ZERO = (
 )
 
 _UNKNOWN = (0.05, 100_000.0)
+_ANY_SOCKET_W = 20e3
 
 
 def limits(root: Path) -> BoardLimits:

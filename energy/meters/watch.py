@@ -12,7 +12,8 @@ stands still   a counter with the same value for ten seconds and twenty refreshe
 frozen         the same power to the last digit for 30 s, a hundred looks and a hundred
                refreshes, over six edges of phases, by a meter whose steps are finer than a 200th of
                it: a load that changes by less than a step of the meter is not doubted
-of the board   three looks in a row that the board cannot draw
+of the board   three looks in a row that the board cannot draw; of a counter, three stretches of a
+               second and longer
 of the meter   what it says itself in three looks in a row: the end of its range, a reversed
                current, mirrored parts
 =============  ===================================================================================
@@ -83,6 +84,7 @@ class Watch:
         self._silent, self._zero, self._odd, self._same = _Row(), _Row(), _Row(), _Row()
         self._own: dict[str, int] = {}
         self._value: float | None = None
+        self._counted: tuple[float, float] | None = None
         self._out_since_s: float | None = None
         self._why_out = ""
         self.raised = ""
@@ -112,8 +114,25 @@ class Watch:
         if not same:
             self._same.see(time_s, holds=False)
         self._same.see(time_s, holds=True)
-        for kind, words in self._now(look):
+        power_w = look.power_w if look.counter_j is None else self._counted_w(time_s, look)
+        for kind, words in self._now(look, power_w):
             self._doubt(kind, words, time_s)
+
+    def _counted_w(self, time_s: float, look: Look) -> float | None:
+        """Mean power by a counter since the stretch began, W; ``None`` until it has ended."""
+        assert look.counter_j is not None
+        now = (time_s if look.time_s is None else look.time_s, look.counter_j)
+        begun, described = self._counted, self._described
+        if begun is None or look.reset or now[0] < begun[0]:
+            self._counted = now
+            return None
+        seconds = now[0] - begun[0]
+        least_s = max(FOR_S, STILL_REFRESHES * described.response.refresh_s)
+        grown_j = now[1] - begun[1]
+        if seconds < least_s or grown_j < STILL_REFRESHES * described.resolution_j:
+            return None
+        self._counted = now
+        return grown_j / seconds
 
     def take(self) -> tuple[str, ...]:
         """Doubts since the last call, at most :data:`DOUBTS_MAX`."""
@@ -123,12 +142,12 @@ class Watch:
             self._out(self._silent.until_s)  # it goes on
         return found[:DOUBTS_MAX]
 
-    def _now(self, look: Look) -> Iterator[tuple[str, str]]:
+    def _now(self, look: Look, power_w: float | None) -> Iterator[tuple[str, str]]:
         described = self._described
         if described.kind != "measured":
             return
-        if self._board is not None and look.power_w is not None:
-            words = implausible(described, look.power_w, self._board) if look.power_w else ()
+        if self._board is not None and power_w is not None:
+            words = implausible(described, power_w, self._board) if power_w else ()
             self._odd.see(self._same.until_s, holds=bool(words))
             if self._odd.lasts():
                 yield "board", words[0]

@@ -52,7 +52,6 @@ _ASK_EVERY_S = 10.0
 _LATE_S = 2.0
 _WORTH_LOOKING_S = 1.0
 _ANSWERED_WITHIN_S = 0.4
-_POWER_LIMIT_W = 20e3
 _STEP_J = 1e-3
 
 
@@ -101,13 +100,16 @@ class TopicMeter(Meter):
     Args:
         settings: where it is found.
         clock: clock of the readings.
+        impossible_w: a counter that shows more between two messages leapt or was reset, W.
 
     Raises:
         MeterUnavailableError: the broker cannot be reached, no message comes, or messages hold no
             number; names topic, pointer and what came instead.
     """
 
-    def __init__(self, settings: TopicSettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: TopicSettings, clock: Clock, *, impossible_w: float = 20e3
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._changed = threading.Condition()
@@ -119,6 +121,8 @@ class TopicMeter(Meter):
         self._problem = ""
         self._messages = 0
         self._counter: Counter | None = None
+        self._impossible_w = impossible_w
+        self._resets = 0
         self._one_way = OneWayOffset()
         self._stamp_step_s = 0.0
         self._last_their_s = -math.inf
@@ -189,6 +193,11 @@ class TopicMeter(Meter):
                 told.append(
                     "the sender answers no question about its clock, so that the shortest delay "
                     "of the network is part of the times of readings"
+                )
+            if self._resets:
+                told.append(
+                    f"its counter fell or leapt {self._resets} times: what was drawn then is not "
+                    "known"
                 )
             if self._backwards > 1:
                 told.append("its times run backwards: two senders on one topic?")
@@ -407,10 +416,11 @@ class TopicMeter(Meter):
             self._counter = Counter(
                 _STEP_J,
                 range_steps=None,
-                power_limit_w=_POWER_LIMIT_W,
-                refresh_s=2.0 + found.step / _POWER_LIMIT_W,
+                power_limit_w=self._impossible_w,
+                refresh_s=2.0 + found.step / self._impossible_w,
             )
         counted = self._counter.advance(round(found.value / _STEP_J), now_s)
+        self._resets += counted.reset
         return counted._replace(time_s=time_s)
 
     def _place(self, written: object, now_s: float) -> float | None:

@@ -41,9 +41,15 @@ class Laboratory:
     def row(self, at_s: float, value: object) -> None:
         self.write(f"{at_s:.3f},5.1,{value}\n")
 
-    def open(self, **given: Any) -> LiveRecording:
-        settings = ReplaySettings(file=str(self.path), kind="measured", **given)
-        return LiveRecording(settings, self.clock, scope="wall", unix_s=self.unix_s, wait=self.wait)
+    def open(self, impossible_w: float = 20e3, **given: Any) -> LiveRecording:
+        return LiveRecording(
+            ReplaySettings(file=str(self.path), kind="measured", **given),
+            self.clock,
+            scope="wall",
+            impossible_w=impossible_w,
+            unix_s=self.unix_s,
+            wait=self.wait,
+        )
 
     def wait(self, seconds: float) -> None:
         """The meter waits for new rows; none come, and no time passes."""
@@ -155,6 +161,41 @@ def test_a_counter_that_runs_back_is_reset(tmp_path: Path) -> None:
     look = meter.look(50.0)
     assert (look.counter_j, look.reset) == (1.0, True)
     assert not meter.look(50.0).reset
+    meter.close()
+
+
+@pytest.mark.parametrize("every_s", [0.1, 1.0])
+def test_a_row_that_no_board_draws_makes_no_joules(tmp_path: Path, every_s: float) -> None:
+    """One row of 65,535 among rows of 4 W, added up or read one by one."""
+    lab = Laboratory(tmp_path)
+    for place in range(5):
+        lab.row(NOW_S + every_s * (place - 5), 4.0)
+    meter = lab.open(impossible_w=300.0)
+    seen = []
+    for place in range(1, 21):
+        lab.clock.show(50.0 + every_s * place)
+        lab.row(NOW_S + every_s * place, 65535 if place == 10 else 4.0)
+        seen.append(meter.look(lab.clock.now_s()))
+    if meter.describe().counts:
+        grown_j = (seen[-1].counter_j or 0.0) - (seen[0].counter_j or 0.0)
+        assert 0.0 < grown_j <= 4.0 * every_s * 19 * 1.001
+    else:
+        assert {look.power_w for look in seen} == {4.0}
+    assert any("1 rows cannot be of this board" in doubt for doubt in meter.doubts())
+    meter.close()
+
+
+def test_a_counter_that_leaps_is_reset(tmp_path: Path) -> None:
+    lab = Laboratory(tmp_path, "energy_j")
+    lab.row(NOW_S - 2.0, 30_000.0)
+    lab.row(NOW_S - 1.0, 30_004.0)
+    meter = lab.open(impossible_w=300.0)
+    lab.row(NOW_S, 0.0)
+    lab.row(NOW_S + 1.0, 30_012.0)
+    lab.clock.show(51.0)
+    resets = [meter.look(51.0).reset for _ in range(4)]
+    assert any(resets)
+    assert any("fell or leapt" in doubt for doubt in meter.doubts())
     meter.close()
 
 

@@ -259,17 +259,43 @@ class TestCounters:
         finally:
             meter.close()
 
+    def test_what_no_board_draws_is_a_leap(
+        self, home: HomeSender, home_broker: int, topic: str
+    ) -> None:
+        """Three messages of 0, as after a sender's start, and the counter goes on at 30 kJ."""
+        clock = VirtualClock(100.0)
+        meter = self.opened(home, home_broker, topic, clock, "8.3", impossible_w=300.0)
+        try:
+            for at_s, wh, reset in [
+                (101.0, "0", True), (102.0, "0", False), (103.0, "8.3004", True),
+                (104.0, "8.3017", False),
+            ]:  # fmt: skip
+                clock.show(at_s)
+                home.say(topic, f'{{"energy":{wh}}}')
+                look = until(lambda at_s=at_s: self.fresh(meter, at_s))
+                assert look.reset == reset
+            assert look.counter_j == pytest.approx(0.0013 * 3600.0, abs=0.01)
+            assert any("fell or leapt 2 times" in doubt for doubt in meter.doubts())
+        finally:
+            meter.close()
+
     @staticmethod
     def fresh(meter: TopicMeter, at_s: float) -> Any:
         heard = meter._heard
         return meter.look(at_s) if heard is not None and heard.at_s == at_s else None
 
     def opened(
-        self, home: HomeSender, port: int, topic: str, clock: VirtualClock, wh: str
+        self,
+        home: HomeSender,
+        port: int,
+        topic: str,
+        clock: VirtualClock,
+        wh: str,
+        **given_too: Any,
     ) -> TopicMeter:
         home.repeat(topic, lambda _: f'{{"energy":{wh}}}')
         given = settings(port, topic, pointer="/energy", unit="Wh", refresh_s=10.0)
-        meter = TopicMeter(given, clock)
+        meter = TopicMeter(given, clock, **given_too)
         home.stop()
         home.say(topic, '{"energy":"the last of them"}')
         until(lambda: meter.look(clock.now_s()) == NOTHING)

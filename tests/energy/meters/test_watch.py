@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from worlds import Ina226, OdroidXu3, write
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
@@ -219,6 +220,23 @@ class TestImplausible:
         watch = Watch(Scripted(scope="cpu"), PI)
         assert told(watch, power(0.3, 20), every_s=0.1, edges=0) == ""
 
+    @pytest.mark.parametrize(
+        ("watts", "said"), [(500.0, "more than a"), (0.3, "less than a"), (6.0, "")]
+    )
+    def test_a_counter_of_what_the_board_cannot_draw(self, watts: float, said: str) -> None:
+        watch = Watch(Scripted(counts=True, refresh_s=0.01), PI)
+        looks = [Look(counter_j=watts * 0.1 * place) for place in range(80)]
+        found = told(watch, looks, every_s=0.1, edges=0)
+        assert said in found and bool(said) == bool(found)
+
+    def test_a_counter_in_coarse_steps_is_not_doubted_for_its_steps(self) -> None:
+        """Watt-hours of 5 W: nothing for minutes, then 3600 J at once."""
+        coarse = Scripted(counts=True, refresh_s=1.0)
+        coarse.step_j = 3600.0
+        coarse._description = replace(coarse._description, resolution_j=3600.0)
+        looks = [Look(counter_j=3600.0 * (place // 720)) for place in range(3000)]
+        assert told(Watch(coarse, PI), looks, every_s=1.0, edges=0) == ""
+
     def test_the_model_of_the_board(self, tmp_path: Path) -> None:
         assert limits(tmp_path).most_w > 1000.0
         write(tmp_path / "proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0")
@@ -264,6 +282,20 @@ class TestChips:
         write(folder / "curr1_input", amperes or round(watts / 5.08 * 1e3))
         write(folder / "power1_input", round(watts * 1e6))
         return folder
+
+    def test_a_current_that_turns_round_during_a_run(self, tmp_path: Path) -> None:
+        """The charger of a UPS begins; the power register knows no sign."""
+        folder = self.shunt(tmp_path, 5.0, 100_000)
+        meter = open_meter("hwmon", MeterSettings(), tmp_path, VirtualClock())
+        watch = Watch(meter)
+        for place in range(30):
+            watch.see(0.1 * place, meter.look(0.1 * place))
+        assert watch.take() == ()
+        write(folder / "curr1_input", -984)
+        for place in range(30, 70):
+            watch.see(0.1 * place, meter.look(0.1 * place))
+        (doubt,) = watch.take()
+        assert "its current is negative" in doubt
 
     def test_a_shunt_that_nobody_has_set(self, tmp_path: Path) -> None:
         folder = self.shunt(tmp_path, 30.48)
