@@ -539,6 +539,27 @@ class TestWhatRealMetersDo:
         assert abs(np.mean(scores)) < 0.5
 
 
+@pytest.mark.parametrize(
+    ("family", "length_s", "least"),
+    [("plug", 4.0, 4.0 * 6.0 / math.sqrt(12.0)), ("gauge", 3.0, 13.5)],
+)
+def test_a_phase_of_one_value_may_have_had_any_power_around_it(
+    family: str, length_s: float, least: float
+) -> None:
+    """Of a mean, what was shown around it; of an instant, half of the figure."""
+    description = replace(FAMILIES[family], relative_uncertainty=0.0)
+    plan = [("idle", 20.0, 3.0), ("compute", length_s, 9.0), ("idle", 20.0, 3.0)]
+    alone = 0
+    for seed in range(20):
+        found = Seen(description, plan, seed=seed).found[1]
+        if found.sample_count != 1:
+            continue
+        alone += 1
+        assert found.energy is not None and not found.resolved
+        assert found.energy.uncertainty_j >= 0.99 * least
+    assert alone
+
+
 def test_the_sum_of_a_run_is_as_sure_as_its_parts() -> None:
     """Phases of which a plug shows one mean each: their sum is known far better than they are."""
     rng, plan = np.random.default_rng(5), []
