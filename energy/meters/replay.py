@@ -65,6 +65,10 @@ class Replay(Meter):
         passed, self._holes_passed = self._holes_passed, int(np.searchsorted(self._holes_s, at_s))
         return Look(counter_j=value, reset=passed != self._holes_passed)
 
+    def why_nothing(self) -> str:
+        """That there are no values now."""
+        return "the recording is over, or has a hole here"
+
 
 class RecordedTable(Struct, frozen=True, kw_only=True):
     """The rows of a recording.
