@@ -406,10 +406,10 @@ class TestTables:
 
     def test_a_coarse_counter_does_not_leap(self, file: Path) -> None:
         """Steps of 0.01 kWh in rows of 10 s: 36 kJ, as if of 3.6 kW. 20 W, and 60 W later."""
-        truth_j = [20.0 * t + 40.0 * max(0, t - 9000) for t in range(0, 18_000, 10)]
+        truth_j = [35_900 + 20.0 * t + 40.0 * max(0, t - 9000) for t in range(0, 18_000, 10)]
         rows = "".join(f"{10 * n},{e // 36000 / 100:.2f}\n" for n, e in enumerate(truth_j))
         found = read(file, f"time_s,energy (kWh)\n{rows}")
-        assert found.energy_j == pytest.approx(truth_j[-1] // 36000 * 36000)
+        assert found.energy_j == pytest.approx((truth_j[-1] // 36000 - truth_j[0] // 36000) * 36000)
         assert not found.holes
 
     def test_energies_of_each_row_are_no_counter(self, file: Path) -> None:
@@ -549,6 +549,15 @@ class TestPowersThatHold:
         text = history(*((str(4.0 + 0.1 * n), s) for n, s in enumerate(seconds * 5)))
         assert not read(file, text, **HELD).holds
 
+    def test_constant_powers_at_unequal_times_are_not_asked_about(self, file: Path) -> None:
+        text = history(*[("4.0", 1), ("4.0", 10)] * 6)
+        assert read(file, text, **HELD).energy_j == 4.0 * (6 * 1 + 5 * 10)
+
+    def test_a_power_holds_as_long_as_it_is_said_to(self, file: Path) -> None:
+        text = history(*[("4.0", 2), ("5.0", 2)] * 4, ("3.0", 900), ("4.0", 0))
+        found = read(file, text, holds=True, **HELD)
+        assert found.energy_j == 8 * 4.0 + 8 * 5.0 + 900 * 3.0 and not found.holes
+
     def test_a_counter_does_not_hold(self, file: Path) -> None:
         with pytest.raises(RecordingError, match="--holds is for powers"):
             read(file, "time_s,energy_j\n0,0\n1,5\n", holds=True)
@@ -574,6 +583,10 @@ class TestHoles:
         rows = "".join(f"{n},5\n" for n in range(40) if not 10 <= n < 19)
         found = read(file, f"time_s,power_w\n{rows}")
         assert not found.holes and found.energy_j == 39 * 5.0
+
+    def test_a_counter_counts_on_where_no_rows_are(self, file: Path) -> None:
+        found = read(file, "time_s,energy_j\n0,0\n1,5\n2,10\n3602,18010\n3603,18015\n")
+        assert found.energy_j == 18_015.0 and not found.holes
 
     def test_a_reset_is_one_in_what_is_written(self, file: Path, tmp_path: Path) -> None:
         rows = "".join(f"{n},{5 * n if n < 30 else 5 * (n - 30)}\n" for n in range(50))
