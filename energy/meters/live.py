@@ -33,7 +33,7 @@ from fimi.energy.clock import Clock
 from fimi.energy.joules import Scope
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 from fimi.energy.meters.elsewhere.clocks import OneWayOffset
-from fimi.energy.meters.replay import Replay, read_recording
+from fimi.energy.meters.replay import HOLE_ROWS, HOLE_S, Replay, read_recording
 from fimi.energy.meters.response import MeterResponse, uniform_sd_s
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,6 @@ _CLOCK_STEP_S = 0.5
 _READ_PER_ROW = 2.5
 _WARNINGS = 3
 _ADDED_BELOW_S = 0.25  # looks are up to ten a second, and 2.5 are wanted for each row
-_HOLE_ROWS, _HOLE_S = 10.0, 1.0
 _WAITING_ROWS = 64
 _SPREAD_OVER = 4.0
 _SET_BACK_ROWS = 3
@@ -368,7 +367,7 @@ class LiveRecording(Meter):
             self._leave_out(f"{self._path}: row {line[:60]!r}: {error}")
             return
         gap_s = time_s - self._last_s
-        hole = was_set or gap_s > max(_HOLE_ROWS * self._gap_s, _HOLE_S)
+        hole = was_set or gap_s > max(HOLE_ROWS * self._gap_s, HOLE_S)
         if self._adds:
             self._total_j += 0.0 if hole else gap_s * (self._value + value) / 2.0
             self._rows.append(_Row(time_s, self._total_j, reset=hole))

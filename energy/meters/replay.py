@@ -2,9 +2,10 @@
 
 It has the columns ``time_s`` and ``power_w`` or ``energy_j`` (a counter); others are ignored.
 ``fimi meter import`` writes such files. The first row stands for the time when it is opened.
-Between rows it is interpolated; after the last row there are no values. Its joules are not of this
-run: they are labelled ``emulated``. A recording of this very run, which is still being made, is a
-:class:`fimi.energy.meters.live.LiveRecording`.
+Between rows it is interpolated; after the last row there are no values. A row whose value is empty
+marks a hole: between the rows beside it there are no values either, and a counter begins anew. Its
+joules are not of this run: they are labelled ``emulated``. A recording of this very run, which is
+still being made, is a :class:`fimi.energy.meters.live.LiveRecording`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from msgspec import Struct
 from fimi.energy.clock import Clock
 from fimi.energy.joules import Scope
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
+
+HOLE_ROWS, HOLE_S = 10.0, 1.0
+"""A time without rows is a hole if it is longer than so many usual ones, and than so many s."""
 
 
 class Replay(Meter):
@@ -39,8 +43,11 @@ class Replay(Meter):
         self._counts = table.counts
         self._times_s = np.array(table.times_s) - table.times_s[0]
         self._values = np.array(table.values)
+        self._holes_s = self._times_s[np.isnan(self._values)]
+        self._holes_passed = 0
         self._since_s = clock.now_s()
-        gap_s = float(np.median(np.diff(self._times_s)))
+        # Where powers hold and then step, every other gap is a short one.
+        gap_s = float(np.quantile(np.diff(self._times_s), 0.25))
         self._description = MeterDescription(
             source=f"replay:{path.name}", kind="emulated", scope=scope, rate_hz=1.0 / gap_s
         )
@@ -51,7 +58,16 @@ class Replay(Meter):
         if at_s > self._times_s[-1]:
             return NOTHING
         value = float(np.interp(at_s, self._times_s, self._values))
-        return Look(counter_j=value) if self._counts else Look(power_w=value)
+        if math.isnan(value):
+            return NOTHING
+        if not self._counts:
+            return Look(power_w=value)
+        passed, self._holes_passed = self._holes_passed, int(np.searchsorted(self._holes_s, at_s))
+        return Look(counter_j=value, reset=passed != self._holes_passed)
+
+    def why_nothing(self) -> str:
+        """That there are no values now."""
+        return "the recording is over, or has a hole here"
 
 
 class RecordedTable(Struct, frozen=True, kw_only=True):
@@ -60,7 +76,7 @@ class RecordedTable(Struct, frozen=True, kw_only=True):
     Attributes:
         columns: names of its columns.
         times_s: times, s, ascending.
-        values: W, or J where it is a counter.
+        values: W, or J where it is a counter; not a number in a row that marks a hole.
         counts: whether it is a counter.
     """
 
@@ -78,33 +94,46 @@ def read_recording(
     Args:
         path: where it stands, for errors.
         data: its content.
-        leave_out: called with the reason for each row that cannot be used; without it, such a row
-            is an error.
+        leave_out: called with the reason for each row that cannot be used, a hole's among them;
+            without it, such a row is an error, and a hole's a row.
 
     Raises:
         MeterUnavailableError: it is no recording; names the line.
     """
     try:
         lines = data.decode("utf-8-sig").splitlines()
-        reader = csv.DictReader(lines)
-        columns = reader.fieldnames or []
-        column = next((name for name in ("energy_j", "power_w") if name in columns), None)
-        if "time_s" not in columns or column is None:
-            raise MeterUnavailableError(
-                f"{path}: its columns are {', '.join(columns) or 'none'}; a recording has "
-                "time_s and power_w or energy_j. fimi meter import makes one of other files"
-            )
-        rows = list(_rows(path, reader, column, leave_out))
-    except (UnicodeDecodeError, csv.Error) as error:
+        written = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+        columns = cells_of(written[0][1]) if written else []
+    except ValueError as error:
         raise MeterUnavailableError(f"{path}: not a readable CSV file ({error})") from error
-    if len(rows) < 2:
-        raise MeterUnavailableError(f"{path}: a recording has at least two rows, not {len(rows)}")
+    column = next((name for name in ("energy_j", "power_w") if name in columns), None)
+    if "time_s" not in columns or column is None:
+        raise MeterUnavailableError(
+            f"{path}: its columns are {', '.join(columns) or 'none'}; a recording has "
+            "time_s and power_w or energy_j. fimi meter import makes one of other files"
+        )
+    rows = list(_rows(path, written[1:], columns, column, leave_out))
+    known = sum(not math.isnan(value) for _, value in rows)
+    if known < 2:
+        raise MeterUnavailableError(f"{path}: a recording has at least two rows, not {known}")
     return RecordedTable(
         columns=tuple(columns),
         times_s=[time_s for time_s, _ in rows],
         values=[value for _, value in rows],
         counts=column == "energy_j",
     )
+
+
+def cells_of(line: str, mark: str = ",") -> list[str]:
+    """The cells of a line of a table: no cell goes on in the next line.
+
+    Raises:
+        ValueError: its quotes do not match, or a cell is too long.
+    """
+    try:
+        return next(csv.reader([line], delimiter=mark, strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"its quotes do not match, or a cell is too long ({error})") from error
 
 
 def _bytes(path: Path) -> bytes:
@@ -116,28 +145,36 @@ def _bytes(path: Path) -> bytes:
 
 def _rows(
     path: Path,
-    reader: csv.DictReader[str],
+    lines: list[tuple[int, str]],
+    columns: list[str],
     column: str,
     leave_out: Callable[[str], None] | None,
 ) -> Iterator[tuple[float, float]]:
-    last_s, last = -math.inf, 0.0
-    for row in reader:
-        why = _fault(row, column, last_s, last if leave_out is None else -math.inf)
+    last_s, last = -math.inf, -math.inf
+    for number, line in lines:
+        try:
+            row = dict(zip(columns, cells_of(line), strict=False))
+            why = _fault(row, column, last_s, last, holes=leave_out is None)
+        except ValueError as error:
+            why = str(error)
         if why:
-            why = f"{path}, line {reader.line_num}: {why}"
+            why = f"{path}, line {number}: {why}"
             if leave_out is None:
                 raise MeterUnavailableError(why)
             leave_out(why)
             continue
-        last_s, last = float(row["time_s"]), float(row[column])
-        yield last_s, last
+        last_s, value = float(row["time_s"]), float(row[column] or "nan")
+        if leave_out is None and not math.isnan(value):
+            last = value
+        yield last_s, value
 
 
-def _fault(row: dict[str, str], column: str, last_s: float, last: float) -> str:
+def _fault(row: dict[str, str], column: str, last_s: float, last: float, *, holes: bool) -> str:
     """What is wrong with a row; empty if nothing is."""
+    hole = holes and row.get(column) == ""
     try:
-        time_s, value = float(row["time_s"] or "nan"), float(row[column] or "nan")
-    except (TypeError, ValueError):
+        time_s, value = float(row["time_s"]), 0.0 if hole else float(row[column])
+    except (KeyError, ValueError):
         return f"{row} holds no two numbers"
     if not (math.isfinite(time_s) and math.isfinite(value)) or value < 0.0:
         return (
@@ -146,6 +183,6 @@ def _fault(row: dict[str, str], column: str, last_s: float, last: float) -> str:
         )
     if time_s <= last_s:
         return f"time_s {time_s:g} does not follow {last_s:g}"
-    if column == "energy_j" and value < last:
+    if column == "energy_j" and not hole and value < last:
         return f"energy_j {value:g} is below {last:g}"
     return ""

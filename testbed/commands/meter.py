@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import socket
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,6 +25,18 @@ from fimi.testbed.commands.shared import (
 )
 
 log = logging.getLogger(__name__)
+
+
+class _FiniteRange(click.FloatRange):
+    """A range that a value which is not a number does not pass."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
 
 
 @click.group(cls=Group)
@@ -44,7 +58,7 @@ def meter() -> None:
 @click.option(
     "--rate",
     "rate_hz",
-    type=click.FloatRange(0.01, 100.0),
+    type=_FiniteRange(0.01, 100.0),
     default=10.0,
     show_default=True,
     help="Readings a second, at most as many as the meter has new values.",
@@ -170,7 +184,7 @@ def _named(text: str) -> tuple[str, str]:
 @click.option(
     "--interval",
     "interval_s",
-    type=click.FloatRange(0.001, 3600.0),
+    type=_FiniteRange(0.001, 3600.0),
     metavar="SECONDS",
     help="Time between two lines, where the file has no times (tegrastats of JetPack 4: 1).",
 )
@@ -181,6 +195,12 @@ def _named(text: str) -> tuple[str, str]:
     help="Zone of times without one, such as UTC or Europe/Berlin. Left out: this machine's.",
 )
 @click.option("--run", "run_id", metavar="ID", help="Which run of a CodeCarbon file (run_id).")
+@click.option(
+    "--holds/--no-holds",
+    default=None,
+    help="Whether a power holds until the next row, as where rows are written only when it "
+    "changes, or goes there in a straight line (the default, unless rows look otherwise).",
+)
 @click.option("--force", is_flag=True, help="Replace an existing file.")
 def import_(
     file: Path,
@@ -194,6 +214,7 @@ def import_(
     interval_s: float | None,
     zone: str | None,
     run_id: str | None,
+    holds: bool | None,
     force: bool,
 ) -> None:
     """Read a recording of another tool, check its unit, and write it as a recording of fimi.
@@ -204,6 +225,8 @@ def import_(
     from fimi.testbed.recordings import importing
     from fimi.testbed.recordings.recording import ImportSettings
 
+    if out is not None and out.exists() and file.exists() and out.samefile(file):
+        fail(f"{out} is the file that is read; write to another", EXIT_CONFIG)
     if out is not None and out.exists() and not force:
         fail(f"{out} exists; --force replaces it", EXIT_CONFIG)
     with errors():
@@ -216,6 +239,7 @@ def import_(
             interval_s=interval_s,
             zone=zone,
             run=run_id,
+            holds=holds,
         )
         recording = importing.read(file, kind, settings)
     for warning in recording.warnings():

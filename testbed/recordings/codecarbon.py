@@ -7,9 +7,9 @@ be read. A recording made of it has two rows, the beginning and the end of the r
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 
+from fimi.energy.meters.replay import cells_of
 from fimi.energy.timestamps import read_stamp
 from fimi.testbed.recordings.recording import (
     ImportSettings,
@@ -34,16 +34,25 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings) -> Recording
     Raises:
         RecordingError: columns are missing, or the file has several runs and none was chosen.
     """
-    reader = csv.DictReader(lines)
-    if missing := [name for name in _NEEDED if name not in (reader.fieldnames or ())]:
-        raise RecordingError(f"{path}: a file of CodeCarbon has {', '.join(missing)} as well")
     draft = RecordingDraft(path, "codecarbon")
+    heading: list[str] = []
     runs: dict[str, tuple[int, dict[str, str]]] = {}
-    for row in reader:
-        if not (row["run_id"] or "").strip():
-            draft.leave_out(reader.line_num, "it has no run_id")
-        else:
-            runs[row["run_id"]] = (reader.line_num, row)  # a later line of a run has more of it
+    for number, line in enumerate(lines, 1):
+        try:
+            cells = cells_of(line)
+        except ValueError as error:
+            draft.leave_out(number, str(error))
+            continue
+        if not heading:
+            heading = cells
+            if missing := [name for name in _NEEDED if name not in heading]:
+                raise RecordingError(f"{path}: a file of CodeCarbon has {', '.join(missing)} too")
+        elif cells:
+            row = dict(zip(heading, cells + [""] * len(heading), strict=False))
+            if row["run_id"].strip():
+                runs[row["run_id"]] = (number, row)  # a later line of a run has more of it
+            else:
+                draft.leave_out(number, "it has no run_id")
     if not runs:
         return draft.finish(counts=True, dated=True)
     if settings.run is None and len(runs) > 1:

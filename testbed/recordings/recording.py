@@ -11,18 +11,25 @@ from __future__ import annotations
 import math
 import statistics
 import zoneinfo
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timezone, tzinfo
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from msgspec import Struct
 
+from fimi.energy.meters.replay import HOLE_ROWS, HOLE_S
 from fimi.energy.timestamps import Stamp
 from fimi.errors import InputError
 
 NAMED_LINES = 5
 """So many lines that were left out are named; the rest are counted."""
+
+_UNEQUAL = 3.0
+"""Gaps are unequal if the longer quarter is longer than the shorter quarter by such a factor."""
+_REPEATED = 0.05
+"""Of a file that is written when the value changes, at most such a share of rows repeats one."""
 
 
 class RecordingError(InputError, ValueError):
@@ -41,6 +48,8 @@ class ImportSettings(Struct, frozen=True, kw_only=True):
         interval_s: time between two lines of a file without times, s.
         zone: name of the zone of times without one; ``None`` for that of this machine.
         run: which run of a file of runs.
+        holds: whether a power holds until the next row, or goes there in a straight line; ``None``
+            for the line, unless the rows look like those of the other kind.
     """
 
     unit: str | None = None
@@ -51,6 +60,7 @@ class ImportSettings(Struct, frozen=True, kw_only=True):
     interval_s: float | None = None
     zone: str | None = None
     run: str | None = None
+    holds: bool | None = None
 
     def tzinfo(self) -> tzinfo | None:
         """The zone; ``None`` for that of this machine.
@@ -79,6 +89,8 @@ class Recording(Struct, frozen=True, kw_only=True):
         times_s: times, s, ascending: UNIX time, or since its beginning.
         values: W, or J where it counts.
         counts: whether the values are an energy counter.
+        holds: whether a power holds until the next row.
+        holes: places of the rows after which nothing is known until the next row.
         dated: whether times are UNIX time.
         left_out: line and reason of each line that could not be used.
         notes: what else is to be said, in sentences.
@@ -89,6 +101,8 @@ class Recording(Struct, frozen=True, kw_only=True):
     times_s: list[float]
     values: list[float]
     counts: bool
+    holds: bool
+    holes: frozenset[int]
     dated: bool
     left_out: list[tuple[int, str]]
     notes: list[str]
@@ -100,11 +114,28 @@ class Recording(Struct, frozen=True, kw_only=True):
 
     @property
     def energy_j(self) -> float:
-        """Energy from the first row to the last, J: by trapezoids, or the counter's difference."""
+        """Energy from the first row to the last, J, without holes.
+
+        By trapezoids, by powers that hold, or the difference of a counter.
+        """
         if self.counts:
             return self.values[-1] - self.values[0]
-        rows = zip(self.times_s, self.times_s[1:], self.values, self.values[1:], strict=False)
-        return math.fsum((b - a) * (v + w) / 2.0 for a, b, v, w in rows)
+        rows = zip(self.gaps_s, self.values, self.values[1:], strict=False)
+        return math.fsum(
+            gap_s * (v if self.holds else (v + w) / 2.0)
+            for place, (gap_s, v, w) in enumerate(rows)
+            if place not in self.holes
+        )
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """From each row to the next, s."""
+        return [b - a for a, b in pairwise(self.times_s)]
+
+    @property
+    def holes_s(self) -> float:
+        """Of the duration, what nothing is known of, s."""
+        return math.fsum(gap_s for place, gap_s in enumerate(self.gaps_s) if place in self.holes)
 
     def warnings(self) -> list[str]:
         """The lines that were left out: the first by name, then how many for which reason."""
@@ -120,7 +151,7 @@ class Recording(Struct, frozen=True, kw_only=True):
 
     def lines(self) -> list[str]:
         """What it is, in lines."""
-        gaps_s = [b - a for a, b in zip(self.times_s, self.times_s[1:], strict=False)]
+        gaps_s = self.gaps_s
         begin = f"{self.times_s[0]:.3f} s"
         if self.dated:
             begin = datetime.fromtimestamp(self.times_s[0], timezone.utc).strftime(
@@ -131,10 +162,19 @@ class Recording(Struct, frozen=True, kw_only=True):
             f"rows      {len(self.times_s)} in {self.duration_s:.3f} s, one every "
             f"{statistics.median(gaps_s):.3g} s, the longest gap {max(gaps_s):.3g} s",
             f"begins    {begin}",
-            f"power     {self.energy_j / self.duration_s:.4g} W on average"
-            + ("" if self.counts else f", {min(self.values):.4g} to {max(self.values):.4g} W"),
-            f"energy    {self.energy_j:.5g} J",
         ]
+        if known_s := self.duration_s - self.holes_s:
+            told.append(
+                f"power     {self.energy_j / known_s:.4g} W on average"
+                + ("" if self.counts else f", {min(self.values):.4g} to {max(self.values):.4g} W")
+            )
+        told.append(f"energy    {self.energy_j:.5g} J")
+        if self.holes:
+            after_s = self.times_s[min(self.holes)] - self.times_s[0]
+            told.append(
+                f"holes     {len(self.holes)}, {self.holes_s:.5g} s in all, the first after "
+                f"{after_s:.5g} s: nothing is known of them, and they have no joules"
+            )
         return [*told, *(f"note      {note}" for note in self.notes)]
 
 
@@ -143,6 +183,7 @@ class RecordingDraft:
 
     Attributes:
         left_out: line and reason of each line that cannot be used.
+        breaks: lines before which nothing is known since the line before, ascending.
         notes: what else is to be said, in sentences.
     """
 
@@ -150,7 +191,9 @@ class RecordingDraft:
         self._path = path
         self._form = form
         self._rows: list[tuple[float, float]] = []
+        self._lines: list[int] = []
         self._spread = False
+        self.breaks: list[int] = []
         self.left_out: list[tuple[int, str]] = []
         self.notes: list[str] = []
 
@@ -166,6 +209,7 @@ class RecordingDraft:
             self.leave_out(line, "it has the same time as the line before")
         else:
             self._rows.append((time_s, value))
+            self._lines.append(line)
 
     def add_dated(self, rows: Iterable[tuple[int, Stamp, float]]) -> None:
         """Rows with times of day; those of the same second or minute are spread over it."""
@@ -185,11 +229,12 @@ class RecordingDraft:
         """A line cannot be used."""
         self.left_out.append((line, why))
 
-    def finish(self, *, counts: bool, dated: bool) -> Recording:
+    def finish(self, *, counts: bool, dated: bool, holds: bool | None = None) -> Recording:
         """The recording.
 
         Raises:
-            RecordingError: fewer than two rows can be used, or more lines cannot be used than can.
+            RecordingError: fewer than two rows can be used, more lines cannot be used than can, or
+                it is not known whether powers hold.
         """
         self.left_out.sort()
         if len(self._rows) < 2 or len(self.left_out) > len(self._rows):
@@ -201,16 +246,54 @@ class RecordingDraft:
                 + "".join(f"\n  {times} times: {why}" for why, times in reasons)
                 + "\nName what wrote the file with --format, or mend the lines"
             )
+        if not counts and holds is None:
+            self._ask_whether_it_holds()
+        if holds and counts:
+            raise RecordingError(
+                f"{self._path}: --holds is for powers, and this is an energy counter"
+            )
+        if holds:
+            self.notes.append("each power holds until the next row, as you said")
+            self.breaks = [line for line, _ in self.left_out]
         return Recording(
             path=self._path,
             format=self._form,
             times_s=[time_s for time_s, _ in self._rows],
             values=[value for _, value in self._rows],
             counts=counts,
+            holds=bool(holds),
+            holes=self._holes(far=not counts and not holds),
             dated=dated,
             left_out=self.left_out,
             notes=self.notes,
         )
+
+    def _holes(self, *, far: bool) -> frozenset[int]:
+        """Places of the rows after which there is a break, or a ``far`` way to the next row."""
+        gaps_s = [b - a for (a, _), (b, _) in pairwise(self._rows)]
+        longest_s = max(HOLE_ROWS * statistics.median(gaps_s), HOLE_S) if far else math.inf
+        passed = [bisect_right(self.breaks, line) for line in self._lines]
+        return frozenset(
+            place
+            for place, gap_s in enumerate(gaps_s)
+            if gap_s > longest_s or passed[place] != passed[place + 1]
+        )
+
+    def _ask_whether_it_holds(self) -> None:
+        """Refuse rows that look as if they were written only when the value changed."""
+        gaps_s = [b - a for (a, _), (b, _) in pairwise(self._rows)]
+        same = sum(v == w for (_, v), (_, w) in pairwise(self._rows))
+        if len(gaps_s) < 4 or same > _REPEATED * len(gaps_s):
+            return
+        short_s, _, long_s = statistics.quantiles(gaps_s, n=4, method="inclusive")
+        if long_s > _UNEQUAL * short_s:
+            raise RecordingError(
+                f"{self._path}: rows come at unequal times (a quarter of them within "
+                f"{short_s:.3g} s, a quarter after {long_s:.3g} s or more) and hardly a value is "
+                "repeated, as where rows are written only when the value changes. Say which it "
+                "is: --holds if each power holds until the next row, --no-holds if it goes there "
+                "in a straight line"
+            )
 
 
 def listed(names: Iterable[str]) -> str:

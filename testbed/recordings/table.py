@@ -3,15 +3,17 @@
 Times are read by :mod:`~fimi.testbed.recordings.times`, units by
 :mod:`~fimi.testbed.recordings.unit`. Files of jtop (``time``, ``uptime``, ``power cur`` or
 ``Power TOT``) are such files whose column and unit are known. A file with semicolons or tabs may
-have decimal commas. A counter that falls was reset and goes on; one that falls often is none.
+have decimal commas. No cell goes on in the next line: an open quote would swallow the rest. A
+counter that falls was reset and goes on, unless it comes back by one step; one that falls often is
+none.
 """
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections.abc import Sequence
 
+from fimi.energy.meters.replay import cells_of
 from fimi.energy.timestamps import Stamp
 from fimi.testbed.recordings import times, unit
 from fimi.testbed.recordings.recording import (
@@ -26,6 +28,8 @@ _JTOP_TOTALS = ("Power TOT", "power cur")
 _LOOKED_AT = 50
 _RESETS = 0.05
 """A column that falls in a larger share of rows is no counter."""
+_BURST = 10.0
+"""A counter may rise so many times faster than on average, if that is more than a board draws."""
 
 
 def is_jtop(heading: Sequence[str]) -> bool:
@@ -33,11 +37,18 @@ def is_jtop(heading: Sequence[str]) -> bool:
     return {"time", "uptime"} <= set(heading) and any(name in heading for name in _JTOP_TOTALS)
 
 
-def heading_of(lines: Sequence[str]) -> tuple[list[str], str]:
-    """The columns of the first line, and what separates them."""
+def heading_of(path: str, lines: Sequence[str]) -> tuple[list[str], str]:
+    """The columns of the first line, and what separates them.
+
+    Raises:
+        RecordingError: it is no line of a table.
+    """
     first = next((line for line in lines if line.strip()), "")
     mark = max((",", ";", "\t"), key=first.count)
-    return [name.strip() for name in next(csv.reader([first], delimiter=mark), [])], mark
+    try:
+        return [name.strip() for name in cells_of(first, mark)], mark
+    except ValueError as error:
+        raise RecordingError(f"{path}: the names of columns cannot be read: {error}") from error
 
 
 def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: bool) -> Recording:
@@ -46,7 +57,7 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
     Raises:
         RecordingError: its columns or their units are not known, or cannot be right.
     """
-    heading, mark = heading_of(lines)
+    heading, mark = heading_of(path, lines)
     commas = mark != ","
     if heading and all(times.is_number(name, commas=commas) for name in heading):
         raise RecordingError(
@@ -59,9 +70,8 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
     total = next((name for name in _JTOP_TOTALS if name in heading), None) if jtop else None
     if jtop and total is None and settings.column is None:
         raise RecordingError(f"{path}: jtop's columns {listed(_JTOP_TOTALS)} are not there")
-    reader = csv.reader(lines, delimiter=mark)
-    written = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)][1:]
     draft = RecordingDraft(path, "jtop" if jtop else "csv")
+    written = _written(draft, lines, mark)[1:]
     first = [row for _, row in written[:_LOOKED_AT]]
     when = times.find(path, heading, first, settings.time_column, commas=commas)
     name = settings.column or total or _value_column(path, heading, when.places)
@@ -89,12 +99,26 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings, *, jtop: boo
         return draft.finish(counts=False, dated=False)
     factor, counts = _settle(path, draft, name, read_rows, settings, jtop=jtop)
     if counts:
-        read_rows = _continued(path, draft, name, read_rows)
+        read_rows = _continued(path, draft, name, read_rows, factor)
     draft.add_dated(((line, stamp, value * factor) for line, stamp, value in read_rows))
     if commas and any("," in row[value_at] for _, row, _ in rows):
         draft.notes.append("commas are taken as decimal points")
     draft.notes += found.notes
-    return draft.finish(counts=counts, dated=found.dated)
+    return draft.finish(counts=counts, dated=found.dated, holds=settings.holds)
+
+
+def _written(draft: RecordingDraft, lines: Sequence[str], mark: str) -> list[tuple[int, list[str]]]:
+    """Number and cells of each line that has any."""
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = cells_of(line, mark)
+        except ValueError as error:
+            draft.leave_out(number, str(error))
+            continue
+        if any(cell.strip() for cell in row):
+            found.append((number, row))
+    return found
 
 
 def _settle(
@@ -118,9 +142,13 @@ def _settle(
 
 
 def _continued(
-    path: str, draft: RecordingDraft, name: str, rows: Sequence[tuple[int, Stamp, float]]
+    path: str,
+    draft: RecordingDraft,
+    name: str,
+    rows: Sequence[tuple[int, Stamp, float]],
+    factor: float,
 ) -> list[tuple[int, Stamp, float]]:
-    """The rows of a counter, without its resets; a value that stands alone is left out.
+    """The rows of a counter, without what resets and leaps did to it; drop-outs are left out.
 
     Raises:
         RecordingError: it falls too often to be a counter.
@@ -132,25 +160,43 @@ def _continued(
             "counter. If it is the energy of each row, add it up first, or name a column of power "
             "with --column"
         )
+    most = _most_a_second(rows, factor)
+    step = min((b[2] - a[2] for a, b in itertools.pairwise(rows) if b[2] > a[2]), default=0.0)
     kept: list[tuple[int, Stamp, float]] = []
-    last, before = rows[0][2], 0.0  # the counter, and the sum of what its resets took from it
-    resets: list[int] = []
+    last, before = rows[0][2], 0.0  # the counter, and the sum of what its breaks took from it
+    moved_s, back = rows[0][1].unix_s, 0
     for place, (line, stamp, value) in enumerate(rows):
-        if value < last:
-            after = rows[place + 1][2] if place + 1 < len(rows) else last
-            if after >= last:
-                draft.leave_out(line, f"the counter runs back, from {last:g} to {value:g}")
-                continue
-            resets.append(line)
+        if value < last and place >= back:
+            back = _back_at(rows, place, last)
+        if place < back:
+            draft.leave_out(line, f"the counter runs back, from {last:g} to {value:g}")
+            continue
+        # A meter that shows seldom what it counted shows all of it at once.
+        if value < last or value - last > most * (stamp.unix_s - moved_s) + 2.0 * step:
+            draft.breaks.append(line)
             before += last - value
-        last = value
+        if value != last:
+            last, moved_s = value, stamp.unix_s
         kept.append((line, stamp, value + before))
-    if resets:
+    if draft.breaks:
         draft.notes.append(
-            f"the counter was reset {len(resets)} times (line {', '.join(map(str, resets[:5]))}); "
-            "it goes on from there, and has nothing for the time between the rows before and after"
+            f"the counter was reset {len(draft.breaks)} times (line "
+            f"{', '.join(map(str, draft.breaks[:5]))}), by a fall or by a leap that is no board's; "
+            "it goes on from there"
         )
     return kept
+
+
+def _most_a_second(rows: Sequence[tuple[int, Stamp, float]], factor: float) -> float:
+    """The most that a counter can rise, in its unit a second; ``factor`` makes J of it."""
+    values, times_s = [value for _, _, value in rows], [stamp.unix_s for _, stamp, _ in rows]
+    return max(unit.BOARD_W[1] / factor, _BURST * unit.mean(values, times_s, counts=True))
+
+
+def _back_at(rows: Sequence[tuple[int, Stamp, float]], place: int, last: float) -> int:
+    """Where a counter that fell is back by one step, as after a drop-out; 0 if it was reset."""
+    back = next((at for at in range(place, len(rows)) if rows[at][2] >= last), 0)
+    return back if back and rows[back][2] - rows[back - 1][2] > (last - rows[place][2]) / 2.0 else 0
 
 
 def _value_column(path: str, heading: list[str], times_at: Sequence[int]) -> str:

@@ -53,10 +53,9 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings) -> Recording
     draft = RecordingDraft(path, "tegrastats")
     chosen = _choose(path, lines, settings.rails)
     zone = settings.tzinfo()
+    written = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
     rows: list[tuple[int, Stamp | None, float]] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in written:
         rails = _rails(line)
         missing = [name for name in chosen if name not in rails]
         if missing:
@@ -76,11 +75,12 @@ def read(path: str, lines: Sequence[str], settings: ImportSettings) -> Recording
                 draft.leave_out(number, "it has no time, and other lines have one")
         draft.add_dated(dated)
     else:
-        _add_undated(path, draft, rows, settings.interval_s)
+        ticks = {number: tick for tick, (number, _) in enumerate(written)}
+        _add_undated(path, draft, rows, ticks, settings.interval_s)
     draft.notes.append(f"power is {' + '.join(chosen)}")
     if dated and settings.zone is None:
         draft.notes.append("its times have no zone and are taken as those of this machine")
-    return draft.finish(counts=False, dated=bool(dated))
+    return draft.finish(counts=False, dated=bool(dated), holds=settings.holds)
 
 
 def _rails(line: str) -> dict[str, int]:
@@ -116,15 +116,16 @@ def _add_undated(
     path: str,
     draft: RecordingDraft,
     rows: list[tuple[int, Stamp | None, float]],
+    ticks: dict[int, int],
     interval_s: float | None,
 ) -> None:
+    """Add rows without times; ``ticks`` are the places of lines among those that are not blank."""
     if interval_s is None:
         raise RecordingError(
             f"{path}: its lines have no times, as tegrastats of JetPack 4 writes them. Say the "
             "time between two lines: --interval 1 is tegrastats' default, 0.1 is 'tegrastats "
             "--interval 100'"
         )
-    first = rows[0][0] if rows else 1
     for number, _, power_w in rows:
-        draft.add(number, (number - first) * interval_s, power_w)
+        draft.add(number, (ticks[number] - ticks[rows[0][0]]) * interval_s, power_w)
     draft.notes.append(f"one line every {interval_s:g} s, as you said; the file has no times")

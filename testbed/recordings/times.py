@@ -263,6 +263,8 @@ def _of_numbers(
             stamps.append(value)
         elif dated and _of_size(value) == short:
             stamps.append(read_stamp(cell.replace(",", ".") if commas else cell))
+        elif dated:
+            stamps.append(f"{cell.strip()[:40]!r} is no UNIX time in {short}, as the first row has")
         else:
             stamps.append(Stamp(value * UNITS_S[short], 0.0, zoned=True))
     return stamps, dated, f"{'UNIX time' if dated else 'since a beginning'} in {short}, {how}"

@@ -162,3 +162,30 @@ class TestTrouble:
         path.write_text("time_s,energy_j\n100,7\n110,57\n")
         replay = Replay(path, clock)
         assert replay.look(4.0).counter_j == pytest.approx(27.0)
+
+    def test_a_row_without_a_value_is_a_hole(self, tmp_path: Path, clock: VirtualClock) -> None:
+        path = tmp_path / "run.csv"
+        path.write_text("time_s,power_w\n0,4\n1,6\n50,\n99,8\n100,8\n")
+        replay = Replay(path, clock)
+        shown = [replay.look(at_s).power_w for at_s in (0.5, 1.0, 1.001, 50.0, 98.999, 99.0, 100.0)]
+        assert shown == [5.0, 6.0, None, None, None, 8.0, 8.0]
+        path.write_text("time_s,energy_j\n0,0\n1,6\n50,\n99,6\n100,14\n")
+        replay = Replay(path, clock)
+        looks = [replay.look(at_s) for at_s in (1.0, 30.0, 99.5, 100.0)]
+        assert [look.counter_j for look in looks] == [6.0, None, 10.0, 14.0]
+        assert [look.reset for look in looks] == [False, False, True, False]
+
+    def test_powers_that_step_are_looked_at_often(
+        self, tmp_path: Path, clock: VirtualClock
+    ) -> None:
+        path = tmp_path / "run.csv"
+        path.write_text("time_s,power_w\n0,3\n59.999,3\n60,10\n119.999,10\n120,3\n180,3\n")
+        replay = Replay(path, clock)
+        assert replay.describe().rate_hz > 10.0
+        assert [replay.look(at_s).power_w for at_s in (59.9, 60.0, 119.9, 120.0)] == [3, 10, 10, 3]
+
+    def test_an_open_quote_takes_no_other_row(self, tmp_path: Path, clock: VirtualClock) -> None:
+        path = tmp_path / "run.csv"
+        path.write_text('time_s,power_w,note\n0,4,\n1,4,"2 inch\n2,4,3"\n3,4,\n')
+        with pytest.raises(MeterUnavailableError, match=r"line 3: its quotes do not match"):
+            Replay(path, clock)

@@ -103,6 +103,15 @@ class TestTegrastats:
         assert found.values == pytest.approx([power_w] * 2)
         assert f"power is {rails}" in found.notes
 
+    def test_blank_lines_are_no_time(self, file: Path) -> None:
+        """A terminal's log has line ends of its own before those of tegrastats."""
+        line = TX2.format(5000).strip()
+        found = read(file, "\r\r\n".join([line] * 11), interval_s=2.0)
+        assert found.times_s == [2.0 * n for n in range(11)]
+        assert found.energy_j == pytest.approx(5.0 * 20.0)
+        found = read(file, "\n\n".join([line, line, line[:40], line]), interval_s=2.0)
+        assert found.times_s == [0.0, 2.0, 6.0], "a line that was cut off took its time"
+
     def test_a_rail_can_be_named_and_others_are_refused(self, file: Path) -> None:
         text = ORIN.format(1, 5000) + ORIN.format(2, 5000)
         assert read(file, text, rails=("VDD_SOC",)).values == pytest.approx([3.923] * 2)
@@ -368,6 +377,41 @@ class TestTables:
         )
         assert any("reset 1 times (line 32)" in note for note in found.notes)
 
+    @pytest.mark.parametrize("every_s", [1, 60])
+    def test_a_counter_that_drops_out_is_not_counted_twice(self, file: Path, every_s: int) -> None:
+        """5 W; the counter shows 0 in three rows and then goes on where it would be."""
+        shown = [0 if 300 <= n < 303 else 5 * every_s * n for n in range(360)]
+        rows = "".join(f"{every_s * n},{value}\n" for n, value in enumerate(shown))
+        found = read(file, f"time_s,energy_j\n{rows}")
+        assert found.energy_j == 5.0 * every_s * 359
+        assert [line for line, _ in found.left_out] == [302, 303, 304]
+        assert not found.holes
+
+    @pytest.mark.parametrize(
+        ("odd", "known_s"),
+        [
+            ({0: 0, 1: 0, 2: 0}, 99 - 1),  # not yet counting: then a leap to 10 kJ
+            ({50: 30_000}, 99 - 2),  # up and down again
+        ],
+    )
+    def test_a_leap_that_no_board_can_make_has_no_joules(
+        self, file: Path, odd: dict[int, int], known_s: float
+    ) -> None:
+        rows = "".join(f"{n},{odd.get(n, 10_000 + 5 * n)}\n" for n in range(100))
+        found = read(file, f"time_s,energy_j\n{rows}")
+        assert found.energy_j == pytest.approx(5.0 * (known_s - 2.0 * (0 in odd)))
+        assert found.duration_s - found.holes_s == known_s
+        assert any("a leap that is no board's" in note for note in found.notes)
+        assert any(line.startswith("holes ") for line in found.lines())
+
+    def test_a_coarse_counter_does_not_leap(self, file: Path) -> None:
+        """Steps of 0.01 kWh in rows of 10 s: 36 kJ, as if of 3.6 kW. 20 W, and 60 W later."""
+        truth_j = [35_900 + 20.0 * t + 40.0 * max(0, t - 9000) for t in range(0, 18_000, 10)]
+        rows = "".join(f"{10 * n},{e // 36000 / 100:.2f}\n" for n, e in enumerate(truth_j))
+        found = read(file, f"time_s,energy (kWh)\n{rows}")
+        assert found.energy_j == pytest.approx((truth_j[-1] // 36000 - truth_j[0] // 36000) * 36000)
+        assert not found.holes
+
     def test_energies_of_each_row_are_no_counter(self, file: Path) -> None:
         rows = "".join(f"{900 * n},{(0.05, 0.06)[n % 2]}\n" for n in range(20))
         with pytest.raises(RecordingError, match=r"falls in 9 of 20 rows.*no counter"):
@@ -385,6 +429,29 @@ class TestTables:
         assert found.counts
         assert found.values == [3600.0, 5400.0, 7200.0]
         assert found.energy_j == 3600.0
+
+    def test_an_open_quote_takes_no_other_line(self, file: Path) -> None:
+        rows = [f"{n},{5 if n < 10 else 50},ok" for n in range(100)]
+        rows[4] = '4,5,"2 inch'
+        found = read(file, "time_s,power_w,note\n" + "\n".join(rows))
+        assert found.energy_j == pytest.approx(9 * 5.0 + 27.5 + 89 * 50.0)
+        assert [line for line, _ in found.left_out] == [6]
+        assert "quotes do not match" in found.left_out[0][1]
+
+    def test_a_cell_that_is_too_long_is_a_line_that_cannot_be_used(self, file: Path) -> None:
+        rows = [f"{n},5" for n in range(10)]
+        rows[4] = "4," + "5" * 200_000
+        found = read(file, "time_s,power_w\n" + "\n".join(rows))
+        assert [line for line, _ in found.left_out] == [6]
+        with pytest.raises(RecordingError, match="names of columns cannot be read"):
+            read(file, "time_s,power_w," + "x" * 200_000 + "\n0,5,\n1,5,\n")
+
+    def test_unix_times_whose_unit_changes_are_left_out(self, file: Path) -> None:
+        rows = [f"{1743127566 + n},5" for n in range(6)] + ["1743127572000,5", "1743127573000,5"]
+        found = read(file, "timestamp,power_w\n" + "\n".join(rows))
+        assert found.duration_s == 5.0 and found.energy_j == 25.0
+        assert [line for line, _ in found.left_out] == [8, 9]
+        assert "no UNIX time in s" in found.left_out[0][1]
 
     def test_several_columns_are_asked_for(self, file: Path) -> None:
         text = "time_s,cpu_power_w,gpu_power_w\n0,1,2\n1,1,2\n"
@@ -431,6 +498,103 @@ class TestTables:
             importing.read(file)
         with pytest.raises(RecordingError, match="cannot be read"):
             importing.read(file.with_name("absent.csv"))
+
+
+HISTORY = "entity_id,state,last_changed\n"
+"""Home Assistant's history writes a row when the state changes."""
+
+
+def history(*steps: tuple[str, int]) -> str:
+    """Rows of (state, seconds that it holds), from 10:00 on."""
+    text, at_s = HISTORY, int(unix_s(2026, 3, 1, 10))
+    for state, seconds in steps:
+        stamp = datetime.fromtimestamp(at_s, timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.000Z")
+        text += f"sensor.plug_power,{state},{stamp}\n"
+        at_s += seconds
+    return text
+
+
+HELD = {"column": "state", "unit": "W", "time_column": "last_changed"}
+
+
+class TestPowersThatHold:
+    def test_rows_of_changes_are_asked_about(self, file: Path) -> None:
+        """Ten minutes of 3 W and one of 10 W, twelve times: 12 (1800 + 600) J."""
+        text = history(*[("3.0", 600), ("10.0", 60)] * 12, ("3.0", 0))
+        with pytest.raises(RecordingError, match=r"unequal times.*--holds.*--no-holds"):
+            read(file, text, **HELD)
+        found = read(file, text, holds=True, **HELD)
+        assert found.energy_j == 12 * (3.0 * 600 + 10.0 * 60) == 28_800.0
+        assert "each power holds until the next row, as you said" in found.notes
+        assert not found.holes
+        assert read(file, text, holds=False, **HELD).energy_j == 24 * 330 * 6.5
+
+    def test_what_is_written_of_them_gives_these_joules(self, file: Path, tmp_path: Path) -> None:
+        steps = [("3.0", 50), ("10.0", 7), ("4.5", 90), ("unavailable", 20), ("5.0", 30), ("6", 0)]
+        found = read(file, history(*steps), holds=True, **HELD)
+        assert found.energy_j == 3.0 * 50 + 10.0 * 7 + 5.0 * 30, (
+            "nobody knows how long 4.5 W held: the row after it shows no power"
+        )
+        assert found.holes_s == 110.0
+        importing.write(found, tmp_path / "out.csv")
+        replay = Replay(tmp_path / "out.csv", VirtualClock())
+        shown = [replay.look(second + 0.5).power_w for second in range(197)]
+        assert sum(power_w for power_w in shown if power_w is not None) == found.energy_j
+        assert shown.count(None) == 110
+
+    @pytest.mark.parametrize("seconds", [[10, 11, 9], [1, 1, 1, 1, 1, 40]])
+    def test_a_logger_of_its_own_rate_is_not_asked_about(
+        self, file: Path, seconds: list[int]
+    ) -> None:
+        text = history(*((str(4.0 + 0.1 * n), s) for n, s in enumerate(seconds * 5)))
+        assert not read(file, text, **HELD).holds
+
+    def test_constant_powers_at_unequal_times_are_not_asked_about(self, file: Path) -> None:
+        text = history(*[("4.0", 1), ("4.0", 10)] * 6)
+        assert read(file, text, **HELD).energy_j == 4.0 * (6 * 1 + 5 * 10)
+
+    def test_a_power_holds_as_long_as_it_is_said_to(self, file: Path) -> None:
+        text = history(*[("4.0", 2), ("5.0", 2)] * 4, ("3.0", 900), ("4.0", 0))
+        found = read(file, text, holds=True, **HELD)
+        assert found.energy_j == 8 * 4.0 + 8 * 5.0 + 900 * 3.0 and not found.holes
+
+    def test_a_counter_does_not_hold(self, file: Path) -> None:
+        with pytest.raises(RecordingError, match="--holds is for powers"):
+            read(file, "time_s,energy_j\n0,0\n1,5\n", holds=True)
+
+
+class TestHoles:
+    TEXT = "time_s,power_w\n0,5\n1,5\n2,50\n3602,50\n3603,5\n3604,5\n"
+
+    def test_a_hole_has_no_joules_and_is_said(self, file: Path) -> None:
+        found = read(file, self.TEXT)
+        assert found.energy_j == 5.0 + 27.5 + 27.5 + 5.0
+        said = "\n".join(found.lines())
+        assert "holes     1, 3600 s in all, the first after 2 s" in said
+        assert "power     16.25 W on average" in said, "65 J in the 4 s that are known"
+
+    def test_a_replay_shows_nothing_in_it(self, file: Path, tmp_path: Path) -> None:
+        importing.write(read(file, self.TEXT), tmp_path / "out.csv")
+        replay = Replay(tmp_path / "out.csv", VirtualClock())
+        shown = [replay.look(at_s).power_w for at_s in (2.0, 2.01, 1802.0, 3601.99, 3602.0)]
+        assert shown == [50.0, None, None, None, 50.0]
+
+    def test_a_row_that_is_missing_is_no_hole(self, file: Path) -> None:
+        rows = "".join(f"{n},5\n" for n in range(40) if not 10 <= n < 19)
+        found = read(file, f"time_s,power_w\n{rows}")
+        assert not found.holes and found.energy_j == 39 * 5.0
+
+    def test_a_counter_counts_on_where_no_rows_are(self, file: Path) -> None:
+        found = read(file, "time_s,energy_j\n0,0\n1,5\n2,10\n3602,18010\n3603,18015\n")
+        assert found.energy_j == 18_015.0 and not found.holes
+
+    def test_a_reset_is_one_in_what_is_written(self, file: Path, tmp_path: Path) -> None:
+        rows = "".join(f"{n},{5 * n if n < 30 else 5 * (n - 30)}\n" for n in range(50))
+        found = read(file, f"time_s,energy_j\n{rows}")
+        assert found.energy_j == 5.0 * 48 and found.holes_s == 1.0
+        importing.write(found, tmp_path / "out.csv")
+        replay = Replay(tmp_path / "out.csv", VirtualClock())
+        assert [replay.look(at_s).counter_j for at_s in (29.0, 29.5, 31.0)] == [145.0, None, 150.0]
 
 
 JTOP_3 = """time,uptime,CPU1,CPU2,GPU,RAM,fan,Temp CPU,power cur,power avg
@@ -481,6 +645,13 @@ class TestCodeCarbon:
         with pytest.raises(RecordingError, match="no run 'x'; its runs are run-2, run-5"):
             read(file, text, run="x")
 
+    def test_a_line_that_is_none_is_left_out(self, file: Path) -> None:
+        broken = CARBON.format(n=2).replace("fl,", '"fl,')
+        long = CARBON.format(n=3).replace("fl,", "f" * 200_000 + ",")
+        found = read(file, CARBON_HEAD + broken + CARBON.format(n=4) + long)
+        assert [line for line, _ in found.left_out] == [2, 4]
+        assert found.energy_j == pytest.approx(0.0012 * 3.6e6)
+
     @pytest.mark.parametrize(
         ("old", "new", "said"),
         [(",100.0,", ",soon,", "line 2"), (",100.0,", ",0,", "duration is 0"),
@@ -491,7 +662,7 @@ class TestCodeCarbon:
             read(file, (CARBON_HEAD + CARBON.format(n=2)).replace(old, new))
 
 
-@given(st.lists(st.tuples(st.floats(0.001, 10.0), st.floats(0.5, 300.0)), min_size=2, max_size=30))
+@given(st.lists(st.tuples(st.floats(0.7, 2.0), st.floats(0.5, 300.0)), min_size=2, max_size=30))
 def test_what_is_written_is_what_replay_reads(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[float, float]]
 ) -> None:
@@ -536,6 +707,24 @@ class TestCommand:
         assert "--unit W" in " ".join(done.output.split())
         done = CliRunner().invoke(main, ["meter", "import", str(file), "--timezone", "Mars/Base"])
         assert done.exit_code == 2
+        done = CliRunner().invoke(main, ["meter", "import", str(file), "--interval", "nan"])
+        assert done.exit_code == 2 and "nan is not a number" in done.output
+
+    def test_what_is_read_is_never_replaced(self, file: Path, tmp_path: Path) -> None:
+        file.write_text(JETSON)
+        (tmp_path / "link.csv").symlink_to(file)
+        for out in (file, tmp_path / "link.csv"):
+            done = CliRunner().invoke(
+                main, ["meter", "import", str(file), "--out", str(out), "--force"]
+            )
+            assert done.exit_code == 2 and "the file that is read" in done.output
+        assert file.read_text() == JETSON
+
+    def test_powers_that_hold(self, file: Path) -> None:
+        file.write_text("time_s,power_w\n0,3\n10,20\n12,3\n")
+        for option, joules in (("--holds", "70 J"), ("--no-holds", "138 J")):
+            done = CliRunner().invoke(main, ["meter", "import", str(file), option])
+            assert done.exit_code == 0 and f"energy    {joules}" in done.output
 
 
 CELLS = st.sampled_from(["1", "2.5", "-1", "nan", "", "x", "1743127566", "3,4", "1e3", "0.5 W"])
