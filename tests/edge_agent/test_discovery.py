@@ -273,6 +273,10 @@ class TestAnnouncements:
         (found,) = find(heard, BROKER)
         assert tables(found) == {"topic": {"topic": "fimi-meter/pi", "host": "broker.lab"}}
         assert found.shows == "3.5 W now" and "hwmon:ina226" in found.name
+        assert not found.note
+        doubtful = msgspec.structs.replace(wire.read_sent(about(8, 3.5)), doubts=("R100",))
+        (found,) = find({**heard, "fimi-meter/pi": msgspec.json.encode(doubtful)}, BROKER)
+        assert found.note == "doubtful: R100"
         assert find({"fimi-meter/pi/about": b""}, BROKER) == []
         (other,) = find({"fimi-meter/pi/about": b'{"fimi_meter":2}'}, BROKER)
         assert "same version" in other.note and not other.lines
