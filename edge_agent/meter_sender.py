@@ -2,8 +2,9 @@
 
 :class:`MeterSender` reads one local meter at a rate and publishes each reading with the time at
 which it was made (:mod:`fimi.energy.meters.elsewhere.wire`). It answers questions about its clock,
-so that receivers know how their clock differs. A meter that cannot be read is published as such;
-while the broker is away, readings are dropped and counted, because they come too late for anybody.
+so that receivers know how their clock differs. What speaks against a reading is logged when that
+begins, and goes with the reading. A meter that cannot be read is published as such; while the
+broker is away, readings are dropped and counted, because they come too late for anybody.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import time
 
 import msgspec
 
-from fimi.energy.meters import NOTHING, Meter
+from fimi.energy.meters import NOTHING, Look, Meter
 from fimi.energy.meters.elsewhere.wire import PREFIX, Answer, Question, sent
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
+from fimi.energy.meters.watch import IN_A_ROW, Watch
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.link import CONNECT_TIMEOUT_S, Link, Will
 
@@ -75,6 +77,10 @@ class MeterSender:
         self.rate_hz = min(rate_hz, news_hz)
         """How often it is read, Hz."""
         self._described = msgspec.structs.replace(described, rate_hz=self.rate_hz)
+        self._facts = meter.facts()
+        self._suspicion = Watch(meter)
+        for _ in range(IN_A_ROW):  # what is doubtful is said at once, however seldom it is read
+            self._look(time.monotonic())
         self._session = secrets.token_hex(8)
         self.published = 0
         """How many readings were given to the broker."""
@@ -118,18 +124,12 @@ class MeterSender:
 
     def _read(self) -> None:
         began_s = time.monotonic()
-        try:
-            look = self._meter.look(began_s)
-        except Exception:  # a meter of a broken driver must not end the others
-            log.exception("%s cannot be read", self._described.source)
-            look = NOTHING
+        look = self._look(began_s)
+        doubts = self._suspicion.take()
         ended_s, unix_s = time.monotonic(), time.time()
         clock_s = (began_s + ended_s) / 2.0 if look.time_s is None else look.time_s
         sequence = self.published + self.dropped
-        missing = look.power_w is None and look.counter_j is None
-        if missing and not self.failed:
-            log.warning("%s cannot be read at present", self._described.source)
-        self.failed += missing
+        self.failed += look.power_w is None and look.counter_j is None
         if not self._link.ready:
             self.dropped += 1
             return
@@ -140,9 +140,22 @@ class MeterSender:
             sequence=sequence,
             clock_s=clock_s,
             time_s=unix_s - (ended_s - clock_s),
+            doubts=[doubt.removeprefix(f"{self._described.source}: ") for doubt in doubts],
         )
         self._link.publish(self.topic, message, qos=0)
         self.published += 1
+
+    def _look(self, now_s: float) -> Look:
+        """Read the meter; one of a broken driver must not end the others."""
+        try:
+            look, raised = self._meter.look(now_s), ""
+        except Exception as error:
+            look, raised = NOTHING, f"{type(error).__name__}: {error}"
+            if not self._suspicion.raised:
+                log.exception("%s cannot be read", self._described.source)
+        self._suspicion.raised = raised
+        self._suspicion.see(now_s, look)
+        return look
 
     # On the connection's thread.
 
@@ -154,6 +167,7 @@ class MeterSender:
             sequence=0,
             clock_s=time.monotonic(),
             time_s=time.time(),
+            facts=self._facts,
         )
         self._link.publish(self._about, about, qos=1, retain=True)
 

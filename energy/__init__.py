@@ -23,6 +23,7 @@ Boards
 * :mod:`~fimi.energy.units`         usual and possible values, and the units that explain others
 * :mod:`~fimi.energy.clusters`      which cores and clusters are on
 * :mod:`~fimi.energy.sysfs`         reading numbers out of the kernel's files
+* :mod:`~fimi.energy.toml_text`     texts in lines that people paste into a profile
 
 Rooms
 

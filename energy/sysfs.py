@@ -62,9 +62,12 @@ def own_cgroup(root: Path) -> Path | None:
     return None
 
 
+FORBIDDEN = "may not be read by this user"
+"""What :func:`why_unreadable` says where permissions are missing, and nothing else is."""
+
 _UNREADABLE = {
-    errno.EACCES: "may not be read by this user",
-    errno.EPERM: "may not be read by this user",
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
     errno.ENOENT: "does not exist",
     errno.EBUSY: "is busy: what it belongs to is switched off, or changes just now",
     errno.ENODEV: "belongs to a device that is gone",

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from fimi.energy.toml_text import quoted
 from fimi.messaging.address import DEFAULT_PORT, BrokerAddress
 
 Heard = Mapping[str, bytes]
@@ -74,4 +75,4 @@ def text_of(value: Any) -> str:
 
 
 def _value(value: str | int | float) -> str:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"{value:g}"
+    return quoted(value) if isinstance(value, str) else f"{value:g}"

@@ -21,9 +21,10 @@ def find(heard: Heard, broker: BrokerAddress) -> list[Announced]:
         except ValueError as error:
             found.append(Announced(maker="fimi", name=values, note=str(error)))
             continue
-        shows = ""
+        shows, note = "", ""
         try:
             last = read_sent(heard.get(values, b""))
+            note = "; ".join(last.doubts or ())
             shows = "a counter" if last.power_w is None else f"{last.power_w:.4g} W now"
         except ValueError:
             pass
@@ -34,6 +35,7 @@ def find(heard: Heard, broker: BrokerAddress) -> list[Announced]:
                 f"{about.rate_hz:g} Hz)",
                 lines=table("topic", {"topic": values}, broker),
                 shows=shows,
+                note=note and f"doubtful: {note}",
                 topic=values,
             )
         )

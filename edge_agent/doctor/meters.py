@@ -24,6 +24,7 @@ from fimi.energy.meters.pmic import measures
 from fimi.energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule, zones
 from fimi.energy.meters.sampler import Sampler
 from fimi.energy.meters.seen import Found, doubts_now
+from fimi.energy.sysfs import FORBIDDEN, why_unreadable
 
 
 def meters(machine: Machine) -> Iterator[Check]:
@@ -160,8 +161,9 @@ _INTERVAL = "/sys/class/hwmon/hwmon*/update_interval"
 def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
     """The check of a meter that cannot be read; a warning if the profile asks for it."""
     problem, _, fix = each.problem.partition(". ")
-    closed = _closed_rapl(root) if each.name == "rapl" else []
-    broken = each.name.startswith("pmic") and measures(root)
+    rapl = each.name == "rapl"
+    closed = _closed_rapl(root) if rapl and FORBIDDEN in problem else []
+    broken = bool(rapl and zones(root)) or (each.name.startswith("pmic") and measures(root))
     if closed:
         rules = tmpfiles_rule(closed).replace("\n", "\\n")
         fix = f"{open_files(rules, 'rapl')}. Mind that {SIDE_CHANNEL}"
@@ -178,7 +180,7 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
     named = asked.get(each.name) is not None
     return Check(
         name=f"meter {each.name}",
-        status="warning" if closed or named or broken or each.ambiguous else "absent",
+        status="warning" if named or broken or each.ambiguous else "absent",
         found=problem,
         fix=fix,
     )
@@ -186,5 +188,6 @@ def _absent(each: Found, settings: MeterSettings, root: Path) -> Check:
 
 def _closed_rapl(root: Path) -> list[Path]:
     """The counters that exist and may not be read, by their real paths."""
-    files = ("energy_uj", "max_energy_range_uj")
-    return [(zone.folder / name).resolve() for zone in zones(root) for name in files]
+    names = ("energy_uj", "max_energy_range_uj")
+    files = [(zone.folder / name).resolve() for zone in zones(root) for name in names]
+    return [file for file in files if why_unreadable(file) == FORBIDDEN]

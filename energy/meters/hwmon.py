@@ -258,7 +258,7 @@ def open_hwmon(root: Path, name: str | None = None, scope: Scope | None = None) 
     if not known and scope is None:
         raise MeterUnavailableError(
             f"hwmon device {name!r} shows a power and nobody knows of what; if you do, write "
-            f'meter = "hwmon:{name}" and meter_scope = "board" (or another) into the profile'
+            f'{names.line(f"hwmon:{name}")} and meter_scope = "board" (or another) into the profile'
         )
     meter = Hwmon(chip, alone=alone, scope=scope)
     if meter.look(0.0) == NOTHING:

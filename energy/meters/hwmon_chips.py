@@ -67,10 +67,11 @@ class HwmonDriver(Struct, frozen=True):
             return []
         if not math.isclose(shunt_ohm, DEFAULT_SHUNT_OHM, rel_tol=0.01):
             return []
+        usual_w = power_w * DEFAULT_SHUNT_OHM / USUAL_SHUNT_OHM
         return [
-            f"{power_w:.3g} W: the driver calculates with its default of 10 mΩ, and boards with "
-            f"this chip have 100 mΩ as a rule (R100 is printed on it); then it is "
-            f"{power_w * DEFAULT_SHUNT_OHM / USUAL_SHUNT_OHM:.3g} W: {set_shunt(folder)}"
+            "the driver calculates with its default shunt of 10 mΩ, and boards with this chip have "
+            f"100 mΩ as a rule (R100 is printed on it); then {power_w:.3g} W are {usual_w:.3g} W: "
+            f"{set_shunt(folder)}"
         ]
 
 

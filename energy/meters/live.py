@@ -263,8 +263,8 @@ class LiveRecording(Meter):
             )
         if self.passed_over:
             told.append(
-                f"{self.passed_over} rows were passed over: they come faster than they are looked "
-                f"at. Set meter_rate_hz to {_READ_PER_ROW / self._gap_s:.2g} or more"
+                f"rows come faster than they are looked at, and {self.passed_over} were passed "
+                f"over. Set meter_rate_hz to {_READ_PER_ROW / self._gap_s:.2g} or more"
             )
         return tuple(told)
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from fimi.energy.meters import MeterUnavailableError
+from fimi.energy.toml_text import quoted
 
 Names = str | tuple[str, ...]
 """A name, or a list of names, whose meters are added up."""
@@ -53,8 +54,8 @@ def part(name: str) -> str | None:
 def line(names: Names) -> str:
     """The line of a profile that chooses these."""
     if isinstance(names, str):
-        return f'meter = "{names}"'
-    return "meter = [" + ", ".join(f'"{each}"' for each in names) + "]"
+        return f"meter = {quoted(names)}"
+    return "meter = [" + ", ".join(map(quoted, names)) + "]"
 
 
 def lines(names: Iterable[str]) -> str:

@@ -32,6 +32,7 @@ from fimi.energy.meters.plug_models import (
     tasmota_channels,
 )
 from fimi.energy.meters.response import MeterResponse
+from fimi.energy.toml_text import quoted
 
 if TYPE_CHECKING:
     import paho.mqtt.client as mqtt
@@ -358,7 +359,7 @@ class Plug(Meter):
 
 
 def _key(channel: str) -> str:
-    return channel if channel.isdecimal() else f'"{channel}"'
+    return channel if channel.isdecimal() else quoted(channel)
 
 
 def _one_component(channel: str) -> tuple[str, int]:

@@ -25,7 +25,7 @@ from fimi.energy.meters import Look, Meter, MeterDescription, MeterUnavailableEr
 from fimi.energy.meters.counter import Adder, Counter
 from fimi.energy.meters.mirrors import ALIKE_J, Mirrors
 from fimi.energy.meters.response import MeterResponse
-from fimi.energy.sysfs import read_count, read_text, why_unreadable
+from fimi.energy.sysfs import FORBIDDEN, read_count, read_text, why_unreadable
 
 PACKAGE_POWER_LIMIT_W = 1000.0
 """No processor draws more, W; a counter that shows more was reset, not wrapped."""
@@ -83,12 +83,10 @@ class Rapl(Meter):
         for file, range_uj in zip(self._files, ranges_uj, strict=True):
             value_uj = read_count(file)
             if value_uj is None:
-                raise _unavailable(file)
+                raise _unavailable(file, why_unreadable(file))
             if value_uj > range_uj:
-                raise MeterUnavailableError(
-                    f"{file} shows {value_uj} µJ, beyond its own max_energy_range_uj of "
-                    f"{range_uj}: this counter is not to be believed"
-                )
+                why = f"shows {value_uj} µJ, beyond its own max_energy_range_uj of {range_uj}"
+                raise _unavailable(file, why)
         self._counters = [
             Counter(
                 _JOULES_PER_STEP,
@@ -281,15 +279,22 @@ def _range_uj(zone: Path) -> int:
     path = zone / "max_energy_range_uj"
     range_uj = read_count(path)
     if not range_uj:
-        raise _unavailable(path)
+        without = "holds 0, so that it is not known where its counter begins anew"
+        raise _unavailable(path, why_unreadable(path) if range_uj is None else without)
     return range_uj
 
 
-def _unavailable(path: Path) -> MeterUnavailableError:
+def _unavailable(path: Path, why: str) -> MeterUnavailableError:
+    if why != FORBIDDEN:
+        return MeterUnavailableError(
+            f"{path} {why}. This counter cannot be used: update the kernel or its "
+            "intel_rapl modules, look at dmesg for their errors, or declare constant_power_w in "
+            "this board's profile"
+        )
     files = [path.with_name(name).resolve() for name in ("energy_uj", "max_energy_range_uj")]
     names = " ".join(map(str, files))
     return MeterUnavailableError(
-        f"{path} {why_unreadable(path)}. Let one group read it: sudo groupadd -f fimi && sudo "
+        f"{path} {why}. Let one group read it: sudo groupadd -f fimi && sudo "
         f"chgrp fimi {names} && sudo chmod g+r {names} (it lasts until the next boot; "
         f"`fimi agent doctor` prints a rule that stays), knowing that {SIDE_CHANNEL}; or declare "
         "constant_power_w in this board's profile"

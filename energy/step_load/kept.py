@@ -28,6 +28,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fimi.energy.meters.response import MeterResponse
+from fimi.energy.toml_text import quoted
 from fimi.errors import InputError
 
 _Seconds = Annotated[float, Meta(ge=0, le=600)]
@@ -121,7 +122,7 @@ def keep(path: Path, source: str, kept: KeptResponse) -> None:
         return
     before = msgspec.toml.decode(text)
     new = _without(text, source)
-    lines = [f"[{_TABLE}.{_quoted(source)}]"]
+    lines = [f"[{_TABLE}.{quoted(source)}]"]
     lines += [f"{key} = {_value(value)}" for key, value in body.items()]
     new = new.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n"
     wanted = {**before, _TABLE: {**before.get(_TABLE, {}), source: body}}
@@ -163,9 +164,5 @@ def _names(heading: str, source: str) -> bool:
     return bool(tree == {_TABLE: {source: {}}})
 
 
-def _quoted(name: str) -> str:
-    return json.dumps(name, ensure_ascii=False)
-
-
 def _value(value: float | str) -> str:
-    return _quoted(value) if isinstance(value, str) else repr(float(value))
+    return quoted(value) if isinstance(value, str) else repr(float(value))

@@ -132,7 +132,8 @@ def _lines(checks: Sequence[Check], paper: Paper) -> Iterator[str]:
         yield name + space + f"\n{'':{indent}}".join(found)
         if check.fix == check.found:
             continue
-        for place, line in enumerate(check.fix.splitlines()):
+        for place, raw in enumerate(check.fix.splitlines()):
+            line = clean(raw, len(raw))
             # What can be copied is not wrapped.
             whole = _COPIED.search(line)
             wrapped = [line] if whole else wrap(line, paper.text_width - 11)

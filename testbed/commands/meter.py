@@ -79,6 +79,7 @@ def publish(
     A board reads one with the table that is printed, in its profile. Its readings carry the time
     at which they were made, so that the delay of the network does not blur phases.
     """
+    from fimi.edge_agent.discovery.announced import table
     from fimi.edge_agent.meter_sender import MeterSender, topic_of
     from fimi.energy.clock import MonotonicClock
     from fimi.energy.host_profile import ProfileError, load_meters
@@ -114,15 +115,10 @@ def publish(
                 sender.topic,
             )
             own = address.host in ("127.0.0.1", "::1", "localhost")
-            click.echo(
-                "# at the end of the metered board's profile, beside its name and [board]:\n"
-                f'[topic]\ntopic = "{sender.topic}"\nhost = "{address.host}"'
-                + ("  # this machine, as the board sees it" if own else "")
-            )
-            if address.port != 1883:
-                click.echo(f"port = {address.port}")
-            if address.username:
-                click.echo(f'username = "{address.username}"\npassword = "…"')
+            mind = "  # this machine, as the board sees it" if own else ""
+            click.echo("# at the end of the metered board's profile, beside its name and [board]:")
+            for line in table("topic", {"topic": sender.topic}, address):
+                click.echo(line + (mind if line.startswith("host") else ""))
             click.echo()
         while not stop.wait(0.5):
             pass
@@ -222,6 +218,7 @@ def import_(
     Knows tegrastats (JetPack 4 to 7), CSV files with a column of times and one of power or energy,
     jtop and CodeCarbon. Lines that cannot be read are named and counted.
     """
+    from fimi.energy.toml_text import quoted
     from fimi.testbed.recordings import importing
     from fimi.testbed.recordings.recording import ImportSettings
 
@@ -251,4 +248,4 @@ def import_(
             importing.write(recording, out)
         except OSError as error:
             fail(f"cannot write {out}: {error.strerror}", EXIT_SURROUNDINGS)
-        click.echo(f'{out} written; in a profile: meter = "replay", replay = "{out}"')
+        click.echo(f'{out} written; in a profile:\nmeter = "replay"\nreplay = {quoted(str(out))}')

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import msgspec
 
+from fimi.energy.toml_text import quoted
 from fimi.record.clean import clean
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import (
@@ -72,7 +73,7 @@ def step_load(
             )
         lines += _learned_lines(each, found)
         if stored:
-            lines.append(f'  stored in {stored}, [meter_response."{each.meter.source}"]')
+            lines.append(f"  stored in {stored}, [meter_response.{quoted(each.meter.source)}]")
         results.append({**body, "learned": found, "stored_in": stored, "changed": differs})
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())

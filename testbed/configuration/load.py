@@ -21,6 +21,7 @@ import msgspec
 
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy import units
+from fimi.energy.toml_text import quoted
 from fimi.errors import InputError
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.networks.built_in_cost import BUILT_IN
@@ -161,7 +162,7 @@ def to_toml(value: object) -> str:
         return "[" + ", ".join(to_toml(item) for item in value) + "]"
     if isinstance(value, float):
         return repr(value) if abs(value) < 1e6 else f"{value:.6g}".replace("e+0", "e")
-    return msgspec.json.encode(value).decode().replace("\x7f", "\\u007f")
+    return quoted(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 def require_known(dotted: str, where: str) -> None:

@@ -18,6 +18,7 @@ from fimi.energy.calibration.fit import CONFIDENCE, Estimate, along_frequency, b
 from fimi.energy.calibration.fitted import Calibration
 from fimi.energy.calibration.held_out import declared_errors, mape_percent
 from fimi.energy.cost_model import BoardModel, formula_power_w
+from fimi.energy.toml_text import quoted
 from fimi.report import layout as display
 from fimi.report.layout import Marked, Paper, entries, wrap
 from fimi.report.words import MISSING
@@ -400,10 +401,12 @@ def _toml(value: Any) -> str:
         )
     if isinstance(value, float):
         return repr(float(f"{value:.7g}"))
+    if isinstance(value, str):
+        return quoted(value)
     return msgspec.json.encode(value).decode()
 
 
 def _bare(key: str) -> str:
     """A key, in quotation marks where it needs them."""
     bare = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
-    return key if bare else msgspec.json.encode(key).decode()
+    return key if bare else quoted(key)

@@ -215,6 +215,39 @@ class TestTrial:
         assert trial.energy_j is not None and trial.above_one is not None
         assert trial.inferences > 10 and trial.images == 10
 
+    @pytest.mark.parametrize("meter", ["chip", "averaging", "plug"])
+    def test_broken_off_before_the_meter_can_tell_no_energy_above_resting_is_stated(
+        self, meter: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A few milliseconds between two readings: their joules are those of the rest around."""
+        (declaration,) = fleet(1, 0, cycles_per_sample=4e6, meter=meter)
+        board = EmulatedBoard(declaration, seed=0, index=0, disturbance=Disturbance())
+        ledger = Ledger(board.clock, board.recorder)
+        done: list[float] = []
+        has_computed = board.has_computed
+
+        def one_more(share: float) -> None:
+            done.append(share)
+            has_computed(share)
+
+        monkeypatch.setattr(board, "has_computed", one_more)
+        file = ModelFile(
+            variant="fp32",
+            model=Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media=""),
+        )
+        trial = try_file(
+            file,
+            files()[0].model,
+            LOCAL,
+            self.order,
+            hardware=board,
+            ledger=ledger,
+            cancelled=lambda: len(done) >= 3,
+        )
+        assert trial.inferences == 3 and trial.metered is not None
+        assert trial.metered.energy is not None and not trial.metered.resolved
+        assert (trial.above, trial.above_one, trial.energy_j) == (None, None, None)
+
     def test_a_device_without_a_meter_has_no_joules_but_a_latency(self) -> None:
         board = self.board()
 

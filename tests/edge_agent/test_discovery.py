@@ -273,6 +273,10 @@ class TestAnnouncements:
         (found,) = find(heard, BROKER)
         assert tables(found) == {"topic": {"topic": "fimi-meter/pi", "host": "broker.lab"}}
         assert found.shows == "3.5 W now" and "hwmon:ina226" in found.name
+        assert not found.note
+        doubtful = msgspec.structs.replace(wire.read_sent(about(8, 3.5)), doubts=("R100",))
+        (found,) = find({**heard, "fimi-meter/pi": msgspec.json.encode(doubtful)}, BROKER)
+        assert found.note == "doubtful: R100"
         assert find({"fimi-meter/pi/about": b""}, BROKER) == []
         (other,) = find({"fimi-meter/pi/about": b'{"fimi_meter":2}'}, BROKER)
         assert "same version" in other.note and not other.lines
@@ -436,8 +440,8 @@ def test_nothing_there_and_no_broker(lab: int) -> None:
 
 
 def test_a_hidden_line_break_adds_no_line_to_a_profile() -> None:
-    evil = {**ESPHOME, "stat_t": 'x"\npassword = "y', "dev": {"name": "a\nb"}}
+    evil = {**ESPHOME, "stat_t": 'x"\npassword = "y\x7f\x9b', "dev": {"name": "a\nb"}}
     heard = texts({"homeassistant/sensor/b/power/config": evil})
     (found,) = homeassistant.find(heard, BROKER)
     assert tables(found)["topic"]["topic"] == evil["stat_t"]
-    assert all("\n" not in line for line in found.lines)
+    assert all(line.isprintable() for line in found.lines), "a terminal changes none of them"

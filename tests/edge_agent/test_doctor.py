@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from boards_of_files import ORIN_GPU_HZ, cooling, gpu, policy
+from boards_of_files import ORIN_GPU_HZ, Answers, cooling, gpu, policy
 from click.testing import CliRunner
 from worlds import Ina226, MirroredDies, OdroidXu3, PlugWorld, TwoPackages, TwoSocketPlug, write
 
@@ -100,15 +101,49 @@ class TestMeters:
         check = checks(tmp_path, profile=profile)["meter"]
         assert (check.status, check.found.split(":")[0]) == ("warning", "declared")
 
-    def test_closed_rapl_comes_with_the_rule_and_the_side_channel(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("answer", [errno.EACCES, errno.EPERM])
+    def test_closed_rapl_comes_with_the_rule_and_the_side_channel(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: int
+    ) -> None:
         world = TwoPackages(tmp_path, VirtualClock())
-        world.break_("unreadable")
+        Answers(monkeypatch).reads |= dict.fromkeys(world.files(), answer)
         check = checks(tmp_path)["meter rapl"]
         assert check.status == "warning"
-        real = world.files()[0].resolve()
-        assert f"z {real} 0440 root fimi -" in check.fix
+        for file in world.files():
+            assert f"z {file} 0440 root fimi -" in check.fix
+        assert "max_energy_range_uj" not in check.fix, "it is open"
         assert "tmpfiles.d" in check.fix
         assert "CVE-2020-8694" in check.fix
+
+    @pytest.mark.parametrize(
+        ("name", "held", "said"),
+        [
+            ("energy_uj", "x", "holds 'x' instead of a number"),
+            ("energy_uj", str(2**62), f"shows {2**62} µJ, beyond its own max_energy_range_uj"),
+            ("energy_uj", None, "does not exist"),
+            ("max_energy_range_uj", None, "does not exist"),
+            ("max_energy_range_uj", "0", "holds 0, so that it is not known where"),
+        ],
+    )
+    def test_rapl_that_is_broken_is_no_matter_of_permissions(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        held: str | None,
+        said: str,
+    ) -> None:
+        """Nor is it where the parts of the package are closed, as they are by default."""
+        world = TwoPackages(tmp_path, VirtualClock())
+        for package in world.files():
+            file = package.with_name(name)
+            file.unlink() if held is None else file.write_text(held)
+        parts = (file.parent / f"intel-rapl:{n}:0" for n, file in enumerate(world.files()))
+        Answers(monkeypatch).reads |= {part / "energy_uj": errno.EACCES for part in parts}
+        check = checks(tmp_path)["meter rapl"]
+        assert (check.status, said in check.found) == ("warning", True)
+        assert "dmesg" in check.fix
+        assert not any(word in check.fix for word in ("group", "tmpfiles", "chgrp", "CVE"))
 
     def test_several_chips_are_listed_with_what_tells_them_apart(self, tmp_path: Path) -> None:
         OdroidXu3(tmp_path, VirtualClock())

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 from home_sender import MortalBroker, sender, until
-from worlds import Ina226, TwoPackages
+from worlds import Ina226, TwoPackages, write
 
 from fimi.edge_agent.meter_sender import MeterSender, topic_of
 from fimi.energy.clock import MonotonicClock, VirtualClock
@@ -42,6 +42,8 @@ class Bench(Meter):
 
     def __init__(self, *, counts: bool = False) -> None:
         self.broken = False
+        self.own: tuple[str, ...] = ()
+        self.power_w: float | None = None
         self.closed = False
         self._counts = counts
         self.began_s = time.monotonic()
@@ -59,11 +61,22 @@ class Bench(Meter):
     def look(self, time_s: float) -> Look:
         if self.broken:
             return NOTHING
+        if self.power_w is not None:
+            return Look(power_w=self.power_w)
         now_s = time.monotonic()
         since_s = now_s - self.began_s
         if self._counts:
             return Look(counter_j=since_s, time_s=now_s)
         return Look(power_w=since_s, time_s=now_s)
+
+    def facts(self) -> tuple[str, ...]:
+        return ("shunt 10 mΩ", "x" * 900)
+
+    def doubts(self) -> tuple[str, ...]:
+        return self.own
+
+    def why_nothing(self) -> str:
+        return "its cable is out" if self.broken else ""
 
     def close(self) -> None:
         self.closed = True
@@ -171,6 +184,7 @@ class TestTheReceiver:
             bench.broken = True
             until(lambda: meter.look(CLOCK.now_s()) == NOTHING)
             assert "cannot read 'bench:time'" in meter.why_nothing()
+            until(lambda: "its cable is out" in meter.why_nothing())
             bench.broken = False
             until(lambda: meter.look(CLOCK.now_s()) != NOTHING)
         finally:
@@ -190,6 +204,97 @@ class TestTheReceiver:
             assert meter.look(CLOCK.now_s()).power_w is not None
         finally:
             meter.close()
+
+
+class TestDoubts:
+    """What speaks against the meter is known where it is, and must be known where it is used."""
+
+    def test_they_come_with_the_readings_and_end_with_them(
+        self, bench: Bench, home_broker: int, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        meter = receiver(home_broker, name)
+        sampler = Sampler(meter, CLOCK, rate_hz=100.0)
+        try:
+            assert meter.doubts() == sampler.take_doubts() == ()
+            bench.own = ("it is at the end of its range, ±3.2 A",)
+            said = until(sampler.take_doubts)
+            source = f"fimi-meter/{name}:bench:time"
+            assert said == (f"{source}: on its machine: {bench.own[0]}",)
+            assert "the meter bench:time is doubtful: it is at the end" in caplog.text
+            bench.own = ()
+            until(lambda: meter.doubts() == ())
+        finally:
+            sampler.close()
+
+    def test_the_senders_own_watch_notices_0_w(
+        self, bench: Bench, home_broker: int, name: str
+    ) -> None:
+        bench.power_w = 0.0
+        meter = receiver(home_broker, name)
+        try:
+            until(lambda: any("it shows 0 W" in doubt for doubt in meter.doubts()))
+        finally:
+            meter.close()
+
+    def test_facts_come_when_it_is_opened(self, bench: Bench, home_broker: int, name: str) -> None:
+        meter = receiver(home_broker, name)
+        try:
+            told = until(lambda: [fact for fact in meter.facts() if "10 mΩ" in fact])[0]
+        finally:
+            meter.close()
+        assert told.startswith("when its sender was started: shunt 10 mΩ, xxx")
+        assert len(told) < 400
+
+    def test_messages_are_small(self, bench: Bench, home_broker: int, name: str) -> None:
+        with sender(home_broker, f"fimi-meter/{name}") as home:
+            until(lambda: home.heard)
+            assert not {"doubts", "facts"} & set(json.loads(home.heard[-1][1])), "there are none"
+            bench.own = tuple(f"{number:030d} is odd" + "ä" * 900 for number in range(40))
+            until(lambda: "doubts" in json.loads(home.heard[-1][1]))
+            last = home.heard[-1][1]
+        doubts = json.loads(last)["doubts"]
+        assert len(doubts) <= 8 and max(map(len, doubts)) <= 300
+        assert wire.read_sent(last).doubts == tuple(doubts)
+
+    def test_a_sender_of_before_has_none(self) -> None:
+        before = (
+            b'{"fimi_meter":1,"session":"s","sequence":3,"clock_s":5.0,"time_s":1.7e9,'
+            b'"power_w":4.0,"energy_j":null,"reset":false,"source":"hwmon:ina226",'
+            b'"kind":"measured","scope":"board","rate_hz":10.0}'
+        )
+        assert not wire.read_sent(before).doubts and not wire.read_sent(before).facts
+
+    @pytest.mark.parametrize(
+        "about", ["", "garbage", '{"fimi_meter":1}', '{"facts":["\\u001b[2J"]}']
+    )
+    def test_garbage_as_an_announcement_is_no_harm(
+        self, bench: Bench, home_broker: int, name: str, about: str
+    ) -> None:
+        meter = receiver(home_broker, name)
+        try:
+            before = until(lambda: meter._sent_facts)
+            with sender(home_broker) as home:
+                home.say(f"fimi-meter/{name}/about", about)
+            seen = meter._messages
+            until(lambda: meter._messages > seen + 3)
+            assert meter._sent_facts == before
+        finally:
+            meter.close()
+
+    def test_a_meter_that_raises_is_said_once(
+        self, home_broker: int, name: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Raising(Bench):
+            def look(self, time_s: float) -> Look:
+                raise RuntimeError("the driver is gone")
+
+        running = MeterSender(Raising(), name, place(home_broker), rate_hz=50.0)
+        with sender(home_broker, f"fimi-meter/{name}") as home:
+            until(lambda: home.heard and "doubts" in json.loads(home.heard[-1][1]))
+            said = json.loads(home.heard[-1][1])
+        running.close()
+        assert said["power_w"] is None and "the driver is gone" in said["doubts"][0]
+        assert caplog.text.count("bench:time cannot be read") == 1
 
 
 class TestSlowNetwork:
@@ -406,6 +511,7 @@ def test_a_phase_on_another_machine_has_its_joules(home_broker: int, name: str) 
 def test_fimi_meter_publish(tmp_path: Path, home_broker: int, name: str) -> None:
     """The command: two meters of a board of files, until SIGTERM."""
     Ina226(tmp_path, VirtualClock()).draw(3.5)
+    write(tmp_path / "sys/class/hwmon/hwmon2/curr1_input", -700)
     TwoPackages(tmp_path, VirtualClock())
     meters = tmp_path / "meters.toml"
     meters.write_text('meter_scope = "wall"\n')  # a profile without a board
@@ -422,6 +528,7 @@ def test_fimi_meter_publish(tmp_path: Path, home_broker: int, name: str) -> None
         counter = receiver(home_broker, f"cpu-{name}")
         assert power.look(CLOCK.now_s()).power_w == pytest.approx(3.5)
         assert power.describe().source == f"fimi-meter/ina-{name}:hwmon:ina226"
+        assert any("its current is negative" in doubt for doubt in power.doubts())
         assert counter.look(CLOCK.now_s()).counter_j == 0.0
         assert (counter.describe().counts, counter.describe().scope) == (True, "cpu")
         power.close()
@@ -433,6 +540,7 @@ def test_fimi_meter_publish(tmp_path: Path, home_broker: int, name: str) -> None
     assert f'[topic]\ntopic = "fimi-meter/ina-{name}"\nhost = "127.0.0.1"' in out
     assert "at the end of the metered board's profile" in out
     assert "readings published" in out
+    assert "warning: the meter hwmon:ina226 is doubtful: its current is negative" in err
 
 
 def test_a_killed_sender_announces_itself_no_longer(

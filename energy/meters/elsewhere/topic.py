@@ -12,6 +12,7 @@ not blur phases.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -135,7 +136,9 @@ class TopicMeter(Meter):
         self._first_asked_s: float | None = None
         self._sessions: list[str] = []
         self._conflict_s = -math.inf
-        topics = (settings.topic, f"{settings.topic}/answer/{{name}}")
+        self._sent_facts: tuple[str, ...] = ()
+        self._about = f"{settings.topic}/about"
+        topics = (settings.topic, f"{settings.topic}/answer/{{name}}", self._about)
         self._listener: Listener | None = None
         listener = Listener(settings, topics, self._on_message, table="[topic]")
         self._listener = listener
@@ -181,12 +184,16 @@ class TopicMeter(Meter):
             steps = self._one_way.steps if self._sent is None else self._offset.steps
             if steps:
                 told.append(f"a clock was set {steps} times")
+            if self._sent_facts:
+                told.append(f"when its sender was started: {', '.join(self._sent_facts)}")
         return tuple(told)
 
     def doubts(self) -> tuple[str, ...]:
-        """What is wrong with the messages."""
-        told = []
+        """What is wrong with the messages, and what their sender doubts."""
+        told: list[str] = []
         with self._changed:
+            if self._sent is not None:
+                told += [f"on its machine: {doubt}" for doubt in self._sent.doubts or ()]
             if self._conflicts(self._clock.now_s()):
                 told.append("two senders publish on its topic, so that no reading is used")
             if self._sent is not None and self._unanswered_s() > _ANSWERED_WITHIN_S:
@@ -367,7 +374,9 @@ class TopicMeter(Meter):
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         now_s = self._clock.now_s()
         with self._changed:
-            if topic != self._settings.topic:
+            if topic == self._about:
+                self._on_about(payload)
+            elif topic != self._settings.topic:
                 self._on_answer(payload, now_s)
             elif retained:
                 self._retained = repr(payload[:60].decode("utf-8", "replace"))
@@ -462,7 +471,8 @@ class TopicMeter(Meter):
         if abs(now_s - self._offset.last_s) > _ASK_EVERY_S:
             self._ask()
         if sent.power_w is None and sent.energy_j is None:
-            raise ValueError(f"the sender cannot read {sent.source!r} at present")
+            why = "".join(f": {doubt}" for doubt in (sent.doubts or ())[:1])
+            raise ValueError(f"the sender cannot read {sent.source!r} at present{why}")
         time_s = self._place_sent(sent.clock_s, now_s)
         if time_s is None:
             return None
@@ -503,6 +513,10 @@ class TopicMeter(Meter):
         if self._offset.ready or self._first_asked_s is None:
             return 0.0
         return self._clock.now_s() - self._first_asked_s
+
+    def _on_about(self, payload: bytes) -> None:
+        with contextlib.suppress(ValueError):  # it is taken back, or of something else
+            self._sent_facts = wire.read_sent(payload).facts or ()
 
     def _on_answer(self, payload: bytes, now_s: float) -> None:
         try:

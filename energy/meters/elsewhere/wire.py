@@ -4,26 +4,30 @@
 topic                       from      what
 ==========================  ========  =====================================================
 ``fimi-meter/N``            sender    :class:`SentReading`, as often as the meter is read
-``fimi-meter/N/about``      sender    the same without a value, retained while it runs
+``fimi-meter/N/about``      sender    the same with facts and no value, retained while it runs
 ``fimi-meter/N/ask``        receiver  :class:`Question`
 ``fimi-meter/N/answer/R``   sender    :class:`Answer` to the receiver R
 ==========================  ========  =====================================================
 
 ``clock_s`` is the sender's monotonic clock: nobody sets it, so readings keep their order and their
 distances when its time of day is corrected. ``time_s`` is its UNIX time, for other programs, which
-may read ``/power_w`` or ``/energy_j`` by JSON pointer.
+may read ``/power_w`` or ``/energy_j`` by JSON pointer. Doubts and facts are left out of messages
+where there are none: a version that does not know them reads the others, and refuses a reading that
+is doubtful rather than taking it for a good one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from fimi.energy.joules import Kind, Scope
 from fimi.energy.meters import Look, MeterDescription
 from fimi.energy.meters.response import AT_ONCE, MeterResponse
+from fimi.energy.meters.watch import DOUBT_CHARACTERS, DOUBTS_MAX
 
 PREFIX = "fimi-meter"
 
@@ -31,6 +35,8 @@ _Name = Annotated[str, Meta(min_length=1, max_length=200)]
 _Finite = Annotated[float, Meta(ge=-1e12, le=1e12)]
 _Amount = Annotated[float, Meta(ge=0, le=1e15)]
 _Count = Annotated[int, Meta(ge=0, le=2**48)]
+_Sentence = Annotated[str, Meta(max_length=DOUBT_CHARACTERS)]
+_Sentences = Annotated[tuple[_Sentence, ...], Meta(max_length=DOUBTS_MAX)]
 
 
 class SentReading(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,6 +53,8 @@ class SentReading(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         reset: the counter does not continue from the reading before.
         source, kind, scope, rate_hz, resolution_w, resolution_j, noise_w, relative_uncertainty,
             counts, response: the meter, as in :class:`fimi.energy.meters.MeterDescription`.
+        doubts: what speaks against the reading, a sentence each.
+        facts: what a person may want to know of the meter: address, shunt, range.
     """
 
     fimi_meter: Literal[1] = 1
@@ -67,6 +75,8 @@ class SentReading(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     relative_uncertainty: Annotated[float, Meta(ge=0, le=10)] = 0.0
     counts: bool = False
     response: MeterResponse = AT_ONCE
+    doubts: _Sentences | UnsetType = UNSET
+    facts: _Sentences | UnsetType = UNSET
 
 
 class Question(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -105,8 +115,10 @@ def sent(
     sequence: int,
     clock_s: float,
     time_s: float,
+    doubts: Sequence[str] = (),
+    facts: Sequence[str] = (),
 ) -> bytes:
-    """The message of a reading."""
+    """The message of a reading; of too many or too long doubts and facts, as much as it holds."""
     return msgspec.json.encode(
         SentReading(
             session=session,
@@ -126,8 +138,14 @@ def sent(
             relative_uncertainty=meter.relative_uncertainty,
             counts=meter.counts,
             response=meter.response,
+            doubts=_bounded(doubts) or UNSET,
+            facts=_bounded(facts) or UNSET,
         )
     )
+
+
+def _bounded(sentences: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sentence[:DOUBT_CHARACTERS] for sentence in sentences[:DOUBTS_MAX])
 
 
 def is_sent(body: object) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import time
 from pathlib import Path
 
 import pytest
+from boards_of_files import Answers
 
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.ledger import Ledger
@@ -187,12 +189,11 @@ class TestTrouble:
         assert record.energy.value_j == pytest.approx(1600.0, rel=0.01)
 
     @pytest.mark.parametrize("broken", ["energy_uj", "max_energy_range_uj"])
-    def test_unreadable_names_the_file_and_the_fix(
-        self, tmp_path: Path, clock: VirtualClock, broken: str
+    def test_closed_names_the_file_and_the_fix(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
     ) -> None:
         path = zone(tmp_path, "intel-rapl:0", "package-0", 0).parent / broken
-        path.unlink()
-        path.mkdir()
+        Answers(monkeypatch).reads[path] = errno.EACCES
         with pytest.raises(MeterUnavailableError) as raised:
             open_rapl(tmp_path)
         assert str(path) in str(raised.value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from test_rapl import set_counter, zone
-from worlds import GraphicsCard, Ina226, TwoPackages
+from worlds import GraphicsCard, Ina226, TwoPackages, write
 
 from fimi.energy.clock import VirtualClock
 from fimi.energy.meters import Look, Meter, MeterDescription
@@ -25,6 +25,8 @@ def seen_twice(meter: Meter, clock: VirtualClock, root: Path, seconds: float = 0
 class Counting(Meter):
     """A counter of 12 W, with a refresh and a step."""
 
+    power_w = 12.0
+
     def __init__(self, *, refresh_s: float, step_j: float | None) -> None:
         self.step_j = step_j
         self._description = MeterDescription(
@@ -37,7 +39,7 @@ class Counting(Meter):
         )
 
     def look(self, time_s: float) -> Look:
-        return Look(counter_j=12.0 * time_s)
+        return Look(counter_j=self.power_w * time_s)
 
 
 class TestPower:
@@ -93,6 +95,15 @@ class TestPower:
         world.wait(0.5)
         found = look_again(first, meter, before, then_s, tmp_path, clock)
         assert found.power_w == pytest.approx(80.0, rel=1e-3)
+
+    def test_one_that_the_board_cannot_draw_is_doubted(self, tmp_path: Path) -> None:
+        write(tmp_path / "proc/device-tree/model", "Raspberry Pi 4 Model B Rev 1.4\0")
+        meter = Counting(refresh_s=0.1, step_j=1e-3)
+        assert seen_twice(meter, VirtualClock(), tmp_path).doubts == ()
+        meter.power_w = 120.0
+        found = seen_twice(meter, VirtualClock(), tmp_path)
+        assert found.power_w == pytest.approx(120.0)
+        assert "120 W is more than a Raspberry Pi 4 Model B Rev 1.4 can draw" in found.doubts[0]
 
 
 class TestStandingStill:

@@ -305,6 +305,16 @@ class TestChips:
         assert "3.05 W" in found.doubts[0]
         assert f"echo 100000 | sudo tee {folder}/shunt_resistor" in found.doubts[0]
         assert "range ±32 A" in found.facts
+
+    def test_it_is_doubted_in_a_run_whose_power_moves(self, tmp_path: Path) -> None:
+        folder = self.shunt(tmp_path, 30.48)
+        meter = open_meter("hwmon", MeterSettings(), tmp_path, VirtualClock())
+        watch = Watch(meter)
+        for number in range(5):
+            write(folder / "power1_input", 30_480_000 + 700_000 * number)
+            watch.see(0.1 * number, meter.look(0.0))
+        (doubt,) = watch.take()
+        assert "10 mΩ" in doubt and "33.3 W are 3.33 W" in doubt, "that of the last look, once"
         write(tmp_path / "proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0")
         found = {e.name: e for e in detect(MeterSettings(), tmp_path, VirtualClock())}["hwmon"]
         assert "more than a Raspberry Pi 5" in found.doubts[0]

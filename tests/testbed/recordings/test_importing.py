@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -688,11 +689,13 @@ def test_what_is_written_is_what_replay_reads(
 class TestCommand:
     def test_it_says_what_is_there_and_writes_it(self, file: Path, tmp_path: Path) -> None:
         file.write_text(JETSON.replace("5924.10\n", "5924.10\nbroken\n"))
-        out = tmp_path / "out.csv"
+        out = tmp_path / 'my "out".csv'
         done = CliRunner().invoke(
             main, ["meter", "import", str(file), "--timezone", "UTC", "--out", str(out)]
         )
         assert done.exit_code == 0, done.output
+        profile = done.output.partition("in a profile:\n")[2]
+        assert msgspec.toml.decode(profile) == {"meter": "replay", "replay": str(out)}
         assert "line 5: it has 1 columns, not 2" in done.output
         assert "1 lines were left out, 3 are used" in done.output
         assert "begins    2025-03-28 01:56:05 UTC" in done.output
