@@ -140,6 +140,7 @@ class MeterSender:
             sequence=sequence,
             clock_s=clock_s,
             time_s=unix_s - (ended_s - clock_s),
+            may_rest=self._meter.may_rest,
             doubts=[doubt.removeprefix(f"{self._described.source}: ") for doubt in doubts],
         )
         self._link.publish(self.topic, message, qos=0)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator
 
 from fimi.energy.meters import Look, Meter
@@ -38,6 +39,7 @@ DOUBT_CHARACTERS = 300
 IN_A_ROW, FOR_S = 3, 1.0
 STILL_S, STILL_REFRESHES, STILL_LEAST_W = 10.0, 20.0, 0.1
 FROZEN_S, FROZEN_LOOKS, FROZEN_REFRESHES, FROZEN_EDGES = 30.0, 100, 100.0, 6
+_NUMBERS = re.compile(r"[\d.,]+")
 QUIET_S = 60.0
 """A doubt is logged again if it has been away for so long, s."""
 FINE = 0.005
@@ -158,7 +160,8 @@ class Watch:
         elif look.power_w and self._frozen(look.power_w):
             shown = f"{look.power_w:.6g} W to the last digit"
             yield "frozen", f"it shows {shown} for {FROZEN_S:g} s and more, over several phases"
-        own = {doubt[:24]: doubt for doubt in self._meter.doubts()}
+        # The numbers in a doubt move with the readings.
+        own = {_NUMBERS.sub("", doubt): doubt for doubt in self._meter.doubts()}
         self._own = {kind: self._own.get(kind, 0) + 1 for kind in own}
         for kind, doubt in own.items():
             if self._own[kind] >= IN_A_ROW:

@@ -190,6 +190,20 @@ class TestTheReceiver:
         finally:
             meter.close()
 
+    def test_what_may_be_off_is_not_doubted_at_zero(
+        self, bench: Bench, home_broker: int, name: str
+    ) -> None:
+        usual = receiver(home_broker, name)
+        bench.may_rest = True
+        heard = usual._messages
+        until(lambda: usual._messages > heard + 1)
+        resting = receiver(home_broker, name)
+        try:
+            assert (usual.may_rest, resting.may_rest) == (False, True)
+        finally:
+            usual.close()
+            resting.close()
+
     def test_another_version_of_fimi_is_named(self, home_broker: int, name: str) -> None:
         with sender(home_broker) as home:
             home.repeat(f"fimi-meter/{name}", lambda _: '{"fimi_meter":2,"power_w":5}')

@@ -314,6 +314,7 @@ class TopicMeter(Meter):
             if sent is None or not self._has_value() or self._conflicts(self._clock.now_s()):
                 raise MeterUnavailableError(self._why_nothing())
             bound_s = self._offset.best(self._clock.now_s())[1] if self._offset.ready else 0.1
+        self.may_rest = sent.may_rest is True
         self._refresh_s = 1.0 / sent.rate_hz if sent.rate_hz else 1.0
         return MeterDescription(
             source=f"{settings.topic}:{sent.source}"[:200],

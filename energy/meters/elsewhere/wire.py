@@ -53,6 +53,7 @@ class SentReading(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         reset: the counter does not continue from the reading before.
         source, kind, scope, rate_hz, resolution_w, resolution_j, noise_w, relative_uncertainty,
             counts, response: the meter, as in :class:`fimi.energy.meters.MeterDescription`.
+        may_rest: whether it sees what is switched off while nothing uses it.
         doubts: what speaks against the reading, a sentence each.
         facts: what a person may want to know of the meter: address, shunt, range.
     """
@@ -75,6 +76,7 @@ class SentReading(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     relative_uncertainty: Annotated[float, Meta(ge=0, le=10)] = 0.0
     counts: bool = False
     response: MeterResponse = AT_ONCE
+    may_rest: bool | UnsetType = UNSET
     doubts: _Sentences | UnsetType = UNSET
     facts: _Sentences | UnsetType = UNSET
 
@@ -115,6 +117,7 @@ def sent(
     sequence: int,
     clock_s: float,
     time_s: float,
+    may_rest: bool = False,
     doubts: Sequence[str] = (),
     facts: Sequence[str] = (),
 ) -> bytes:
@@ -138,6 +141,7 @@ def sent(
             relative_uncertainty=meter.relative_uncertainty,
             counts=meter.counts,
             response=meter.response,
+            may_rest=may_rest or UNSET,
             doubts=_bounded(doubts) or UNSET,
             facts=_bounded(facts) or UNSET,
         )

@@ -254,6 +254,15 @@ class TestImplausible:
         assert 1 <= len(found) <= DOUBTS_MAX
         assert max(map(len, found)) <= 300
 
+    def test_a_doubt_whose_numbers_move_is_one(self, caplog: pytest.LogCaptureFixture) -> None:
+        meter = Scripted()
+        watch = Watch(meter)
+        for place in range(20):
+            meter.own = (f"{3.0 + 0.1 * place:.1f} W: odd", "part a: cold", "part a: wet")
+            watch.see(float(place), Look(power_w=5.0))
+        assert len(watch.take()) == 3
+        assert caplog.text.count("odd") == 1
+
     def test_two_parts_that_always_show_the_same(self) -> None:
         one, other = Scripted(name="a"), Scripted(name="b")
         both = MeterSum([one, other])
