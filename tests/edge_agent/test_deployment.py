@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 import pytest
 from bench import LOCAL, MODEL, Bench
@@ -24,6 +25,7 @@ from fimi.messaging.messages import (
     DeploymentTest,
     ModelFile,
     Offer,
+    Trial,
 )
 
 
@@ -173,23 +175,29 @@ class TestTrial:
         (declaration,) = fleet(1, 0, cycles_per_sample=4e6)
         return EmulatedBoard(declaration, seed=0, index=0, disturbance=Disturbance())
 
-    def test_asked_to_stop_it_says_so(self) -> None:
-        board = self.board()
-        file = ModelFile(
-            variant="fp32",
-            model=Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media=""),
-        )
-        stop = threading.Event()
-        stop.set()
-        trial = try_file(
-            file,
+    def tried(
+        self,
+        board: EmulatedBoard,
+        recorder: Any = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Trial:
+        """A trial on a board, by its own meter or another."""
+        model = Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media="")
+        return try_file(
+            ModelFile(variant="fp32", model=model),
             files()[0].model,
             LOCAL,
             self.order,
             hardware=board,
-            ledger=Ledger(board.clock, board.recorder),
-            cancelled=stop.is_set,
+            ledger=Ledger(board.clock, recorder or board.recorder),
+            cancelled=cancelled,
         )
+
+    def test_asked_to_stop_it_says_so(self) -> None:
+        board = self.board()
+        stop = threading.Event()
+        stop.set()
+        trial = self.tried(board, cancelled=stop.is_set)
         assert trial.error == "the agent was asked to stop"
         assert trial.accuracy is None
 
@@ -198,19 +206,7 @@ class TestTrial:
         """Ten of them take some milliseconds, which no meter of these can tell."""
         (declaration,) = fleet(1, 0, cycles_per_sample=4e6, meter=meter)
         board = EmulatedBoard(declaration, seed=0, index=0, disturbance=Disturbance())
-        file = ModelFile(
-            variant="fp32",
-            model=Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media=""),
-        )
-        trial = try_file(
-            file,
-            files()[0].model,
-            LOCAL,
-            self.order,
-            hardware=board,
-            ledger=Ledger(board.clock, board.recorder),
-            cancelled=lambda: False,
-        )
+        trial = self.tried(board)
         assert trial.metered is not None and trial.metered.resolved
         assert trial.energy_j is not None and trial.above_one is not None
         assert trial.inferences > 10 and trial.images == 10
@@ -222,7 +218,6 @@ class TestTrial:
         """A few milliseconds between two readings: their joules are those of the rest around."""
         (declaration,) = fleet(1, 0, cycles_per_sample=4e6, meter=meter)
         board = EmulatedBoard(declaration, seed=0, index=0, disturbance=Disturbance())
-        ledger = Ledger(board.clock, board.recorder)
         done: list[float] = []
         has_computed = board.has_computed
 
@@ -231,19 +226,7 @@ class TestTrial:
             has_computed(share)
 
         monkeypatch.setattr(board, "has_computed", one_more)
-        file = ModelFile(
-            variant="fp32",
-            model=Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media=""),
-        )
-        trial = try_file(
-            file,
-            files()[0].model,
-            LOCAL,
-            self.order,
-            hardware=board,
-            ledger=ledger,
-            cancelled=lambda: len(done) >= 3,
-        )
+        trial = self.tried(board, cancelled=lambda: len(done) >= 3)
         assert trial.inferences == 3 and trial.metered is not None
         assert trial.metered.energy is not None and not trial.metered.resolved
         assert (trial.above, trial.above_one, trial.energy_j) == (None, None, None)
@@ -258,19 +241,7 @@ class TestTrial:
             def mark(self) -> list[object]:
                 return []
 
-        file = ModelFile(
-            variant="fp32",
-            model=Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media=""),
-        )
-        trial = try_file(
-            file,
-            files()[0].model,
-            LOCAL,
-            self.order,
-            hardware=board,
-            ledger=Ledger(board.clock, Unread()),  # type: ignore[arg-type]
-            cancelled=lambda: False,
-        )
+        trial = self.tried(board, Unread())
         assert trial.energy_j is None
         assert trial.latency_median_s is not None
         assert trial.images == 10
