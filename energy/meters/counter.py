@@ -7,6 +7,8 @@ backwards is a wrap. If a wrap would mean more power than the device can draw, t
 
 from __future__ import annotations
 
+import math
+
 from fimi.energy.meters import NOTHING, Look
 from fimi.energy.sysfs import complete
 
@@ -19,6 +21,8 @@ class Counter:
         range_steps: its largest value; ``None`` for one that never wraps.
         power_limit_w: the device draws no more than this, W; a counter that shows more was reset.
         refresh_s: how old a value may be when it is read.
+        return_limit_w: where it has fallen and is back at once, with more than this, W, it was the
+            fall that was wrong; both are left out.
     """
 
     def __init__(
@@ -28,6 +32,7 @@ class Counter:
         range_steps: int | None,
         power_limit_w: float,
         refresh_s: float,
+        return_limit_w: float = math.inf,
     ) -> None:
         self._unit_j = unit_j
         self._range_steps = range_steps
@@ -35,6 +40,8 @@ class Counter:
         self._refresh_s = refresh_s
         self._last: tuple[float, int] | None = None
         self._total_steps = 0
+        self._return_limit_w = return_limit_w
+        self._fell_from: int | None = None
 
     def advance(self, raw: int | None, time_s: float) -> Look:
         """Joules since the first reading.
@@ -51,9 +58,14 @@ class Counter:
         steps = raw - last[1]
         if steps < 0 and self._range_steps is not None:
             steps += self._range_steps + 1
+        limit_w = self._power_limit_w
+        if self._fell_from is not None and raw >= self._fell_from:
+            limit_w, self._fell_from = min(limit_w, self._return_limit_w), None
         # One refresh more than the time between the readings: the register moves in steps.
-        most_j = self._power_limit_w * (time_s - last[0] + self._refresh_s)
+        most_j = limit_w * (time_s - last[0] + self._refresh_s)
         if not 0 <= steps * self._unit_j <= most_j:
+            if raw < last[1]:
+                self._fell_from = max(last[1], self._fell_from or 0)
             return Look(counter_j=self._total_steps * self._unit_j, reset=True)
         self._total_steps += steps
         return Look(counter_j=self._total_steps * self._unit_j)

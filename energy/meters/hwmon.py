@@ -31,6 +31,7 @@ SENTINEL_UW = 4_294_967_295_000
 _SENTINEL_MA = 2**32 - 1
 _SATURATED = 0.98
 _POWER_FILES = ("power1_input", "power1_average")
+_NEAR_ZERO_MA = 10
 _LOOKS_A_CHECK = 10
 """Sign and range are read with the first of so many looks: two readings more over the bus."""
 
@@ -99,6 +100,7 @@ class Hwmon(Meter):
         self._most_a = self._driver.most_a(self._shunt_ohm)
         self._most_w: float | None = None
         self._backwards = False
+        self._flowed_back: bool | None = None
         self._last_w: float | None = None
         self._looks_left = 0
         if not alone:
@@ -137,7 +139,10 @@ class Hwmon(Meter):
         volts = read_count(self._volts)
         if self._most_a is not None and volts:
             self._most_w = _SATURATED * self._most_a * volts * 1e-3
-        self._backwards = not self._driver.either_way and (read_signed(self._amperes) or 0) < 0
+        back = not self._driver.either_way and (read_signed(self._amperes) or 0) < -_NEAR_ZERO_MA
+        # During a run one reading is no sign of exchanged wires.
+        self._backwards = back and self._flowed_back is not False
+        self._flowed_back = back
 
     def facts(self) -> tuple[str, ...]:
         """Address, label, shunt, range, volts and amperes now."""

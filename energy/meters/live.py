@@ -110,7 +110,8 @@ class LiveRecording(Meter):
         settings: file, offset and how old a row may be.
         clock: clock of the readings.
         scope: what the logger's meter sees.
-        impossible_w: a row with a larger power is none, W; so is what a counter leaps by.
+        impossible_w: a row with a larger power is none, W; a counter that falls and is back with
+            more did not fall.
         unix_s: the time of day, s.
         wait: waits for so many seconds while the first new rows are awaited.
 
@@ -162,6 +163,7 @@ class LiveRecording(Meter):
         self._counts = table.counts or self._adds
         self._last_s, self._value = table.times_s[-1], table.values[-1]
         self._total_j = 0.0
+        self._fell_from_j = math.inf
         self._back_s, self._back = -math.inf, 0
         self._looked_s = -math.inf
         self._offset = OneWayOffset()
@@ -372,11 +374,20 @@ class LiveRecording(Meter):
             self._total_j += 0.0 if hole else gap_s * (self._value + value) / 2.0
             self._rows.append(_Row(time_s, self._total_j, reset=hole))
         else:
-            grown_j = value - self._value
-            leapt = not 0.0 <= grown_j <= self._impossible_w * (abs(gap_s) + self._gap_s)
-            self._impossible += self._counts and leapt
-            self._rows.append(_Row(time_s, value, reset=self._counts and leapt))
+            self._rows.append(_Row(time_s, value, reset=self._counts and self._leaps(value, gap_s)))
         self._last_s, self._value = time_s, value
+
+    def _leaps(self, value_j: float, gap_s: float) -> bool:
+        """Whether a counter fell, or is back at once after a fall."""
+        grown_j, before_j = value_j - self._value, self._fell_from_j
+        leaps = grown_j < 0.0
+        if leaps:
+            self._fell_from_j = self._value if math.isinf(before_j) else max(self._value, before_j)
+        elif value_j >= before_j:
+            leaps = grown_j > self._impossible_w * (abs(gap_s) + self._gap_s)
+            self._fell_from_j = math.inf
+        self._impossible += leaps
+        return leaps
 
     def _goes_on_from_before(self, time_s: float) -> bool:
         """Whether the logger's clock was set back: rows go on from an earlier time.

@@ -12,8 +12,8 @@ stands still   a counter with the same value for ten seconds and twenty refreshe
 frozen         the same power to the last digit for 30 s, a hundred looks and a hundred
                refreshes, over six edges of phases, by a meter whose steps are finer than a 200th of
                it: a load that changes by less than a step of the meter is not doubted
-of the board   three looks in a row that the board cannot draw; of a counter, three stretches of a
-               second and longer
+of the board   three looks in a row that the board cannot draw; of a counter, three stretches of
+               five seconds and longer
 of the meter   what it says itself in three looks in a row: the end of its range, a reversed
                current, mirrored parts
 =============  ===================================================================================
@@ -37,9 +37,11 @@ DOUBT_CHARACTERS = 300
 """Most characters of one."""
 
 IN_A_ROW, FOR_S = 3, 1.0
+COUNTED_S = 5.0
+"""Least time over which the power of a counter is judged, s."""
 STILL_S, STILL_REFRESHES, STILL_LEAST_W = 10.0, 20.0, 0.1
 FROZEN_S, FROZEN_LOOKS, FROZEN_REFRESHES, FROZEN_EDGES = 30.0, 100, 100.0, 6
-_NUMBERS = re.compile(r"[\d.,]+")
+_NUMBERS = re.compile(r"[\d.,]+(e[+-]?\d+)?(?= ?(W|mW|A|mA|V|s|J|%|mΩ)\b)")
 QUIET_S = 60.0
 """A doubt is logged again if it has been away for so long, s."""
 FINE = 0.005
@@ -87,6 +89,7 @@ class Watch:
         self._own: dict[str, int] = {}
         self._value: float | None = None
         self._counted: tuple[float, float] | None = None
+        self._counter_j: float | None = None
         self._out_since_s: float | None = None
         self._why_out = ""
         self.raised = ""
@@ -126,12 +129,13 @@ class Watch:
         now = (time_s if look.time_s is None else look.time_s, look.counter_j)
         begun, described = self._counted, self._described
         if begun is None or look.reset or now[0] < begun[0]:
-            self._counted = now
+            self._counted, self._counter_j = now, look.counter_j
             return None
-        seconds = now[0] - begun[0]
-        least_s = max(FOR_S, STILL_REFRESHES * described.response.refresh_s)
-        grown_j = now[1] - begun[1]
-        if seconds < least_s or grown_j < STILL_REFRESHES * described.resolution_j:
+        moved, self._counter_j = look.counter_j != self._counter_j, look.counter_j
+        seconds, grown_j = now[0] - begun[0], now[1] - begun[1]
+        least_s = max(COUNTED_S, STILL_REFRESHES * described.response.refresh_s)
+        # From one move of the counter to another.
+        if not moved or seconds < least_s or grown_j < STILL_REFRESHES * described.resolution_j:
             return None
         self._counted = now
         return grown_j / seconds
@@ -156,7 +160,7 @@ class Watch:
         if self._zero.lasts():
             yield "zero", AT_ZERO
         elif look.counter_j is not None and self._stands_still():
-            yield "still", f"its counter stands still for {STILL_S:g} s and more while work is done"
+            yield "still", f"its counter stands still for {STILL_S:g} s and more"
         elif look.power_w and self._frozen(look.power_w):
             shown = f"{look.power_w:.6g} W to the last digit"
             yield "frozen", f"it shows {shown} for {FROZEN_S:g} s and more, over several phases"

@@ -17,6 +17,8 @@ _FEWEST = 4
 _WATCHED = 24
 _QUIET = 3.0
 _LONGER = 2.0
+_OFTEN = 3
+_IN_STEP = 1.4
 _FINE = 0.005
 """A step over a value, below which noise alone would change it."""
 
@@ -53,13 +55,15 @@ class Arrivals:
 
         Args:
             refresh_s: time between two values, as the meter states it, s.
-            step: smallest step of values.
+            step: smallest step of values; infinite where they are sums that grow.
         """
         if len(self._heard) < _WATCHED:
             return ()
         times_s, values = zip(*self._heard, strict=True)
-        period_s = _weighted_median(_gaps(times_s))
-        if period_s > _LONGER * refresh_s:
+        gaps_s = _gaps(times_s)
+        period_s = _weighted_median(gaps_s)
+        often = sum(gap_s > _LONGER * refresh_s for gap_s in gaps_s) >= _OFTEN
+        if often and period_s > _LONGER * refresh_s:
             return (
                 f"its messages come every {period_s:.3g} s, not every {refresh_s:.3g} s: what it "
                 f"shows is older than is assumed. Write [topic] refresh_s = {period_s:.2g}",
@@ -67,14 +71,16 @@ class Arrivals:
         pairs = itertools.pairwise(self._heard)
         news_s = [after[0] for before, after in pairs if after[1] != before[1]]
         fine = step <= _FINE * sorted(map(abs, values))[len(values) // 2]
-        if not fine or not 2 <= len(news_s) < len(values) / 2:
+        apart_s = _gaps(news_s)
+        if not fine or len(apart_s) < _OFTEN:
             return ()
-        period_s = _weighted_median(_gaps(news_s))
-        if period_s <= _LONGER * refresh_s:
+        # A steady load repeats values as well, but not in step.
+        period_s = min(apart_s)
+        if period_s <= _LONGER * refresh_s or max(apart_s) > _IN_STEP * period_s:
             return ()
         return (
-            f"most of its messages repeat the value before to the last digit, and new ones come "
-            f"every {period_s:.3g} s, not every {refresh_s:.3g} s: what it shows is older than is "
+            f"its messages repeat the value before to the last digit, and new ones come every "
+            f"{period_s:.3g} s, not every {refresh_s:.3g} s: what it shows is older than is "
             f"assumed. Write [topic] refresh_s = {period_s:.2g}",
         )
 

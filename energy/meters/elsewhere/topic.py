@@ -53,6 +53,7 @@ _ASK_EVERY_S = 10.0
 _LATE_S = 2.0
 _WORTH_LOOKING_S = 1.0
 _ANSWERED_WITHIN_S = 0.4
+_POWER_LIMIT_W = 20e3
 _STEP_J = 1e-3
 
 
@@ -101,7 +102,7 @@ class TopicMeter(Meter):
     Args:
         settings: where it is found.
         clock: clock of the readings.
-        impossible_w: a counter that shows more between two messages leapt or was reset, W.
+        impossible_w: a counter that falls and is back with more than this, W, did not fall.
 
     Raises:
         MeterUnavailableError: the broker cannot be reached, no message comes, or messages hold no
@@ -136,6 +137,7 @@ class TopicMeter(Meter):
         self._first_asked_s: float | None = None
         self._sessions: list[str] = []
         self._conflict_s = -math.inf
+        self._refresh_s = 1.0
         self._sent_facts: tuple[str, ...] = ()
         self._about = f"{settings.topic}/about"
         topics = (settings.topic, f"{settings.topic}/answer/{{name}}", self._about)
@@ -209,7 +211,8 @@ class TopicMeter(Meter):
             if self._backwards > 1:
                 told.append("its times run backwards: two senders on one topic?")
             if self._sent is None and self._settings.time_pointer is None:
-                told += self._arrivals.doubts(self._refresh_s, self._step)
+                counts = self._settings.unit in ENERGY_UNITS
+                told += self._arrivals.doubts(self._refresh_s, math.inf if counts else self._step)
         step_j = self._description.resolution_j
         if step_j > COARSE_J:
             told.append(
@@ -337,7 +340,7 @@ class TopicMeter(Meter):
 
     def _conflicts(self, now_s: float) -> bool:
         """Whether two senders publish in turn, or did so a moment ago."""
-        return now_s - self._conflict_s < _ALONE_S
+        return now_s - self._conflict_s < max(_ALONE_S, _SEVERAL * self._refresh_s)
 
     def _why_nothing(self) -> str:
         settings = self._settings
@@ -426,7 +429,8 @@ class TopicMeter(Meter):
             self._counter = Counter(
                 _STEP_J,
                 range_steps=None,
-                power_limit_w=self._impossible_w,
+                power_limit_w=_POWER_LIMIT_W,
+                return_limit_w=self._impossible_w,
                 refresh_s=2.0 + found.step / self._impossible_w,
             )
         counted = self._counter.advance(round(found.value / _STEP_J), now_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
@@ -90,6 +91,19 @@ class TestDoubts:
         repeated = [values[k // 10] for k in range(60)]
         (doubt,) = heard(regular(60, 1.0), repeated).doubts(1.0, 0.1)
         assert "repeat the value before" in doubt and "refresh_s = 10" in doubt
+
+    def test_one_outage_is_no_habit(self) -> None:
+        times_s = [*regular(15, 1.0), *(50.0 + at_s for at_s in regular(40, 1.0))]
+        assert not heard(times_s).doubts(1.0, 0.1)
+
+    def test_a_calm_rest_is_no_repetition(self) -> None:
+        dice = random.Random(5)
+        values = [25.0 if k % 40 < 28 else round(29.0 + dice.gauss(0, 0.5), 1) for k in range(64)]
+        assert not heard(regular(64, 1.0), values).doubts(1.0, 0.1)
+
+    def test_a_counter_in_steps_is_no_repetition(self) -> None:
+        values = [36.0 * (k // 8) + 9e5 for k in range(64)]
+        assert not heard(regular(64, 1.0), values).doubts(1.0, math.inf)
 
     def test_coarse_values_of_a_steady_load_are_no_repetition(self) -> None:
         values = [3.0 if k % 20 < 12 else 4.0 for k in range(60)]

@@ -199,6 +199,22 @@ def test_a_counter_that_leaps_is_reset(tmp_path: Path) -> None:
     meter.close()
 
 
+def test_a_counter_in_coarse_steps_goes_on(tmp_path: Path) -> None:
+    """Whole watt-hours of 8 W, a row a second, on a board that draws 30 W at most."""
+    lab = Laboratory(tmp_path, "energy_j")
+    for place in range(5):
+        lab.row(NOW_S + place - 5.0, 3600.0)
+    meter = lab.open(impossible_w=300.0)
+    looks = []
+    for place in range(1, 1001):
+        lab.clock.show(50.0 + place)
+        lab.row(NOW_S + place, 3600.0 * (1 + 8 * place // 3600))
+        looks.append(meter.look(lab.clock.now_s()))
+    assert not any(look.reset for look in looks) and not meter.doubts()[1:]
+    assert looks[-1].counter_j == 3600.0 * 3
+    meter.close()
+
+
 def test_declared_as_nothing_it_stays_emulated(lab: Laboratory) -> None:
     for declared in (str(lab.path), ReplaySettings(file=str(lab.path))):
         given = MeterSettings(replay=declared, scope="board")

@@ -279,6 +279,23 @@ class TestCounters:
         finally:
             meter.close()
 
+    def test_a_counter_that_moves_once_a_minute_goes_on(
+        self, home: HomeSender, home_broker: int, topic: str
+    ) -> None:
+        """12 W on a board that draws 18 at most: 720 J at once."""
+        clock = VirtualClock(100.0)
+        meter = self.opened(home, home_broker, topic, clock, "8.3", impossible_w=180.0)
+        try:
+            for at_s, wh in [(159.0, "8.3"), (160.0, "8.5"), (219.0, "8.5"), (220.0, "8.7")]:
+                clock.show(at_s)
+                home.say(topic, f'{{"energy":{wh}}}')
+                look = until(lambda at_s=at_s: self.fresh(meter, at_s))
+                assert not look.reset
+            assert look.counter_j == pytest.approx(0.4 * 3600.0, abs=0.01)
+            assert not any("fell or leapt" in doubt for doubt in meter.doubts())
+        finally:
+            meter.close()
+
     @staticmethod
     def fresh(meter: TopicMeter, at_s: float) -> Any:
         heard = meter._heard

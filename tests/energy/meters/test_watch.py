@@ -225,9 +225,17 @@ class TestImplausible:
     )
     def test_a_counter_of_what_the_board_cannot_draw(self, watts: float, said: str) -> None:
         watch = Watch(Scripted(counts=True, refresh_s=0.01), PI)
-        looks = [Look(counter_j=watts * 0.1 * place) for place in range(80)]
+        looks = [Look(counter_j=watts * 0.1 * place) for place in range(250)]
         found = told(watch, looks, every_s=0.1, edges=0)
         assert said in found and bool(said) == bool(found)
+
+    @pytest.mark.parametrize("every_s", [0.3, 1.3, 7.0])
+    def test_a_counter_that_moves_seldom_is_judged_from_move_to_move(self, every_s: float) -> None:
+        """28 W are near the most of this board, whatever the looks catch."""
+        watch = Watch(Scripted(counts=True, refresh_s=0.01), PI)
+        times_s = [0.1 * place for place in range(600)]
+        looks = [Look(counter_j=28.0 * every_s * (at_s // every_s)) for at_s in times_s]
+        assert "can draw" not in told(watch, looks, every_s=0.1, edges=0)
 
     def test_a_counter_in_coarse_steps_is_not_doubted_for_its_steps(self) -> None:
         """Watt-hours of 5 W: nothing for minutes, then 3600 J at once."""
@@ -258,7 +266,7 @@ class TestImplausible:
         meter = Scripted()
         watch = Watch(meter)
         for place in range(20):
-            meter.own = (f"{3.0 + 0.1 * place:.1f} W: odd", "part a: cold", "part a: wet")
+            meter.own = (f"{9.6 + 0.1 * place:.3g} W: odd", "part 1: wet", "part 2: wet")
             watch.see(float(place), Look(power_w=5.0))
         assert len(watch.take()) == 3
         assert caplog.text.count("odd") == 1
@@ -301,7 +309,13 @@ class TestChips:
             watch.see(0.1 * place, meter.look(0.1 * place))
         assert watch.take() == ()
         write(folder / "curr1_input", -984)
-        for place in range(30, 70):
+        meter.look(3.0)
+        write(folder / "curr1_input", 984)
+        for place in range(31, 60):
+            watch.see(0.1 * place, meter.look(0.1 * place))
+        assert watch.take() == (), "once is nothing"
+        write(folder / "curr1_input", -984)
+        for place in range(60, 110):
             watch.see(0.1 * place, meter.look(0.1 * place))
         (doubt,) = watch.take()
         assert "its current is negative" in doubt
