@@ -306,10 +306,10 @@ class RecordingDraft:
     def _ask_whether_it_holds(self) -> None:
         """Refuse rows that look as if they were written only when the value changed.
 
-        They do if rests without rows are many and long, or if all rows come at unequal times and
-        hardly a value is repeated.
+        They do if rests without any line are many and long, or if all rows come at unequal times
+        and hardly a value is repeated.
         """
-        gaps_s, far = self._gaps_s(), self._far()
+        gaps_s, far = self._gaps_s(), self._far() - self._passed(self._unknown())
         rests_s = math.fsum(gaps_s[place] for place in far)
         why = ""
         if len(far) > _FEW_RESTS and rests_s > _REST_SHARE * math.fsum(gaps_s):

@@ -175,7 +175,7 @@ def _continued(
             ):  # fmt: skip
                 odd = kept.pop()
                 draft.leave_out(rows[odd][0], f"the counter runs ahead, to {values[odd]:g}")
-        if place < back:
+        if place < back:  # it is down
             draft.leave_out(line, f"the counter runs back, from {values[kept[-1]]:g} to {value:g}")
         else:
             kept.append(place)
@@ -241,10 +241,10 @@ def _drops_out(
 ) -> bool:
     """Whether a counter that fell drops out until ``back``: it does not count while it is down.
 
-    One low row may also be that of a reset: then the way back is no odd one from there, or is one
-    from the last row, too.
+    Its power since the ``last`` row is at most ``most`` then, if that is known. One low row may
+    also be that of a reset, so the power from there must be more.
     """
-    if not back or values[back] < values[last] or power(last, back) > most:
+    if not back or values[back] < values[last] or 0.0 < most < power(last, back):
         return False
     return back - low > 1 or power(low, back) > most
 

@@ -416,6 +416,12 @@ class TestTables:
         found = read(file, f"time_s,energy_j\n{rows}")
         assert found.energy_j == 5.0 * 199 and len(found.left_out) == 3 * len(lows)
 
+    @pytest.mark.parametrize("lows", [1, 2])
+    def test_a_counter_that_steps_only_while_it_drops_out(self, file: Path, lows: int) -> None:
+        shown = [500, 500, *[0] * lows, 501, 501, 501]
+        rows = "".join(f"{n},{value}\n" for n, value in enumerate(shown))
+        assert read(file, f"time_s,energy_j\n{rows}", unit="J").energy_j == 1.0
+
     @pytest.mark.parametrize("work_at", [1, 3])
     def test_a_counter_of_each_run_passes_the_old_one_at_once(
         self, file: Path, work_at: int
@@ -706,6 +712,21 @@ class TestHoles:
         found = read(file, f"time_s,power_w\n{rows}")
         assert len(found.holes) == 2 and found.holes_s == 122.0
         assert not read(file, f"time_s,power_w\n{rows}", holds=False).holes
+
+    @pytest.mark.parametrize("holds", [None, False])
+    def test_holes_that_are_written_are_holes_again(
+        self, file: Path, tmp_path: Path, holds: bool | None
+    ) -> None:
+        """Five sessions; a row without a value stands between them."""
+        rows = ((n, n + 1000 * (n // 50)) for n in range(250))
+        text = "".join(
+            (f"{at_s - 500},\n" if n and n % 50 == 0 else "") + f"{at_s},5\n" for n, at_s in rows
+        )
+        found = read(file, f"time_s,power_w\n{text}", holds=holds)
+        importing.write(found, tmp_path / "out.csv")
+        again = importing.read(tmp_path / "out.csv", settings=ImportSettings(holds=holds))
+        for each in (found, again):
+            assert each.energy_j == 5.0 * 49 * 5 and each.holes_s == 4 * 1001.0
 
     def test_a_row_that_is_missing_is_no_hole(self, file: Path) -> None:
         rows = "".join(f"{n},5\n" for n in range(40) if not 10 <= n < 19)
