@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -125,13 +126,15 @@ def read_recording(
 
 
 def cells_of(line: str, mark: str = ",") -> list[str]:
-    """The cells of a line of a table: no cell goes on in the next line.
+    """The cells of a line of a table, without spaces about quotes; none goes on in the next line.
 
     Raises:
         ValueError: its quotes do not match, or a cell is too long.
     """
     try:
-        return next(csv.reader([line], delimiter=mark, strict=True), [])
+        line = re.sub(rf'" +(?={re.escape(mark)}|$)', '"', line)
+        table = csv.reader([line], delimiter=mark, strict=True, skipinitialspace=True)
+        return next(table, [])
     except csv.Error as error:
         raise ValueError(f"its quotes do not match, or a cell is too long ({error})") from error
 

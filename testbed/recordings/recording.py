@@ -30,6 +30,8 @@ _UNEQUAL = 3.0
 """Gaps are unequal if the longer quarter is longer than the shorter quarter by such a factor."""
 _REPEATED = 0.05
 """Of a file that is written when the value changes, at most such a share of rows repeats one."""
+_FEW_RESTS, _REST_SHARE = 2, 0.1
+"""So many gaps without rows, or such a share of the time, are holes of a logger."""
 
 
 class RecordingError(InputError, ValueError):
@@ -192,6 +194,7 @@ class RecordingDraft:
         self._form = form
         self._rows: list[tuple[float, float]] = []
         self._lines: list[int] = []
+        self._repeated: set[int] = set()
         self._spread = False
         self.breaks: list[int] = []
         self.left_out: list[tuple[int, str]] = []
@@ -205,9 +208,11 @@ class RecordingDraft:
             self.leave_out(line, f"{value:g} is negative")
         elif self._rows and time_s < self._rows[-1][0]:
             self.leave_out(line, f"its time is {self._rows[-1][0] - time_s:.3g} s before the last")
-        elif self._rows and time_s == self._rows[-1][0]:
-            self.leave_out(line, "it has the same time as the line before")
         else:
+            if self._rows and time_s == self._rows[-1][0]:
+                self._rows.pop()
+                self._repeated.add(self._lines[-1])
+                self.leave_out(self._lines.pop(), f"line {line} has the same time")
             self._rows.append((time_s, value))
             self._lines.append(line)
 
@@ -246,7 +251,7 @@ class RecordingDraft:
                 + "".join(f"\n  {times} times: {why}" for why, times in reasons)
                 + "\nName what wrote the file with --format, or mend the lines"
             )
-        if not counts and holds is None:
+        if not counts and holds is None and self._form == "csv":  # others write at a rate
             self._ask_whether_it_holds()
         if holds and counts:
             raise RecordingError(
@@ -254,7 +259,7 @@ class RecordingDraft:
             )
         if holds:
             self.notes.append("each power holds until the next row, as you said")
-            self.breaks = [line for line, _ in self.left_out]
+            self.breaks = self._unknown()
         return Recording(
             path=self._path,
             format=self._form,
@@ -262,37 +267,69 @@ class RecordingDraft:
             values=[value for _, value in self._rows],
             counts=counts,
             holds=bool(holds),
-            holes=self._holes(far=not counts and not holds),
+            holes=self._holes(counts=counts, holds=holds),
             dated=dated,
             left_out=self.left_out,
             notes=self.notes,
         )
 
-    def _holes(self, *, far: bool) -> frozenset[int]:
-        """Places of the rows after which there is a break, or a ``far`` way to the next row."""
-        gaps_s = [b - a for (a, _), (b, _) in pairwise(self._rows)]
-        longest_s = max(HOLE_ROWS * statistics.median(gaps_s), HOLE_S) if far else math.inf
-        passed = [bisect_right(self.breaks, line) for line in self._lines]
-        return frozenset(
-            place
-            for place, gap_s in enumerate(gaps_s)
-            if gap_s > longest_s or passed[place] != passed[place + 1]
-        )
+    def _holes(self, *, counts: bool, holds: bool | None) -> frozenset[int]:
+        """Places of the rows after which there is a break, or a far way to the next row.
+
+        Powers that go on in a straight line, as the user said, do so however far it is, but for
+        lines on the way that cannot be used.
+        """
+        broken = self._passed(self.breaks)
+        far = set() if counts or holds else self._far()
+        if holds is False:
+            far &= self._passed(self._unknown())
+        return frozenset(broken | far)
+
+    def _unknown(self) -> list[int]:
+        """The lines that show that nothing is known there."""
+        return [line for line, _ in self.left_out if line not in self._repeated]
+
+    def _passed(self, lines: list[int]) -> set[int]:
+        """Places of the rows between which and the next one there is any of these lines."""
+        passed = [bisect_right(lines, line) for line in self._lines]
+        return {place for place, (a, b) in enumerate(pairwise(passed)) if a != b}
+
+    def _gaps_s(self) -> list[float]:
+        return [b - a for (a, _), (b, _) in pairwise(self._rows)]
+
+    def _far(self) -> set[int]:
+        """Places of the rows from which it is far to the next one."""
+        gaps_s = self._gaps_s()
+        longest_s = max(HOLE_ROWS * statistics.median(gaps_s), HOLE_S)
+        return {place for place, gap_s in enumerate(gaps_s) if gap_s > longest_s}
 
     def _ask_whether_it_holds(self) -> None:
-        """Refuse rows that look as if they were written only when the value changed."""
-        gaps_s = [b - a for (a, _), (b, _) in pairwise(self._rows)]
+        """Refuse rows that look as if they were written only when the value changed.
+
+        They do if rests without any line are many and long, or if all rows come at unequal times
+        and hardly a value is repeated.
+        """
+        gaps_s, far = self._gaps_s(), self._far() - self._passed(self._unknown())
+        rests_s = math.fsum(gaps_s[place] for place in far)
+        why = ""
+        if len(far) > _FEW_RESTS and rests_s > _REST_SHARE * math.fsum(gaps_s):
+            why = (
+                f"{len(far)} gaps without rows, {rests_s:.5g} s in all, are longer than "
+                f"{HOLE_ROWS:g} usual ones"
+            )
         same = sum(v == w for (_, v), (_, w) in pairwise(self._rows))
-        if len(gaps_s) < 4 or same > _REPEATED * len(gaps_s):
-            return
-        short_s, _, long_s = statistics.quantiles(gaps_s, n=4, method="inclusive")
-        if long_s > _UNEQUAL * short_s:
+        if len(gaps_s) >= 4 and same <= _REPEATED * len(gaps_s):
+            short_s, _, long_s = statistics.quantiles(gaps_s, n=4, method="inclusive")
+            if long_s > _UNEQUAL * short_s:
+                why = (
+                    f"rows come at unequal times (a quarter of them within {short_s:.3g} s, a "
+                    f"quarter after {long_s:.3g} s or more) and hardly a value is repeated"
+                )
+        if why:
             raise RecordingError(
-                f"{self._path}: rows come at unequal times (a quarter of them within "
-                f"{short_s:.3g} s, a quarter after {long_s:.3g} s or more) and hardly a value is "
-                "repeated, as where rows are written only when the value changes. Say which it "
-                "is: --holds if each power holds until the next row, --no-holds if it goes there "
-                "in a straight line"
+                f"{self._path}: {why}, as where rows are written only when the value changes. Say "
+                "which it is: --holds if each power holds until the next row, --no-holds if it "
+                "goes there in a straight line; a row without a value in a long gap makes it a hole"
             )
 
 
