@@ -147,14 +147,7 @@ class MeterSender:
         self.published += 1
 
     def _look(self, now_s: float) -> Look:
-        """Read the meter; one of a broken driver must not end the others."""
-        try:
-            look, raised = self._meter.look(now_s), ""
-        except Exception as error:
-            look, raised = NOTHING, f"{type(error).__name__}: {error}"
-            if not self._suspicion.raised:
-                log.exception("%s cannot be read", self._described.source)
-        self._suspicion.raised = raised
+        look = self._suspicion.read(now_s)
         self._suspicion.see(now_s, look)
         return look
 

@@ -13,6 +13,28 @@ from fimi.energy.meters import NOTHING, Look
 from fimi.energy.sysfs import complete
 
 
+class Falls:
+    """What falls, and is back at once: then it was the fall that was wrong.
+
+    Args:
+        limit_w: more than this, W, is "at once".
+    """
+
+    def __init__(self, limit_w: float) -> None:
+        self._limit_w = limit_w
+        self._from_j: float | None = None
+
+    def see(self, before_j: float, now_j: float, seconds: float) -> bool:
+        """Whether a counter does not continue from one value to the next, so many s later."""
+        if now_j < before_j:
+            self._from_j = max(before_j, self._from_j or 0.0)
+            return True
+        if self._from_j is None or now_j < self._from_j:
+            return False
+        self._from_j = None
+        return now_j - before_j > self._limit_w * seconds
+
+
 class Counter:
     """One register, unwrapped.
 
@@ -21,8 +43,7 @@ class Counter:
         range_steps: its largest value; ``None`` for one that never wraps.
         power_limit_w: the device draws no more than this, W; a counter that shows more was reset.
         refresh_s: how old a value may be when it is read.
-        return_limit_w: where it has fallen and is back at once, with more than this, W, it was the
-            fall that was wrong; both are left out.
+        return_limit_w: of one that never wraps, the limit of :class:`Falls`, W.
     """
 
     def __init__(
@@ -40,8 +61,7 @@ class Counter:
         self._refresh_s = refresh_s
         self._last: tuple[float, int] | None = None
         self._total_steps = 0
-        self._return_limit_w = return_limit_w
-        self._fell_from: int | None = None
+        self._falls = Falls(return_limit_w)
 
     def advance(self, raw: int | None, time_s: float) -> Look:
         """Joules since the first reading.
@@ -56,16 +76,14 @@ class Counter:
         if last is None:
             return Look(counter_j=0.0)
         steps = raw - last[1]
-        if steps < 0 and self._range_steps is not None:
-            steps += self._range_steps + 1
-        limit_w = self._power_limit_w
-        if self._fell_from is not None and raw >= self._fell_from:
-            limit_w, self._fell_from = min(limit_w, self._return_limit_w), None
         # One refresh more than the time between the readings: the register moves in steps.
-        most_j = limit_w * (time_s - last[0] + self._refresh_s)
-        if not 0 <= steps * self._unit_j <= most_j:
-            if raw < last[1]:
-                self._fell_from = max(last[1], self._fell_from or 0)
+        seconds = time_s - last[0] + self._refresh_s
+        if self._range_steps is None:
+            leaps = self._falls.see(last[1] * self._unit_j, raw * self._unit_j, seconds)
+        else:
+            leaps = False
+            steps += (self._range_steps + 1) * (steps < 0)
+        if leaps or steps * self._unit_j > self._power_limit_w * seconds:
             return Look(counter_j=self._total_steps * self._unit_j, reset=True)
         self._total_steps += steps
         return Look(counter_j=self._total_steps * self._unit_j)

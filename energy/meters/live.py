@@ -32,8 +32,9 @@ from msgspec import Meta, Struct
 from fimi.energy.clock import Clock
 from fimi.energy.joules import Scope
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
+from fimi.energy.meters.counter import Falls
 from fimi.energy.meters.elsewhere.clocks import OneWayOffset
-from fimi.energy.meters.replay import HOLE_ROWS, HOLE_S, Replay, read_recording
+from fimi.energy.meters.replay import Replay, longest_gap_s, read_recording
 from fimi.energy.meters.response import MeterResponse, uniform_sd_s
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class LiveRecording(Meter):
         self._counts = table.counts or self._adds
         self._last_s, self._value = table.times_s[-1], table.values[-1]
         self._total_j = 0.0
-        self._fell_from_j = math.inf
+        self._falls = Falls(impossible_w)
         self._back_s, self._back = -math.inf, 0
         self._looked_s = -math.inf
         self._offset = OneWayOffset()
@@ -369,7 +370,7 @@ class LiveRecording(Meter):
             self._leave_out(f"{self._path}: row {line[:60]!r}: {error}")
             return
         gap_s = time_s - self._last_s
-        hole = was_set or gap_s > max(HOLE_ROWS * self._gap_s, HOLE_S)
+        hole = was_set or gap_s > longest_gap_s(self._gap_s)
         if self._adds:
             self._total_j += 0.0 if hole else gap_s * (self._value + value) / 2.0
             self._rows.append(_Row(time_s, self._total_j, reset=hole))
@@ -379,13 +380,7 @@ class LiveRecording(Meter):
 
     def _leaps(self, value_j: float, gap_s: float) -> bool:
         """Whether a counter fell, or is back at once after a fall."""
-        grown_j, before_j = value_j - self._value, self._fell_from_j
-        leaps = grown_j < 0.0
-        if leaps:
-            self._fell_from_j = self._value if math.isinf(before_j) else max(self._value, before_j)
-        elif value_j >= before_j:
-            leaps = grown_j > self._impossible_w * (abs(gap_s) + self._gap_s)
-            self._fell_from_j = math.inf
+        leaps = self._falls.see(self._value, value_j, abs(gap_s) + self._gap_s)
         self._impossible += leaps
         return leaps
 

@@ -23,8 +23,16 @@ from fimi.energy.clock import Clock
 from fimi.energy.joules import Scope
 from fimi.energy.meters import NOTHING, Look, Meter, MeterDescription, MeterUnavailableError
 
-HOLE_ROWS, HOLE_S = 10.0, 1.0
-"""A time without rows is a hole if it is longer than so many usual ones, and than so many s."""
+HOLE_ROWS = 10.0
+_HOLE_S = 1.0
+
+
+def longest_gap_s(usual_s: float) -> float:
+    """A time without rows that is longer is a hole, s, where ``usual_s`` lie between two rows.
+
+    It is :data:`HOLE_ROWS` of them, and a second at least.
+    """
+    return max(HOLE_ROWS * usual_s, _HOLE_S)
 
 
 class Replay(Meter):

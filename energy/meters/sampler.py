@@ -195,7 +195,7 @@ class Sampler:
 
     def _look(self) -> None:
         before_s = self._clock.now_s()
-        look = self._read(before_s)
+        look = self._suspicion.read(before_s)
         time_s = (before_s + self._clock.now_s()) / 2.0
         self._looks += 1
         reading = look.reading(time_s)
@@ -214,18 +214,6 @@ class Sampler:
         self._readings.append(reading)
         if len(self._readings) > MOST_READINGS:
             self._readings = thin(self._readings)
-
-    def _read(self, now_s: float) -> Look:
-        """Read the meter; what it raises costs this reading, and not the thread."""
-        try:
-            look = self.meter.look(now_s)
-        except Exception as error:
-            if not self._suspicion.raised:
-                log.exception("the meter %s cannot be read", self.meter.describe().source)
-            self._suspicion.raised = f"{type(error).__name__}: {error}"
-            return NOTHING
-        self._suspicion.raised = ""
-        return look
 
     @property
     def _overdue_s(self) -> float:

@@ -1,7 +1,7 @@
 """A meter watched during a run: silent, frozen, at zero, at the end of its range.
 
 A :class:`Watch` sees every look and every edge of a phase. What it doubts is logged when it begins
-(once), and kept for the next report of the device. It reads nothing by itself.
+(once), and kept for the next report of the device. It reads when it is asked to.
 
 =============  ===================================================================================
 doubt          when
@@ -26,7 +26,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from fimi.energy.meters import Look, Meter
+from fimi.energy.meters import NOTHING, Look, Meter
 from fimi.energy.meters.plausibility import AT_ZERO, BoardLimits, implausible
 
 log = logging.getLogger(__name__)
@@ -89,15 +89,26 @@ class Watch:
         self._own: dict[str, int] = {}
         self._value: float | None = None
         self._counted: tuple[float, float] | None = None
-        self._counter_j: float | None = None
         self._out_since_s: float | None = None
         self._why_out = ""
         self.raised = ""
-        """What the last look raised, where it did."""
+        """What the last reading raised, where it did."""
         self.trouble = ""
         """That the meter shows nothing, or that it reads again; empty if it always did."""
         self._doubts: dict[str, str] = {}
         self._said_s: dict[str, float] = {}
+
+    def read(self, time_s: float) -> Look:
+        """Read the meter; what it raises costs this reading, and not the thread."""
+        try:
+            look = self._meter.look(time_s)
+        except Exception as error:
+            if not self.raised:
+                log.exception("the meter %s cannot be read", self._described.source)
+            self.raised = f"{type(error).__name__}: {error}"
+            return NOTHING
+        self.raised = ""
+        return look
 
     def edge(self) -> None:
         """A phase ends and another begins: the load changes."""
@@ -119,19 +130,22 @@ class Watch:
         if not same:
             self._same.see(time_s, holds=False)
         self._same.see(time_s, holds=True)
-        power_w = look.power_w if look.counter_j is None else self._counted_w(time_s, look)
+        power_w = (
+            look.power_w
+            if look.counter_j is None
+            else self._counted_w(time_s, look, moved=not same)
+        )
         for kind, words in self._now(look, power_w):
             self._doubt(kind, words, time_s)
 
-    def _counted_w(self, time_s: float, look: Look) -> float | None:
+    def _counted_w(self, time_s: float, look: Look, *, moved: bool) -> float | None:
         """Mean power by a counter since the stretch began, W; ``None`` until it has ended."""
         assert look.counter_j is not None
         now = (time_s if look.time_s is None else look.time_s, look.counter_j)
         begun, described = self._counted, self._described
         if begun is None or look.reset or now[0] < begun[0]:
-            self._counted, self._counter_j = now, look.counter_j
+            self._counted = now
             return None
-        moved, self._counter_j = look.counter_j != self._counter_j, look.counter_j
         seconds, grown_j = now[0] - begun[0], now[1] - begun[1]
         least_s = max(COUNTED_S, STILL_REFRESHES * described.response.refresh_s)
         # From one move of the counter to another.

@@ -19,7 +19,7 @@ from itertools import groupby, pairwise
 
 from msgspec import Struct
 
-from fimi.energy.meters.replay import HOLE_ROWS, HOLE_S
+from fimi.energy.meters.replay import HOLE_ROWS, longest_gap_s
 from fimi.energy.timestamps import Stamp
 from fimi.errors import InputError
 
@@ -300,7 +300,7 @@ class RecordingDraft:
     def _far(self) -> set[int]:
         """Places of the rows from which it is far to the next one."""
         gaps_s = self._gaps_s()
-        longest_s = max(HOLE_ROWS * statistics.median(gaps_s), HOLE_S)
+        longest_s = longest_gap_s(statistics.median(gaps_s))
         return {place for place, gap_s in enumerate(gaps_s) if gap_s > longest_s}
 
     def _ask_whether_it_holds(self) -> None:

@@ -18,7 +18,7 @@ from fimi.energy.clock import VirtualClock
 from fimi.energy.meters.replay import Replay
 from fimi.energy.timestamps import Stamp
 from fimi.testbed.cli import main
-from fimi.testbed.recordings import importing, table
+from fimi.testbed.recordings import counters, importing
 from fimi.testbed.recordings.recording import (
     ImportSettings,
     Recording,
@@ -450,7 +450,7 @@ class TestTables:
         values = [(1.0 - 1e-5 * n) * (n % 25) for n in range(10_000)]
         rows = [Row((n + 2, Stamp(float(n), 0.0, zoned=True), v)) for n, v in enumerate(values)]
         draft = RecordingDraft("recording", "csv")
-        assert len(table._continued("recording", draft, "energy_j", rows)) == 10_000
+        assert len(counters.continued("recording", draft, "energy_j", rows)) == 10_000
         assert len(draft.breaks) == 399 and read_times < 20 * 10_000
 
     def test_a_coarse_counter_does_not_leap(self, file: Path) -> None:
