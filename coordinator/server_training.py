@@ -56,7 +56,7 @@ class Server:
         settings: the configuration.
         trainer: the trainer that also evaluates.
         meter: meter of this machine; if left out, only seconds are recorded.
-        public: public images on which models can be compared; ``None`` if there are none.
+        validation: public images on which models can be compared; ``None`` if there are none.
         cancelled: called repeatedly; training ends when it returns true.
 
     Raises:
