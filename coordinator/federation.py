@@ -167,6 +167,7 @@ class Coordinator:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
         self._test = test
+        self._validation = validation
         self._listener = listener
         self._store = store
         self._resume = resume
@@ -431,6 +432,7 @@ class Coordinator:
             adaptation,
             self._trainer,
             self._test,
+            self._validation,
             self._server,
             self._observer,
             self._spool,

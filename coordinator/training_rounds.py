@@ -28,7 +28,7 @@ from fimi.coordinator.server_training import Server
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
-from fimi.learning.training.trainer import Trainer, TrainingCancelled
+from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
 from fimi.record.events import Credited, RoundFinished, RoundStarted
 from fimi.record.insight import Insight
@@ -71,6 +71,7 @@ class TrainingRounds:
         adaptation: compares predictions with measurements; ``None`` where devices do not train.
         trainer: evaluates the global model.
         test: held-out data.
+        validation: public samples that nobody trains on; ``None`` for none.
         server: the server's part of a round.
         observer: computes insights.
         spool: keeps updates until they are averaged.
@@ -91,6 +92,7 @@ class TrainingRounds:
         adaptation: Adaptation | None,
         trainer: Trainer,
         test: Dataset,
+        validation: Dataset | None,
         server: Server,
         observer: Observer,
         spool: UpdateStore,
@@ -105,6 +107,7 @@ class TrainingRounds:
         self._adaptation = adaptation
         self._trainer = trainer
         self._test = test
+        self._validation = validation
         self._server = server
         self._observer = observer
         self._spool = spool
@@ -236,12 +239,14 @@ class TrainingRounds:
         """Evaluate the new global model and store the round, with all that belongs to it."""
         watch = self._context.watch
         with watch.stage("evaluate"):
-            evaluation = self._trainer.evaluate(self.model, self._test.images, self._test.labels)
+            evaluation = self._judge(self._test)
+            validation = None if self._validation is None else self._judge(self._validation)
         result = RoundResult(
             number=number,
             start_s=self._plans.fleet_time_s,
             duration_s=duration_s,
             evaluation=evaluation,
+            validation=validation,
             devices=devices,
             server=server,
         )
@@ -277,6 +282,10 @@ class TrainingRounds:
             # a second start of a device in this round: its joules are of this round too
             self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
+
+    def _judge(self, data: Dataset) -> Evaluation:
+        """How good the global model is on a part of the data."""
+        return self._trainer.evaluate(self.model, data.images, data.labels)
 
     def credit_earlier(self) -> None:
         """Credit what came of stored rounds when nobody could deal with it.

@@ -135,6 +135,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         start_s: its beginning on the fleet's clock, s.
         duration_s: its length on the fleet's clock, s.
         evaluation: of the new global model on the held-out test set.
+        validation: of the same on public images that nobody trains on; ``None`` without any.
         devices: one entry per enrolled device, in order of device id; those that were not drawn are
             ``resting``, those that were not there ``absent``.
         server: what the server did; ``None`` where it only averaged.
@@ -144,6 +145,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     start_s: float
     duration_s: float
     evaluation: Evaluation
+    validation: Evaluation | None = None
     devices: tuple[DeviceRound, ...] = ()
     server: ServerRound | None = None
 

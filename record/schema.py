@@ -171,6 +171,13 @@ ROUNDS = StoreTable(
              "evaluation.loss", null=True),
         packed("class_accuracy", "accuracy of every class, 0 to 1", "evaluation.class_accuracy"),
         whole("test_samples", "samples", "the test set has", "evaluation.samples"),
+        real("validation_accuracy", "0 to 1", "on public images that nobody trains on",
+             "validation.accuracy", null=True),
+        real("validation_loss", "nat", "mean cross-entropy on these", "validation.loss", null=True),
+        packed("validation_class_accuracy", "accuracy of every class on these, 0 to 1",
+               "validation.class_accuracy", null=True),
+        whole("validation_samples", "samples", "how many they are", "validation.samples",
+              null=True),
     ))
 
 DEVICE_ROUND = StoreTable(
