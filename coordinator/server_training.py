@@ -60,7 +60,8 @@ class Server:
         cancelled: called repeatedly; training ends when it returns true.
 
     Raises:
-        FederationError: the weight policy is ``performance``, and there are no images for validation.
+        FederationError: the weight policy is ``performance``, and there are no images for
+            validation.
     """
 
     def __init__(
