@@ -157,7 +157,7 @@ class TestOpenGenerator:
         assert public.digest()[:12] in str(caught.value)
 
     def test_nor_a_larger_public_part(self) -> None:
-        with pytest.raises(WrongDataError, match="may have seen private or test images"):
+        with pytest.raises(WrongDataError, match="may have seen validation, private or test images"):
             open_generator(split(load_digits(), public_fraction=0.5).public)
 
     def test_weights_of_ones_own(self, tiny_folder: Path, small_public: Dataset) -> None:
