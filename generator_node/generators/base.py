@@ -129,8 +129,8 @@ def require_trained_on(provenance: Provenance, public: Dataset) -> None:
             f"generator {provenance.generator!r} was trained on {provenance.dataset} with digest "
             f"{provenance.data_digest[:12]}…, but this run's public part is {public.name} with "
             f"digest {wanted[:12]}… ({len(public)} images): it may have seen validation, private "
-            "or test images. Train one on this public part, `fimi generator train` with the same data "
-            "settings and seed, and name its folder as generator.weights"
+            "or test images. Train one on this public part, `fimi generator train` with the same "
+            "data settings and seed, and name its folder as generator.weights"
         )
 
 
