@@ -62,8 +62,8 @@ def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield (
         "data",
         f"{test.name.split('/')[0]}: {size} images of {test.classes} classes; "
-        f"{len(split.public)} public ({split.kind}), {len(split.private)} private, "
-        f"{len(test)} for tests",
+        f"{len(split.public)} public ({split.kind}), {len(split.validation)} for validation, "
+        f"{len(split.private)} private, {len(test)} for tests",
     )
     if scenario.own_images:
         yield (

@@ -125,6 +125,7 @@ class Ran:
                     store=store,
                     listener=listen,
                     public=SPLIT.public,
+                    validation=SPLIT.validation,
                     meter=Watt(),
                 ).run()
             finally:
@@ -271,11 +272,11 @@ def test_scheduled_weights_reach_the_end(run: Any) -> None:
     assert [r.server.weight for r in ran.federation.rounds] == pytest.approx([0.5, 0.1])
 
 
-def test_weights_by_performance_come_from_public_images(run: Any) -> None:
+def test_weights_by_performance_come_from_validation_images(run: Any) -> None:
     ran = run_with_any_generator(run)
     for result in ran.federation.rounds:
         server = result.server
-        n = min(len(SPLIT.public), ran.config.strategy.validation_images)
+        n = min(len(SPLIT.validation), ran.config.strategy.validation_images)
         wrong = [
             (n * (1 - a) + 1) / (n + 2)
             for a in (server.federated_accuracy, server.augmented_accuracy)
@@ -287,7 +288,7 @@ def test_weights_by_performance_come_from_public_images(run: Any) -> None:
 
 
 def run_with_any_generator(run: Any) -> Ran:
-    ran: Ran = run("genfl", weights="performance", validation_images=200)
+    ran: Ran = run("genfl", weights="performance", validation_images=100)
     return ran
 
 
