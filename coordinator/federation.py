@@ -64,6 +64,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.record.events import (
     Event,
@@ -128,6 +129,7 @@ class Coordinator:
         test: held-out data.
         terms: what devices are invited with.
         store: keeps everything; stays open.
+        curve: learning curve of the run; needed only by strategies that plan data.
         resume: what an earlier coordinator of the run has left; ``None`` for a new run.
         instance: random id of the run; that of ``resume`` if there is one, and drawn if left out.
         listener: called with every event, in order, on the coordinator's thread.
@@ -153,6 +155,7 @@ class Coordinator:
         terms: Terms,
         *,
         store: RunStore,
+        curve: LearningCurve | None = None,
         resume: UnfinishedRun | None = None,
         instance: str = "",
         listener: Listener = lambda event: None,
@@ -229,6 +232,7 @@ class Coordinator:
             self._model_bytes,
             self._searched,
             sample_bytes=packed_bytes(test.image_shape),
+            curve=curve,
         )
         self._interim = found.interim.number if found is not None else 0
         done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()

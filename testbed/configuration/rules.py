@@ -83,6 +83,27 @@ RULES = (
         '{training.device} and {training.amp}; set backend to "auto" or "torch", or leave them out',
     ),
     Rule(
+        lambda c: bool(c.plan.curve_alpha) != bool(c.plan.curve_beta),
+        "{plan.curve_alpha} and {plan.curve_beta} are given together or not at all",
+    ),
+    Rule(
+        lambda c: 0 < c.plan.curve_beta < 1e-3 or 0 < c.plan.curve_alpha < 1e-6,
+        "{plan.curve_alpha} and {plan.curve_beta} must be at least 1e-6 and 0.001",
+    ),
+    Rule(
+        lambda c: c.plan.curve_delta0 and not c.plan.curve_alpha,
+        "{plan.curve_delta0} is part of a curve that is not given; give plan.curve_alpha and "
+        "plan.curve_beta too",
+    ),
+    Rule(
+        lambda c: c.plan.curve == "given" and not c.plan.curve_alpha,
+        "{plan.curve} needs plan.curve_alpha, plan.curve_beta and plan.curve_delta0",
+    ),
+    Rule(
+        lambda c: c.plan.curve_alpha and c.plan.curve not in ("auto", "given"),
+        "{plan.curve} and {plan.curve_alpha} are two curves; leave one out",
+    ),
+    Rule(
         lambda c: c.plan.curve_delta0 >= c.plan.error_max and _strategy(c).plans_data,
         "{plan.error_max} is not above {plan.curve_delta0}, the error that no amount of data "
         "removes; raise error_max",
