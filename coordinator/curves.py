@@ -86,12 +86,16 @@ def chosen(plan: PlanSettings, subject: CurveSubject) -> KnownCurve | None:
     """The curve of a run that need not be measured; ``None`` if it must be.
 
     Raises:
-        CurveError: ``plan.curve`` names a file that cannot be used, or one of another subject.
+        CurveError: ``plan.curve`` names a file that cannot be used, or one of another subject; the
+            numbers that are given are impossible.
     """
     if plan.curve_alpha and plan.curve in ("auto", "given"):
-        curve = LearningCurve(
-            alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0
-        )
+        try:
+            curve = LearningCurve(
+                alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0
+            )
+        except ValueError as error:
+            raise CurveError(f"plan.curve_*: {error}") from error
         return KnownCurve(curve=curve, source="given")
     if plan.curve == "auto":
         return built_in(subject)

@@ -83,17 +83,12 @@ RULES = (
         '{training.device} and {training.amp}; set backend to "auto" or "torch", or leave them out',
     ),
     Rule(
-        lambda c: bool(c.plan.curve_alpha) != bool(c.plan.curve_beta),
-        "{plan.curve_alpha} and {plan.curve_beta} are given together or not at all",
-    ),
-    Rule(
-        lambda c: 0 < c.plan.curve_beta < 1e-3 or 0 < c.plan.curve_alpha < 1e-6,
-        "{plan.curve_alpha} and {plan.curve_beta} must be at least 1e-6 and 0.001",
-    ),
-    Rule(
-        lambda c: c.plan.curve_delta0 and not c.plan.curve_alpha,
-        "{plan.curve_delta0} is part of a curve that is not given; give plan.curve_alpha and "
-        "plan.curve_beta too",
+        lambda c: (
+            bool(c.plan.curve_alpha) != bool(c.plan.curve_beta)
+            or (c.plan.curve_delta0 and not c.plan.curve_alpha)
+        ),
+        "{plan.curve_alpha}, {plan.curve_beta} and {plan.curve_delta0} are one curve: give the "
+        "first two, above 0, or none of them",
     ),
     Rule(
         lambda c: c.plan.curve == "given" and not c.plan.curve_alpha,

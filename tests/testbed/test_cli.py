@@ -71,7 +71,8 @@ class TestCheck:
         assert "file my.toml differing 2 of " in words
         assert "plan.deadline_s 20.0 (default 10.0, my.toml) rounds.count 7 (default 20, " in words
         assert (
-            "digits: 1×8×8 images of 10 classes; 719 public (writers), 719 private, 359 for tests"
+            "digits: 1×8×8 images of 10 classes; 575 public (writers), 144 for validation, 719 "
+            "private, 359 for tests"
         ) in words
         assert "10 devices with " in words
         assert "mean distance to the population" in words
