@@ -1,7 +1,7 @@
 """Rounds to an accuracy at several learning errors, and the model (34) fitted to them.
 
     python benchmarks/rounds_model.py [--seeds 5] [--first-seed 10] [--rounds 20]
-                                      [--errors 0.05 0.06 0.07 0.08 0.1 0.13]
+                                      [--errors 0.073 0.087 0.1 0.113 0.137 0.17]
 
 Runs are ``fimi dry-run`` with the default configuration and ``plan.error_max`` as given; their
 seeds are not those of energy_to_target.py, whose plans use what is fitted here. Prints the observed
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument(
-        "--errors", type=float, nargs="+", default=[0.05, 0.06, 0.07, 0.08, 0.1, 0.13]
+        "--errors", type=float, nargs="+", default=[0.073, 0.087, 0.1, 0.113, 0.137, 0.17]
     )
     asked = parser.parse_args()
     seen: dict[tuple[float, float], list[int]] = {}

@@ -38,7 +38,7 @@ class FleetPlanner:
             a search; may raise.
         sample_bytes: size of a synthetic sample as sent.
         curve: learning curve of the run, in :attr:`curve` from then on, where a refit may replace
-            it; that of ``plan.curve_*`` if left out.
+            it; needed only by strategies that plan data.
     """
 
     def __init__(

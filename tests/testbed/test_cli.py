@@ -80,7 +80,7 @@ class TestCheck:
         assert re.search(r"rounds of \S+ s, least \w+ energy .*\(bound .*found by ", words)
 
     def test_the_plan_is_that_of_the_dry_run(self, place: Workplace, reference: SharedRun) -> None:
-        settings = ["--set", "fleet.devices=3", "--set", "plan.error_max=0.055"]
+        settings = ["--set", "fleet.devices=3", "--set", "plan.error_max=0.08"]
         done = place.run("check", *settings)
         plan = done.stdout.split("\nplan ")[1]
         assert f"energy {format_joules(reference.result['plan_energy_j'])} (bound" in plan
