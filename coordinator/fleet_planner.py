@@ -14,6 +14,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
@@ -33,6 +34,8 @@ class FleetPlanner:
         progress: called at every step of planning: an error limit that is tried, an iteration of
             a search; may raise.
         sample_bytes: size of a synthetic sample as sent.
+        curve: learning curve of the run, in :attr:`curve` from then on, where a refit may replace
+            it; that of ``plan.curve_*`` if left out.
     """
 
     def __init__(
@@ -42,8 +45,10 @@ class FleetPlanner:
         progress: Callable[[], None] = lambda: None,
         *,
         sample_bytes: float = 0.0,
+        curve: LearningCurve | None = None,
         advise: bool = True,
     ) -> None:
+        self.curve = curve
         self._advise = advise
         self._settings = settings
         self._strategy = STRATEGIES[settings.run.strategy]
@@ -85,6 +90,7 @@ class FleetPlanner:
                 self._model_bytes,
                 self._progress,
                 sample_bytes=self._sample_bytes,
+                curve=self.curve,
                 advise=False,
             )
 
@@ -108,6 +114,7 @@ class FleetPlanner:
                 self._strategy,
                 model_bytes=self._model_bytes,
                 sample_bytes=self._sample_bytes,
+                curve=self.curve,
             )
 
         raise advised(
@@ -183,6 +190,7 @@ class FleetPlanner:
             self._strategy,
             model_bytes=self._model_bytes,
             sample_bytes=self._sample_bytes,
+            curve=self.curve,
         )
 
     def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:

@@ -44,6 +44,7 @@ def make_problem(
     model_bytes: int,
     sample_bytes: float = 0.0,
     deadline_s: float | None = None,
+    curve: LearningCurve | None = None,
 ) -> FimiProblem:
     """The optimisation problem (P1) of a fleet under a strategy.
 
@@ -57,6 +58,7 @@ def make_problem(
         model_bytes: size of the model and of an update as sent.
         sample_bytes: size of a synthetic sample as sent.
         deadline_s: used instead of ``plan.deadline_s`` if given, s.
+        curve: learning curve of the run; that of ``plan.curve_*`` if left out.
 
     Raises:
         ProblemError: a value is impossible.
@@ -75,7 +77,8 @@ def make_problem(
         bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
         generated_max=float(plan.synthetic_max),
         error_max=plan.error_max,
-        curve=LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0),
+        curve=curve
+        or LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0),
         objective=plan.objective,
         rounds=rounds.count * share,
         synthetic_bits=8.0 * sample_bytes,
@@ -125,6 +128,7 @@ def smallest_deadline_s(
     *,
     model_bytes: int,
     sample_bytes: float = 0.0,
+    curve: LearningCurve | None = None,
 ) -> float | None:
     """The smallest ``plan.deadline_s`` with a plan, all else but budgets equal; ``None`` for none.
 
@@ -136,6 +140,7 @@ def smallest_deadline_s(
         strategy: which constraints, and how much synthetic data.
         model_bytes: size of the model and of an update as sent.
         sample_bytes: size of a synthetic sample as sent.
+        curve: as in :func:`make_problem`.
     """
     value = settings.plan.synthetic_value
 
@@ -147,6 +152,7 @@ def smallest_deadline_s(
             model_bytes=model_bytes,
             sample_bytes=sample_bytes,
             deadline_s=deadline_s,
+            curve=curve,
         )
         if settings.plan.target_accuracy and math.isfinite(problem.error_max):
             local = problem.error(np.maximum(problem.local_samples, 1.0))

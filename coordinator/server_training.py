@@ -56,11 +56,12 @@ class Server:
         settings: the configuration.
         trainer: the trainer that also evaluates.
         meter: meter of this machine; if left out, only seconds are recorded.
-        public: public images on which models can be compared; ``None`` if there are none.
+        validation: public images on which models can be compared; ``None`` if there are none.
         cancelled: called repeatedly; training ends when it returns true.
 
     Raises:
-        FederationError: the weight policy is ``performance``, and there are no images for validation.
+        FederationError: the weight policy is ``performance``, and there are no images for
+            validation.
     """
 
     def __init__(

@@ -23,6 +23,7 @@ from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
+from fimi.coordinator.local_errors import LocalErrors
 from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
 from fimi.coordinator.server_training import Server
 from fimi.coordinator.update_store import Updates, UpdateStore
@@ -108,6 +109,7 @@ class TrainingRounds:
         self._trainer = trainer
         self._test = test
         self._validation = validation
+        self._errors = LocalErrors(trainer, validation, seed=context.settings.run.seed)
         self._server = server
         self._observer = observer
         self._spool = spool
@@ -206,6 +208,8 @@ class TrainingRounds:
         with context.watch.stage("settle"):
             devices = current.settle(outcome)
             context.peer.transfers.withdraw(offer.digest)
+        with context.watch.stage("errors"):
+            devices = self._errors.beside(devices, outcome.updates, lambda entry: None)
         with context.watch.stage("aggregate"):
             self.model, server = self._server.aggregate(
                 number, before, outcome.updates, outcome.weights

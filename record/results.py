@@ -71,6 +71,9 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
         unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
             ``None`` in older stores.
+        local_error: Δ_i, share of wrong answers of its model on images for validation, before it
+            was averaged, 0 to 1; ``None`` where nobody looked.
+        planned_error: what the learning curve in force said of it; ``None`` without one.
         trained_at: when training began and ended by the device's own clock, UNIX time, s.
         unknown_max: the most that the device can have used in the part of the round for which
             nothing was reported, by :func:`fimi.record.bounds.unknown_max`; never measured, and in
@@ -88,6 +91,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     backend: str = ""
     observed: Observation | None = None
     unlabelled_samples: int | None = 0
+    local_error: float | None = None
+    planned_error: float | None = None
     trained_at: tuple[float, float] | None = None
     unknown_max: Energy | None = None
 

@@ -194,6 +194,8 @@ DEVICE_ROUND = StoreTable(
         whole("synthetic_samples", "samples", "synthetic ones; of unlabelled ones, those kept"),
         real("training_loss", "nat", "mean of its last epoch", null=True),
         real("training_accuracy", "0 to 1", "of its last epoch, on its own data", null=True),
+        real("local_error", "0 to 1", "Δ_i: of its model on validation images", null=True),
+        real("planned_error", "0 to 1", "what the learning curve in force said of it", null=True),
         text("backend", "what it trained with; empty if it did not"),
         real("trained_from", "s", "UNIX time when training began", "trained_at.0", null=True),
         real("trained_until", "s", "the same when training ended", "trained_at.1", null=True),
