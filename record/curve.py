@@ -35,7 +35,7 @@ from fimi.record.sums import (
     mean,
 )
 
-Part = Literal["test", "validation"]
+JudgedOn = Literal["test", "validation"]
 """What the global model is judged on."""
 
 
@@ -226,7 +226,7 @@ def device_errors(parts: Iterable[EnergyPart]) -> list[float]:
     return [abs(error) for error in errors if error is not None]
 
 
-def reached(found: Sequence[RoundPoint], target: float, on: Part = "test") -> RoundPoint | None:
+def reached(found: Sequence[RoundPoint], target: float, on: JudgedOn = "test") -> RoundPoint | None:
     """The first round with this accuracy, 0 to 1, on a part of the data; ``None``: no round."""
     for point in found:
         accuracy = point.accuracy if on == "test" else point.validation_accuracy
@@ -235,7 +235,7 @@ def reached(found: Sequence[RoundPoint], target: float, on: Part = "test") -> Ro
     return None
 
 
-def price(found: Sequence[RoundPoint], target: float, on: Part = "test") -> Price:
+def price(found: Sequence[RoundPoint], target: float, on: JudgedOn = "test") -> Price:
     """What an accuracy, 0 to 1, had cost when it was first reached in a run round by round."""
     point = reached(found, target, on)
     if point is None:

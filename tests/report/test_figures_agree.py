@@ -85,7 +85,7 @@ def experiment(found: Any) -> ExperimentResult:
         name="one",
         title="",
         baseline="tfl",
-        target=AccuracyTarget(value=TARGET),
+        target=AccuracyTarget(value=TARGET, on="test"),
         confidence=0.95,
     )
 
