@@ -212,7 +212,7 @@ class TestTuning:
     def test_as_configured_is_not_run_twice(self, tuned: Experiment) -> None:
         before, after = cells(tuned), cells(tuned, [self.choice("fimi", 0.2)])
         assert len(after) == len(before) + 2
-        assert [c.name for c in distinct(after)] == [c.name for c in distinct(before)]
+        assert {c.name for c in distinct(after)} == {c.name for c in distinct(before)}
 
     def test_names_are_those_of_one_run_each(self, tuned: Experiment) -> None:
         found = cells(tuned, [self.choice("tfl", 0.3)])
