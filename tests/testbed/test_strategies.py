@@ -240,6 +240,16 @@ def test_resources_only_learns_as_tfl_and_data_only_as_fimi(look: Any) -> None:
             np.testing.assert_array_equal(tensor, second.model[key])
 
 
+def test_augmentation_is_other_training_on_as_many_samples(look: Any) -> None:
+    first, second = look("tfl-augmented").federation, look("tfl").federation
+    assert any((first.model[key] != second.model[key]).any() for key in first.model)
+    samples = [
+        [(d.local_samples, d.synthetic_samples) for r in each.rounds for d in r.devices]
+        for each in (first, second)
+    ]
+    assert samples[0] == samples[1]
+
+
 def test_genfl_mixes_by_its_equation(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new model is κ1 Σ ρ ω + κ2 ω_a of what devices sent and the server trained, exactly."""
     calls: list[tuple[list[Any], list[float], dict[str, Any]]] = []
