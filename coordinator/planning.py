@@ -31,7 +31,7 @@ from fimi.optim.planner import Plan
 from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError
 from fimi.optim.quality import choose
 from fimi.optim.spending import limited
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.whole import exists
 from fimi.optim.wording import smallest
 

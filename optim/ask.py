@@ -11,7 +11,7 @@ from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.doubts import doubts
 from fimi.optim.plans import Plan
 from fimi.optim.problem import FimiProblem, ProblemError
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 
 log = logging.getLogger(__name__)
 

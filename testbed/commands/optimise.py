@@ -90,7 +90,7 @@ def optimise(
     from fimi.optim.doubts import doubts, never_chosen
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
-    from fimi.optim.target import RoundsModel
+    from fimi.optim.rounds_model import RoundsModel
     from fimi.report.layout import Paper, wrap
     from fimi.testbed.tools import optimise as show
 
