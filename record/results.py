@@ -169,6 +169,22 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         """How many updates went into the model."""
         return sum(device.status == "accepted" for device in self.devices)
 
+    @property
+    def local_error(self) -> float | None:
+        """Δ, the mean of the devices' measured local errors; ``None`` where nobody looked."""
+        return _mean(device.local_error for device in self.devices)
+
+    @property
+    def planned_error(self) -> float | None:
+        """The mean of what was planned for the same devices; ``None`` where nothing was."""
+        return _mean(d.planned_error for d in self.devices if d.local_error is not None)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; ``None`` for none."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
 
 class Deployment(Struct, frozen=True, kw_only=True):
     """The trained model as files, and how devices ran them; in no energy of a round or a run.
