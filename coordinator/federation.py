@@ -66,6 +66,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.record.events import (
     Event,
@@ -130,6 +131,7 @@ class Coordinator:
         test: held-out data.
         terms: what devices are invited with.
         store: keeps everything; stays open.
+        curve: learning curve of the run; needed only by strategies that plan data.
         resume: what an earlier coordinator of the run has left; ``None`` for a new run.
         instance: random id of the run; that of ``resume`` if there is one, and drawn if left out.
         listener: called with every event, in order, on the coordinator's thread.
@@ -155,6 +157,7 @@ class Coordinator:
         terms: Terms,
         *,
         store: RunStore,
+        curve: LearningCurve | None = None,
         resume: UnfinishedRun | None = None,
         instance: str = "",
         listener: Listener = lambda event: None,
@@ -232,6 +235,7 @@ class Coordinator:
             self._model_bytes,
             self._searched,
             sample_bytes=packed_bytes(test.image_shape),
+            curve=curve,
         )
         self._interim = found.interim.number if found is not None else 0
         done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()
@@ -463,8 +467,7 @@ class Coordinator:
         state, settings = after.learning, self._settings
         if state is not None:
             self._planner.curve, self._planner.rounds = state.curve, state.rounds
-        elif plan.error:
-            curve = self._planner.curve or planning.curve_of(settings)
+        elif plan.error and (curve := self._planner.curve) is not None:
             model = planning.rounds_model(settings)
             state = learning_adaptation.begin(curve, model, plan.error, self._test.classes)
         return None if state is None else LearningAdaptation(settings.plan, state)

@@ -20,7 +20,7 @@ from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.spending import limited
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.unplanned import equal_shares
 from fimi.optim.whole import exists
 from fimi.record.events import Planning
@@ -37,7 +37,7 @@ class FleetPlanner:
             a search; may raise.
         sample_bytes: size of a synthetic sample as sent.
         curve: learning curve of the run, in :attr:`curve` from then on, where a refit may replace
-            it; that of ``plan.curve_*`` if left out.
+            it; needed only by strategies that plan data.
     """
 
     def __init__(

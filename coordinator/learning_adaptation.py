@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from fimi.coordinator.settings import PlanSettings
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.progress import Progress, foresee
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from fimi.record.results import DeviceRound, RoundResult
 
 _SURE = 2.0
@@ -135,7 +135,7 @@ class LearningAdaptation:
 def begin(curve: LearningCurve, rounds: RoundsModel, planned: float, classes: int) -> LearningState:
     """What is known before the first round of a plan of error Δ; ``classes`` are guessed from."""
     guessing = max(1.0 - 1.0 / classes - planned, 0.01)
-    falls = rounds.scale * math.exp(min(rounds.sensitivity * planned, 50.0))
+    falls = min(rounds.fall(planned), 1e9)
     return LearningState(
         curve=curve,
         rounds=rounds,

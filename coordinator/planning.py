@@ -59,10 +59,10 @@ def make_problem(
         model_bytes: size of the model and of an update as sent.
         sample_bytes: size of a synthetic sample as sent.
         deadline_s: used instead of ``plan.deadline_s`` if given, s.
-        curve: learning curve of the run; that of ``plan.curve_*`` if left out.
+        curve: learning curve of the run; needed only by strategies that plan data.
 
     Raises:
-        ProblemError: a value is impossible.
+        ProblemError: a value is impossible, or a curve is needed and not given.
         InfeasibleError: a device cannot even receive the model before the deadline.
     """
     devices = sorted(profiles)
@@ -77,8 +77,8 @@ def make_problem(
         download_bits=8.0 * model_bytes,
         bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
         generated_max=float(plan.synthetic_max),
-        error_max=plan.error_max,
-        curve=curve or curve_of(settings),
+        error_max=plan.error_max if strategy.plans_data else math.inf,
+        curve=curve,
         objective=plan.objective,
         rounds=rounds.count * share,
         synthetic_bits=8.0 * sample_bytes,
@@ -88,12 +88,6 @@ def make_problem(
     if share < 1.0:  # a board idles in n/k rounds for each that it takes part in
         fimi = msgspec.structs.replace(fimi, idle_power_w=fimi.idle_power_w / share)
     return strategy.constrain(fimi)
-
-
-def curve_of(settings: FederationSettings) -> LearningCurve:
-    """The learning curve as the configuration has it."""
-    plan = settings.plan
-    return LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0)
 
 
 def rounds_model(settings: FederationSettings) -> RoundsModel:

@@ -39,14 +39,25 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = 0.1
     error_max: Annotated[
         float, Meta(gt=0, le=1), "Δ_max: largest allowed mean local learning error, 0 to 1."
-    ] = 0.08
-    curve_alpha: Annotated[
-        float, Meta(ge=1e-6, le=1e6), "α of the learning curve Δ(D) = α D^(−β) + δ0."
-    ] = 5.8
-    curve_beta: Annotated[float, Meta(ge=1e-3, le=5), "β of the learning curve."] = 0.93
+    ] = 0.11
+    curve: Annotated[
+        str,
+        Meta(min_length=1),
+        'Learning curve Δ(D) = α D^(−β) + δ0. "auto": curve_* if given, else the built-in one of '
+        'this data set, network and training, else "fit"; "fit": measured on the public part when '
+        'a run starts, and kept below run.directory; "given": curve_*; or a file that '
+        "fimi learning-curve --write has written.",
+    ] = "auto"
+    curve_alpha: Annotated[float, Meta(ge=0, le=1e6), "α of a curve that is given; 0: none is."] = (
+        0.0
+    )
+    curve_beta: Annotated[float, Meta(ge=0, le=5), "β of a curve that is given."] = 0.0
     curve_delta0: Annotated[
-        float, Meta(ge=0, lt=1), "δ0 of the learning curve: error that no data removes."
-    ] = 0.027
+        float, Meta(ge=0, lt=1), "δ0 of a curve that is given: error that no data removes."
+    ] = 0.0
+    curve_seconds: Annotated[
+        float, Meta(gt=0), "Most time for measuring a curve when a run starts, wall time, s."
+    ] = 600.0
     synthetic_value: Annotated[
         float,
         Meta(ge=1e-6, le=1),

@@ -51,13 +51,17 @@ class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         """The same model for so many local epochs."""
         return msgspec.structs.replace(self, epochs=epochs)
 
+    def fall(self, error: float) -> float:
+        """Rounds in which the error of the global model falls by a factor e."""
+        exponent = self.sensitivity * error - self.epochs_exponent * math.log(self.epochs / EPOCHS)
+        return self.scale * math.exp(min(exponent, 690.0))
+
     def rounds(self, error: float, accuracy: float) -> float:
         """Rounds to an accuracy in (0, 1) at mean local learning error Δ, a real number ≥ 1."""
         if not 0 < accuracy < 1:
             meant = f"; {said}" if (said := hint("accuracy", accuracy)) else ""
             raise ProblemError(f"target accuracy is {accuracy}; it must be between 0 and 1{meant}")
-        exponent = self.sensitivity * error - self.epochs_exponent * math.log(self.epochs / EPOCHS)
-        return max(1.0, -self.scale * math.log1p(-accuracy) * math.exp(min(exponent, 690.0)))
+        return max(1.0, -math.log1p(-accuracy) * self.fall(error))
 
     @classmethod
     def fit(

@@ -14,6 +14,7 @@ from msgspec import Struct
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, Profile
+from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
 from fimi.record.events import NotDeployed
@@ -94,6 +95,8 @@ class RunInfo(Struct, frozen=True, kw_only=True):
             in older stores.
         resumed: how often another process has gone on with it.
         command: that began it, such as ``"dry-run"``; empty in older stores.
+        curve: the learning curve that it was planned with; ``None`` in older stores, and where no
+            data were planned and none was at hand.
     """
 
     run: str
@@ -116,6 +119,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     contract: dict[str, Any] = {}
     resumed: int = 0
     command: str = ""
+    curve: KnownCurve | None = None
 
 
 class Enrolment(Struct, frozen=True, kw_only=True):
@@ -334,6 +338,18 @@ class RunData(Struct, frozen=True, kw_only=True):
         """K and n where only k of the n planned devices take part in a round, else ``None``."""
         drawn, fleet = self.info.config.get("rounds.participants"), len(self.device_plans)
         return (drawn, fleet) if isinstance(drawn, int) and 0 < drawn < fleet else None
+
+    @property
+    def beyond_curve(self) -> str:
+        """A sentence where a device has more samples than the learning curve was measured with."""
+        held = [
+            sum(share.synthetic_counts) + sum(self.profiles[device].label_counts)
+            for device, share in self.device_plans.items()
+            if device in self.profiles
+        ]
+        known = self.info.curve
+        planned = self.plan is not None and self.plan.error is not None
+        return known.beyond(max(held)) if known is not None and planned and held else ""
 
     @property
     def joined_late(self) -> dict[str, int]:

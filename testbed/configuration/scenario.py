@@ -42,6 +42,7 @@ from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.sections import Config, ConfigError
 
 if TYPE_CHECKING:
+    from fimi.optim.known_curve import CurveSubject
     from fimi.record.record import DatasetInfo
 
 
@@ -226,6 +227,23 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             private_digest="" if own else split.private.digest(),
             test_digest=split.test.digest(),
             partition_digest="" if own else hashlib.sha256(devices.encode()).hexdigest(),
+        )
+
+    @property
+    def subject(self) -> CurveSubject:
+        """What is learned, and how: what the run's learning curve must have been measured on.
+
+        Raises:
+            DatasetError: as :attr:`split`.
+            ConfigError: as :attr:`split`.
+        """
+        from fimi.coordinator.curves import subject_of
+
+        return subject_of(
+            self.config.data.dataset,
+            self._loaded.samples_digest,
+            self.split.public,
+            self.config.training,
         )
 
     @cached_property

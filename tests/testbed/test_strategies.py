@@ -36,6 +36,7 @@ from fimi.learning.training.trainer import Trainer
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR, device_id
+from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import BatchDelivered, Event, RoundFinished
 from fimi.record.phases import round_parts
 from fimi.record.reader import read_run
@@ -123,6 +124,7 @@ class Ran:
                     SPLIT.test,
                     terms(self.scenario, one_machine=True),
                     store=store,
+                    curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
                     listener=listen,
                     public=SPLIT.public,
                     meter=Watt(),
@@ -138,7 +140,7 @@ def configured(name: str, **options: Any) -> Config:
         "run.strategy": name,
         "fleet.devices": DEVICES,
         "rounds.count": ROUNDS,
-        "plan.error_max": 0.055,
+        "plan.error_max": 0.08,
         "plan.iterations": 20,
         "training.backend": "torch",
         "training.epochs": 1,
