@@ -86,16 +86,16 @@ def runs(
         ]
         asked = replace(training, epochs=passes)
         reached: dict[float, int] = {}
-        found = federate(
-            trainer, start, devices, split.validation, asked, rounds=rounds, seed=seed
-        )
+        found = federate(trainer, start, devices, split.validation, asked, rounds=rounds, seed=seed)
         for number, accuracy in enumerate(found, 1):
             for target in ACCURACIES:
                 if accuracy >= target:
                     reached.setdefault(target, number)
             if len(reached) == len(ACCURACIES):
                 break
-        print(f"seed {seed}, error {error}, {passes} epochs: {reached}", file=sys.stderr, flush=True)
+        print(
+            f"seed {seed}, error {error}, {passes} epochs: {reached}", file=sys.stderr, flush=True
+        )
         for target, number in reached.items():
             yield passes, error, target, number
 

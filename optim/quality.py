@@ -41,8 +41,8 @@ from fimi.optim.plans import Plan, gap_percent
 from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
 from fimi.optim.radio import Radio
-from fimi.optim.spending import limited
 from fimi.optim.rounds_model import RoundsModel
+from fimi.optim.spending import limited
 from fimi.optim.target import Choice
 from fimi.optim.whole import exists, least_whole
 
@@ -159,7 +159,8 @@ def choose(
     """:func:`fimi.optim.epochs.choose` with synthetic samples worth q real ones each.
 
     Δ_max and E are chosen under tangents, then tangents are taken at the chosen plan, until the
-    joules do not fall any more. With q < 1 the bounds of the trials hold for plans under these tangents only.
+    joules do not fall any more. With q < 1 the bounds of the trials hold for plans under these
+    tangents only.
 
     Raises:
         ProblemError: q is not in (0, 1], there is no learning curve, or the target is not an

@@ -111,6 +111,4 @@ class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         exponent = float(found[2]) if len(columns) > 2 else EPOCHS_EXPONENT
         if exponent < 0:
             raise ValueError("rounds model: these runs took no fewer rounds with more epochs")
-        return cls(
-            scale=math.exp(found[0]), sensitivity=float(found[1]), epochs_exponent=exponent
-        )
+        return cls(scale=math.exp(found[0]), sensitivity=float(found[1]), epochs_exponent=exponent)
