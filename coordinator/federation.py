@@ -405,7 +405,7 @@ class Coordinator:
             part = found.plan if found is not None else None
             if part is None:
                 part = self._make_plan()
-            self._plan = plan = part.plan
+            self._plan = self._planner.first = plan = part.plan
         with ThreadPoolExecutor(1, thread_name_prefix="graphs") as beside:
             export = beside.submit(self._graphs)
             with watch.stage("synthesis"):
@@ -416,6 +416,7 @@ class Coordinator:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
         plans = DevicePlans(context, self._roster, self._model_bytes, part)
         self._plans = plans
+        self._observer.training = plans.training
         for device, reply in context.conversation.open(PlanApplied):
             plans.record(reply)  # it came while the fleet was gathered
             context.conversation.stored(device, reply)
@@ -427,7 +428,7 @@ class Coordinator:
             adaptation = Adaptation(
                 self._settings.plan,
                 self._roster.members,
-                training=self._settings.training,
+                training=plans.training,
                 model_bits=8.0 * self._model_bytes,
                 state=after.adaptation,
             )
@@ -472,6 +473,7 @@ class Coordinator:
             self._planner.curve, self._planner.rounds = state.curve, state.rounds
         elif plan.error and (curve := self._planner.curve) is not None:
             model = planning.rounds_model(settings)
+            model = model.at(plan.epochs or model.epochs)
             state = learning_adaptation.begin(curve, model, plan.error, self._test.classes)
         return None if state is None else LearningAdaptation(settings.plan, state)
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from fimi.coordinator.settings import PlanSettings
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.progress import Progress, foresee
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from fimi.record.results import DeviceRound, RoundResult
 
 _SURE = 2.0
@@ -180,7 +180,7 @@ def begin(curve: LearningCurve, rounds: RoundsModel, planned: float, classes: in
 
 def _expected(planned: float, model: RoundsModel, first: float) -> Progress:
     """The errors of rounds that begin with a ``first`` one and fall to Δ, as rounds(Δ) falls."""
-    falls = model.scale * math.exp(min(model.sensitivity * planned, 50.0))
+    falls = min(model.fall(planned), 1e9)
     return Progress(floor=planned, start=max(first - planned, 0.01), rounds=max(falls, 0.1))
 
 

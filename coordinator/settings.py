@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.problem import Objective
-from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
+from fimi.optim.rounds_defaults import EPOCHS_EXPONENT, ROUNDS_SCALE, ROUNDS_SENSITIVITY
 
 WeightPolicy = Literal["constant", "scheduled", "performance"]
 
@@ -103,9 +103,17 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     target_accuracy: Annotated[
         float,
         Meta(ge=0, lt=1),
-        "Accuracy to reach: error_max, and with it the length of a round, is then chosen so that "
-        "the predicted joules to reach it are least; 0: error_max as given.",
+        "Accuracy to reach: error_max, the local epochs, and with them the length of a round, are "
+        "then chosen so that the predicted joules to reach it are least; 0: error_max as given.",
     ] = 0.0
+    choose_epochs: Annotated[
+        bool,
+        "With target_accuracy: choose the local epochs of a round among 1, 2, 3, 5, 8, … up to "
+        "epochs_max, and training.epochs; false: training.epochs as given.",
+    ] = True
+    epochs_max: Annotated[
+        int, Meta(ge=1, le=1000), "Most local epochs that are chosen; 1: training.epochs or 1."
+    ] = 8
     refit_percent: Annotated[
         float,
         Meta(ge=0),
@@ -132,11 +140,24 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rounds_scale: Annotated[
         float,
         Meta(gt=0),
-        "r of rounds(Δ) = r ln(1/(1 − accuracy)) e^(cΔ); for target_accuracy only.",
+        "r of rounds(Δ, E) = r ln(1/(1 − accuracy)) e^(cΔ) (E/5)^(−κ); for target_accuracy only.",
     ] = ROUNDS_SCALE
     rounds_sensitivity: Annotated[
-        float, Meta(gt=0), "c of rounds(Δ); for target_accuracy only."
+        float, Meta(gt=0), "c of rounds(Δ, E); for target_accuracy only."
     ] = ROUNDS_SENSITIVITY
+    rounds_epochs_exponent: Annotated[
+        float, Meta(ge=0, le=10), "κ of rounds(Δ, E); for target_accuracy only."
+    ] = EPOCHS_EXPONENT
+
+    @property
+    def epochs_choices(self) -> tuple[int, ...]:
+        """Local epochs to choose among; empty where they are not chosen."""
+        if not (self.target_accuracy and self.choose_epochs):
+            return ()
+        found = [1, 2]
+        while found[-1] + found[-2] <= self.epochs_max:
+            found.append(found[-1] + found[-2])
+        return tuple(each for each in found if each <= self.epochs_max)
 
     def use_in(self, number: int) -> float:
         """Share of the synthetic images that a round, from 1, trains on."""

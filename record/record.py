@@ -15,6 +15,7 @@ from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, Profile
 from fimi.optim.known_curve import KnownCurve
+from fimi.optim.plans import Expectation as Expectation
 from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
 from fimi.record.events import NotDeployed
@@ -206,6 +207,9 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
         error: mean learning error of the plan.
         error_max: the constraint on it.
         synthetic_value: what a synthetic sample was taken to be worth in real ones, q.
+        epochs: local epochs of a round that were chosen for a target accuracy; ``None``: those of
+            the configuration.
+        expected: what the first plan expected of the run, with a target accuracy.
         history: of the search.
         stop: why the search ended.
         evaluations: candidates it evaluated.
@@ -226,6 +230,8 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
     error: float | None = None
     error_max: float | None = None
     synthetic_value: float | None = None
+    epochs: int | None = None
+    expected: Expectation | None = None
     history: tuple[SearchStep, ...] = ()
     stop: str = ""
     evaluations: int | None = None

@@ -15,7 +15,7 @@ from msgspec import Struct
 from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
 from fimi.record.planned import PlanHeld
-from fimi.record.record import PlanSummary, RunData
+from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
 from fimi.record.sums import Compared, Sum
 
@@ -65,6 +65,8 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_round_s: float | None
     plan_preparation_j: float | None
     plan_budget_cost_j: float | None
+    plan_epochs: int | None
+    plan_expected: Expectation | None
     plan_held: PlanHeld | None
     budgets: tuple[Budget, ...]
     overspent: tuple[Budget, ...]
@@ -172,6 +174,8 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_round_s=plan.round_s,
         plan_preparation_j=plan.preparation_j,
         plan_budget_cost_j=plan.budget_cost_j,
+        plan_epochs=plan.epochs,
+        plan_expected=plan.expected,
         plan_held=summary.held,
         budgets=summary.budgets,
         overspent=summary.overspent,

@@ -30,7 +30,7 @@ from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.problem_file import read
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from fimi.testbed.configuration.sections import Config, FleetConfig
 
 METER = MeterDescription(source="x", kind="emulated", scope="board", rate_hz=1.0)
