@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
+from fimi.record.events import LearningRefitted
 from fimi.record.planned import PlanHeld
 from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
@@ -49,6 +50,9 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     round_dynamic_known_j: tuple[float | None, ...]
     round_error_percent: tuple[float | None, ...]
     refitted_after: tuple[int, ...]
+    planned_local_error: tuple[float | None, ...]
+    measured_local_error: tuple[float | None, ...]
+    learning_refits: tuple[LearningRefitted, ...]
     unmetered: tuple[str, ...]
     synthetic_samples: int
     plan_objective: str
@@ -158,6 +162,9 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         round_dynamic_known_j=tuple(point.dynamic.known_j for point in points),
         round_error_percent=tuple(point.error_percent for point in points),
         refitted_after=run.refits,
+        planned_local_error=tuple(each.planned_error for each in run.rounds),
+        measured_local_error=tuple(each.local_error for each in run.rounds),
+        learning_refits=run.learning_refits,
         unmetered=tuple(dict.fromkeys(f"{gap.round}/{gap.device}" for gap in energy.missing)),
         synthetic_samples=summary.synthetic_samples,
         plan_objective=plan.objective,
