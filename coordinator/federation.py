@@ -136,7 +136,9 @@ class Coordinator:
         graphs: makes training and evaluation as ONNX graphs, offered to every device; empty for
             none. Called once, on a thread of its own while the generator node draws.
         export: makes files of the trained model; ``None`` for none.
-        public: samples for judging models beside the test set; ``None`` for none.
+        public: samples for the IID reference; ``None`` for none.
+        validation: public samples that nobody trains on, for judging models beside the test set;
+            ``None`` for none.
         meter: of this machine, for what the server trains; seconds only if left out.
     """
 
@@ -159,6 +161,7 @@ class Coordinator:
         graphs: Callable[[], bytes] = bytes,
         export: Export | None = None,
         public: Dataset | None = None,
+        validation: Dataset | None = None,
         meter: Metered | None = None,
     ) -> None:
         self._settings = settings
@@ -198,7 +201,12 @@ class Coordinator:
             watch=Stopwatch(),
         )
         self._server = Server(
-            context.strategy, settings, trainer, meter=meter, public=public, cancelled=cancel.is_set
+            context.strategy,
+            settings,
+            trainer,
+            meter=meter,
+            validation=validation,
+            cancelled=cancel.is_set,
         )
         self._observer = Observer(
             trainer,

@@ -60,7 +60,7 @@ class Server:
         cancelled: called repeatedly; training ends when it returns true.
 
     Raises:
-        FederationError: the weight policy is ``performance``, and there are no public images.
+        FederationError: the weight policy is ``performance``, and there are no images for validation.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Server:
         trainer: Trainer,
         *,
         meter: Metered | None = None,
-        public: Dataset | None = None,
+        validation: Dataset | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._strategy = strategy
@@ -85,12 +85,14 @@ class Server:
             self._training = replace(settings.training, epochs=epochs, steps=0)
         self._validation: Dataset | None = None
         if strategy.server == "mix" and settings.strategy.weights == "performance":
-            if public is None or not len(public):
+            if validation is None or not len(validation):
                 raise FederationError(
-                    'strategy.weights is "performance", and there are no public images to judge '
-                    'the models by; take "constant" or "scheduled"'
+                    'strategy.weights is "performance", and there are no images for validation to '
+                    'judge the models by; take "constant" or "scheduled"'
                 )
-            self._validation = _some(public, settings.strategy.validation_images, settings.run.seed)
+            self._validation = _some(
+                validation, settings.strategy.validation_images, settings.run.seed
+            )
 
     def receive(self, batch: SyntheticBatch, peer: Peer, image_shape: tuple[int, int, int]) -> None:
         """Fetch the server's images, in addition to those that it has.
@@ -234,6 +236,6 @@ class Server:
         return np.sort(np.concatenate(of_class))
 
 
-def _some(public: Dataset, most: int, seed: int) -> Dataset:
-    order = np.random.default_rng((seed, most)).permutation(len(public))
-    return public.subset(np.sort(order[:most]), f"{public.name}/validation")
+def _some(validation: Dataset, most: int, seed: int) -> Dataset:
+    order = np.random.default_rng((seed, most)).permutation(len(validation))
+    return validation.subset(np.sort(order[:most]), f"{validation.name}/some")
