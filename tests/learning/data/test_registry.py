@@ -232,7 +232,7 @@ class TestDataFile:
         with pytest.raises(DatasetError, match=r"data\.root: .*Is a directory; it must hold"):
             registry.load("data-file", DatasetOptions(root=str(tmp_path)))
         (tmp_path / "noise.npz").write_bytes(b"noise")
-        with pytest.raises(DatasetError, match="noise.npz: not a data file"):
+        with pytest.raises(DatasetError, match=r"noise\.npz: not a data file"):
             registry.load("data-file", DatasetOptions(root=str(tmp_path / "noise.npz")))
 
 
