@@ -364,7 +364,8 @@ class Coordinator:
         if not self._synthesis.is_ours(batch):
             return
         if self._plans is not None and batch.device in self._plans.devices:
-            self._plans.replace_batch(batch)
+            if self._synthesis.is_known(batch):  # else it is a top-up, which is waited for
+                self._plans.replace_batch(batch)
         elif self._newcomers is not None:
             self._newcomers.batch(batch)
 

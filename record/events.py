@@ -321,7 +321,7 @@ class LearningRefitted(Event, frozen=True, kw_only=True, tag="learning-refitted"
     Attributes:
         round: after which.
         before: Δ of the plan until then, 0 to 1.
-        measured: mean local error of that round.
+        measured: to which error the devices' training falls.
         planned: Δ of the plan from now on, by the fitted curve.
         curve: the fitted curve.
         images: further images that devices got.

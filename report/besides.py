@@ -1,6 +1,7 @@
 """Figures beside those of devices: synthetic samples, server training, pseudo-labels, budgets.
 
-The server's seconds and joules are in no sum of the devices'.
+The server's and the generator node's seconds and joules are in no sum of the devices'; what all of
+them took together is a figure of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from fimi.energy.joules import format_energy, format_joules
 from fimi.record.record import RunData
 from fimi.record.results import RoundResult
 from fimi.record.summary import Summary
-from fimi.report.words import percent, seconds, whole
+from fimi.report.words import at_least, joules, percent, seconds, whole
 
 
 class Extra(Struct, frozen=True, kw_only=True):
@@ -35,6 +36,7 @@ def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
     found = (
         _generation(run),
         _server(run.rounds, summary),
+        _total(summary),
         _pseudo_labels(run),
         *_kept(summary),
     )
@@ -86,6 +88,25 @@ def _server(rounds: Sequence[RoundResult], summary: Summary) -> Extra | None:
         value=seconds(summary.server_s),
         note=f"of training on up to {max(part.images for part in parts)} images, "
         f"{energy}; in no device's joules{mixed}",
+    )
+
+
+def _total(summary: Summary) -> Extra | None:
+    """All joules together; nothing where only devices took part."""
+    parts = {"the generator node": summary.generator, "the server": summary.server}
+    more = {
+        name: "unknown" if each.known is None else format_energy(each.known)
+        for name, each in parts.items()
+        if each.known is not None or each.missing
+    }
+    if not more:
+        return None
+    boards = joules(summary.energy.known_j)
+    others = ", ".join(f"{name} {took}" for name, took in more.items())
+    return Extra(
+        term="total",
+        value=at_least(summary.total),
+        note=f"of all machines: boards {boards}, {others}",
     )
 
 

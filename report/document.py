@@ -78,6 +78,10 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     server_seconds: float | None
     server_j: float | None
     server: Sum
+    generator_j: float | None
+    generator: Sum
+    total_j: float | None
+    total: Sum
     wall_s: float | None
     statuses: tuple[dict[str, int], ...]
     absent: dict[str, tuple[int, ...]]
@@ -185,6 +189,10 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         server_seconds=summary.server_s,
         server_j=summary.server.value_j,
         server=summary.server,
+        generator_j=summary.generator.value_j,
+        generator=summary.generator,
+        total_j=summary.total.value_j,
+        total=summary.total,
         wall_s=run.info.wall_s,
         statuses=tuple(dict(Counter(d.status for d in each.devices)) for each in run.rounds),
         absent={row.device: row.absent for row in summary.devices if row.absent},

@@ -146,6 +146,40 @@ QUICK = 'training.backend = "torch"\ndeployment.export = false\n'
 STOPPABLE = 'strategies = ["tfl"]\nseeds = 2\njobs = 1\n' + SMALL + QUICK
 
 
+TUNED = """
+[tune]
+seeds = [100]
+[tune.grid]
+training.learning_rate = [0.2, 0.02]
+"""
+
+
+@pytest.mark.timeout(300)  # four dry runs
+def test_it_tunes_on_other_seeds_and_gives_both_tables(place: Workplace) -> None:
+    text = 'strategies = ["tfl"]\nseeds = [0]\n' + SMALL + QUICK
+    (place.folder / "tune.toml").write_text(text + "training.learning_rate = 0.01\n" + TUNED)
+    ended = place.run("experiment", "tune.toml", "--format", "json")
+    assert ended.returncode == 0, ended.stderr
+    body = json.loads(ended.stdout)
+    (choice,) = body["choices"]
+    assert [each["settings"] for each in choice["tried"]] == [
+        {"training.learning_rate": rate} for rate in (0.2, 0.02)
+    ]
+    best = max(choice["tried"], key=lambda each: each["accuracy"])
+    assert choice["taken"] == best["settings"]  # who gives the target has it with this one
+    (as_configured,), (tuned,) = body["runs"], body["tuned"]["runs"]
+    assert as_configured["settings"] == {"training.learning_rate": 0.01}
+    assert (tuned["settings"], tuned["seed"]) == (best["settings"], 0)
+    assert tuned["target_accuracy"] == max(tuned["series"]["validation_accuracy"])
+    listed = place.run("experiment", "tune.toml", "--list").stdout
+    assert "4 runs for 4 cells" in listed
+    assert "chosen for tfl" in listed
+    before = began(place, "tune")
+    again = place.run("experiment", "tune.toml")
+    assert "0 to do, 4 runs finished before" in again.stderr
+    assert began(place, "tune") == before
+
+
 @pytest.mark.timeout(300)  # three dry runs and what is left of a killed one
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_killed_its_runs_end_by_themselves_and_it_goes_on(place: Workplace) -> None:
