@@ -128,10 +128,11 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     insight_every: Annotated[
         int,
         Meta(ge=0),
-        "Rounds from one look at the devices' updates to the next: local errors, "
-        "orthogonality, similarity to the IID update. Takes about one local training and one "
-        "evaluation for each device; 0: never.",
-    ] = 10
+        "Rounds from one look at the devices' updates to the next, the first and the last round "
+        "always: local errors, orthogonality, similarity of gradients and updates to those of IID "
+        "data. Takes the server about an evaluation and one pass over its data for each device; "
+        "0: never.",
+    ] = 5
     target_accuracies: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
         "Accuracies whose price in rounds, joules, seconds and bytes is reported, "
@@ -155,6 +156,11 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "Wall time after which a round of emulated devices is closed with whoever "
         "reported, s. A round of physical devices is closed at its deadline.",
     ] = 120.0
+
+    def looks_into(self, number: int) -> bool:
+        """Whether there is an insight of a round, counted from 1."""
+        every = self.insight_every
+        return every > 0 and (number in (1, self.count) or number % every == 0)
 
 
 class DeploymentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

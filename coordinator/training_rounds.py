@@ -19,6 +19,7 @@ from fimi.coordinator import checkpoint, participation
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.checkpoint import RoundPart
 from fimi.coordinator.context import Context, FederationError
+from fimi.coordinator.dealt import Samples
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.inbox import Cancelled
@@ -73,6 +74,7 @@ class TrainingRounds:
         test: held-out data.
         server: the server's part of a round.
         observer: computes insights.
+        samples: what devices train on, for the observer.
         spool: keeps updates until they are averaged.
         model: parameters to start from.
         keeper: keeps the global model.
@@ -93,6 +95,7 @@ class TrainingRounds:
         test: Dataset,
         server: Server,
         observer: Observer,
+        samples: Samples,
         spool: UpdateStore,
         model: Model,
         keeper: ModelKeeper,
@@ -107,6 +110,7 @@ class TrainingRounds:
         self._test = test
         self._server = server
         self._observer = observer
+        self._samples = samples
         self._spool = spool
         self._keeper = keeper
         self.model = model
@@ -208,8 +212,7 @@ class TrainingRounds:
                 number, before, outcome.updates, outcome.weights
             )
         insight = None
-        every = settings.rounds.insight_every
-        if every and (number - 1) % every == 0:
+        if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
         self._finish(number, outcome.duration_s, devices, server, participants, current, insight)
@@ -322,7 +325,7 @@ class TrainingRounds:
                 gone afterwards, and a run that goes on repeats the round with its insight.
         """
         try:
-            return self._observer.look(number, before, updates)
+            return self._observer.look(number, before, updates, self._samples)
         except TrainingCancelled as error:
             raise Cancelled from error
 
