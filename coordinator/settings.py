@@ -15,6 +15,7 @@ from fimi.optim.problem import Objective
 from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
 
 WeightPolicy = Literal["constant", "scheduled", "performance"]
+ClientWeights = Literal["size", "quality", "contribution"]
 
 BAND_PER_DEVICE_HZ = 20e3
 """A device's share of the uplink band where none is configured, Hz."""
@@ -212,6 +213,12 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         'server_weight; "scheduled": from there in equal steps to server_weight_end in the '
         'last round; "performance": by the errors of both models on public images.',
     ] = "constant"
+    client_weights: Annotated[
+        ClientWeights,
+        'Weight of a device\'s model in the mean, where devices train. "size": its training '
+        'samples; "quality": these over the error of its model on public images; "contribution": '
+        "these times the error on public images of the mean without it.",
+    ] = "size"
     server_weight: Annotated[
         float, Meta(ge=0, le=1), "κ2, of the first round where it is scheduled."
     ] = 0.3
@@ -221,7 +228,8 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     validation_images: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
-        'Most public images that both models are judged by with weights = "performance".',
+        'Most public images by which models are judged with weights = "performance", and with '
+        'client_weights "quality" or "contribution".',
     ] = 1000
     unlabelled: Annotated[
         Literal["public", "synthetic"],

@@ -208,9 +208,9 @@ class TrainingRounds:
             devices = current.settle(outcome)
             context.peer.transfers.withdraw(offer.digest)
         with context.watch.stage("aggregate"):
-            self.model, server = self._server.aggregate(
-                number, before, outcome.updates, outcome.weights
-            )
+            weights = self._server.weigh(outcome.updates, outcome.weights)
+            self.model, server = self._server.aggregate(number, before, outcome.updates, weights)
+        devices = _weighted(devices, dict(zip(outcome.updates.devices, weights, strict=True)))
         insight = None
         if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
@@ -349,6 +349,17 @@ class TrainingRounds:
         if kinds == {"physical"}:
             return self._settings.plan.deadline_s + DEADLINE_GRACE_S
         return self._settings.rounds.wall_timeout_s
+
+
+def _weighted(
+    devices: tuple[DeviceRound, ...], weights: dict[str, float]
+) -> tuple[DeviceRound, ...]:
+    """Entries with each device's share of the mean model."""
+    whole = sum(weights.values())
+    return tuple(
+        replace(entry, share=weights[entry.device] / whole) if entry.device in weights else entry
+        for entry in devices
+    )
 
 
 def _place(report: RoundReport) -> dict[str, Any]:

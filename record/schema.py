@@ -193,6 +193,7 @@ DEVICE_ROUND = StoreTable(
             "at most, where nothing was reported; never metered, in no sum",
             "unknown_max", "unknown_", "unknown_max_j",
         ),
+        real("share", "0 to 1", "of its update in the mean of the devices' models", null=True),
     ))
 
 SAMPLE = StoreTable(
