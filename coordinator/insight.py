@@ -1,15 +1,13 @@
 """Insight: learning metrics of a round's updates, computed every few rounds.
 
 * local error Δ_i, docs/model.md (L6): of each device's model on the test set, before aggregation
-* gradient similarity, (L3): the cosine between the gradient on what a device trains on and the one
-  on the real samples of all devices, both at the global model; FIMI's paper plots it
-* similarity, (L7): the cosine between a device's whole update and the update of IID data, the
-  result of the same local training on public samples with the same number of every class
+* gradient similarity, (L3): the cosine between the gradient on what a device trains on and the IID
+  gradient, which FIMI's paper plots (:mod:`fimi.coordinator.gradients`)
+* similarity, (L7): the cosine between a device's whole update and the IID update, the result of the
+  same local training, from the same global model, on public samples, as many of every class
 * orthogonality, (L4): how perpendicular the devices' updates are to each other
 
-Gradients are computed here, of samples that the coordinator has dealt out, so that a device spends
-nothing on them; where devices have samples of their own there are none. Insight does not change the
-model.
+Insight does not change the model.
 """
 
 from __future__ import annotations
@@ -17,13 +15,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-from msgspec.structs import replace
-from numpy.typing import NDArray
 
-from fimi.coordinator.dealt import Part, Samples, SamplesUnknownError
+from fimi.coordinator.dealt import Samples
+from fimi.coordinator.gradients import Gradients
 from fimi.coordinator.update_store import MEMORY_BYTES, Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import metrics, tensors
@@ -33,13 +30,8 @@ from fimi.record.insight import DeviceInsight, Insight
 
 log = logging.getLogger(__name__)
 
-Gradient = dict[str, NDArray[np.floating[Any]]]
-
 REFERENCE_SAMPLES = 200
 """Largest number of public samples that the IID reference trains on."""
-GRADIENT_PIECE = 64
-"""Samples of a gradient that are in memory at once."""
-_STEP = 1.0
 _STREAM = 5
 """Number of the random stream for the order of the reference's samples."""
 
@@ -72,7 +64,7 @@ class Observer:
         public: samples for the IID reference; ``None`` for no reference.
         training: training settings of devices.
         seed: seed of the run.
-        spool: keeps gradients until the IID one is known; cleared after each look.
+        spool: keeps gradients.
         cancelled: when it returns true, what is computed ends.
     """
 
@@ -91,27 +83,25 @@ class Observer:
         self._test = test
         self._training = training
         self._seed = seed
-        self._spool = spool
         self._cancelled = cancelled
+        self._gradients = Gradients(trainer, training, seed, spool, cancelled)
         self._reference = None if public is None else balanced(public, REFERENCE_SAMPLES, seed)
 
-    def look(
-        self, number: int, before: Parameters, updates: Updates, samples: Samples | None = None
-    ) -> Insight:
+    def look(self, number: int, before: Parameters, updates: Updates, samples: Samples) -> Insight:
         """The insight of a round.
 
         Args:
             number: number of the round.
             before: the global model from which devices trained.
             updates: accepted models, by device.
-            samples: what devices train on; ``None`` where nothing of it is known.
+            samples: what devices train on, as far as it is known.
 
         Raises:
             TrainingCancelled: ``cancelled`` returned true.
         """
         began_s = time.perf_counter()
+        aligned, pooled = self._gradients.alignment(number, before, updates.devices, samples)
         iid = self._iid_update(number, before) if updates else None
-        aligned, pooled = self._alignment(number, before, updates, samples)
         found = []
         for device in updates.devices:
             model = updates.of(device)
@@ -125,79 +115,15 @@ class Observer:
                     gradient_similarity=aligned.get(device),
                 )
             )
+        orthogonality = metrics.orthogonality(_changes(before, updates))
         return Insight(
             round=number,
-            orthogonality=metrics.orthogonality(_changes(before, updates)),
+            orthogonality=orthogonality,
             reference_samples=len(self._reference) if iid is not None and self._reference else 0,
             gradient_samples=pooled,
             seconds=time.perf_counter() - began_s,
             devices=tuple(found),
         )
-
-    def _alignment(
-        self, number: int, before: Parameters, updates: Updates, samples: Samples | None
-    ) -> tuple[dict[str, float | None], int]:
-        """(L3) of each device with an update, and the number of samples behind the IID gradient.
-
-        A network with batch normalisation has no gradient of its data alone, for its loss depends
-        on how they are cut into batches.
-        """
-        if samples is None or not updates or self._trainer.batch_min > 1:
-            return {}, 0
-        pooled: Gradient | None = None
-        seen, kept = 0, []
-        try:
-            for device in samples.devices:
-                own = samples.local(device)
-                gradient = self._gradient(number, before, own)
-                pooled, seen = _joined((pooled, seen), (gradient, len(own.labels)))
-                if device in updates.devices:
-                    try:
-                        made = samples.synthetic(device, before)
-                    except SamplesUnknownError as error:
-                        log.warning("round %d: gradient of %s: %s", number, device, error)
-                        continue
-                    if made is not None:
-                        beside = self._gradient(number, before, made), len(made.labels)
-                        gradient, _ = _joined((gradient, len(own.labels)), beside)
-                    self._spool.put(device, tensors.dump(gradient))
-                    kept.append(device)
-            if pooled is None:
-                return {}, 0
-            gradients = Updates(self._spool, kept)
-            return metrics.alignment(zip(kept, gradients, strict=True), pooled), seen
-        except TrainingDivergedError as error:
-            log.warning("round %d: the gradient of a device's samples %s", number, error)
-            return {}, 0
-        finally:
-            self._spool.clear()
-
-    def _gradient(self, number: int, before: Parameters, part: Part) -> Gradient:
-        """The gradient of the mean loss over some samples, by one step of plain SGD with all."""
-        step = replace(
-            self._training,
-            epochs=1,
-            steps=0,
-            synthetic_share=0.0,
-            batch_size=len(part.labels),
-            micro_batch=GRADIENT_PIECE,
-            learning_rate=_STEP,
-            optimiser="sgd",
-            momentum=0.0,
-            weight_decay=0.0,
-            proximal=0.0,
-            clip_norm=0.0,
-            amp="off",
-        )
-        trained = self._trainer.train(
-            before,
-            part.images,
-            part.labels,
-            step,
-            stream=(self._seed, _STREAM, number),
-            cancelled=self._cancelled,
-        )
-        return metrics.gradient_of_step(before, trained.parameters, _STEP)
 
     def _iid_update(self, number: int, before: Parameters) -> metrics.Tensors | None:
         if self._reference is None:
@@ -215,15 +141,6 @@ class Observer:
             log.warning("round %d: the training of the IID reference %s", number, error)
             return None
         return metrics.update(before, trained.parameters)
-
-
-def _joined(one: tuple[Gradient | None, int], other: tuple[Gradient, int]) -> tuple[Gradient, int]:
-    """The gradient of the mean loss over the samples of both, and their number."""
-    if one[0] is None:
-        return other
-    parts = {"one": one[0], "other": other[0]}
-    counts = {"one": one[1], "other": other[1]}
-    return metrics.pooled_gradient(parts, counts), one[1] + other[1]
 
 
 def _changes(before: Parameters, updates: Updates) -> Sequence[metrics.Tensors]:

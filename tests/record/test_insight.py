@@ -85,6 +85,22 @@ class Held:
         return samples_of(self._synthetic[device]) if device in self._synthetic else None
 
 
+class Digits:
+    """Digits by their numbers, and some more beside those of device a."""
+
+    def __init__(self, parts: dict[str, NDArray[np.intp]], extra: NDArray[np.intp]) -> None:
+        self._digits, self._parts, self._extra = load_digits(), parts, extra
+        self.devices = tuple(parts)
+
+    def local(self, device: str) -> Part:
+        of = self._parts[device]
+        return Part(self._digits.images[of], self._digits.labels[of])
+
+    def synthetic(self, device: str, model: Parameters) -> Part | None:
+        of = self._extra
+        return Part(self._digits.images[of], self._digits.labels[of]) if device == "a" else None
+
+
 def samples_of(counts: Counts) -> Part:
     held = public(*counts)
     return Part(held.images, held.labels)
@@ -93,7 +109,7 @@ def samples_of(counts: Counts) -> Part:
 def look(
     folder: Path,
     data: Dataset | None,
-    held: Held | None = None,
+    held: Held | None = None,  # nothing is known of what devices hold
     *,
     trainer: type[AlongTheAxes] = AlongTheAxes,
     **updates: tuple[float, float, float],
@@ -104,7 +120,7 @@ def look(
     observer = Observer(
         trainer(), TEST, data, TrainingSettings(), seed=0, spool=UpdateStore(folder)
     )
-    return observer.look(3, BEFORE, Updates(spool, sorted(updates)), held)
+    return observer.look(3, BEFORE, Updates(spool, sorted(updates)), held or Held({}, {}))
 
 
 class TestObserver:
@@ -143,9 +159,11 @@ class TestObserver:
         observer = Observer(
             trainer, some, some, TrainingSettings(epochs=1), seed=0, spool=UpdateStore(tmp_path)
         )
-        seen = observer.look(1, steep, Updates(spool, ["a"]))
+        held = Digits({"a": np.arange(50)}, np.arange(50, 60))
+        seen = observer.look(1, steep, Updates(spool, ["a"]), held)
         (device,) = seen.devices
         assert (seen.reference_samples, device.similarity) == (0, None)
+        assert (seen.gradient_samples, device.gradient_similarity) == (0, None)
         right = trainer.evaluate(start, some.images, some.labels).accuracy
         assert device.local_error == 1 - right
 
@@ -216,15 +234,6 @@ class TestGradients:
             for of in (np.concatenate([parts["a"], extra]), parts["b"])
         ]
 
-        class Digits:
-            devices = ("a", "b")
-
-            def local(self, device: str) -> Part:
-                return Part(digits.images[parts[device]], digits.labels[parts[device]])
-
-            def synthetic(self, device: str, model: Parameters) -> Part | None:
-                return Part(digits.images[extra], digits.labels[extra]) if device == "a" else None
-
         spool = UpdateStore(tmp_path)
         for device in parts:
             spool.put(device, tensors.dump(start))
@@ -239,7 +248,7 @@ class TestGradients:
             seed=0,
             spool=UpdateStore(tmp_path),
         )
-        seen = observer.look(1, start, Updates(spool, ["a", "b"]), Digits())
+        seen = observer.look(1, start, Updates(spool, ["a", "b"]), Digits(parts, extra))
         found = [device.gradient_similarity for device in seen.devices]
         assert found == pytest.approx(expected, abs=1e-5)
         assert expected[0] > 0.1
