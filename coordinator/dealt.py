@@ -1,6 +1,6 @@
 """What each device trains on, where this process has dealt it out: looked at, never learned from.
 
-* :class:`Samples`    what an observer asks for, as :class:`Part` of images with labels
+* :class:`Samples`    what an observer asks for, as :class:`Labelled` of images with labels
 * :class:`DealtData`  a device's own samples by its share, and its synthetic ones by its batch
 
 A share is known here where the coordinator has sent it, as samples or as indices. A device with a
@@ -28,7 +28,7 @@ FETCH_TIMEOUT_S = 120.0
 """Time for one batch, s."""
 
 
-class Part(NamedTuple):
+class Labelled(NamedTuple):
     """Images, (N, channels, height, width), uint8, with their labels, (N,)."""
 
     images: Images
@@ -46,10 +46,10 @@ class Samples(Protocol):
     def devices(self) -> tuple[str, ...]:
         """All devices of the run whose samples are known here, sorted."""
 
-    def local(self, device: str) -> Part:
+    def local(self, device: str) -> Labelled:
         """Its own samples."""
 
-    def synthetic(self, device: str, model: Parameters) -> Part | None:
+    def synthetic(self, device: str, model: Parameters) -> Labelled | None:
         """What it trains on beside them from a global model; ``None`` for nothing.
 
         Raises:
@@ -94,13 +94,13 @@ class DealtData:
         """See :class:`Samples`."""
         return tuple(sorted(self._plans.members)) if self._terms.samples is not None else ()
 
-    def local(self, device: str) -> Part:
+    def local(self, device: str) -> Labelled:
         """See :class:`Samples`."""
         assert self._terms.samples is not None
         share = self._terms.samples(self._roster.indices[device])
-        return Part(share.images, share.labels)
+        return Labelled(share.images, share.labels)
 
-    def synthetic(self, device: str, model: Parameters) -> Part | None:
+    def synthetic(self, device: str, model: Parameters) -> Labelled | None:
         """See :class:`Samples`.
 
         Raises:
@@ -118,14 +118,14 @@ class DealtData:
             )
             logits = self._trainer.predict(model, images)
             kept, labels = pseudo_labels.choose(logits, plan.confidence_min)
-            return Part(images[kept], labels) if len(kept) else None
+            return Labelled(images[kept], labels) if len(kept) else None
         batch = batches.decode(
             payload,
             classes=len(contract.class_names),
             image_shape=contract.image_shape,
             contract=contract.digest,
         )
-        return Part(batch.images, batch.labels)
+        return Labelled(batch.images, batch.labels)
 
     def _batch(self, device: str, offer: Offer) -> bytes:
         """The batch of a device, pulled once from the generator node."""

@@ -19,7 +19,7 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from fimi.coordinator.dealt import Part, Samples, SamplesUnknownError
+from fimi.coordinator.dealt import Labelled, Samples, SamplesUnknownError
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.training import metrics, tensors
 from fimi.learning.training.tensors import Parameters
@@ -131,7 +131,7 @@ class Gradients:
         finally:
             self._spool.clear()
 
-    def _of(self, number: int, model: Parameters, part: Part) -> Gradient:
+    def _of(self, number: int, model: Parameters, part: Labelled) -> Gradient:
         trained = self._trainer.train(
             model,
             part.images,

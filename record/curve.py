@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from fimi.energy.joules import Energy
+from fimi.record.fairness import Fairness, fairness
 from fimi.record.phases import add_dynamic
 from fimi.record.record import RunData
 from fimi.record.resolution import PartKey
@@ -61,6 +62,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
         dynamic_compared_so_far: the paper's energy likewise.
         elapsed_s: from the beginning, s.
         moved_so_far: from the beginning.
+        fairness: accuracy of the global model as each device would see it.
     """
 
     number: int
@@ -82,6 +84,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
     dynamic_compared_so_far: Compared
     elapsed_s: float
     moved_so_far: Moved
+    fairness: Fairness
 
 
 class Price(Struct, frozen=True, kw_only=True):
@@ -124,6 +127,7 @@ def points(
         (0, each) for each in run.preparations if each.phases or each.predicted
     ]  # others have rested, and received nothing
     moved_so_far, elapsed_s = Moved(), 0.0
+    held = {d: p.label_counts if (p := run.profiles.get(d)) else () for d in run.devices}
     found = []
     for result in run.rounds:
         during = of_round.get(result.number, [])
@@ -161,6 +165,7 @@ def points(
                 dynamic_compared_so_far=dynamic.compared(),
                 elapsed_s=elapsed_s,
                 moved_so_far=moved_so_far,
+                fairness=fairness(result.evaluation.class_accuracy, held),
             )
         )
         before, moving, waited_s = [], [], 0.0

@@ -80,6 +80,8 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         notes: what it could not do as planned.
         observed: clock, throttling, network, and what watching it took.
         second: what a second meter says beside the first; ``None`` where it has none.
+        accuracy: of the last global model as this device would see it, 0 to 1; ``None`` where that
+            is not known.
     """
 
     device: str
@@ -104,6 +106,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     observed: DeviceObserved
     second: SecondMeter | None = None
+    accuracy: float | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -130,6 +133,10 @@ class Summary(Struct, frozen=True, kw_only=True):
         synthetic_samples: that the plan fills all devices with, with labels or without.
         server: what training on the server took, in no other sum; empty if it does not train.
         server_s: wall time of that, s; ``None`` likewise.
+        insight_s: wall time of the server for learning metrics, s; ``None`` without any, and in
+            older stores. Devices compute nothing for them.
+        insight_idle_j: about what real boards drew at rest meanwhile, J: a part of their idle
+            energy; ``None`` without a real board or ``insight_s``.
         budgets: of joules, the fleet's first, as far as any joules are known.
         warnings: what else a reader must know.
     """
@@ -151,6 +158,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     synthetic_samples: int
     server: Sum
     server_s: float | None
+    insight_s: float | None
+    insight_idle_j: float | None
     budgets: tuple[Budget, ...]
     warnings: tuple[str, ...]
 
@@ -187,7 +196,8 @@ def summarise(run: RunData) -> Summary:
     trained = [(r.number, r.server) for r in run.rounds if r.server is not None]
     for number, training in trained:
         server.enter(Gap(device="server", round=number), training.energy)
-    devices = tuple(_device(run, name, own) for name, own in of_device.items())
+    seen = end.fairness.devices if end else {}
+    devices = tuple(_device(run, name, own, seen.get(name)) for name, own in of_device.items())
     energy = end.energy_so_far if end else before.sum()
     resting = {
         name: RestFigure.of(seen.resting)
@@ -195,6 +205,8 @@ def summarise(run: RunData) -> Summary:
         if seen.resting is not None
     }
     unknown = sorted({gap.device for gap in dynamic.missing} - set(resting))
+    looked = [each.seconds for each in run.insights if each.seconds is not None]
+    insight_s = math.fsum(looked) if looked else None
     return Summary(
         devices=devices,
         phases=fleet_cells(cells, told),
@@ -215,6 +227,8 @@ def summarise(run: RunData) -> Summary:
         ),
         server=server.sum(),
         server_s=math.fsum(training.seconds for _, training in trained) if trained else None,
+        insight_s=insight_s,
+        insight_idle_j=_idled_j(run, resting, insight_s),
         budgets=_budgets(run, devices, energy),
         warnings=(
             *run.warnings,
@@ -247,7 +261,19 @@ def _budgets(run: RunData, devices: tuple[DeviceSummary, ...], fleet: Sum) -> tu
     )
 
 
-def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
+def _idled_j(run: RunData, resting: dict[str, RestFigure], seconds: float | None) -> float | None:
+    """What real boards draw at rest in some time, J; ``None`` without any."""
+    powers_w = [
+        resting[device].power_w if device in resting else profile.board.idle_power_w
+        for device, profile in run.profiles.items()
+        if profile.hardware.kind == "physical"
+    ]
+    return None if seconds is None or not powers_w else seconds * math.fsum(powers_w)
+
+
+def _device(
+    run: RunData, name: str, parts: list[EnergyPart], accuracy: float | None
+) -> DeviceSummary:
     profile, plan = run.profiles.get(name), run.device_plans.get(name)
     entries = run.rounds_of(name)
     drawn = [(number, d) for number, d in entries if d.status not in APART]
@@ -287,4 +313,5 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         notes=run.notes.get(name, ()),
         observed=device_observed(run, name),
         second=second_meter(run, name),
+        accuracy=accuracy,
     )

@@ -1,4 +1,4 @@
-"""Figures beside those of devices: synthetic samples, server training, pseudo-labels, budgets.
+"""Figures beside those of devices: synthetic samples, the server, pseudo-labels, budgets.
 
 The server's seconds and joules are in no sum of the devices'.
 """
@@ -31,10 +31,11 @@ class Extra(Struct, frozen=True, kw_only=True):
 
 
 def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
-    """Figures of generation, of training on the server, of pseudo-labels, and of kept budgets."""
+    """Figures of generation, of the server's work, of pseudo-labels, and of kept budgets."""
     found = (
         _generation(run),
         _server(run.rounds, summary),
+        _insight(run, summary),
         _pseudo_labels(run),
         *_kept(summary),
     )
@@ -87,6 +88,17 @@ def _server(rounds: Sequence[RoundResult], summary: Summary) -> Extra | None:
         note=f"of training on up to {max(part.images for part in parts)} images, "
         f"{energy}; in no device's joules{mixed}",
     )
+
+
+def _insight(run: RunData, summary: Summary) -> Extra | None:
+    if summary.insight_s is None:
+        return None
+    rounds = len(run.insights)
+    idled = summary.insight_idle_j
+    note = f"of the server for {rounds} looks at updates and gradients, nothing of the devices"
+    if idled is not None:
+        note += f"; real boards rested meanwhile, about {format_joules(idled)} of their idle energy"
+    return Extra(term="insight", value=seconds(summary.insight_s), note=note)
 
 
 def _pseudo_labels(run: RunData) -> Extra | None:

@@ -9,7 +9,7 @@ import torch
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from fimi.coordinator.dealt import Part, SamplesUnknownError
+from fimi.coordinator.dealt import Labelled, SamplesUnknownError
 from fimi.coordinator.insight import Observer, balanced
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset, Images, Labels, load_digits
@@ -76,10 +76,10 @@ class Held:
         self._local, self._synthetic, self._lost = local, synthetic, lost
         self.devices = tuple(sorted(local))
 
-    def local(self, device: str) -> Part:
+    def local(self, device: str) -> Labelled:
         return samples_of(self._local[device])
 
-    def synthetic(self, device: str, model: Parameters) -> Part | None:
+    def synthetic(self, device: str, model: Parameters) -> Labelled | None:
         if device in self._lost:
             raise SamplesUnknownError("generator node is away")
         return samples_of(self._synthetic[device]) if device in self._synthetic else None
@@ -92,18 +92,18 @@ class Digits:
         self._digits, self._parts, self._extra = load_digits(), parts, extra
         self.devices = tuple(parts)
 
-    def local(self, device: str) -> Part:
+    def local(self, device: str) -> Labelled:
         of = self._parts[device]
-        return Part(self._digits.images[of], self._digits.labels[of])
+        return Labelled(self._digits.images[of], self._digits.labels[of])
 
-    def synthetic(self, device: str, model: Parameters) -> Part | None:
+    def synthetic(self, device: str, model: Parameters) -> Labelled | None:
         of = self._extra
-        return Part(self._digits.images[of], self._digits.labels[of]) if device == "a" else None
+        return Labelled(self._digits.images[of], self._digits.labels[of]) if device == "a" else None
 
 
-def samples_of(counts: Counts) -> Part:
+def samples_of(counts: Counts) -> Labelled:
     held = public(*counts)
-    return Part(held.images, held.labels)
+    return Labelled(held.images, held.labels)
 
 
 def look(
