@@ -93,9 +93,9 @@ def _server(rounds: Sequence[RoundResult], summary: Summary) -> Extra | None:
 def _insight(run: RunData, summary: Summary) -> Extra | None:
     if summary.insight_s is None:
         return None
-    rounds = len(run.insights)
+    looks = f"{len(run.insights)} look{'' if len(run.insights) == 1 else 's'}"
     idled = summary.insight_idle_j
-    note = f"of the server for {rounds} looks at updates and gradients, nothing of the devices"
+    note = f"of the server for {looks} at updates and gradients; devices compute nothing for them"
     if idled is not None:
         note += f"; real boards rested meanwhile, about {format_joules(idled)} of their idle energy"
     return Extra(term="insight", value=seconds(summary.insight_s), note=note)
