@@ -1,7 +1,7 @@
 """What each device trains on, where this process has dealt it out: looked at, never learned from.
 
 * :class:`Samples`    what an observer asks for, as :class:`Labelled` of images with labels
-* :class:`DealtData`  a device's own samples by its share, and its synthetic ones by its batch
+* :class:`DealtData`  a device's own samples by its share, and its synthetic ones by its batches
 
 A share is known here where the coordinator has sent it, as samples or as indices. A device with a
 file of its own keeps its samples to itself.
@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
+import numpy as np
+
 from fimi.coordinator.context import Context
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster, Terms
 from fimi.coordinator.update_store import UpdateStore
 from fimi.learning.data import batches
 from fimi.learning.data.dataset import Images, Labels
+from fimi.learning.data.use import first_of_each
 from fimi.learning.training import pseudo_labels
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Trainer, TrainingCancelled
@@ -86,7 +89,7 @@ class DealtData:
         self._plans = plans
         self._trainer = trainer
         self._kept = kept
-        self._digests: dict[str, str] = {}
+        self._pulled: set[str] = set()
         self._cancelled = cancelled
 
     @property
@@ -107,30 +110,36 @@ class DealtData:
             SamplesUnknownError: the generator node is away, or the batch did not come.
             TrainingCancelled: ``cancelled`` returned true.
         """
-        plan = self._plans.devices[device]
+        plan, contract = self._plans.devices[device], self._terms.contract
         if plan.batch is None:
             return None
-        payload = self._batch(device, plan.batch)
-        contract = self._terms.contract
         if plan.unlabelled:
             images = batches.decode_unlabelled(
-                payload, image_shape=contract.image_shape, contract=contract.digest
+                self._payload(plan.batch),
+                image_shape=contract.image_shape,
+                contract=contract.digest,
             )
             logits = self._trainer.predict(model, images)
             kept, labels = pseudo_labels.choose(logits, plan.confidence_min)
             return Labelled(images[kept], labels) if len(kept) else None
-        batch = batches.decode(
-            payload,
-            classes=len(contract.class_names),
-            image_shape=contract.image_shape,
-            contract=contract.digest,
-        )
-        return Labelled(batch.images, batch.labels)
+        made = [
+            batches.decode(
+                self._payload(offer),
+                classes=len(contract.class_names),
+                image_shape=contract.image_shape,
+                contract=contract.digest,
+            )
+            for offer in (plan.batch, *(top_up.batch for top_up in plan.top_ups))
+        ]
+        labels = np.concatenate([batch.labels for batch in made])
+        used = first_of_each(labels, plan.synthetic_use)
+        images = np.concatenate([batch.images for batch in made])
+        return Labelled(images[used], labels[used]) if len(used) else None
 
-    def _batch(self, device: str, offer: Offer) -> bytes:
-        """The batch of a device, pulled once from the generator node."""
-        if self._digests.get(device) == offer.digest:
-            return self._kept.get(device)
+    def _payload(self, offer: Offer) -> bytes:
+        """A batch, pulled once from the generator node."""
+        if offer.digest in self._pulled:
+            return self._kept.get(offer.digest)
         if offer.holder not in self._context.registry.generators:
             raise SamplesUnknownError(f"generator node {offer.holder} is away")
         try:
@@ -141,6 +150,6 @@ class DealtData:
             raise TrainingCancelled("the insight was asked to stop") from error
         except TransferError as error:
             raise SamplesUnknownError(str(error)) from error
-        self._kept.put(device, payload)
-        self._digests[device] = offer.digest
+        self._kept.put(offer.digest, payload)
+        self._pulled.add(offer.digest)
         return payload

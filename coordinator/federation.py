@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
-from fimi.coordinator import checkpoint
+from fimi.coordinator import checkpoint, learning_adaptation, planning
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.checkpoint import Checkpoint, InterimPart, PlanPart, RoundPart, RunPart
 from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
 from fimi.coordinator.conversation import Conversation
+from fimi.coordinator.data_replanning import DataReplanning
 from fimi.coordinator.dealt import DealtData
 from fimi.coordinator.deployment import Deployments, Export
 from fimi.coordinator.device_plans import DevicePlans
@@ -30,6 +31,7 @@ from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.gathering import gather
 from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
+from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.newcomers import Newcomers
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.replanning import Replanning
@@ -137,7 +139,9 @@ class Coordinator:
         graphs: makes training and evaluation as ONNX graphs, offered to every device; empty for
             none. Called once, on a thread of its own while the generator node draws.
         export: makes files of the trained model; ``None`` for none.
-        public: samples for judging models beside the test set; ``None`` for none.
+        public: samples for the IID reference; ``None`` for none.
+        validation: public samples that nobody trains on, for judging models beside the test set;
+            ``None`` for none.
         meter: of this machine, for what the server trains; seconds only if left out.
     """
 
@@ -160,11 +164,13 @@ class Coordinator:
         graphs: Callable[[], bytes] = bytes,
         export: Export | None = None,
         public: Dataset | None = None,
+        validation: Dataset | None = None,
         meter: Metered | None = None,
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
         self._test = test
+        self._validation = validation
         self._listener = listener
         self._store = store
         self._resume = resume
@@ -199,7 +205,12 @@ class Coordinator:
             watch=Stopwatch(),
         )
         self._server = Server(
-            context.strategy, settings, trainer, meter=meter, public=public, cancelled=cancel.is_set
+            context.strategy,
+            settings,
+            trainer,
+            meter=meter,
+            validation=validation,
+            cancelled=cancel.is_set,
         )
         self._observer = Observer(
             trainer,
@@ -237,6 +248,7 @@ class Coordinator:
         self._plans: DevicePlans | None = None
         self._rounds: TrainingRounds | None = None
         self._replanning: Replanning | None = None
+        self._data_replanning: DataReplanning | None = None
         self._newcomers: Newcomers | None = None
 
     def run(self) -> Federation:
@@ -421,13 +433,16 @@ class Coordinator:
                 self._synthesis.offer_again(batches)
                 plans.put(plan, batches, self._quorum)
                 self._roster.used_since(plans.devices, 1)
+        learning = self._learning(plan, after)
         self._rounds = rounds = TrainingRounds(
             context,
             self._roster,
             plans,
             adaptation,
+            learning,
             self._trainer,
             self._test,
+            self._validation,
             self._server,
             self._observer,
             DealtData(
@@ -446,11 +461,27 @@ class Coordinator:
         )
         if adaptation is not None:
             self._replanning = Replanning(context, self._planner, plans, rounds, adaptation)
+            self._data_replanning = DataReplanning(
+                context, self._planner, plans, rounds, adaptation, learning, self._synthesis
+            )
             self._newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
         rounds.credit_earlier()
         return plans, rounds
+
+    def _learning(self, plan: Plan | None, after: RoundPart) -> LearningAdaptation | None:
+        """What is known of learning; ``None`` where the plan says nothing of it."""
+        if not (plan is not None and self._context.strategy.fills_devices):
+            return None
+        state, settings = after.learning, self._settings
+        if state is not None:
+            self._planner.curve, self._planner.rounds = state.curve, state.rounds
+        elif plan.error:
+            curve = self._planner.curve or planning.curve_of(settings)
+            model = planning.rounds_model(settings)
+            state = learning_adaptation.begin(curve, model, plan.error, self._test.classes)
+        return None if state is None else LearningAdaptation(settings.plan, state)
 
     def _make_plan(self) -> PlanPart:
         if (planning := self._planner.planned_for(len(self._roster.members))) is not None:
@@ -478,7 +509,7 @@ class Coordinator:
         if (own := batches.pop(COORDINATOR, None)) is not None:
             self._server.receive(own, context.peer, self._test.image_shape)
         for part in own_parts[1:]:
-            more = self._synthesis.of({COORDINATOR: part.counts}, skip=part.skip)
+            more = self._synthesis.of({COORDINATOR: part.counts}, skip={COORDINATOR: part.skip})
             self._server.receive(more[COORDINATOR], context.peer, self._test.image_shape)
         return batches
 
@@ -503,8 +534,10 @@ class Coordinator:
             self._deploy(number, plans, rounds)
         with watch.stage("adapt"):
             if self._plan is not None and self._replanning and self._newcomers:
+                assert self._data_replanning is not None
                 self._plan = self._replanning.follow(number, self._plan)
                 self._plan = self._newcomers.admit(self._plan, number + 1, rounds.results)
+                self._plan = self._data_replanning.follow(number, self._plan)
 
     @property
     def _quorum(self) -> int:

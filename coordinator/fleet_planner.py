@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
 
 from fimi.coordinator import allowance, fixed_steps, planning, strategy_plans
@@ -14,10 +15,12 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.spending import limited
+from fimi.optim.target import RoundsModel
 from fimi.optim.unplanned import equal_shares
 from fimi.optim.whole import exists
 from fimi.record.events import Planning
@@ -33,6 +36,8 @@ class FleetPlanner:
         progress: called at every step of planning: an error limit that is tried, an iteration of
             a search; may raise.
         sample_bytes: size of a synthetic sample as sent.
+        curve: learning curve of the run, in :attr:`curve` from then on, where a refit may replace
+            it; that of ``plan.curve_*`` if left out.
     """
 
     def __init__(
@@ -42,8 +47,12 @@ class FleetPlanner:
         progress: Callable[[], None] = lambda: None,
         *,
         sample_bytes: float = 0.0,
+        curve: LearningCurve | None = None,
         advise: bool = True,
     ) -> None:
+        self.curve = curve
+        self.rounds: RoundsModel | None = None
+        """rounds(Δ) as fitted to the run; ``None``: that of ``plan.rounds_*``."""
         self._advise = advise
         self._settings = settings
         self._strategy = STRATEGIES[settings.run.strategy]
@@ -62,11 +71,12 @@ class FleetPlanner:
             budgets=bool(asked.device_budget_j or asked.fleet_budget_j),
         )
 
-    def plan(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
+    def plan(self, profiles: Mapping[str, Profile], *, advise: bool = True) -> StrategyPlan:
         """Solve the fleet's problem under the strategy.
 
         Args:
             profiles: profiles of the devices to plan for.
+            advise: whether a refusal is to name remedies that were tried.
 
         Raises:
             InfeasibleError: no plan meets the limits; names the keys that would help, each tried.
@@ -74,6 +84,8 @@ class FleetPlanner:
         try:
             return self._solve(profiles)
         except InfeasibleError as error:
+            if not advise:
+                raise
             reason = error
 
         plain = self._strategy.planned_at_once and not self._settings.training.steps
@@ -85,6 +97,7 @@ class FleetPlanner:
                 self._model_bytes,
                 self._progress,
                 sample_bytes=self._sample_bytes,
+                curve=self.curve,
                 advise=False,
             )
 
@@ -108,6 +121,7 @@ class FleetPlanner:
                 self._strategy,
                 model_bytes=self._model_bytes,
                 sample_bytes=self._sample_bytes,
+                curve=self.curve,
             )
 
         raise advised(
@@ -125,6 +139,8 @@ class FleetPlanner:
         start: Plan | None,
         results: Sequence[RoundResult] = (),
         lately: int = 0,
+        *,
+        used: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Plan:
         """Plan frequency, bandwidth and power again, for the data that devices have.
 
@@ -137,6 +153,7 @@ class FleetPlanner:
                 other devices.
             results: finished rounds.
             lately: so many of the last ones were run by the plan in force; only for messages.
+            used: images per class that devices train on; all of ``delivered`` if left out.
 
         Raises:
             InfeasibleError: no plan meets the limits any more.
@@ -163,6 +180,7 @@ class FleetPlanner:
                 [delivered[device] for device in problem.devices],
                 self._around(planner),
                 self._around(equal_shares),
+                None if used is None else [used[device] for device in problem.devices],
             )
         except InfeasibleError as error:
             if error.constraint != "energy budget":
@@ -176,6 +194,15 @@ class FleetPlanner:
                 last=results[len(results) - lately :],
             ) from error
 
+    def error(
+        self, profiles: Mapping[str, Profile], counts: Mapping[str, tuple[int, ...]]
+    ) -> float:
+        """Δ by the curve in force of devices with so many synthetic samples per class."""
+        problem = self._problem(profiles)
+        made = np.array([sum(counts[device]) for device in problem.devices], float)
+        value = self._settings.plan.synthetic_value
+        return problem.error(quality.effective(problem, value, problem.local_samples + made))
+
     def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
         return planning.make_problem(
             profiles,
@@ -183,11 +210,14 @@ class FleetPlanner:
             self._strategy,
             model_bytes=self._model_bytes,
             sample_bytes=self._sample_bytes,
+            curve=self.curve,
         )
 
     def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
         settings = self._settings
-        problem = planning.with_target(self._problem(profiles), settings, self._progress)
+        problem = planning.with_target(
+            self._problem(profiles), settings, self._progress, rounds=self.rounds
+        )
 
         def planner(problem: FimiProblem) -> Plan:
             return quality.plan(

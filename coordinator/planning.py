@@ -23,8 +23,9 @@ from fimi.energy.cost_model import (
     point_rate_bps,
     predict_round,
 )
+from fimi.learning.data.use import in_use
 from fimi.learning.training.pseudo_labels import looked_at
-from fimi.messaging.messages import DevicePlan, Offer, Profile
+from fimi.messaging.messages import DevicePlan, Offer, Profile, TopUp
 from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
@@ -44,6 +45,7 @@ def make_problem(
     model_bytes: int,
     sample_bytes: float = 0.0,
     deadline_s: float | None = None,
+    curve: LearningCurve | None = None,
 ) -> FimiProblem:
     """The optimisation problem (P1) of a fleet under a strategy.
 
@@ -57,6 +59,7 @@ def make_problem(
         model_bytes: size of the model and of an update as sent.
         sample_bytes: size of a synthetic sample as sent.
         deadline_s: used instead of ``plan.deadline_s`` if given, s.
+        curve: learning curve of the run; that of ``plan.curve_*`` if left out.
 
     Raises:
         ProblemError: a value is impossible.
@@ -75,7 +78,7 @@ def make_problem(
         bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
         generated_max=float(plan.synthetic_max),
         error_max=plan.error_max,
-        curve=LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0),
+        curve=curve or curve_of(settings),
         objective=plan.objective,
         rounds=rounds.count * share,
         synthetic_bits=8.0 * sample_bytes,
@@ -87,8 +90,24 @@ def make_problem(
     return strategy.constrain(fimi)
 
 
+def curve_of(settings: FederationSettings) -> LearningCurve:
+    """The learning curve as the configuration has it."""
+    plan = settings.plan
+    return LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0)
+
+
+def rounds_model(settings: FederationSettings) -> RoundsModel:
+    """rounds(Δ) as the configuration has it."""
+    plan = settings.plan
+    return RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity)
+
+
 def with_target(
-    problem: FimiProblem, settings: FederationSettings, progress: Callable[[], None] | None = None
+    problem: FimiProblem,
+    settings: FederationSettings,
+    progress: Callable[[], None] | None = None,
+    *,
+    rounds: RoundsModel | None = None,
 ) -> FimiProblem:
     """The problem with the Δ_max of fewest predicted joules to ``plan.target_accuracy``.
 
@@ -100,6 +119,7 @@ def with_target(
         problem: problem of :func:`make_problem`.
         settings: the target, and the model of rounds.
         progress: called at every step of the choice; may raise.
+        rounds: rounds(Δ) as fitted to the run; that of ``plan.rounds_*`` if left out.
 
     Raises:
         InfeasibleError: no Δ_max has a plan.
@@ -111,7 +131,7 @@ def with_target(
         problem,
         plan.target_accuracy,
         synthetic_value=plan.synthetic_value,
-        rounds=RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity),
+        rounds=rounds or rounds_model(settings),
         run_rounds=problem.rounds if limited(problem) else None,
         progress=progress,
     )
@@ -125,6 +145,7 @@ def smallest_deadline_s(
     *,
     model_bytes: int,
     sample_bytes: float = 0.0,
+    curve: LearningCurve | None = None,
 ) -> float | None:
     """The smallest ``plan.deadline_s`` with a plan, all else but budgets equal; ``None`` for none.
 
@@ -136,6 +157,7 @@ def smallest_deadline_s(
         strategy: which constraints, and how much synthetic data.
         model_bytes: size of the model and of an update as sent.
         sample_bytes: size of a synthetic sample as sent.
+        curve: as in :func:`make_problem`.
     """
     value = settings.plan.synthetic_value
 
@@ -147,6 +169,7 @@ def smallest_deadline_s(
             model_bytes=model_bytes,
             sample_bytes=sample_bytes,
             deadline_s=deadline_s,
+            curve=curve,
         )
         if settings.plan.target_accuracy and math.isfinite(problem.error_max):
             local = problem.error(np.maximum(problem.local_samples, 1.0))
@@ -185,6 +208,8 @@ def device_plans(
     delivered: Mapping[str, tuple[int, ...]],
     batches: Mapping[str, Offer],
     indices: Mapping[str, int],
+    top_ups: Mapping[str, tuple[TopUp, ...]] = {},
+    use: float = 1.0,
     unlabelled: bool = False,
 ) -> dict[str, DevicePlan]:
     """The plan of each device.
@@ -196,8 +221,10 @@ def device_plans(
         run: run id.
         model_bytes: size of the model and of an update as sent.
         delivered: synthetic samples per class that the generator node has made, by device.
-        batches: offers of the devices' batches.
+        batches: offers of the devices' first batches.
         indices: each device's number in the run, which stays when devices come and go.
+        top_ups: what devices got later, counted in ``delivered``.
+        use: share of the synthetic samples that rounds train on.
         unlabelled: whether the batches have no labels. The prediction then assumes that the device
             labels all images and keeps all of them, which is an upper bound.
     """
@@ -206,7 +233,7 @@ def device_plans(
     shares = [share for share in plan.devices if share.device in profiles]
     for share in shares:
         profile = profiles[share.device]
-        images = sum(delivered.get(share.device, ()))
+        images = sum(in_use(delivered.get(share.device, ()), use))
         processed = settings.training.processed(sum(profile.label_counts) + images)
         if unlabelled:
             processed += looked_at(images)
@@ -226,7 +253,9 @@ def device_plans(
             else delivered.get(share.device, (0,) * len(share.synthetic_counts)),
             unlabelled=sum(delivered.get(share.device, ())) if unlabelled else 0,
             confidence_min=settings.strategy.confidence_min if unlabelled else 0.0,
+            synthetic_use=use,
             batch=batches.get(share.device),
+            top_ups=top_ups.get(share.device, ()),
             point=_with_rate(share.point, profiles[share.device].board.link),
             predicted=(
                 *busy[share.device],

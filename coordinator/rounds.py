@@ -108,7 +108,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         Of unlabelled images the device keeps some or all; their number is that of its report.
         """
         plan = self.plans[device]
-        synthetic = sum(plan.synthetic_counts) or min(report.synthetic_samples, plan.unlabelled)
+        synthetic = sum(plan.used_counts) or min(report.synthetic_samples, plan.unlabelled)
         return sum(self.members[device].label_counts), synthetic
 
 

@@ -5,7 +5,7 @@
 * ``alone`` (AIGC only) trains the global model; there are no devices.
 
 The devices' mean has their training samples as weights, or shares by the quality of their models or
-by their contribution, judged on public images; never on test images.
+by their contribution, judged on images for validation.
 
 The images come from the generator node before the first round. They are used class by class in
 their order: with a growing set, a round trains on the first images of each class. Wall seconds are
@@ -66,11 +66,11 @@ class Server:
         settings: the configuration.
         trainer: the trainer that also evaluates.
         meter: meter of this machine; if left out, only seconds are recorded.
-        public: public images on which models can be compared; ``None`` if there are none.
+        validation: public images on which models can be compared; ``None`` if there are none.
         cancelled: called repeatedly; training ends when it returns true.
 
     Raises:
-        FederationError: weights are to be judged, and there are no public images.
+        FederationError: weights are to be judged, and there are no images for validation.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Server:
         trainer: Trainer,
         *,
         meter: Metered | None = None,
-        public: Dataset | None = None,
+        validation: Dataset | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._strategy = strategy
@@ -102,10 +102,10 @@ class Server:
         if strategy.devices_train and options.client_weights != "size":
             judging.append(f'strategy.client_weights is "{options.client_weights}" (take "size")')
         if judging:
-            if public is None or not len(public):
+            if validation is None or not len(validation):
                 keys = " and ".join(judging)
-                raise FederationError(f"{keys}: there are no public images to judge models by")
-            self._validation = _some(public, options.validation_images, settings.run.seed)
+                raise FederationError(f"{keys}, and there are no images for validation to judge by")
+            self._validation = _some(validation, options.validation_images, settings.run.seed)
 
     def receive(self, batch: SyntheticBatch, peer: Peer, image_shape: tuple[int, int, int]) -> None:
         """Fetch the server's images, in addition to those that it has.
@@ -271,6 +271,6 @@ class Server:
         return np.sort(np.concatenate(of_class))
 
 
-def _some(public: Dataset, most: int, seed: int) -> Dataset:
-    order = np.random.default_rng((seed, most)).permutation(len(public))
-    return public.subset(np.sort(order[:most]), f"{public.name}/validation")
+def _some(validation: Dataset, most: int, seed: int) -> Dataset:
+    order = np.random.default_rng((seed, most)).permutation(len(validation))
+    return validation.subset(np.sort(order[:most]), f"{validation.name}/some")

@@ -106,6 +106,19 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     refit_window: Annotated[
         int, Meta(ge=1, le=1000), "Rounds that drift and refit look back on."
     ] = 3
+    error_drift: Annotated[
+        float,
+        Meta(ge=0, lt=1),
+        "The learning curve is fitted to the run, and data are planned again (devices get the "
+        "images that they lack by it), where the errors of devices' models fall to another level "
+        "than the planned one by more than this, 0 to 1; 0: never.",
+    ] = 0.02
+    synthetic_schedule: Annotated[
+        tuple[Annotated[float, Meta(ge=0, le=1)], ...],
+        "Share of a device's synthetic images that is trained on, in each round from the first; "
+        "the last one holds for all rounds after. Frequency, bandwidth and power are planned for "
+        "it. Empty: all of them in every round.",
+    ] = ()
     rounds_scale: Annotated[
         float,
         Meta(gt=0),
@@ -114,6 +127,11 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rounds_sensitivity: Annotated[
         float, Meta(gt=0), "c of rounds(Δ); for target_accuracy only."
     ] = ROUNDS_SENSITIVITY
+
+    def use_in(self, number: int) -> float:
+        """Share of the synthetic images that a round, from 1, trains on."""
+        schedule = self.synthetic_schedule
+        return schedule[min(number, len(schedule)) - 1] if schedule else 1.0
 
 
 class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -216,8 +234,8 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     client_weights: Annotated[
         ClientWeights,
         'Weight of a device\'s model in the mean, where devices train. "size": its training '
-        'samples; "quality": these over the error of its model on public images; "contribution": '
-        "these times the error on public images of the mean without it.",
+        'samples; "quality": these over the error of its model on images for validation; '
+        '"contribution": these times the error on them of the mean without it.',
     ] = "size"
     server_weight: Annotated[
         float, Meta(ge=0, le=1), "κ2, of the first round where it is scheduled."
@@ -228,8 +246,8 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     validation_images: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
-        'Most public images by which models are judged with weights = "performance", and with '
-        'client_weights "quality" or "contribution".',
+        'Most images for validation by which models are judged with weights = "performance", or '
+        'with client_weights = "quality" or "contribution".',
     ] = 1000
     unlabelled: Annotated[
         Literal["public", "synthetic"],

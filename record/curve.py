@@ -43,7 +43,8 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
 
     Attributes:
         number: from 1.
-        accuracy: of the global model, 0 to 1.
+        accuracy: of the global model on the test set, 0 to 1.
+        validation_accuracy: on the public images for validation; ``None`` without any.
         loss: of the global model; ``None`` where it is not finite.
         round_s: length of this round, fleet's clock, s; without what came before the first.
         accepted: updates in this round's model.
@@ -67,6 +68,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
 
     number: int
     accuracy: float
+    validation_accuracy: float | None
     loss: float | None
     round_s: float
     accepted: int
@@ -148,6 +150,7 @@ def points(
             RoundPoint(
                 number=result.number,
                 accuracy=result.evaluation.accuracy,
+                validation_accuracy=result.validation.accuracy if result.validation else None,
                 loss=result.evaluation.loss,
                 round_s=result.duration_s,
                 accepted=result.accepted,

@@ -39,10 +39,12 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
         partition: how the private part was dealt to devices.
         alpha: Dirichlet α of the private parts; ``None`` where the partition has none.
         public: samples the generator was trained on.
+        validation: public samples that nobody trained on.
         private: samples on the devices.
         test: held-out samples.
         class_names: one per class.
         public_digest: of the public samples.
+        validation_digest: of those for validation.
         private_digest: of the private ones.
         test_digest: of the held-out ones.
         partition_digest: of who holds what; empty in older stores, as the others may be.
@@ -54,10 +56,12 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
     partition: str = ""
     alpha: float | None = None
     public: int | None = None
+    validation: int | None = None
     private: int | None = None
     test: int | None = None
     class_names: tuple[str, ...] = ()
     public_digest: str = ""
+    validation_digest: str = ""
     private_digest: str = ""
     test_digest: str = ""
     partition_digest: str = ""

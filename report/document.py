@@ -34,6 +34,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     seed: int | None
     rounds: int
     accuracy: tuple[float, ...]
+    validation_accuracy: tuple[float | None, ...]
     energy_kind: str | None
     energy_measured_j: float | None
     energy_predicted_j: float | None
@@ -140,6 +141,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         seed=run.info.seed,
         rounds=len(points),
         accuracy=tuple(point.accuracy for point in points),
+        validation_accuracy=tuple(point.validation_accuracy for point in points),
         energy_kind=energy.known.kind if energy.known else None,
         energy_measured_j=energy.value_j,
         energy_predicted_j=summary.compared.whole_predicted_j,

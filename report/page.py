@@ -201,6 +201,7 @@ def _data_words(run: RunData) -> str:
     counts = (
         (data.private, "private samples on the devices"),
         (data.public, "public ones for the generator"),
+        (data.validation, "public ones for validation"),
         (data.test, "held out for evaluation"),
     )
     split = _SPLITS.get(data.split, f"public part: {data.split}") if data.split else None

@@ -26,6 +26,7 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    LearningRefitted,
     MeterDoubted,
     NotDeployed,
     PlanInForce,
@@ -109,6 +110,8 @@ def describe(event: Event) -> str:
             return f"{event.device}: {event.error or '; '.join(event.notes)}"
         case Refitted():
             return _refit(event)
+        case LearningRefitted():
+            return _learning_refit(event)
         case Deployed():
             return _deployment(event.deployment)
         case NotDeployed():
@@ -133,6 +136,9 @@ def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
         so_far: energy of all boards from the beginning of the run to the end of this round.
     """
     said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
+    if result.local_error is not None:
+        planned = "" if result.planned_error is None else f" (planned {result.planned_error:.3f})"
+        said.append(f"local error {result.local_error:.3f}{planned}")
     if result.devices:
         energy = (
             f"{sum_cell(so_far, bare=False)} so far"
@@ -181,6 +187,16 @@ def _refit(event: Refitted) -> str:
         f"{said}, new plan with {format_joules(event.energy_j)} {event.objective} energy a round "
         "(modelled)"
     )
+
+
+def _learning_refit(event: LearningRefitted) -> str:
+    said = (
+        f"after round {event.round} the errors of devices fall to another level than the planned "
+        f"{event.before:.3f} (this round {event.measured:.3f}): learning curve fitted again, "
+    )
+    if not event.images:
+        return f"{said}no further images: {event.reason}; Δ of the plan is {event.planned:.3f} now"
+    return f"{said}{event.images} further images, and Δ of the plan is {event.planned:.3f} now"
 
 
 def _deployment(made: Deployment) -> str:

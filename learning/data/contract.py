@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from fimi.errors import InputError
 from fimi.learning.data.dataset import Dataset, DatasetError, SplitKind
 
-PROTOCOL = 4
+PROTOCOL = 5
 """Version of the conversation between the processes; both sides must have the same."""
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -51,6 +51,7 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         split: how public and private part are separated.
         split_seed: seed of that.
         public_fraction: share of the samples that is public.
+        validation_fraction: share of these that is held apart for validation.
         test_fraction: share that is held out; ``None``: the data set has test samples of its own.
         seed: of the run, and of the partition.
         devices: number of parts of the private part.
@@ -61,6 +62,7 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         partition_digest: SHA-256 of who holds which samples; ``None``: devices have files of their
             own, and the coordinator divides nothing.
         public_digest: digest of the public part.
+        validation_digest: digest of the validation part.
         test_digest: digest of the test part.
         overlap_max: largest share of a device's images that may also be test or public images, 0
             to 1: the duplicates that the data set has by itself, or what was declared.
@@ -79,6 +81,7 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     split: SplitKind
     split_seed: int
     public_fraction: float
+    validation_fraction: float
     test_fraction: float | None
     seed: int
     devices: Annotated[int, Meta(ge=1)]
@@ -88,6 +91,7 @@ class Contract(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     min_samples: int
     partition_digest: Digest | None
     public_digest: Digest
+    validation_digest: Digest
     test_digest: Digest
     overlap_max: Annotated[float, Meta(ge=0, le=1)]
 
@@ -138,6 +142,7 @@ KEYS = {
     "split": "data.split",
     "split_seed": "data.split_seed",
     "public_fraction": "data.public_fraction",
+    "validation_fraction": "data.validation_fraction",
     "test_fraction": "data.test_fraction",
     "seed": "run.seed",
     "devices": "fleet.devices",
@@ -153,6 +158,7 @@ KEYS = {
     "samples_digest": "digest of the training samples",
     "partition_digest": "digest of the partition",
     "public_digest": "digest of the public part",
+    "validation_digest": "digest of the validation part",
     "test_digest": "digest of the test part",
 }
 """Field of a contract to its name for people: a key of the configuration where there is one."""
@@ -173,7 +179,7 @@ OF_NODE = (
 )
 """What a generator node must have in common with a run."""
 
-_CAUSES = {"public_digest": ("split", "split_seed", "public_fraction")}
+_CAUSES = {"public_digest": ("split", "split_seed", "public_fraction", "validation_fraction")}
 """Further fields that are compared where a digest differs: they may be why."""
 
 

@@ -1,7 +1,9 @@
-"""Labelled images, and their split into a public, a private and a test part.
+"""Labelled images, and their split into a public, a validation, a private and a test part.
 
 The generator node may see the *public* part, the *private* part is divided among the devices, and
-the *test* part is held out for the coordinator's evaluation. The three are disjoint.
+the *test* part is held out for the coordinator's evaluation. The *validation* part is public too,
+but nobody trains on it: whatever is chosen or fitted is judged on it, so that test images only tell
+how good the result is. The four are disjoint.
 :mod:`fimi.learning.data.registry` loads the images.
 """
 
@@ -84,16 +86,18 @@ class Dataset(Struct, frozen=True, kw_only=True, dict=True):
 
 
 class Split(Struct, frozen=True, kw_only=True):
-    """A data set in three disjoint parts.
+    """A data set in four disjoint parts.
 
     Attributes:
         public: for the generator.
+        validation: public samples that nobody trains on, for everything that is chosen or fitted.
         private: to be divided among the devices.
         test: held out for evaluation.
         kind: how public and private part were separated.
     """
 
     public: Dataset
+    validation: Dataset
     private: Dataset
     test: Dataset
     kind: SplitKind
@@ -214,22 +218,26 @@ def split(
     *,
     kind: SplitKind = "writers",
     public_fraction: float = 0.4,
+    validation_fraction: float = 0.2,
     test_fraction: float = 0.2,
     seed: int = 0,
     test: Dataset | None = None,
 ) -> Split:
-    """Divide a data set into public, private and test parts.
+    """Divide a data set into public, validation, private and test parts.
 
     Where a draw leaves a class out of a part, single samples are exchanged
     (:func:`fimi.learning.data.coverage.cover`): every part has every class of three samples and
-    more (of two and more where ``test`` is given), if it has as many samples as there are classes.
+    more (of two and more where ``test`` is given), if it has as many samples as there are classes;
+    the validation part has those of two public samples and more, where it has room for them.
 
     Args:
         dataset: all samples; without the test samples where these are given.
         kind: ``"writers"`` takes the first samples as public, so that other people wrote them
             than the rest (a domain gap, as public data has in practice; what is exchanged lies
             next to the boundary, whatever the seed); ``"random"`` draws the public part at random.
-        public_fraction: share of ``dataset`` that is public.
+        public_fraction: share of ``dataset`` that is public, the validation part included.
+        validation_fraction: share of the public samples that is held apart for validation; with
+            ``"writers"`` the last of them.
         test_fraction: share of ``dataset`` that is held out; not used where ``test`` is given.
         seed: seed of the random draws; with ``"writers"`` it draws private and test part only.
         test: the data set's own test samples.
@@ -241,14 +249,16 @@ def split(
         raise ValueError(f"unknown split {kind!r}; there are 'writers' and 'random'")
     count = len(dataset)
     public_count = round(public_fraction * count)
+    validation_count = max(1, round(validation_fraction * public_count))
     drawn = 0 if test is not None else round(test_fraction * count)
     private_count = count - public_count - drawn
     test_count = drawn if test is None else len(test)
-    if min(public_count, test_count, private_count) < 1:
+    if min(public_count - validation_count, test_count, private_count) < 1:
         raise ValueError(
-            f"public_fraction {public_fraction} and test_fraction {test_fraction} of {count} "
-            f"samples leave {public_count} public, {private_count} private, {test_count} test; "
-            "each part needs at least one sample"
+            f"public_fraction {public_fraction}, validation_fraction {validation_fraction} of it "
+            f"and test_fraction {test_fraction} of {count} samples leave "
+            f"{max(public_count - validation_count, 0)} public, {validation_count} for validation, "
+            f"{private_count} private, {test_count} test; each part needs at least one sample"
         )
     generator = np.random.default_rng((seed, 0x5EED))
     everyone = generator.permutation(count) if kind == "random" else np.arange(count)
@@ -260,8 +270,13 @@ def split(
     if test is None:
         cover(labels, rest[:drawn], rest[drawn:], needs=(1, 1), able=able)
     held_out, private = np.sort(rest[:drawn]), np.sort(rest[drawn:])
+    kept_apart, shown = public[-validation_count:], public[:-validation_count]
+    held = np.bincount(labels[public], minlength=len(able))
+    cover(labels, shown, kept_apart, needs=(1, 1), able=held >= 2)
+    cover(labels, shown, kept_apart, needs=(1, 0), able=held >= 1)  # rather there than here
     return Split(
-        public=dataset.subset(np.sort(public), f"{dataset.name}/public"),
+        public=dataset.subset(np.sort(shown), f"{dataset.name}/public"),
+        validation=dataset.subset(np.sort(kept_apart), f"{dataset.name}/validation"),
         private=dataset.subset(private, f"{dataset.name}/private"),
         test=dataset.subset(held_out, f"{dataset.name}/test") if test is None else test,
         kind=kind,

@@ -95,10 +95,11 @@ def image_hashes(images: Images, salt: str) -> Hashes:
 
 
 def held_out(split: Split, salt: str) -> HeldOut:
-    """The hashes of the test and the public images of a run."""
+    """The hashes of the test and the public images of a run, those for validation included."""
+    public = np.concatenate([split.public.images, split.validation.images])
     return HeldOut(
         test=np.sort(image_hashes(split.test.images, salt)),
-        public=np.sort(image_hashes(split.public.images, salt)),
+        public=np.sort(image_hashes(public, salt)),
     )
 
 
@@ -169,7 +170,7 @@ def natural(split: Split, parts: Sequence[NDArray[np.intp]]) -> float:
     this share in the contract.
 
     Args:
-        split: the data set in three parts.
+        split: the data set in its parts.
         parts: indices into the private part, one array for each device.
     """
     known, own = held_out(split, ""), image_hashes(split.private.images, "")

@@ -122,6 +122,7 @@ def figures_of(run: RunData) -> RunFigures:
         kind=summary.energy.known.kind if summary.energy.known else None,
         data={
             "public": data.public_digest,
+            "validation": data.validation_digest,
             "private": data.private_digest,
             "test": data.test_digest,
             "partition": data.partition_digest,

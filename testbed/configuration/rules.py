@@ -129,16 +129,6 @@ RULES = (
         "server's model is trained on just those; take another generator, or strategy.weights "
         '"constant" or "scheduled"',
     ),
-    Rule(
-        lambda c: (
-            c.strategy.client_weights != "size"
-            and c.generator.kind in ("public", "bootstrap")
-            and _strategy(c).data not in ("local", "none")
-        ),
-        "{strategy.client_weights} judges devices' models by public images, and with "
-        "{generator.kind} they are trained on just those; take another generator, or "
-        'strategy.client_weights "size"',
-    ),
 )
 """All rules, in the order in which they are checked."""
 

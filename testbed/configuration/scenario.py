@@ -141,7 +141,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             ConfigError: as :attr:`split`.
         """
         data, loaded = self.config.data, self._loaded
-        public, test = loaded.split.public, loaded.split.test
+        split, test = loaded.split, loaded.split.test
         return Contract(
             dataset=data.dataset,
             image_size=data.image_size,
@@ -151,9 +151,10 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             image_shape=test.image_shape,
             samples=loaded.samples,
             samples_digest=loaded.samples_digest,
-            split=loaded.split.kind,
+            split=split.kind,
             split_seed=split_seed_of(self.config),
             public_fraction=data.public_fraction,
+            validation_fraction=data.validation_fraction,
             test_fraction=None if loaded.has_test else data.test_fraction,
             seed=self.config.run.seed,
             devices=self.config.fleet.devices,
@@ -162,7 +163,8 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             shards=data.shards if data.partition == "shards" else None,
             min_samples=data.min_samples,
             partition_digest=None,
-            public_digest=public.digest(),
+            public_digest=split.public.digest(),
+            validation_digest=split.validation.digest(),
             test_digest=test.digest(),
             overlap_max=0.0,
         )
@@ -215,10 +217,12 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             partition="own images" if own else data.partition,
             alpha=data.alpha if skewed else None,
             public=len(split.public),
+            validation=len(split.validation),
             private=None if own else len(split.private),
             test=len(split.test),
             class_names=split.test.class_names,
             public_digest=split.public.digest(),
+            validation_digest=split.validation.digest(),
             private_digest="" if own else split.private.digest(),
             test_digest=split.test.digest(),
             partition_digest="" if own else hashlib.sha256(devices.encode()).hexdigest(),
@@ -286,6 +290,7 @@ def split_of(config: Config, collection: Collection) -> Split:
             dataset.limited(train, data.limit, seed=seed, least=3 if test is None else 2),
             kind=kind,
             public_fraction=data.public_fraction,
+            validation_fraction=data.validation_fraction,
             test_fraction=data.test_fraction,
             seed=seed,
             test=test,
@@ -367,5 +372,5 @@ def _division() -> Iterator[None]:
         raise ConfigError(
             f"the data cannot be divided as configured: {error}\n  Keys: fleet.devices, "
             "data.alpha, data.partition, data.shards, data.min_samples, data.public_fraction, "
-            "data.test_fraction, run.seed"
+            "data.validation_fraction, data.test_fraction, run.seed"
         ) from error

@@ -136,8 +136,14 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         "Set it where runs of several seeds share one trained generator.",
     ] = -1
     public_fraction: Annotated[
-        float, Meta(gt=0, lt=1), "Share of the samples that the generator may see."
+        float, Meta(gt=0, lt=1), "Share of the samples that is public: the generator sees them."
     ] = 0.4
+    validation_fraction: Annotated[
+        float,
+        Meta(gt=0, lt=1),
+        "Share of these that is held apart: nobody trains on it, and what is fitted or chosen (the "
+        "learning curve, the errors of devices, accuracies to reach) is judged on it.",
+    ] = 0.2
     test_fraction: Annotated[
         float,
         Meta(gt=0, lt=1),

@@ -255,6 +255,7 @@ def _public_part(config: Config) -> list[Any]:
         data.image_mode,
         data.split,
         data.public_fraction,
+        data.validation_fraction,
         seed,
     ]
 

@@ -126,6 +126,7 @@ def coordinate(
                 graphs=make_graphs,
                 export=_export(scenario, trainer, folder),
                 public=split.public,
+                validation=split.validation,
                 meter=meter,
             ).run()
     except KeyboardInterrupt:

@@ -63,7 +63,10 @@ class MeanOfWeights:
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         mean = float(parameters["w"].mean())
         return Evaluation(
-            accuracy=min(1.0, mean / 10), loss=1.0, class_accuracy=(None,) * CLASSES, samples=4
+            accuracy=min(1.0, mean / 10),
+            loss=1.0,
+            class_accuracy=(None,) * CLASSES,
+            samples=len(labels),
         )
 
 
@@ -100,6 +103,7 @@ class Lab:
         resumes: bool = False,
         prepare: Callable[[list[ScriptedDevice]], None] = lambda devices: None,
         plan: PlanSettings | None = None,
+        validation: Dataset | None = None,
     ) -> Federation:
         settings = Config(
             run=RunConfig(strategy=strategy),
@@ -167,6 +171,7 @@ class Lab:
                 keeper=self,
                 cancel=self.cancel,
                 export=export,
+                validation=validation,
             ).run()
             limit = time.monotonic() + 3
             while time.monotonic() < limit and any(d.waits_for_the_end for d in self.devices):

@@ -69,10 +69,18 @@ def dealt(
     batch: Offer | None = None,
     *,
     unlabelled: int = 0,
+    top_ups: tuple[Offer, ...] = (),
+    use: float = 1.0,
     generators: tuple[str, ...] = ("generator",),
     own: bool = False,
 ) -> DealtData:
-    plan = SimpleNamespace(batch=batch, unlabelled=unlabelled, confidence_min=0.9)
+    plan = SimpleNamespace(
+        batch=batch,
+        unlabelled=unlabelled,
+        confidence_min=0.9,
+        top_ups=tuple(SimpleNamespace(batch=more) for more in top_ups),
+        synthetic_use=use,
+    )
     registry = SimpleNamespace(generators=generators)
     return DealtData(
         SimpleNamespace(registry=registry, peer=SimpleNamespace(transfers=line)),  # type: ignore[arg-type]
@@ -111,6 +119,18 @@ def test_a_batch_is_pulled_once(tmp_path: Path) -> None:
         assert made.labels.tolist() == [0, 1]
         np.testing.assert_array_equal(made.images, DATA.images[:2])
     assert line.asked == 1
+
+
+def test_what_was_fetched_later_is_there_too_and_of_all_only_what_is_used(tmp_path: Path) -> None:
+    more = batches.encode(DATA.images[2:6], DATA.labels[2:6], contract=CONTRACT.digest)
+    payloads = iter([MADE, more])
+    line = Line(lambda: next(payloads))
+    held = dealt(tmp_path, line, offer(MADE), top_ups=(offer(more, "b"),), use=0.5)
+    made = held.synthetic("x", MODEL)
+    assert made is not None
+    assert made.labels.tolist() == [0, 1, 2]  # the first one of two of each class
+    np.testing.assert_array_equal(made.images, DATA.images[:3])
+    assert dealt(tmp_path, Line(lambda: MADE), offer(MADE), use=0.0).synthetic("x", MODEL) is None
 
 
 def test_unlabelled_images_get_the_labels_that_the_device_gives_them(tmp_path: Path) -> None:

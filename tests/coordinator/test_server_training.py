@@ -131,7 +131,7 @@ class TestWeighing:
     def weigher(self, policy: ClientWeights, public: Dataset | None) -> Server:
         config = Config(strategy=StrategySettings(client_weights=policy))
         trainer = TorchTrainer("small-cnn", 10, SHAPE)
-        return Server(STRATEGIES["genfl"], config, trainer, public=public)
+        return Server(STRATEGIES["genfl"], config, trainer, validation=public)
 
     @pytest.mark.parametrize("policy", ["quality", "contribution"])
     def test_harmful_updates_get_less_weight(

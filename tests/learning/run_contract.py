@@ -21,6 +21,7 @@ DIGITS = Contract(
     split="writers",
     split_seed=0,
     public_fraction=0.4,
+    validation_fraction=0.2,
     test_fraction=0.2,
     seed=0,
     devices=10,
@@ -30,6 +31,7 @@ DIGITS = Contract(
     min_samples=5,
     partition_digest="b" * 64,
     public_digest="c" * 64,
+    validation_digest="f" * 64,
     test_digest="d" * 64,
     overlap_max=0.0,
 )

@@ -31,6 +31,7 @@ CHANGES = {
     "split": "random",
     "split_seed": 5,
     "public_fraction": 0.5,
+    "validation_fraction": 0.2,
     "test_fraction": None,
     "seed": 5,
     "devices": 3,
@@ -40,6 +41,7 @@ CHANGES = {
     "min_samples": 6,
     "partition_digest": "e" * 64,
     "public_digest": "e" * 64,
+    "validation_digest": "f" * 64,
     "test_digest": "e" * 64,
     "overlap_max": 0.1,
 }

@@ -27,7 +27,13 @@ def parts(public: Images, private: Images, test: Images) -> Split:
         Dataset(name="x", images=i, labels=np.zeros(len(i), np.int64), class_names=("a",))
         for i in (public, private, test)
     ]
-    return Split(public=made[0], private=made[1], test=made[2], kind="random")
+    return Split(
+        public=made[0],
+        validation=made[0].subset(np.arange(0), "none"),
+        private=made[1],
+        test=made[2],
+        kind="random",
+    )
 
 
 def brute(own: Images, test: Images, public: Images) -> Overlap:

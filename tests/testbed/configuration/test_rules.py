@@ -26,7 +26,6 @@ BREAKS: list[dict[str, Any]] = [
     {"plan.target_accuracy": 0.9, "training.steps": 5},
     {"rounds.min_devices": 11},
     {"run.strategy": "genfl", "strategy.weights": "performance", "generator.kind": "bootstrap"},
-    {"strategy.client_weights": "quality", "generator.kind": "public"},
 ]
 """For each rule, in its order, what breaks it and no rule before it."""
 
