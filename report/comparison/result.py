@@ -16,6 +16,7 @@ from typing import Any
 from msgspec import Struct
 
 from fimi.errors import RunFailedError
+from fimi.record.fairness import Fairness
 from fimi.report.comparison import statistics
 from fimi.report.comparison.runs import (
     COSTS,
@@ -55,6 +56,8 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
         records: one per seed.
         final: accuracy after the last round, 0 to 1.
         best: highest accuracy of any round, 0 to 1.
+        worst: worst-device accuracy after the last round, 0 to 1.
+        std: standard deviation of the accuracy over devices after it, 0 to 1.
         costs: of reaching the target.
     """
 
@@ -63,6 +66,8 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
     records: tuple[Record, ...]
     final: Sample
     best: Sample
+    worst: Sample
+    std: Sample
     costs: dict[str, Sample]
 
 
@@ -249,16 +254,24 @@ def accuracy(figures: RunFigures | None, which: str) -> float | None:
     return figures.accuracy[-1] if which == "final" else max(figures.accuracy)
 
 
+def fairness(figures: RunFigures | None) -> Fairness | None:
+    """Accuracy by device after the last round of a run; ``None`` where no round was finished."""
+    return figures.points[-1].fairness if figures is not None and figures.points else None
+
+
 def _summary(records: Sequence[Record], confidence: float) -> StrategySummary:
     def over(values: Sequence[float | None]) -> Sample:
         return statistics.sample(values, confidence)
 
+    even = [fairness(r.cell.figures) for r in records]
     return StrategySummary(
         point=records[0].cell.point,
         label=records[0].cell.label,
         records=tuple(records),
         final=over([accuracy(r.cell.figures, "final") for r in records]),
         best=over([accuracy(r.cell.figures, "best") for r in records]),
+        worst=over([each.worst if each else None for each in even]),
+        std=over([each.std if each else None for each in even]),
         costs={cost: over([r.costs[cost] for r in records]) for cost in COSTS},
     )
 

@@ -22,7 +22,13 @@ from msgspec import Struct
 
 from fimi.record.clean import clean
 from fimi.report.comparison.plans import HEADING, plan_body, plan_columns, plan_rows
-from fimi.report.comparison.result import ExperimentResult, Record, StrategySummary, accuracy
+from fimi.report.comparison.result import (
+    ExperimentResult,
+    Record,
+    StrategySummary,
+    accuracy,
+    fairness,
+)
 from fimi.report.comparison.runs import COSTS, RunFigures, point_text
 from fimi.report.comparison.statistics import Interval, Sample
 from fimi.report.layout import Marked, Paper, entries, table, wrap
@@ -54,7 +60,7 @@ class Table(Struct, frozen=True, kw_only=True):
 
 
 def tables(result: ExperimentResult) -> list[Table]:
-    """Three tables for each grid point, and one of the plans where there are any."""
+    """Three tables for each grid point, and those of devices and plans where there are any."""
     found = []
     for point in result.points:
         here = [s for s in result.summaries if s.point == point]
@@ -65,6 +71,8 @@ def tables(result: ExperimentResult) -> list[Table]:
         ]
         if any(c.point == point for c in result.comparisons):
             found.append(_against(result, point, where))
+        if any(summary.worst.mean for summary in here):
+            found.append(_devices(here, f"{where}accuracy by device, mean over seeds"))
         if rows := plan_rows(here):
             caption = f"{where}plan of a round, median over seeds"
             found.append(Table(caption=caption, heading=HEADING, rows=rows))
@@ -80,6 +88,8 @@ def methods(result: ExperimentResult) -> list[str]:
         f"Joules are {result.kind}. Whole board: all phases, idle included. Dynamic: the paper's, "
         "compute and upload above idle. Those of plans are modelled; a gap is the distance from "
         "what no plan can go below, the largest over the seeds.",
+        "Accuracy by device: of the last global model, accuracies of the classes weighted by each "
+        "device's own labels; the worst device's, and the standard deviation over devices.",
         f"In brackets: {percent} intervals; of a mean Student's t, of a median the percentile "
         "bootstrap, which is too narrow for few seeds.",
         f'"{NEVER}": not reached within the rounds that were run; counts as infinite, so that a '
@@ -129,6 +139,7 @@ def _csv_row(record: Record) -> dict[str, Any]:
     """A cell of an experiment; ``None`` is an empty cell of the table."""
     cell, run = record.cell, record.cell.figures
     last = run.points[-1] if run and run.points else None
+    even = fairness(run)
     return {
         **cell.point,
         "strategy": cell.label,
@@ -138,6 +149,8 @@ def _csv_row(record: Record) -> dict[str, Any]:
         "rounds_run": len(run.points) if run else None,
         "final_accuracy": accuracy(run, "final"),
         "best_accuracy": accuracy(run, "best"),
+        "worst_device_accuracy": even.worst if even else None,
+        "accuracy_std": even.std if even else None,
         "target_accuracy": record.target,
         **{f"{cost}_to_target": _named(record.costs[cost]) for cost in COSTS},
         "total_board_j": last.energy_so_far.value_j if last else None,
@@ -167,6 +180,8 @@ def as_json(result: ExperimentResult) -> bytes:
                 "seeds": [r.cell.seed for r in s.records],
                 "final_accuracy": _sample(s.final),
                 "best_accuracy": _sample(s.best),
+                "worst_device_accuracy": _sample(s.worst),
+                "accuracy_std": _sample(s.std),
                 "to_target": {cost: _sample(s.costs[cost]) for cost in COSTS},
             }
             for s in result.summaries
@@ -233,6 +248,23 @@ def _costs(
             )
         )
     return Table(caption=caption, heading=tuple(heading), rows=tuple(rows))
+
+
+def _devices(summaries: Sequence[StrategySummary], caption: str) -> Table:
+    """How evenly the strategies serve the devices."""
+    return Table(
+        caption=caption,
+        heading=("strategy", "final accuracy\n%", "worst device\n%", "over devices\nσ, points"),
+        rows=tuple(
+            (
+                each.label,
+                _shown(each.final.mean, 0.01, digits=1),
+                _shown(each.worst.mean, 0.01, digits=1),
+                _shown(each.std.mean, 0.01, digits=1),
+            )
+            for each in summaries
+        ),
+    )
 
 
 def _against(result: ExperimentResult, point: dict[str, Any], where: str) -> Table:
