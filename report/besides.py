@@ -41,6 +41,7 @@ def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
         _generation(run),
         _server(run.rounds, summary),
         _total(summary),
+        _insight(run, summary),
         _pseudo_labels(run),
         *_kept(summary),
     )
@@ -173,6 +174,17 @@ def _total(summary: Summary) -> Extra | None:
         value=at_least(summary.total),
         note=f"of all machines: boards {boards}, {others}",
     )
+
+
+def _insight(run: RunData, summary: Summary) -> Extra | None:
+    if summary.insight_s is None:
+        return None
+    looks = f"{len(run.insights)} look{'' if len(run.insights) == 1 else 's'}"
+    idled = summary.insight_idle_j
+    note = f"of the server for {looks} at updates and gradients; devices compute nothing for them"
+    if idled is not None:
+        note += f"; real boards rested meanwhile, about {format_joules(idled)} of their idle energy"
+    return Extra(term="insight", value=seconds(summary.insight_s), note=note)
 
 
 def _pseudo_labels(run: RunData) -> Extra | None:
