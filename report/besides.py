@@ -7,6 +7,7 @@ them took together is a figure of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from msgspec import Struct
 
@@ -36,9 +37,11 @@ def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
     """What was expected; generation, training on the server, pseudo-labels, and kept budgets."""
     found = (
         _expected(run, summary),
+        _learning(run),
         _generation(run),
         _server(run.rounds, summary),
         _total(summary),
+        _insight(run, summary),
         _pseudo_labels(run),
         *_kept(summary),
     )
@@ -51,6 +54,39 @@ def expected_words(expected: Expectation) -> str:
         f"{expected.rounds:.1f} rounds and {format_joules(expected.energy_j)} to "
         f"{percent(expected.accuracy)}"
     )
+
+
+_SETTLED = 3
+"""Rounds after which planned errors are held against the measured ones: they were learned from."""
+
+
+def _learning(run: RunData) -> Extra | None:
+    """Planned and measured errors of devices' models; nothing where none were measured."""
+    last = next((each for each in reversed(run.rounds) if each.local_error is not None), None)
+    if last is None:
+        return None
+    value = f"{percent(last.local_error)} error of devices’ models in round {last.number}"
+    said = "" if last.planned_error is None else f", planned {percent(last.planned_error)}"
+    apart = [
+        abs(each.planned_error - each.local_error)
+        for each in run.rounds
+        if each.number > _SETTLED
+        and each.planned_error is not None
+        and each.local_error is not None
+    ]
+    if apart:
+        said += (
+            f"; from round {_SETTLED + 1} on apart by {100 * fmean(apart):.1f} points on average, "
+            f"{100 * max(apart):.1f} at most"
+        )
+    for refit in run.learning_refits:
+        images = f"{refit.images} further images" if refit.images else "no further images"
+        why = f" ({refit.reason})" if refit.reason else ""
+        said += (
+            f"; curve fitted again after round {refit.round}: {percent(refit.measured)} instead of "
+            f"{percent(refit.before)}, {images}{why}"
+        )
+    return Extra(term="learning", value=f"{value},", note=said.removeprefix(", "))
 
 
 def _expected(run: RunData, summary: Summary) -> Extra | None:
@@ -138,6 +174,17 @@ def _total(summary: Summary) -> Extra | None:
         value=at_least(summary.total),
         note=f"of all machines: boards {boards}, {others}",
     )
+
+
+def _insight(run: RunData, summary: Summary) -> Extra | None:
+    if summary.insight_s is None:
+        return None
+    looks = f"{len(run.insights)} look{'' if len(run.insights) == 1 else 's'}"
+    idled = summary.insight_idle_j
+    note = f"of the server for {looks} at updates and gradients; devices compute nothing for them"
+    if idled is not None:
+        note += f"; real boards rested meanwhile, about {format_joules(idled)} of their idle energy"
+    return Extra(term="insight", value=seconds(summary.insight_s), note=note)
 
 
 def _pseudo_labels(run: RunData) -> Extra | None:
