@@ -40,7 +40,7 @@ CURVE = LearningCurve(alpha=5.8, beta=0.93, delta0=0.027)
 SETTINGS = Config(
     fleet=FleetConfig(devices=3),
     training=TrainingSettings(epochs=5),
-    plan=PlanSettings(iterations=40),
+    plan=PlanSettings(iterations=40, error_max=0.08),
 )
 
 
