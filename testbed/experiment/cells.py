@@ -308,13 +308,15 @@ def _generator_folder(experiment: Experiment, recipe: GeneratorPreparation, conf
 def _public_part(config: Config) -> list[Any]:
     """What decides the public part of the data."""
     data = config.data
-    drawn = data.split == "random" or (data.split == "auto" and data.dataset != "digits")
+    random = data.split == "random" or (data.split == "auto" and data.dataset != "digits")
+    drawn = random or data.limit
     seed = (config.run.seed if data.split_seed < 0 else data.split_seed) if drawn else 0
     return [
         data.dataset,
         data.root,
         data.image_size,
         data.image_mode,
+        data.limit,
         data.split,
         data.public_fraction,
         data.validation_fraction,

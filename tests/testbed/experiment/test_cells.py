@@ -154,6 +154,16 @@ class TestGenerators:
         asked = replace(asked, base=asked.base | {"data.split_seed": 0})
         assert len(preparations(asked, cells(asked))) == 1
 
+    @pytest.mark.parametrize(
+        ("key", "values"), [("data.limit", (400, 500)), ("data.validation_fraction", (0.2, 0.3))]
+    )
+    def test_what_else_decides_the_public_part(
+        self, experiment: Experiment, key: str, values: tuple[float, float]
+    ) -> None:
+        asked = self.with_generator(experiment)
+        asked = replace(asked, base=asked.base | {"data.split_seed": 0}, grid={key: values})
+        assert len(preparations(asked, cells(asked))) == 2
+
     def test_another_recipe_is_another_folder(self, experiment: Experiment) -> None:
         few = cells(self.with_generator(experiment, steps=10))[0]
         many = cells(self.with_generator(experiment, steps=20))[0]

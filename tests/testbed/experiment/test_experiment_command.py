@@ -18,7 +18,7 @@ SMALL = """
 [base]
 fleet.devices = 3
 rounds.count = 2
-plan.error_max = 0.055
+plan.error_max = 0.08
 """
 PAIR = 'strategies = ["tfl", "fimi"]\nseeds = 1\n' + SMALL
 
