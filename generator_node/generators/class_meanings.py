@@ -211,6 +211,7 @@ def meanings_of(dataset: Dataset, table: str = "") -> tuple[str, ...]:
         GeneratorError: the file cannot be used, it has names that are no classes, or a name without
             a meaning has no letter, such as ``"14"``.
     """
+    known: Mapping[str, str]
     if table and table not in MEANINGS:
         known = _read(Path(table))
         if strange := sorted(known.keys() - set(dataset.class_names)):
@@ -246,4 +247,4 @@ def _read(path: Path) -> dict[str, str]:
         ) from error
     if wrong := [name for name, text in found.items() if not isinstance(text, str)]:
         raise GeneratorError(f"generator.class_meanings {path}: {wrong[0]} must be a text")
-    return found
+    return {name: str(text) for name, text in found.items()}

@@ -1,5 +1,4 @@
-"""Prompts for text-to-image models: templates, filled with what a class means
-(:mod:`fimi.generator_node.generators.class_meanings`)."""
+"""Prompts for text-to-image models: templates, into which a phrase for the class is put."""
 
 from __future__ import annotations
 

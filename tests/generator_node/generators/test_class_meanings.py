@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ CIFAR_100 = """
     mouse rabbit shrew squirrel maple_tree oak_tree palm_tree pine_tree willow_tree bicycle bus
     motorcycle pickup_truck train lawn_mower rocket streetcar tank tractor
 """
-"""Of the same page, by superclass; spelt as in the key ``fine_label_names`` of the file ``meta``."""
+"""Of the same page, by superclass; spelt as ``fine_label_names`` of the file ``meta``."""
 
 
 def named(name: str, *class_names: str) -> Dataset:
@@ -40,14 +41,13 @@ def load(
     """The data set that the registry has under a name, of torchvision's files without images."""
 
     def opened(name: str, torchvision_name: str, options: DatasetOptions, **part: object) -> object:
-        class Source:
-            data = np.zeros((len(class_names), 32, 32, 3), np.uint8)
-            targets = list(range(len(class_names)))
-            classes = class_names
-            _samples: tuple[()] = ()
-
         assert hasattr(published, torchvision_name)
-        return Source()
+        return SimpleNamespace(
+            data=np.zeros((len(class_names), 32, 32, 3), np.uint8),
+            targets=list(range(len(class_names))),
+            classes=class_names,
+            _samples=(),
+        )
 
     monkeypatch.setattr(torchvision, "_open", opened)
     monkeypatch.setattr(
