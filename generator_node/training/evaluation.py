@@ -282,7 +282,7 @@ def discount(synthetic: Score, real: Score, smaller: Score) -> float:
 def worth_of(
     synthetic: Score, real: Score, smaller: Score, *, classifiers: int, seed: int = 0
 ) -> Worth | None:
-    """q of :func:`discount` with its interval; ``None`` if the scores do not determine q.
+    """Q of :func:`discount` with its interval; ``None`` if the scores do not determine q.
 
     The interval is that of q for means drawn from Student's t about the measured ones, with the
     classifiers' scatter. Draws without a learning curve count as below and as above all others.
