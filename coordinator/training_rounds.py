@@ -19,10 +19,12 @@ from fimi.coordinator import checkpoint, participation
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.checkpoint import RoundPart
 from fimi.coordinator.context import Context, FederationError
+from fimi.coordinator.dealt import Samples
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
+from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
 from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
 from fimi.coordinator.server_training import Server
@@ -70,11 +72,13 @@ class TrainingRounds:
         roster: the devices that take part.
         plans: plans of devices; the fleet's clock in it advances with every round.
         adaptation: compares predictions with measurements; ``None`` where devices do not train.
+        learning: the same for the errors of devices' models; ``None`` where none is planned.
         trainer: evaluates the global model.
         test: held-out data.
         validation: public samples that nobody trains on; ``None`` for none.
         server: the server's part of a round.
         observer: computes insights.
+        samples: what devices train on, for the observer.
         spool: keeps updates until they are averaged.
         model: parameters to start from.
         keeper: keeps the global model.
@@ -91,11 +95,13 @@ class TrainingRounds:
         roster: Roster,
         plans: DevicePlans,
         adaptation: Adaptation | None,
+        learning: LearningAdaptation | None,
         trainer: Trainer,
         test: Dataset,
         validation: Dataset | None,
         server: Server,
         observer: Observer,
+        samples: Samples,
         spool: UpdateStore,
         model: Model,
         keeper: ModelKeeper,
@@ -106,12 +112,14 @@ class TrainingRounds:
         self._roster = roster
         self._plans = plans
         self._adaptation = adaptation
+        self._learning = learning
         self._trainer = trainer
         self._test = test
         self._validation = validation
         self._errors = LocalErrors(trainer, validation, seed=context.settings.run.seed)
         self._server = server
         self._observer = observer
+        self._samples = samples
         self._spool = spool
         self._keeper = keeper
         self.model = model
@@ -195,7 +203,10 @@ class TrainingRounds:
                 is_last=number == settings.rounds.count,
                 wall_timeout_s=self._wall_timeout_s(participants),
                 plans=participants,
-                predicted=participation.predicted(present, drawn, boards),
+                predicted=participation.predicted(
+                    self._plans.with_receipts(present), drawn, boards
+                ),
+                training=self._plans.training,
                 members=members,
                 invited=frozenset(self._roster.indices),
                 graphs=graphs,
@@ -209,14 +220,15 @@ class TrainingRounds:
             devices = current.settle(outcome)
             context.peer.transfers.withdraw(offer.digest)
         with context.watch.stage("errors"):
-            devices = self._errors.beside(devices, outcome.updates, lambda entry: None)
-        with context.watch.stage("aggregate"):
-            self.model, server = self._server.aggregate(
-                number, before, outcome.updates, outcome.weights
+            devices = self._errors.beside(
+                devices, outcome.updates, lambda entry: self._planned_error(number, entry)
             )
+        with context.watch.stage("aggregate"):
+            weights = self._server.weigh(outcome.updates, outcome.weights)
+            self.model, server = self._server.aggregate(number, before, outcome.updates, weights)
+        devices = _weighted(devices, dict(zip(outcome.updates.devices, weights, strict=True)))
         insight = None
-        every = settings.rounds.insight_every
-        if every and (number - 1) % every == 0:
+        if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
         self._finish(number, outcome.duration_s, devices, server, participants, current, insight)
@@ -266,6 +278,8 @@ class TrainingRounds:
             apart |= set(plans) - here
         whole = {device: plan for device, plan in plans.items() if device not in apart}
         residuals = self._adaptation.learn(result, whole) if self._adaptation else ()
+        if self._learning is not None and self._plans.use == 1.0:
+            self._learning.learn(result)
         with watch.stage("store"):
             self._digest = self._keeper.propose(self.model)
             for device, fact in current.facts if current is not None else ():
@@ -286,6 +300,12 @@ class TrainingRounds:
             # a second start of a device in this round: its joules are of this round too
             self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
+
+    def _planned_error(self, number: int, entry: DeviceRound) -> float | None:
+        """What is said of a device's error; nothing where it trains on a part of its images."""
+        if self._learning is None or self._plans.use < 1.0:
+            return None
+        return self._learning.planned(number, entry)
 
     def _judge(self, data: Dataset) -> Evaluation:
         """How good the global model is on a part of the data."""
@@ -314,6 +334,7 @@ class TrainingRounds:
             fleet_time_s=self._plans.fleet_time_s,
             model=digest,
             adaptation=self._adaptation.state if self._adaptation else None,
+            learning=self._learning.state if self._learning else None,
             heard=self._context.conversation.heard(),
         )
 
@@ -335,7 +356,7 @@ class TrainingRounds:
                 gone afterwards, and a run that goes on repeats the round with its insight.
         """
         try:
-            return self._observer.look(number, before, updates)
+            return self._observer.look(number, before, updates, self._samples)
         except TrainingCancelled as error:
             raise Cancelled from error
 
@@ -359,6 +380,17 @@ class TrainingRounds:
         if kinds == {"physical"}:
             return self._settings.plan.deadline_s + DEADLINE_GRACE_S
         return self._settings.rounds.wall_timeout_s
+
+
+def _weighted(
+    devices: tuple[DeviceRound, ...], weights: dict[str, float]
+) -> tuple[DeviceRound, ...]:
+    """Entries with each device's share of the mean model."""
+    whole = sum(weights.values())
+    return tuple(
+        replace(entry, share=weights[entry.device] / whole) if entry.device in weights else entry
+        for entry in devices
+    )
 
 
 def _place(report: RoundReport) -> dict[str, Any]:

@@ -78,6 +78,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
         unknown_max: the most that the device can have used in the part of the round for which
             nothing was reported, by :func:`fimi.record.bounds.unknown_max`; never measured, and in
             no sum of joules. ``None``: nothing is unknown, or nothing bounds it.
+        share: ρ, of its update in the devices' mean model, 0 to 1; ``None`` where it has no part
+            in it, and in older stores.
     """
 
     status: DeviceStatus
@@ -95,6 +97,7 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     planned_error: float | None = None
     trained_at: tuple[float, float] | None = None
     unknown_max: Energy | None = None
+    share: float | None = None
 
     @property
     def is_outside(self) -> bool:
@@ -168,6 +171,22 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     def accepted(self) -> int:
         """How many updates went into the model."""
         return sum(device.status == "accepted" for device in self.devices)
+
+    @property
+    def local_error(self) -> float | None:
+        """Δ, the mean of the devices' measured local errors; ``None`` where nobody looked."""
+        return _mean(device.local_error for device in self.devices)
+
+    @property
+    def planned_error(self) -> float | None:
+        """The mean of what was planned for the same devices; ``None`` where nothing was."""
+        return _mean(d.planned_error for d in self.devices if d.local_error is not None)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; ``None`` for none."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 class Deployment(Struct, frozen=True, kw_only=True):

@@ -19,7 +19,14 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from fimi.energy.joules import Energy
-from fimi.record.curve import Price, RoundPoint, device_errors, points, price
+from fimi.record.curve import (
+    Price,
+    RoundPoint,
+    device_errors,
+    generator_sum,
+    points,
+    price,
+)
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, run_parts
 from fimi.record.planned import PlanHeld, plan_held
@@ -28,7 +35,7 @@ from fimi.record.record import RunData
 from fimi.record.resolution import RestFigure, above_rest, meterings, told_apart
 from fimi.record.results import APART
 from fimi.record.second import SecondMeter, second_meter
-from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
+from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, joined, mean
 
 
 class Budget(Struct, frozen=True, kw_only=True):
@@ -80,6 +87,8 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         notes: what it could not do as planned.
         observed: clock, throttling, network, and what watching it took.
         second: what a second meter says beside the first; ``None`` where it has none.
+        accuracy: of the last global model as this device would see it, 0 to 1; ``None`` where that
+            is not known.
     """
 
     device: str
@@ -104,6 +113,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     observed: DeviceObserved
     second: SecondMeter | None = None
+    accuracy: float | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -128,8 +138,14 @@ class Summary(Struct, frozen=True, kw_only=True):
             such a round.
         prices: of the accuracies that the run was asked for, sorted.
         synthetic_samples: that the plan fills all devices with, with labels or without.
-        server: what training on the server took, in no other sum; empty if it does not train.
+        server: what training on the server took; empty if it does not train.
+        generator: what drawing images took; empty where none were asked for.
+        total: boards, generator node and server together; in no other sum is more than one.
         server_s: wall time of that, s; ``None`` likewise.
+        insight_s: wall time of the server for learning metrics, s; ``None`` without any, and in
+            older stores. Devices compute nothing for them.
+        insight_idle_j: about what real boards drew at rest meanwhile, J: a part of their idle
+            energy; ``None`` without a real board or ``insight_s``.
         budgets: of joules, the fleet's first, as far as any joules are known.
         warnings: what else a reader must know.
     """
@@ -150,7 +166,11 @@ class Summary(Struct, frozen=True, kw_only=True):
     prices: tuple[Price, ...]
     synthetic_samples: int
     server: Sum
+    generator: Sum
+    total: Sum
     server_s: float | None
+    insight_s: float | None
+    insight_idle_j: float | None
     budgets: tuple[Budget, ...]
     warnings: tuple[str, ...]
 
@@ -183,11 +203,11 @@ def summarise(run: RunData) -> Summary:
     end = curve[-1] if curve else None
     before = EnergyTally(parts)
     dynamic = end.dynamic_so_far if end else Sum()
-    server = EnergyTally()
-    trained = [(r.number, r.server) for r in run.rounds if r.server is not None]
-    for number, training in trained:
-        server.enter(Gap(device="server", round=number), training.energy)
-    devices = tuple(_device(run, name, own) for name, own in of_device.items())
+    server = end.server_so_far if end else Sum()
+    generator = generator_sum(run)
+    trained = [r.server for r in run.rounds if r.server is not None]
+    seen = end.fairness.devices if end else {}
+    devices = tuple(_device(run, name, own, seen.get(name)) for name, own in of_device.items())
     energy = end.energy_so_far if end else before.sum()
     resting = {
         name: RestFigure.of(seen.resting)
@@ -195,6 +215,8 @@ def summarise(run: RunData) -> Summary:
         if seen.resting is not None
     }
     unknown = sorted({gap.device for gap in dynamic.missing} - set(resting))
+    looked = [each.seconds for each in run.insights if each.seconds is not None]
+    insight_s = math.fsum(looked) if looked else None
     return Summary(
         devices=devices,
         phases=fleet_cells(cells, told),
@@ -213,8 +235,12 @@ def summarise(run: RunData) -> Summary:
         synthetic_samples=sum(
             sum(plan.synthetic_counts) + plan.unlabelled for plan in run.device_plans.values()
         ),
-        server=server.sum(),
-        server_s=math.fsum(training.seconds for _, training in trained) if trained else None,
+        server=server,
+        generator=generator,
+        total=end.total_so_far if end else joined(energy, generator),
+        server_s=math.fsum(training.seconds for training in trained) if trained else None,
+        insight_s=insight_s,
+        insight_idle_j=_idled_j(run, resting, insight_s),
         budgets=_budgets(run, devices, energy),
         warnings=(
             *run.warnings,
@@ -247,7 +273,19 @@ def _budgets(run: RunData, devices: tuple[DeviceSummary, ...], fleet: Sum) -> tu
     )
 
 
-def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
+def _idled_j(run: RunData, resting: dict[str, RestFigure], seconds: float | None) -> float | None:
+    """What real boards draw at rest in some time, J; ``None`` without any."""
+    powers_w = [
+        resting[device].power_w if device in resting else profile.board.idle_power_w
+        for device, profile in run.profiles.items()
+        if profile.hardware.kind == "physical"
+    ]
+    return None if seconds is None or not powers_w else seconds * math.fsum(powers_w)
+
+
+def _device(
+    run: RunData, name: str, parts: list[EnergyPart], accuracy: float | None
+) -> DeviceSummary:
     profile, plan = run.profiles.get(name), run.device_plans.get(name)
     entries = run.rounds_of(name)
     drawn = [(number, d) for number, d in entries if d.status not in APART]
@@ -287,4 +325,5 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         notes=run.notes.get(name, ()),
         observed=device_observed(run, name),
         second=second_meter(run, name),
+        accuracy=accuracy,
     )

@@ -52,6 +52,8 @@ def device_table(summary: Summary) -> Html:
     )
     updates = f"{sum(d.accepted for d in devices)}/{sum(d.rounds for d in devices)}"
     error = signed_percent(compared.error_percent)
+    worst = summary.points[-1].fairness.worst if summary.points else None
+    even = MISSING if worst is None else f"worst {percent(worst)}"
     fleet = sum_cell(summary.energy, bare=bare)
     setting: Column[DeviceSummary] = Column(
         "Operating point", "", lambda d: d.setting or MISSING, "text"
@@ -71,6 +73,7 @@ def device_table(summary: Summary) -> Html:
         Column("Energy", heading(known), lambda d: _metered(d, bare=bare), foot=fleet),
         Column("Error", "", lambda d: signed_percent(d.compared.error_percent), foot=error),
         Column("Updates", "accepted", lambda d: f"{d.accepted}/{d.rounds}", foot=updates),
+        Column("Accuracy", "by its labels", lambda d: percent(d.accuracy), foot=even),
     ]
     return table(columns, devices)
 
@@ -208,6 +211,15 @@ def _lengths(plan: PlanSummary, held: PlanHeld | None) -> str:
     return f"{planned}; {seconds(held.round_s)} on average" if held else planned
 
 
+def _curve(run: RunData) -> str:
+    """The curve of the first plan and where it comes from, and whether a device is beyond it."""
+    known = run.info.curve
+    if known is None:
+        return MISSING
+    said = f"{known.law}, {known.provenance}"
+    return "; ".join(filter(None, [said, *known.doubts, run.beyond_curve]))
+
+
 def plan_panel(run: RunData, summary: Summary) -> Html | None:
     """The plan in figures, beside what its rounds took."""
     plan, held = run.plan, summary.held
@@ -248,6 +260,7 @@ def plan_panel(run: RunData, summary: Summary) -> Html | None:
                     if plan.error_max is not None
                     else f"{plan.error:.4f}",
                 ),
+                ("Learning curve", _curve(run)),
                 (
                     "A synthetic sample counts as",
                     MISSING

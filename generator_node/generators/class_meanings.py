@@ -76,6 +76,7 @@ _DIGITS = {
 
 MEANINGS: dict[str, Mapping[str, str]] = {
     "digits": _DIGITS,
+    "mnist": _DIGITS,
     "cifar-10": {
         "airplane": "an airplane",
         "automobile": "an automobile, a passenger car on a road",

@@ -24,6 +24,7 @@ from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingS
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
+from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import Event
 from fimi.record.reader import read_run
 from fimi.record.store import RunStore
@@ -166,6 +167,7 @@ class Lab:
                 TEST_SET,
                 terms or TERMS,
                 store=store,
+                curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
                 resume=resume,
                 listener=listen,
                 keeper=self,

@@ -36,6 +36,7 @@ from fimi.learning.training.trainer import Trainer
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR, device_id
+from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import BatchDelivered, Event, RoundFinished
 from fimi.record.phases import round_parts
 from fimi.record.reader import read_run
@@ -123,8 +124,10 @@ class Ran:
                     SPLIT.test,
                     terms(self.scenario, one_machine=True),
                     store=store,
+                    curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
                     listener=listen,
                     public=SPLIT.public,
+                    validation=SPLIT.validation,
                     meter=Watt(),
                 ).run()
             finally:
@@ -138,7 +141,7 @@ def configured(name: str, **options: Any) -> Config:
         "run.strategy": name,
         "fleet.devices": DEVICES,
         "rounds.count": ROUNDS,
-        "plan.error_max": 0.055,
+        "plan.error_max": 0.08,
         "plan.iterations": 20,
         "training.backend": "torch",
         "training.epochs": 1,
@@ -237,6 +240,16 @@ def test_resources_only_learns_as_tfl_and_data_only_as_fimi(look: Any) -> None:
             np.testing.assert_array_equal(tensor, second.model[key])
 
 
+def test_augmentation_is_other_training_on_as_many_samples(look: Any) -> None:
+    first, second = look("tfl-augmented").federation, look("tfl").federation
+    assert any((first.model[key] != second.model[key]).any() for key in first.model)
+    samples = [
+        [(d.local_samples, d.synthetic_samples) for r in each.rounds for d in r.devices]
+        for each in (first, second)
+    ]
+    assert samples[0] == samples[1]
+
+
 def test_genfl_mixes_by_its_equation(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new model is κ1 Σ ρ ω + κ2 ω_a of what devices sent and the server trained, exactly."""
     calls: list[tuple[list[Any], list[float], dict[str, Any]]] = []
@@ -271,23 +284,23 @@ def test_scheduled_weights_reach_the_end(run: Any) -> None:
     assert [r.server.weight for r in ran.federation.rounds] == pytest.approx([0.5, 0.1])
 
 
-def test_weights_by_performance_come_from_public_images(run: Any) -> None:
+def test_weights_by_performance_come_from_validation_images(run: Any) -> None:
     ran = run_with_any_generator(run)
     for result in ran.federation.rounds:
         server = result.server
-        n = min(len(SPLIT.public), ran.config.strategy.validation_images)
+        n = min(len(SPLIT.validation), ran.config.strategy.validation_images)
         wrong = [
             (n * (1 - a) + 1) / (n + 2)
             for a in (server.federated_accuracy, server.augmented_accuracy)
         ]
         assert server.weight == pytest.approx(wrong[0] / sum(wrong))
     back = read_run(ran.path)
-    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term not in ("synthetic", "insight"))
     assert "κ2" in extra.note
 
 
 def run_with_any_generator(run: Any) -> Ran:
-    ran: Ran = run("genfl", weights="performance", validation_images=200)
+    ran: Ran = run("genfl", weights="performance", validation_images=100)
     return ran
 
 
@@ -295,17 +308,58 @@ def test_the_report_says_what_the_server_did(look: Any) -> None:
     ran = look("sst")
     back = read_run(ran.path)
     assert [r.server for r in back.rounds] == [r.server for r in ran.federation.rounds]
-    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term not in ("synthetic", "insight"))
     assert extra.term == "server"
     assert "in no device's joules" in extra.note
     assert "2.00 J (measured" in extra.note
     assert "server trained on" in server_line(back.rounds[0])
 
 
+TRAINING_DEVICES = [name for name, each in STRATEGIES.items() if each.devices_train]
+
+
+@pytest.mark.parametrize("name", TRAINING_DEVICES)
+def test_every_device_has_a_gradient_similarity_from_the_first_round_on(
+    name: str, look: Any
+) -> None:
+    """Of all that it trains on: at the same first model, only what is added makes a difference."""
+    ran, alone = look(name), look("tfl")
+    back = read_run(ran.path)
+    assert [insight.round for insight in back.insights] == [1, ROUNDS]
+    for insight in back.insights:
+        assert insight.gradient_samples == len(SPLIT.private)
+        assert len(insight.devices) == DEVICES
+        assert all(device.gradient_similarity is not None for device in insight.devices)
+    first, of_tfl = (
+        [device.gradient_similarity for device in read_run(each.path).insights[0].devices]
+        for each in (ran, alone)
+    )
+    if any(device.synthetic_samples for device in back.rounds[0].devices):
+        assert first != of_tfl
+    else:
+        assert first == of_tfl
+
+
+def test_shares_of_devices_are_stored_and_are_those_of_samples(look: Any) -> None:
+    for result in read_run(look("fimi").path).rounds:
+        samples = [d.local_samples + d.synthetic_samples for d in result.devices]
+        shares = [device.share for device in result.devices]
+        assert shares == pytest.approx([each / sum(samples) for each in samples])
+
+
+def test_shares_by_contribution_are_not_those_of_samples(run: Any) -> None:
+    ran = run("genfl", client_weights="contribution", validation_images=200)
+    for result in read_run(ran.path).rounds:
+        shares = [device.share for device in result.devices]
+        samples = [device.local_samples for device in result.devices]
+        assert sum(shares) == pytest.approx(1)
+        assert shares != pytest.approx([each / sum(samples) for each in samples])
+
+
 def test_the_report_says_how_many_pseudo_labels_were_kept(look: Any) -> None:
     ran = look("semi", confidence_min=0.0)
     back = read_run(ran.path)
-    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term not in ("synthetic", "insight"))
     held = sum(plan.unlabelled for plan in ran.federation.device_plans.values())
     assert f"{held} of {held}" in extra.note
     kept = [d.synthetic_samples for d in ran.federation.rounds[-1].devices]

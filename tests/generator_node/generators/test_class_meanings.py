@@ -130,5 +130,5 @@ class TestAFile:
             meanings_of(named("signs", "14"), str(file))
 
     def test_that_is_not_there(self) -> None:
-        with pytest.raises(GeneratorError, match=r"cannot be read.*digits, cifar-10, cifar-100"):
+        with pytest.raises(GeneratorError, match=r"cannot be read.*digits, mnist, cifar-10"):
             meanings_of(named("signs", "14"), "nowhere.toml")
