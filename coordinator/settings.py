@@ -63,7 +63,8 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         float,
         Meta(ge=1e-6, le=1),
         "q: how many real samples a synthetic one is worth to the learning curve, "
-        'as "fimi generator evaluate" finds it; 1: as many as it costs, one.',
+        'as "fimi generator evaluate" finds it for a number of images; 1: as many as it costs, '
+        "one.",
     ] = 1.0
     synthetic_max: Annotated[int, Meta(ge=0), "Most synthetic samples that one device may get."] = (
         500
