@@ -99,3 +99,51 @@ def _convolve_small(
 
     output = Value(name=name, shape=(None, out, *size))
     return tape.record(output, [image, weight, bias], backward)
+
+
+def convolve_transposed(
+    tape: Tape,
+    image: Value,
+    weight: Value,
+    bias: Value | None,
+    window: Window,
+    groups: int,
+    size: tuple[int, int],
+) -> Value:
+    """A transposed convolution: what the images' gradient is of the convolution with this window.
+
+    Args:
+        tape: the graph.
+        image: (N, in, H, W).
+        weight: (in, out / groups, kernel height, kernel width).
+        bias: (out,).
+        window: kernel, stride, padding, dilation; it makes H×W of the output's size.
+        groups: groups of channels.
+        size: height and width of the output.
+    """
+    graph = tape.graph
+    channels = (weight.shape[1] or 0) * groups
+    shape = (None, channels, *size)
+    tape.multiply_adds += math.prod(n or 1 for n in (*weight.shape, *image.shape[2:]))
+    target = Value(name="", shape=shape)
+    name = image_gradient(tape, image.name, target, weight, window, groups)
+    if bias is not None:
+        name = graph.op("Add", name, graph.reshape(bias.name, channels, 1, 1))
+
+    def backward(gradient: str) -> None:
+        if tape.is_active(bias):
+            tape.pass_on(bias, graph.op("ReduceSum", gradient, graph.integers(0, 2, 3), keepdims=0))
+        if tape.is_active(weight):
+            seen = Value(name=gradient, shape=shape)
+            tape.pass_on(weight, weight_gradient(tape, image.name, seen, weight, window, groups))
+        if tape.is_active(image):
+            back = graph.op(
+                "Conv",
+                *(gradient, weight.name),
+                kernel_shape=window.kernel,
+                **window.attributes,
+                group=groups,
+            )
+            tape.pass_on(image, back)
+
+    return tape.record(Value(name=name, shape=shape), [image, weight, bias], backward)

@@ -39,10 +39,15 @@ def image_gradient(
     size = window.output(height, width)
     # Rows and columns at the end that no window reaches get no gradient.
     rest = [
-        full
-        + 2 * window.padding[i]
-        - (window.stride[i] * (size[i] - 1) + window.dilation[i] * (window.kernel[i] - 1) + 1)
-        for i, full in enumerate((height, width))
+        full - (stride * (count - 1) + dilation * (kernel - 1) + 1)
+        for full, stride, count, dilation, kernel in zip(
+            window.padded(height, width),
+            window.stride,
+            size,
+            window.dilation,
+            window.kernel,
+            strict=True,
+        )
     ]
     return tape.graph.op(
         "ConvTranspose",

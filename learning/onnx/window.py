@@ -18,12 +18,19 @@ class Window(Struct, frozen=True, kw_only=True):
         stride: step, pixels.
         padding: zeros on either side, pixels.
         dilation: distance of the kernel's elements, pixels.
+        rest: zeros more at the end, pixels, for a last window that reaches beyond the padding.
     """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int] = (1, 1)
+    rest: tuple[int, int] = (0, 0)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Zeros at the end of both axes, pixels."""
+        return self.padding[0] + self.rest[0], self.padding[1] + self.rest[1]
 
     @property
     def attributes(self) -> dict[str, object]:
@@ -31,15 +38,22 @@ class Window(Struct, frozen=True, kw_only=True):
 
         Padding is the begin of both axes, then the end of both.
         """
-        pads = [*self.padding, *self.padding]
+        pads = [*self.padding, *self.ends]
         return {"strides": self.stride, "pads": pads, "dilations": self.dilation}
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Size of an image with its padding."""
+        return (
+            height + self.padding[0] + self.ends[0],
+            width + self.padding[1] + self.ends[1],
+        )
 
     def output(self, height: int, width: int) -> tuple[int, int]:
         """Size of the output."""
         high, wide = (
-            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, pad, dilation in zip(
-                (height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+            (full - dilation * (kernel - 1) - 1) // stride + 1
+            for full, kernel, stride, dilation in zip(
+                self.padded(height, width), self.kernel, self.stride, self.dilation, strict=True
             )
         )
         return high, wide
@@ -57,10 +71,11 @@ class Window(Struct, frozen=True, kw_only=True):
             rank: number of axes.
         """
         graph, size = tape.graph, self.output(*shape)
-        if any(self.padding):
-            pads = [0] * axis + [*self.padding] + [0] * (rank - axis - 2)
-            name = graph.op("Pad", name, graph.integers(*pads, *pads))
-        full = tuple(side + 2 * pad for side, pad in zip(shape, self.padding, strict=True))
+        full = self.padded(*shape)
+        if full != shape:
+            before, after = [0] * axis, [0] * (rank - axis - 2)
+            pads = [*before, *self.padding, *after, *before, *self.ends, *after]
+            name = graph.op("Pad", name, graph.integers(*pads))
         for element in itertools.product(range(self.kernel[0]), range(self.kernel[1])):
             offset = [i * d for i, d in zip(element, self.dilation, strict=True)]
             if offset == [0, 0] and size == full and self.stride == (1, 1):
