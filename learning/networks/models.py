@@ -268,7 +268,11 @@ def _imported(name: str) -> Constructor:
         raise ModelError(
             f"model {name!r}: {error}; the module must be importable here and hold the factory"
         ) from error
-    return functools.partial(_of_torchvision, found) if place == "torchvision.models" else found
+    return (
+        functools.partial(_of_torchvision, found)
+        if place.startswith("torchvision.models")
+        else found
+    )
 
 
 def _of_torchvision(

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from fimi.learning.onnx.tape import Tape
 
@@ -57,6 +59,34 @@ class Window(Struct, frozen=True, kw_only=True):
             )
         )
         return high, wide
+
+    def reads(self, height: int, width: int) -> NDArray[np.float32]:
+        """1 where an element of the kernel reads a pixel for a pixel of the output, else 0.
+
+        (kernel height, kernel width, height, width, output height, output width).
+        """
+        down, across = (
+            np.array(
+                [
+                    [
+                        [made * step - pad + tap * apart == seen for made in range(count)]
+                        for seen in range(side)
+                    ]
+                    for tap in range(kernel)
+                ],
+                np.float32,
+            )
+            for side, count, kernel, step, pad, apart in zip(
+                (height, width),
+                self.output(height, width),
+                self.kernel,
+                self.stride,
+                self.padding,
+                self.dilation,
+                strict=True,
+            )
+        )
+        return np.einsum("ahi,bwj->abhwij", down, across)
 
     def views(
         self, tape: Tape, name: str, shape: tuple[int, int], *, axis: int, rank: int

@@ -83,6 +83,12 @@ LAYERS: dict[str, Callable[[], nn.Module]] = {
     "dilated": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, dilation=2, padding=2)),
     "grouped": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 6, 3, padding=1, groups=2)),
     "depthwise": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4)),
+    "depthwise, larger": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, (3, 2), padding=1, groups=4)),
+    "depthwise, pointwise": after(nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1, groups=4)),
+    "depthwise, few pixels": after(
+        nn.Conv2d(4, 4, 3, stride=3),
+        nn.Conv2d(4, 4, (3, 5), padding=(1, 4), dilation=(1, 2), groups=4, bias=False),
+    ),
     "same": after(nn.Conv2d(4, 6, 3, padding="same")),
     "valid": after(nn.Conv2d(4, 6, 3, padding="valid")),
     "max-pool": after(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
