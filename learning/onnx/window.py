@@ -86,7 +86,8 @@ class Window(Struct, frozen=True, kw_only=True):
                 strict=True,
             )
         )
-        return np.einsum("ahi,bwj->abhwij", down, across)
+        both: NDArray[np.float32] = np.einsum("ahi,bwj->abhwij", down, across)
+        return both
 
     def views(
         self, tape: Tape, name: str, shape: tuple[int, int], *, axis: int, rank: int

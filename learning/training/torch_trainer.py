@@ -176,14 +176,14 @@ def _gradients(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
     ]
 
 
-class _Drawing(TorchDispatchMode):
+class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Lets dropout and stochastic depth draw from :class:`Draws`, as other backends do.
 
     What else a network draws comes from PyTorch's generator.
     """
 
     def __init__(self, stream: tuple[int, ...]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._draws = Draws(stream)
         self._place = self._passes = 0
 

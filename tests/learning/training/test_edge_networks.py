@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 import numpy as np
 import pytest
 import torchvision
@@ -51,18 +52,21 @@ def calm(name: str, classes: int, image_shape: tuple[int, int, int]) -> nn.Modul
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_both_backends_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three steps, with the same masks where values are dropped."""
+    """A step to a thousandth; three to the same loss, for rounding grows from step to step."""
     monkeypatch.setattr(models, "own", partial(calm, name), raising=False)
     model = "fimi.learning.networks.models:own"
-    settings = TrainingSettings(
-        model=model, epochs=1, batch_size=16, learning_rate=0.01, clip_norm=1.0
-    )
+    settings = TrainingSettings(model=model, epochs=1, batch_size=16, clip_norm=1.0)
     graphs = decode(encode(export.export(settings, 10, SHAPE)))
     start = initial_parameters(model, 10, SHAPE, seed=0)
     onnx, torch = OnnxTrainer(graphs), TorchTrainer(model, 10, SHAPE)
-    ours, theirs = (t.train(start, IMAGES, LABELS, settings, stream=(3,)) for t in (onnx, torch))
-    for trained in (True, False):
-        print(name, trained, apart(ours.parameters, theirs.parameters, start, trained=trained))
-    assert ours.loss == pytest.approx(theirs.loss, rel=1e-4)
+    for samples, rate, near in ((16, 1.0, 1e-3), (48, 0.01, 0.5)):
+        how = msgspec.structs.replace(settings, learning_rate=rate)
+        ours, theirs = (
+            t.train(start, IMAGES[:samples], LABELS[:samples], how, stream=(3,))
+            for t in (onnx, torch)
+        )
+        assert apart(ours.parameters, theirs.parameters, start, trained=True) < near
+        assert apart(ours.parameters, theirs.parameters, start, trained=False) < 1e-3
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-3)
     found = onnx.evaluate(theirs.parameters, IMAGES, LABELS)
     assert found.loss == pytest.approx(torch.evaluate(theirs.parameters, IMAGES, LABELS).loss)
