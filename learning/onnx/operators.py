@@ -16,7 +16,7 @@ from fimi.learning.onnx import convolution as onnx_convolution
 from fimi.learning.onnx import norms, pooling
 from fimi.learning.onnx.elementwise import ELEMENTWISE, relu
 from fimi.learning.onnx.linear import linear
-from fimi.learning.onnx.shapes import SHAPES, reduction, reshape
+from fimi.learning.onnx.shapes import SHAPES, filled, reduction, reshape
 from fimi.learning.onnx.tape import NotExportableError, Rule, Shape, Tape, Value
 from fimi.learning.onnx.window import Window
 
@@ -24,7 +24,7 @@ from fimi.learning.onnx.window import Window
 def convolution(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``conv2d``; its padding is numbers or a word."""
     image, weight, *given = args
-    bias, stride, padding, dilation, groups = _filled(given, None, 1, 0, 1, 1)
+    bias, stride, padding, dilation, groups = filled(given, None, 1, 0, 1, 1)
     dilation = _pair(dilation)
     kernel = (int(weight.shape[2]), int(weight.shape[3]))
     if padding == "valid":
@@ -40,7 +40,7 @@ def convolution(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -
 def transposed_convolution(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``conv_transpose2d``."""
     image, weight, *given = args
-    bias, stride, padding, _rest, groups, dilation = _filled(given, None, 1, 0, 0, 1, 1)
+    bias, stride, padding, _rest, groups, dilation = filled(given, None, 1, 0, 0, 1, 1)
     window = Window(
         kernel=(int(weight.shape[2]), int(weight.shape[3])),
         stride=_pair(stride),
@@ -56,7 +56,7 @@ def transposed_convolution(tape: Tape, shape: Shape, args: list[Any], _: dict[st
 def max_pool(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``max_pool2d``."""
     image, kernel, *given = args
-    stride, padding, dilation, _ceil = _filled(given, None, 0, 1, False)
+    stride, padding, dilation, _ceil = filled(given, None, 0, 1, False)
     window = _pool_window(image, shape, kernel, stride, padding, dilation)
     if any(end >= size for end, size in zip(window.ends, window.kernel, strict=True)):
         raise NotExportableError("max_pool2d with ceil_mode and dilation beyond its kernel")
@@ -76,7 +76,7 @@ def _max_pooled(tape: Tape, image: Value, window: Window) -> Value:
 def average_pool(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``avg_pool2d``."""
     image, kernel, *given = args
-    stride, padding, _ceil, counted, divisor = _filled(given, None, 0, False, True, None)
+    stride, padding, _ceil, counted, divisor = filled(given, None, 0, False, True, None)
     window = _pool_window(image, shape, kernel, stride, padding)
     return pooling.average_pool(
         tape, image, window, count_padding=bool(counted), divisor=divisor and int(divisor)
@@ -120,14 +120,14 @@ def _dividing(image: Value, shape: Shape) -> Window | None:
 
 def group_norm(tape: Tape, _shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``group_norm``."""
-    weight, bias, epsilon = _filled(args[2:5], None, None, 1e-5)
+    weight, bias, epsilon = filled(args[2:5], None, None, 1e-5)
     return norms.group_norm(tape, args[0], int(args[1]), weight, bias, float(epsilon))
 
 
 def layer_norm(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``layer_norm`` over the last dimensions: one group, with weights per element."""
     source: Value = args[0]
-    weight, bias, epsilon = _filled(args[2:5], None, None, 1e-5)
+    weight, bias, epsilon = filled(args[2:5], None, None, 1e-5)
     if len(source.shape) != 1 + len(args[1]):
         raise NotExportableError(f"layer_norm over {args[1]} of {source.shape}")
     flat = (None, math.prod(int(size) for size in args[1]))
@@ -138,11 +138,6 @@ def layer_norm(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> 
     )
     normal = norms.group_norm(tape, rows, 1, flat_weight, flat_bias, float(epsilon))
     return reshape(tape, shape, [normal], {})
-
-
-def _filled(args: list[Any], *defaults: Any) -> list[Any]:
-    """The arguments, with PyTorch's defaults for those that are left out at the end."""
-    return [*args, *defaults[len(args) :]]
 
 
 def _pool_window(

@@ -11,6 +11,11 @@ from fimi.learning.onnx.elementwise import multiply
 from fimi.learning.onnx.tape import NotExportableError, Rule, Shape, Tape, Value
 
 
+def filled(args: list[Any], *defaults: Any) -> list[Any]:
+    """The arguments, with PyTorch's defaults for those that are left out at the end."""
+    return [*args, *defaults[len(args) :]]
+
+
 def reshape(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """The same numbers in another shape."""
     source: Value = args[0]
@@ -74,7 +79,7 @@ def concatenate(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) ->
 def cut(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """``slice``: from one index to another along a dimension, in steps."""
     source: Value = args[0]
-    axis, start, end, step = [*args[1:], *[0, None, None, 1][len(args) - 1 :]]
+    axis, start, end, step = filled(args[1:], 0, None, None, 1)
     axis = int(axis) % len(shape)
     size, count = source.shape[axis], shape[axis]
     start, step = int(start or 0), int(step)
@@ -133,7 +138,7 @@ def part(tape: Tape, shape: Shape, source: Value, axis: int, before: int) -> Val
 def pad(tape: Tape, shape: Shape, args: list[Any], _: dict[str, Any]) -> Value:
     """A constant around a tensor; the pads are of the last dimension first."""
     source, pads = args[0], [int(size) for size in args[1]]
-    mode, number = [*args[2:], *["constant", None][len(args) - 2 :]]
+    mode, number = filled(args[2:], "constant", None)
     if mode != "constant":
         raise NotExportableError(f"pad with mode {mode!r}")
     graph, rank = tape.graph, len(shape)
