@@ -96,15 +96,13 @@ def whole(total: Sum) -> str:
 
 
 def at_least(total: Sum) -> str:
-    """A sum, or what it is at least: ``at least 165 J (emulated, board), without … of generator``.
+    """A sum, or what is known of it: ``at least 165 J (emulated, board)``.
 
     ``unknown`` where nothing of it is known; empty where there was nothing to add.
     """
     if total.value is not None or not total.missing:
         return whole(total)
-    if total.known is None:
-        return "unknown"
-    return f"at least {format_energy(total.known)}, without {gaps(total.missing)}"
+    return f"at least {format_energy(total.known)}" if total.known else "unknown"
 
 
 def predicted(compared: Compared, total: Sum, more: str = "") -> str:

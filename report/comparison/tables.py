@@ -31,7 +31,7 @@ from fimi.report.comparison.result import (
     StrategySummary,
     fairness,
 )
-from fimi.report.comparison.runs import ALL_COSTS, BESIDES, COSTS, RunFigures, point_text
+from fimi.report.comparison.runs import ALL_COSTS, COSTS, RunFigures, point_text
 from fimi.report.comparison.statistics import LEAST, Interval, Sample, median_level, wilson
 from fimi.report.layout import Marked, Paper, entries, table, wrap
 from fimi.report.words import MISSING, joules, percent
@@ -404,7 +404,6 @@ def _devices(summaries: Sequence[StrategySummary], caption: str) -> Table:
 
 def _joules(result: ExperimentResult, summaries: Sequence[StrategySummary], caption: str) -> Table:
     """Joules of all machines; a total that lacks a part is at least what is known."""
-    shown = ("board_j", *BESIDES)
     parts: dict[str, tuple[str, Callable[[RunFigures], Sum]]] = {
         "board_j": ("devices", lambda run: run.points[-1].energy_so_far),
         "generator_j": ("generator", lambda run: run.generator),
@@ -422,18 +421,19 @@ def _joules(result: ExperimentResult, summaries: Sequence[StrategySummary], capt
     rows = []
     for summary in summaries:
         rounds = summary.costs["rounds"]
+        own = [r.cell.figures for r in summary.records if r.cell.figures and r.cell.figures.points]
         cells = [summary.label]
-        for cost in shown:
+        for cost, (_, pick) in parts.items():
             sample = summary.costs[cost]
             lacks = sample.unknown > rounds.unknown
             never = rounds.never > 0
-            if cost == "total_j" and lacks and summary.least_total.median:
+            if own and all(pick(run) == Sum() for run in own):
+                cells.append("none")
+            elif cost == "total_j" and lacks and summary.least_total.median:
                 least = _shown(summary.least_total.median, scale, never=never)
                 cells.append(f"at least {least}" if least != NEVER else least)
             elif lacks and sample.median is None:
                 cells.append("unknown")
-            elif cost in BESIDES and set(sample.values) <= {0.0, None, math.inf} and not lacks:
-                cells.append("none" if sample.reached else _shown(sample.median, scale))
             else:
                 cells.append(_shown(sample.median, scale, never=never) + _partly(sample, rounds))
         rows.append(tuple(cells))

@@ -226,8 +226,8 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     ] = TEMPLATES
     class_meanings: Annotated[
         str,
-        'What class names mean, for text: a TOML file with lines name = "meaning", or a built-in '
-        "table (digits, mnist, cifar-10, cifar-100, gtsrb); empty: that of data.dataset.",
+        'What class names mean, for text: a TOML file with lines name = "meaning", or the name of '
+        "a built-in one (digits, mnist, cifar-10, cifar-100, gtsrb); empty: that of data.dataset.",
     ] = ""
     text_negative: Annotated[
         str, "What is not wanted; without effect where text_guidance is 0."

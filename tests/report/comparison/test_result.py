@@ -176,6 +176,15 @@ class TestTotal:
         assert "(measured)" in table.heading[2]
         assert "(emulated+mixed)" in table.heading[4]
 
+    def test_who_takes_no_part_has_none_also_where_nobody_gets_there(self) -> None:
+        found = compared(
+            [
+                cell("tfl", 0, RUNS["tfl-seed0"]),
+                cell("fimi", 0, replace(RUNS["fimi-seed0"], points=rounds((0.1,), [10.0]))),
+            ]
+        )
+        assert self.rows(found)["fimi"] == ("never", "none", "none", "never")
+
     def test_without_a_meter_the_total_is_at_least_what_is_known(self) -> None:
         found = self.one_seed(drawn_for(None))
         assert self.rows(found)["fimi"] == ("10.0", "unknown", "none", "at least 10.0")
@@ -361,7 +370,7 @@ class TestTuned:
         ]
         return replace(
             compared(configured),
-            choices=choose(tried, TARGET, "board_j"),
+            choices=choose(tried, TARGET),
             tuned=compared(better),
         )
 
