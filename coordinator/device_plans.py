@@ -23,6 +23,7 @@ from fimi.energy.cost_model import PhaseCost, download_cost
 from fimi.energy.resting import enough_s
 from fimi.learning.data.partition_summary import summarise
 from fimi.learning.data.use import in_use
+from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import DevicePlan, Offer, PlanApplied, Profile, SyntheticBatch, TopUp
 from fimi.optim.categories import fill
 from fimi.optim.planner import Plan
@@ -131,6 +132,11 @@ class DevicePlans:
         store.then(self._send_all)
 
     @property
+    def training(self) -> TrainingSettings:
+        """How devices train under the plan in force."""
+        return planning.training_of(self._context.settings, self._part.plan)
+
+    @property
     def members(self) -> dict[str, Profile]:
         """Profiles of the devices that have a plan; one that was refused later is left out."""
         members = self._roster.members
@@ -189,13 +195,14 @@ class DevicePlans:
         plan = self.devices.get(batch.device)
         if plan is None or batch.offer is None:
             return
-        changed = msgspec.structs.replace(plan, batch=batch.offer)
-        if any(batch.skip):
+        if any(top_up.skip == batch.skip for top_up in plan.top_ups):
             top_ups = tuple(
                 msgspec.structs.replace(t, batch=batch.offer) if t.skip == batch.skip else t
                 for t in plan.top_ups
             )
             changed = msgspec.structs.replace(plan, top_ups=top_ups)
+        else:
+            changed = msgspec.structs.replace(plan, batch=batch.offer)
         if changed != plan:
             self.devices[batch.device] = changed
             self.send(batch.device)

@@ -67,6 +67,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.record.events import (
     Event,
@@ -131,6 +132,7 @@ class Coordinator:
         test: held-out data.
         terms: what devices are invited with.
         store: keeps everything; stays open.
+        curve: learning curve of the run; needed only by strategies that plan data.
         resume: what an earlier coordinator of the run has left; ``None`` for a new run.
         instance: random id of the run; that of ``resume`` if there is one, and drawn if left out.
         listener: called with every event, in order, on the coordinator's thread.
@@ -143,6 +145,7 @@ class Coordinator:
         validation: public samples that nobody trains on, for judging models beside the test set;
             ``None`` for none.
         meter: of this machine, for what the server trains; seconds only if left out.
+        watch: knows what was done before.
     """
 
     def __init__(
@@ -156,6 +159,7 @@ class Coordinator:
         terms: Terms,
         *,
         store: RunStore,
+        curve: LearningCurve | None = None,
         resume: UnfinishedRun | None = None,
         instance: str = "",
         listener: Listener = lambda event: None,
@@ -166,6 +170,7 @@ class Coordinator:
         public: Dataset | None = None,
         validation: Dataset | None = None,
         meter: Metered | None = None,
+        watch: Stopwatch | None = None,
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
@@ -202,7 +207,7 @@ class Coordinator:
             inbox=Inbox(peer, registry, conversation, self._notify, cancel),
             store=store,
             notify=self._notify,
-            watch=Stopwatch(),
+            watch=watch or Stopwatch(),
         )
         self._server = Server(
             context.strategy,
@@ -236,6 +241,7 @@ class Coordinator:
             self._model_bytes,
             self._searched,
             sample_bytes=packed_bytes(test.image_shape),
+            curve=curve,
         )
         self._interim = found.interim.number if found is not None else 0
         done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()
@@ -363,7 +369,8 @@ class Coordinator:
         if not self._synthesis.is_ours(batch):
             return
         if self._plans is not None and batch.device in self._plans.devices:
-            self._plans.replace_batch(batch)
+            if self._synthesis.is_known(batch):  # else it is a top-up, which is waited for
+                self._plans.replace_batch(batch)
         elif self._newcomers is not None:
             self._newcomers.batch(batch)
 
@@ -403,7 +410,7 @@ class Coordinator:
             part = found.plan if found is not None else None
             if part is None:
                 part = self._make_plan()
-            self._plan = plan = part.plan
+            self._plan = self._planner.first = plan = part.plan
         with ThreadPoolExecutor(1, thread_name_prefix="graphs") as beside:
             export = beside.submit(self._graphs)
             with watch.stage("synthesis"):
@@ -414,6 +421,7 @@ class Coordinator:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
         plans = DevicePlans(context, self._roster, self._model_bytes, part)
         self._plans = plans
+        self._observer.training = plans.training
         for device, reply in context.conversation.open(PlanApplied):
             plans.record(reply)  # it came while the fleet was gathered
             context.conversation.stored(device, reply)
@@ -425,7 +433,7 @@ class Coordinator:
             adaptation = Adaptation(
                 self._settings.plan,
                 self._roster.members,
-                training=self._settings.training,
+                training=plans.training,
                 model_bits=8.0 * self._model_bytes,
                 state=after.adaptation,
             )
@@ -477,9 +485,9 @@ class Coordinator:
         state, settings = after.learning, self._settings
         if state is not None:
             self._planner.curve, self._planner.rounds = state.curve, state.rounds
-        elif plan.error:
-            curve = self._planner.curve or planning.curve_of(settings)
+        elif plan.error and (curve := self._planner.curve) is not None:
             model = planning.rounds_model(settings)
+            model = model.at(plan.epochs or model.epochs)
             state = learning_adaptation.begin(curve, model, plan.error, self._test.classes)
         return None if state is None else LearningAdaptation(settings.plan, state)
 

@@ -66,6 +66,9 @@ class Observer:
         seed: seed of the run.
         spool: keeps gradients.
         cancelled: when it returns true, what is computed ends.
+
+    Attributes:
+        training: training settings of devices; a plan may choose their epochs.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Observer:
     ) -> None:
         self._trainer = trainer
         self._test = test
-        self._training = training
+        self.training = training
         self._seed = seed
         self._cancelled = cancelled
         self._gradients = Gradients(trainer, training, seed, spool, cancelled)
@@ -133,7 +136,7 @@ class Observer:
                 before,
                 self._reference.images,
                 self._reference.labels,
-                self._training,
+                self.training,
                 stream=(self._seed, _STREAM, number),
                 cancelled=self._cancelled,
             )

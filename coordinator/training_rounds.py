@@ -206,6 +206,7 @@ class TrainingRounds:
                 predicted=participation.predicted(
                     self._plans.with_receipts(present), drawn, boards
                 ),
+                training=self._plans.training,
                 members=members,
                 invited=frozenset(self._roster.indices),
                 graphs=graphs,

@@ -113,6 +113,7 @@ RUN = StoreTable(
         packed("contract", "the data of the run, as devices were asked to confirm them"),
         whole("resumed", "times", "another process went on with it"),
         text("command", "that began it, without its options"),
+        packed("curve", "learning curve of the first plan, with its provenance", null=True),
     ))
 
 EVENT = StoreTable(

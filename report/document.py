@@ -14,9 +14,10 @@ from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
+from fimi.record.events import LearningRefitted
 from fimi.record.fairness import Fairness
 from fimi.record.planned import PlanHeld
-from fimi.record.record import PlanSummary, RunData
+from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
 from fimi.record.sums import Compared, Sum
 
@@ -50,6 +51,9 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     round_dynamic_known_j: tuple[float | None, ...]
     round_error_percent: tuple[float | None, ...]
     refitted_after: tuple[int, ...]
+    planned_local_error: tuple[float | None, ...]
+    measured_local_error: tuple[float | None, ...]
+    learning_refits: tuple[LearningRefitted, ...]
     unmetered: tuple[str, ...]
     synthetic_samples: int
     plan_objective: str
@@ -66,6 +70,8 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_round_s: float | None
     plan_preparation_j: float | None
     plan_budget_cost_j: float | None
+    plan_epochs: int | None
+    plan_expected: Expectation | None
     plan_held: PlanHeld | None
     budgets: tuple[Budget, ...]
     overspent: tuple[Budget, ...]
@@ -83,6 +89,10 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     server_seconds: float | None
     server_j: float | None
     server: Sum
+    generator_j: float | None
+    generator: Sum
+    total_j: float | None
+    total: Sum
     wall_s: float | None
     statuses: tuple[dict[str, int], ...]
     absent: dict[str, tuple[int, ...]]
@@ -157,6 +167,9 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         round_dynamic_known_j=tuple(point.dynamic.known_j for point in points),
         round_error_percent=tuple(point.error_percent for point in points),
         refitted_after=run.refits,
+        planned_local_error=tuple(each.planned_error for each in run.rounds),
+        measured_local_error=tuple(each.local_error for each in run.rounds),
+        learning_refits=run.learning_refits,
         unmetered=tuple(dict.fromkeys(f"{gap.round}/{gap.device}" for gap in energy.missing)),
         synthetic_samples=summary.synthetic_samples,
         plan_objective=plan.objective,
@@ -173,6 +186,8 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_round_s=plan.round_s,
         plan_preparation_j=plan.preparation_j,
         plan_budget_cost_j=plan.budget_cost_j,
+        plan_epochs=plan.epochs,
+        plan_expected=plan.expected,
         plan_held=summary.held,
         budgets=summary.budgets,
         overspent=summary.overspent,
@@ -197,6 +212,10 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         server_seconds=summary.server_s,
         server_j=summary.server.value_j,
         server=summary.server,
+        generator_j=summary.generator.value_j,
+        generator=summary.generator,
+        total_j=summary.total.value_j,
+        total=summary.total,
         wall_s=run.info.wall_s,
         statuses=tuple(dict(Counter(d.status for d in each.devices)) for each in run.rounds),
         absent={row.device: row.absent for row in summary.devices if row.absent},

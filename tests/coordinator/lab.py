@@ -24,6 +24,7 @@ from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingS
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
+from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import Event
 from fimi.record.reader import read_run
 from fimi.record.store import RunStore
@@ -109,7 +110,7 @@ class Lab:
             run=RunConfig(strategy=strategy),
             fleet=FleetConfig(devices=wanted or len(behaviours)),
             training=TrainingSettings(epochs=1),
-            plan=plan or PlanSettings(deadline_s=deadline_s, iterations=20),
+            plan=plan or PlanSettings(deadline_s=deadline_s, iterations=20, error_max=0.08),
             rounds=RoundSettings(
                 count=rounds,
                 wall_timeout_s=wall_timeout_s,
@@ -166,6 +167,7 @@ class Lab:
                 TEST_SET,
                 terms or TERMS,
                 store=store,
+                curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
                 resume=resume,
                 listener=listen,
                 keeper=self,
