@@ -123,7 +123,7 @@ def main() -> None:
             "rounds.wall_timeout_s": 3000,
             "plan.deadline_s": 3600,
             "plan.bandwidth_hz": 1e7,
-            "plan.error_max": 0.15,
+            "plan.error_max": 0.19,
         }
         command = [str(Path(sys.executable).with_name("fimi")), "dry-run", "--format", "json"]
         command += ["--directory", folder, "--name", "hundred"]

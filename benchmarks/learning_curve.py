@@ -1,55 +1,77 @@
-"""The default learning curve: test errors of the small CNN at several amounts of data, and the fit.
+"""The built-in learning curves: measured on public images, judged by those for validation.
 
-    python benchmarks/learning_curve.py
+    python benchmarks/learning_curve.py digits small-cnn
+    python benchmarks/learning_curve.py cifar-10 small-cnn --root FOLDER --size 16 --remark TEXT
 
-Trains as ``fimi learning-curve`` does on samples of the private part of the digits, drawn without
-regard to class, for about 1,000 steps at learning rate 0.05, four draws each, and fits
-Δ(D) = α D^(−β) + δ0. Prints the ratio of each mean error to the configured curve's.
+Trains as ``fimi learning-curve`` does, with the settings of the configuration, eight draws of eight
+amounts each, about 600 steps a training. With ``--write`` the curve takes the place of the one for
+the same subject in ``optim/built_in_curves.json``. ``--root`` is a folder as the data set
+image-folder reads it; the curve is kept under the name that is given first.
 """
 
 from __future__ import annotations
 
+import argparse
 import time
+from pathlib import Path
 
-from fimi.learning.data import dataset
-from fimi.learning.training.curve_points import measure
+import msgspec
+from msgspec.structs import replace
+
+from fimi.coordinator.curves import measured, subject_of
+from fimi.files import write_whole
+from fimi.learning.data import registry
+from fimi.learning.data.collection import DatasetOptions
+from fimi.learning.training.curve_points import STEPS, amounts_of, measure
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.optim.learning_curve import LearningCurve
-from fimi.testbed.configuration.sections import Config
+from fimi.optim.known_curve import built_in_curves
+from fimi.testbed.configuration.scenario import split_of
+from fimi.testbed.configuration.sections import Config, DataConfig
 from fimi.testbed.tools.learning_curve import as_text, result_of
 
-AMOUNTS = (20, 40, 72, 120, 180, 300, 500, 718)
-STEPS, DRAWS = 1000, 4
+FILE = Path(__file__).parents[1] / "optim" / "built_in_curves.json"
 
 
 def main() -> None:
-    split = dataset.split(dataset.load_digits())
-    shape, classes = split.test.image_shape, split.test.classes
-    plan = Config().plan
-    configured = LearningCurve(
-        alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0
-    )
-    points = measure(
-        TorchTrainer("small-cnn", classes, shape),
-        initial_parameters("small-cnn", classes, shape, seed=0),
-        split.private,
-        split.test,
-        TrainingSettings(learning_rate=0.05),
-        amounts=AMOUNTS,
-        draws=DRAWS,
+    parser = argparse.ArgumentParser()
+    parser.add_argument("dataset")
+    parser.add_argument("network")
+    parser.add_argument("--root", default="")
+    parser.add_argument("--size", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=TrainingSettings().learning_rate)
+    parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--remark", default="")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    training = TrainingSettings(model=asked.network, learning_rate=asked.rate)
+    source = "image-folder" if asked.root else asked.dataset
+    collection = registry.load(source, DatasetOptions(root=asked.root, image_size=asked.size))
+    split = split_of(Config(data=DataConfig(dataset=source)), collection)
+    public, classes, shape = split.public, split.public.classes, split.public.image_shape
+    points = []
+    for point in measure(
+        TorchTrainer.of(training, classes, shape),
+        initial_parameters(asked.network, classes, shape, seed=0),
+        public,
+        split.validation,
+        training,
+        amounts=amounts_of(public, training.batch_size, most=STEPS * training.batch_size // 5),
+        draws=asked.draws,
         steps=STEPS,
         seed=0,
         clock=time.monotonic,
-    )
-    result = result_of(list(points), interrupted=False)
-    for row in result.rows:
-        expected = float(configured.error(row.samples))
-        print(
-            f"D = {row.samples:3}: error {row.error:.4f}, configured curve {expected:.4f}, ratio "
-            f"{row.error / expected:.2f}"
-        )
-    print(as_text(result))
+    ):
+        points.append(point)
+        print(f"D = {point.samples}: error {point.error:.4f}, {point.seconds:.1f} s", flush=True)
+    subject = subject_of(asked.dataset, collection.train.digest(), public, training)
+    known = replace(measured(points, subject, split, STEPS), source="built in", remark=asked.remark)
+    print(as_text(result_of(points, interrupted=False)))
+    print(f"{known.law}, {known.provenance}")
+    if asked.write:
+        others = [k for k in built_in_curves() if k.subject is None or k.subject != subject]
+        body = msgspec.json.format(msgspec.json.encode([*others, known]), indent=1)
+        write_whole(FILE, body + b"\n")
 
 
 if __name__ == "__main__":

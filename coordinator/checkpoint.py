@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.coordinator.adaptation import AdaptationState
+from fimi.coordinator.learning_adaptation import LearningState
 from fimi.messaging.messages import DevicePlan, Heard, PlanApplied, Profile, SyntheticBatch
 from fimi.optim.plans import Plan
 
@@ -68,12 +69,14 @@ class PlanPart(Struct, frozen=True, kw_only=True):
         devices: each device's plan; empty as long as the batches are not there.
         fleet_time_s: of the fleet's clock when the first round begins, s; ``None`` before the
             devices have their batches.
+        synthetic_use: share of the synthetic samples that rounds train on.
     """
 
     plan: Plan | None
     server_counts: tuple[int, ...] = ()
     devices: dict[str, DevicePlan] = {}
     fleet_time_s: float | None = None
+    synthetic_use: float = 1.0
 
 
 class RoundPart(Struct, frozen=True, kw_only=True):
@@ -84,6 +87,7 @@ class RoundPart(Struct, frozen=True, kw_only=True):
         fleet_time_s: of the fleet's clock, s.
         model: SHA-256 of the global model as stored; empty for the first one.
         adaptation: boards and residuals; ``None`` where devices do not train.
+        learning: learning curve and errors; ``None`` where no error is planned.
         heard: what is stored of each device's facts.
     """
 
@@ -91,6 +95,7 @@ class RoundPart(Struct, frozen=True, kw_only=True):
     fleet_time_s: float = 0.0
     model: str = ""
     adaptation: AdaptationState | None = None
+    learning: LearningState | None = None
     heard: dict[str, Heard] = {}
 
 

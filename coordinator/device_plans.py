@@ -22,7 +22,9 @@ from fimi.coordinator.patience import Grace, Reminder
 from fimi.energy.cost_model import PhaseCost, download_cost
 from fimi.energy.resting import enough_s
 from fimi.learning.data.partition_summary import summarise
-from fimi.messaging.messages import DevicePlan, Offer, PlanApplied, Profile, SyntheticBatch
+from fimi.learning.data.use import in_use
+from fimi.learning.training.trainer import TrainingSettings
+from fimi.messaging.messages import DevicePlan, Offer, PlanApplied, Profile, SyntheticBatch, TopUp
 from fimi.optim.categories import fill
 from fimi.optim.planner import Plan
 from fimi.record.events import Awaiting, Prepared
@@ -95,6 +97,8 @@ class DevicePlans:
         profiles: Mapping[str, Profile],
         batches: Mapping[str, SyntheticBatch] = {},
         *,
+        top_ups: Mapping[str, SyntheticBatch] = {},
+        use: float | None = None,
         checkpoint: Mapping[str, bytes] = {},
     ) -> None:
         """Send every device a new operating point; the data of those that have a plan stays.
@@ -103,14 +107,34 @@ class DevicePlans:
             plan: new plan of the fleet.
             profiles: profiles with the cost parameters in force.
             batches: of devices that had no plan.
+            top_ups: further images for devices that have one.
+            use: share of the synthetic samples that rounds train on from now on; as before if left
+                out.
             checkpoint: what is to be stored together with it.
         """
         store = self._context.store
         delivered = self.delivered | {d: batch.delivered for d, batch in batches.items()}
+        for device, batch in top_ups.items():
+            had = delivered[device]
+            delivered[device] = tuple(h + m for h, m in zip(had, batch.delivered, strict=True))
+        if use is not None:
+            self._part = msgspec.structs.replace(self._part, synthetic_use=use)
         with store.together():
-            self._make(plan, profiles, delivered=delivered, batches=batches, beside=checkpoint)
+            self._make(
+                plan,
+                profiles,
+                delivered=delivered,
+                batches=batches,
+                top_ups=top_ups,
+                beside=checkpoint,
+            )
             store.write_device_plans(self.devices)
         store.then(self._send_all)
+
+    @property
+    def training(self) -> TrainingSettings:
+        """How devices train under the plan in force."""
+        return planning.training_of(self._context.settings, self._part.plan)
 
     @property
     def members(self) -> dict[str, Profile]:
@@ -129,6 +153,31 @@ class DevicePlans:
         }
 
     @property
+    def used(self) -> dict[str, tuple[int, ...]]:
+        """The part of :attr:`delivered` that rounds train on."""
+        return {
+            device: counts if self.devices[device].unlabelled else in_use(counts, self.use)
+            for device, counts in self.delivered.items()
+        }
+
+    @property
+    def use(self) -> float:
+        """Share of the synthetic samples that rounds train on."""
+        return self._part.synthetic_use
+
+    def with_receipts(self, plans: Mapping[str, DevicePlan]) -> dict[str, DevicePlan]:
+        """Plans with what receiving takes that is due in the next round in their prediction."""
+        found = dict(plans)
+        for device, plan in plans.items():
+            for top_up in plan.top_ups:
+                if top_up.fleet_time_s >= self.fleet_time_s:
+                    cost = _receiving(self._roster.members[device], top_up.batch)
+                    found[device] = msgspec.structs.replace(
+                        found[device], predicted=(cost, *found[device].predicted)
+                    )
+        return found
+
+    @property
     def receiving_j(self) -> dict[str, float]:
         """Predicted board energy of receiving its batch, J, of each member that has one."""
         return {
@@ -144,10 +193,19 @@ class DevicePlans:
     def replace_batch(self, batch: SyntheticBatch) -> None:
         """A generator node has made a device's batch again: tell the device where it is."""
         plan = self.devices.get(batch.device)
-        if plan is None or batch.offer is None or plan.batch == batch.offer:
+        if plan is None or batch.offer is None:
             return
-        self.devices[batch.device] = msgspec.structs.replace(plan, batch=batch.offer)
-        self.send(batch.device)
+        if any(top_up.skip == batch.skip for top_up in plan.top_ups):
+            top_ups = tuple(
+                msgspec.structs.replace(t, batch=batch.offer) if t.skip == batch.skip else t
+                for t in plan.top_ups
+            )
+            changed = msgspec.structs.replace(plan, top_ups=top_ups)
+        else:
+            changed = msgspec.structs.replace(plan, batch=batch.offer)
+        if changed != plan:
+            self.devices[batch.device] = changed
+            self.send(batch.device)
 
     def send(self, device: str) -> None:
         """Tell a device its plan, if it has one."""
@@ -197,7 +255,13 @@ class DevicePlans:
     def _as_of(self, fleet_time_s: float, device: str, plan: DevicePlan) -> DevicePlan:
         """A plan with what a start of the device is to know that finds it at that time."""
         booked = self._roster.prepared_s(device) is not None
-        return msgspec.structs.replace(plan, fleet_time_s=fleet_time_s, booked=booked)
+        top_ups = tuple(
+            msgspec.structs.replace(t, booked=t.fleet_time_s < self.fleet_time_s)
+            for t in plan.top_ups
+        )
+        return msgspec.structs.replace(
+            plan, fleet_time_s=fleet_time_s, booked=booked, top_ups=top_ups
+        )
 
     def _make(
         self,
@@ -206,8 +270,19 @@ class DevicePlans:
         *,
         delivered: Mapping[str, tuple[int, ...]],
         batches: Mapping[str, SyntheticBatch],
+        top_ups: Mapping[str, SyntheticBatch] = {},
         beside: Mapping[str, bytes] = {},
     ) -> None:
+        later = {d: p.top_ups for d, p in self.devices.items()}
+        for device, batch in top_ups.items():
+            if batch.offer is not None:
+                more = TopUp(
+                    skip=batch.skip,
+                    counts=batch.delivered,
+                    batch=batch.offer,
+                    fleet_time_s=self.fleet_time_s,
+                )
+                later[device] = (*later[device], more)
         offers = {d: p.batch for d, p in self.devices.items() if p.batch is not None}
         offers |= {d: batch.offer for d, batch in batches.items() if batch.offer is not None}
         self.devices = planning.device_plans(
@@ -219,6 +294,8 @@ class DevicePlans:
             delivered=delivered,
             batches=offers,
             indices=self._roster.indices,
+            top_ups=later,
+            use=self.use,
             unlabelled=self._context.strategy.unlabelled,
         )
         self._part = msgspec.structs.replace(self._part, plan=plan, devices=self.devices)

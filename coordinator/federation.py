@@ -16,12 +16,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 from msgspec import Struct
 
-from fimi.coordinator import checkpoint
+from fimi.coordinator import checkpoint, learning_adaptation, planning
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.checkpoint import Checkpoint, InterimPart, PlanPart, RoundPart, RunPart
 from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
 from fimi.coordinator.conversation import Conversation
+from fimi.coordinator.data_replanning import DataReplanning
 from fimi.coordinator.deployment import Deployments, Export
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster, Terms
@@ -29,6 +30,7 @@ from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.gathering import gather
 from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
+from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.newcomers import Newcomers
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.replanning import Replanning
@@ -64,6 +66,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.record.events import (
     Event,
@@ -128,6 +131,7 @@ class Coordinator:
         test: held-out data.
         terms: what devices are invited with.
         store: keeps everything; stays open.
+        curve: learning curve of the run; needed only by strategies that plan data.
         resume: what an earlier coordinator of the run has left; ``None`` for a new run.
         instance: random id of the run; that of ``resume`` if there is one, and drawn if left out.
         listener: called with every event, in order, on the coordinator's thread.
@@ -140,6 +144,7 @@ class Coordinator:
         validation: public samples that nobody trains on, for judging models beside the test set;
             ``None`` for none.
         meter: of this machine, for what the server trains; seconds only if left out.
+        watch: knows what was done before.
     """
 
     def __init__(
@@ -153,6 +158,7 @@ class Coordinator:
         terms: Terms,
         *,
         store: RunStore,
+        curve: LearningCurve | None = None,
         resume: UnfinishedRun | None = None,
         instance: str = "",
         listener: Listener = lambda event: None,
@@ -163,10 +169,12 @@ class Coordinator:
         public: Dataset | None = None,
         validation: Dataset | None = None,
         meter: Metered | None = None,
+        watch: Stopwatch | None = None,
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
         self._test = test
+        self._validation = validation
         self._listener = listener
         self._store = store
         self._resume = resume
@@ -198,7 +206,7 @@ class Coordinator:
             inbox=Inbox(peer, registry, conversation, self._notify, cancel),
             store=store,
             notify=self._notify,
-            watch=Stopwatch(),
+            watch=watch or Stopwatch(),
         )
         self._server = Server(
             context.strategy,
@@ -229,6 +237,7 @@ class Coordinator:
             self._model_bytes,
             self._searched,
             sample_bytes=packed_bytes(test.image_shape),
+            curve=curve,
         )
         self._interim = found.interim.number if found is not None else 0
         done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()
@@ -241,6 +250,7 @@ class Coordinator:
         self._plans: DevicePlans | None = None
         self._rounds: TrainingRounds | None = None
         self._replanning: Replanning | None = None
+        self._data_replanning: DataReplanning | None = None
         self._newcomers: Newcomers | None = None
 
     def run(self) -> Federation:
@@ -354,7 +364,8 @@ class Coordinator:
         if not self._synthesis.is_ours(batch):
             return
         if self._plans is not None and batch.device in self._plans.devices:
-            self._plans.replace_batch(batch)
+            if self._synthesis.is_known(batch):  # else it is a top-up, which is waited for
+                self._plans.replace_batch(batch)
         elif self._newcomers is not None:
             self._newcomers.batch(batch)
 
@@ -394,7 +405,7 @@ class Coordinator:
             part = found.plan if found is not None else None
             if part is None:
                 part = self._make_plan()
-            self._plan = plan = part.plan
+            self._plan = self._planner.first = plan = part.plan
         with ThreadPoolExecutor(1, thread_name_prefix="graphs") as beside:
             export = beside.submit(self._graphs)
             with watch.stage("synthesis"):
@@ -405,6 +416,7 @@ class Coordinator:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
         plans = DevicePlans(context, self._roster, self._model_bytes, part)
         self._plans = plans
+        self._observer.training = plans.training
         for device, reply in context.conversation.open(PlanApplied):
             plans.record(reply)  # it came while the fleet was gathered
             context.conversation.stored(device, reply)
@@ -416,7 +428,7 @@ class Coordinator:
             adaptation = Adaptation(
                 self._settings.plan,
                 self._roster.members,
-                training=self._settings.training,
+                training=plans.training,
                 model_bits=8.0 * self._model_bytes,
                 state=after.adaptation,
             )
@@ -424,13 +436,16 @@ class Coordinator:
                 self._synthesis.offer_again(batches)
                 plans.put(plan, batches, self._quorum)
                 self._roster.used_since(plans.devices, 1)
+        learning = self._learning(plan, after)
         self._rounds = rounds = TrainingRounds(
             context,
             self._roster,
             plans,
             adaptation,
+            learning,
             self._trainer,
             self._test,
+            self._validation,
             self._server,
             self._observer,
             self._spool,
@@ -440,11 +455,27 @@ class Coordinator:
         )
         if adaptation is not None:
             self._replanning = Replanning(context, self._planner, plans, rounds, adaptation)
+            self._data_replanning = DataReplanning(
+                context, self._planner, plans, rounds, adaptation, learning, self._synthesis
+            )
             self._newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
         rounds.credit_earlier()
         return plans, rounds
+
+    def _learning(self, plan: Plan | None, after: RoundPart) -> LearningAdaptation | None:
+        """What is known of learning; ``None`` where the plan says nothing of it."""
+        if not (plan is not None and self._context.strategy.fills_devices):
+            return None
+        state, settings = after.learning, self._settings
+        if state is not None:
+            self._planner.curve, self._planner.rounds = state.curve, state.rounds
+        elif plan.error and (curve := self._planner.curve) is not None:
+            model = planning.rounds_model(settings)
+            model = model.at(plan.epochs or model.epochs)
+            state = learning_adaptation.begin(curve, model, plan.error, self._test.classes)
+        return None if state is None else LearningAdaptation(settings.plan, state)
 
     def _make_plan(self) -> PlanPart:
         if (planning := self._planner.planned_for(len(self._roster.members))) is not None:
@@ -472,7 +503,7 @@ class Coordinator:
         if (own := batches.pop(COORDINATOR, None)) is not None:
             self._server.receive(own, context.peer, self._test.image_shape)
         for part in own_parts[1:]:
-            more = self._synthesis.of({COORDINATOR: part.counts}, skip=part.skip)
+            more = self._synthesis.of({COORDINATOR: part.counts}, skip={COORDINATOR: part.skip})
             self._server.receive(more[COORDINATOR], context.peer, self._test.image_shape)
         return batches
 
@@ -497,8 +528,10 @@ class Coordinator:
             self._deploy(number, plans, rounds)
         with watch.stage("adapt"):
             if self._plan is not None and self._replanning and self._newcomers:
+                assert self._data_replanning is not None
                 self._plan = self._replanning.follow(number, self._plan)
                 self._plan = self._newcomers.admit(self._plan, number + 1, rounds.results)
+                self._plan = self._data_replanning.follow(number, self._plan)
 
     @property
     def _quorum(self) -> int:

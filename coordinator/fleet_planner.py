@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from msgspec.structs import replace
 
 from fimi.coordinator import allowance, fixed_steps, planning, strategy_plans
@@ -14,9 +16,11 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
 from fimi.messaging.messages import Profile
 from fimi.optim import quality
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.spending import limited
 from fimi.optim.unplanned import equal_shares
 from fimi.optim.whole import exists
@@ -33,6 +37,8 @@ class FleetPlanner:
         progress: called at every step of planning: an error limit that is tried, an iteration of
             a search; may raise.
         sample_bytes: size of a synthetic sample as sent.
+        curve: learning curve of the run, in :attr:`curve` from then on, where a refit may replace
+            it; needed only by strategies that plan data.
     """
 
     def __init__(
@@ -42,8 +48,15 @@ class FleetPlanner:
         progress: Callable[[], None] = lambda: None,
         *,
         sample_bytes: float = 0.0,
+        curve: LearningCurve | None = None,
         advise: bool = True,
     ) -> None:
+        self.curve = curve
+        self.rounds: RoundsModel | None = None
+        """rounds(Δ, E) as fitted to the run; ``None``: that of ``plan.rounds_*``."""
+        self.first: Plan | None = None
+        """The first plan of the run, once it is made: others have its local epochs, and what was
+        expected of it."""
         self._advise = advise
         self._settings = settings
         self._strategy = STRATEGIES[settings.run.strategy]
@@ -62,31 +75,44 @@ class FleetPlanner:
             budgets=bool(asked.device_budget_j or asked.fleet_budget_j),
         )
 
-    def plan(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
+    def plan(
+        self,
+        profiles: Mapping[str, Profile],
+        *,
+        error_max: float | None = None,
+        advise: bool = True,
+    ) -> StrategyPlan:
         """Solve the fleet's problem under the strategy.
 
         Args:
             profiles: profiles of the devices to plan for.
+            error_max: used instead of ``plan.error_max`` if given.
+            advise: whether a refusal is to name remedies that were tried.
 
         Raises:
             InfeasibleError: no plan meets the limits; names the keys that would help, each tried.
         """
         try:
-            return self._solve(profiles)
+            return self._solve(profiles, error_max)
         except InfeasibleError as error:
+            if not advise:
+                raise
             reason = error
 
         plain = self._strategy.planned_at_once and not self._settings.training.steps
 
         def changed(plan: PlanSettings) -> FleetPlanner:
             given: Any = self._settings
-            return FleetPlanner(
+            other = FleetPlanner(
                 replace(given, plan=plan),
                 self._model_bytes,
                 self._progress,
                 sample_bytes=self._sample_bytes,
+                curve=self.curve,
                 advise=False,
             )
+            other.first = self.first
+            return other
 
         def works(plan: PlanSettings) -> bool:
             other = changed(plan)
@@ -108,6 +134,7 @@ class FleetPlanner:
                 self._strategy,
                 model_bytes=self._model_bytes,
                 sample_bytes=self._sample_bytes,
+                curve=self.curve,
             )
 
         raise advised(
@@ -125,6 +152,8 @@ class FleetPlanner:
         start: Plan | None,
         results: Sequence[RoundResult] = (),
         lately: int = 0,
+        *,
+        used: Mapping[str, tuple[int, ...]] | None = None,
     ) -> Plan:
         """Plan frequency, bandwidth and power again, for the data that devices have.
 
@@ -137,6 +166,7 @@ class FleetPlanner:
                 other devices.
             results: finished rounds.
             lately: so many of the last ones were run by the plan in force; only for messages.
+            used: images per class that devices train on; all of ``delivered`` if left out.
 
         Raises:
             InfeasibleError: no plan meets the limits any more.
@@ -157,13 +187,15 @@ class FleetPlanner:
             )
 
         try:
-            return strategy_plans.replan(
+            found = strategy_plans.replan(
                 self._strategy,
                 problem,
                 [delivered[device] for device in problem.devices],
                 self._around(planner),
                 self._around(equal_shares),
+                None if used is None else [used[device] for device in problem.devices],
             )
+            return self._kept(found)
         except InfeasibleError as error:
             if error.constraint != "energy budget":
                 raise
@@ -176,6 +208,15 @@ class FleetPlanner:
                 last=results[len(results) - lately :],
             ) from error
 
+    def error(
+        self, profiles: Mapping[str, Profile], counts: Mapping[str, tuple[int, ...]]
+    ) -> float:
+        """Δ by the curve in force of devices with so many synthetic samples per class."""
+        problem = self._problem(profiles)
+        made = np.array([sum(counts[device]) for device in problem.devices], float)
+        value = self._settings.plan.synthetic_value
+        return problem.error(quality.effective(problem, value, problem.local_samples + made))
+
     def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
         return planning.make_problem(
             profiles,
@@ -183,11 +224,25 @@ class FleetPlanner:
             self._strategy,
             model_bytes=self._model_bytes,
             sample_bytes=self._sample_bytes,
+            curve=self.curve,
+            epochs=self.first.epochs if self.first is not None else None,
         )
 
-    def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
-        settings = self._settings
-        problem = planning.with_target(self._problem(profiles), settings, self._progress)
+    def _solve(
+        self, profiles: Mapping[str, Profile], error_max: float | None = None
+    ) -> StrategyPlan:
+        settings, problem = self._settings, self._problem(profiles)
+        if error_max is not None and math.isfinite(problem.error_max):
+            problem = replace(problem, error_max=error_max)
+        choice = planning.cheapest(
+            problem,
+            settings,
+            self._progress,
+            rounds=self.rounds,
+            hold_epochs=self.first is not None,
+        )
+        if choice is not None:
+            problem = choice.apply(problem)
 
         def planner(problem: FimiProblem) -> Plan:
             return quality.plan(
@@ -198,7 +253,7 @@ class FleetPlanner:
                 progress=lambda iteration, best_j: self._progress(),
             )
 
-        return strategy_plans.make_plans(
+        made = strategy_plans.make_plans(
             self._strategy,
             problem,
             self._around(planner),
@@ -207,6 +262,15 @@ class FleetPlanner:
             synthetic_value=settings.plan.synthetic_value,
             unplanned=self._around(equal_shares),
         )
+        if made.plan is None or choice is None:
+            return made
+        return replace(made, plan=self._kept(planning.expecting(made.plan, problem, choice)))
+
+    def _kept(self, plan: Plan) -> Plan:
+        """A plan with the epochs of the run's first one, and what was expected of that one."""
+        if self.first is None:
+            return plan
+        return replace(plan, epochs=self.first.epochs, expected=self.first.expected)
 
     def _around(self, planner: fixed_steps.Planner) -> fixed_steps.Planner:
         """The planner for the training of devices: by epochs or by steps."""

@@ -64,6 +64,9 @@ class Observer:
         training: training settings of devices.
         seed: seed of the run.
         cancelled: when it returns true, the training of the reference ends.
+
+    Attributes:
+        training: training settings of devices; a plan may choose their epochs.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Observer:
     ) -> None:
         self._trainer = trainer
         self._test = test
-        self._training = training
+        self.training = training
         self._seed = seed
         self._cancelled = cancelled
         self._reference = None if public is None else balanced(public, REFERENCE_SAMPLES, seed)
@@ -119,7 +122,7 @@ class Observer:
                 before,
                 self._reference.images,
                 self._reference.labels,
-                self._training,
+                self.training,
                 stream=(self._seed, _STREAM, number),
                 cancelled=self._cancelled,
             )

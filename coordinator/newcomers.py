@@ -15,6 +15,7 @@ from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.synthesis import Synthesis
+from fimi.learning.data.use import in_use
 from fimi.messaging.messages import SyntheticBatch
 from fimi.optim.plans import Plan
 from fimi.optim.problem import InfeasibleError
@@ -110,7 +111,13 @@ class Newcomers:
         profiles = {device: profiles[device] for device in [*known, *ready]}
         counts = {d: (0,) * len(self._asked[d]) for d in ready}
         counts |= {d: self._batches[d].delivered for d in ready if d in self._batches}
-        plan = self._planner.replan(profiles, self._plans.delivered | counts, self._plan, results)
+        plan = self._planner.replan(
+            profiles,
+            self._plans.delivered | counts,
+            self._plan,
+            results,
+            used=self._plans.used | {d: in_use(n, self._plans.use) for d, n in counts.items()},
+        )
         with self._context.store.together():
             self._context.store.write_plan(plan)
             self._plans.change(

@@ -71,7 +71,12 @@ class Replanning:
         energy_j, reason = None, ""
         try:
             plan = self._planner.replan(
-                profiles, self._plans.delivered, plan, self._rounds.results, lately
+                profiles,
+                self._plans.delivered,
+                plan,
+                self._rounds.results,
+                lately,
+                used=self._plans.used,
             )
             energy_j = plan.energy_j
         except InfeasibleError as error:

@@ -56,11 +56,12 @@ class Server:
         settings: the configuration.
         trainer: the trainer that also evaluates.
         meter: meter of this machine; if left out, only seconds are recorded.
-        public: public images on which models can be compared; ``None`` if there are none.
+        validation: public images on which models can be compared; ``None`` if there are none.
         cancelled: called repeatedly; training ends when it returns true.
 
     Raises:
-        FederationError: the weight policy is ``performance``, and there are no images for validation.
+        FederationError: the weight policy is ``performance``, and there are no images for
+            validation.
     """
 
     def __init__(
@@ -80,9 +81,9 @@ class Server:
         self._cancelled = cancelled
         self._batch: Batch | None = None
         self._augmented: Future[tuple[Model | None, ServerRound]] | None = None
-        self._training = settings.training
+        self._training = replace(settings.training, augment=0.0)  # devices change their own only
         if epochs := settings.strategy.server_epochs:
-            self._training = replace(settings.training, epochs=epochs, steps=0)
+            self._training = replace(self._training, epochs=epochs, steps=0)
         self._validation: Dataset | None = None
         if strategy.server == "mix" and settings.strategy.weights == "performance":
             if validation is None or not len(validation):

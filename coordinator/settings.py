@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.problem import Objective
-from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
+from fimi.optim.rounds_defaults import EPOCHS_EXPONENT, ROUNDS_SCALE, ROUNDS_SENSITIVITY
 
 WeightPolicy = Literal["constant", "scheduled", "performance"]
 
@@ -39,14 +39,25 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     ] = 0.1
     error_max: Annotated[
         float, Meta(gt=0, le=1), "Δ_max: largest allowed mean local learning error, 0 to 1."
-    ] = 0.08
-    curve_alpha: Annotated[
-        float, Meta(ge=1e-6, le=1e6), "α of the learning curve Δ(D) = α D^(−β) + δ0."
-    ] = 5.8
-    curve_beta: Annotated[float, Meta(ge=1e-3, le=5), "β of the learning curve."] = 0.93
+    ] = 0.11
+    curve: Annotated[
+        str,
+        Meta(min_length=1),
+        'Learning curve Δ(D) = α D^(−β) + δ0. "auto": curve_* if given, else the built-in one of '
+        'this data set, network and training, else "fit"; "fit": measured on the public part when '
+        'a run starts, and kept below run.directory; "given": curve_*; or a file that '
+        "fimi learning-curve --write has written.",
+    ] = "auto"
+    curve_alpha: Annotated[float, Meta(ge=0, le=1e6), "α of a curve that is given; 0: none is."] = (
+        0.0
+    )
+    curve_beta: Annotated[float, Meta(ge=0, le=5), "β of a curve that is given."] = 0.0
     curve_delta0: Annotated[
-        float, Meta(ge=0, lt=1), "δ0 of the learning curve: error that no data removes."
-    ] = 0.027
+        float, Meta(ge=0, lt=1), "δ0 of a curve that is given: error that no data removes."
+    ] = 0.0
+    curve_seconds: Annotated[
+        float, Meta(gt=0), "Most time for measuring a curve when a run starts, wall time, s."
+    ] = 600.0
     synthetic_value: Annotated[
         float,
         Meta(ge=1e-6, le=1),
@@ -92,9 +103,17 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     target_accuracy: Annotated[
         float,
         Meta(ge=0, lt=1),
-        "Accuracy to reach: error_max, and with it the length of a round, is then chosen so that "
-        "the predicted joules to reach it are least; 0: error_max as given.",
+        "Accuracy to reach: error_max, the local epochs, and with them the length of a round, are "
+        "then chosen so that the predicted joules to reach it are least; 0: error_max as given.",
     ] = 0.0
+    choose_epochs: Annotated[
+        bool,
+        "With target_accuracy: choose the local epochs of a round among 1, 2, 3, 5, 8, … up to "
+        "epochs_max, and training.epochs; false: training.epochs as given.",
+    ] = True
+    epochs_max: Annotated[
+        int, Meta(ge=1, le=1000), "Most local epochs that are chosen; 1: training.epochs or 1."
+    ] = 8
     refit_percent: Annotated[
         float,
         Meta(ge=0),
@@ -105,14 +124,45 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     refit_window: Annotated[
         int, Meta(ge=1, le=1000), "Rounds that drift and refit look back on."
     ] = 3
+    error_drift: Annotated[
+        float,
+        Meta(ge=0, lt=1),
+        "The learning curve is fitted to the run, and data are planned again (devices get the "
+        "images that they lack by it), where the errors of devices' models fall to another level "
+        "than the planned one by more than this, 0 to 1; 0: never.",
+    ] = 0.02
+    synthetic_schedule: Annotated[
+        tuple[Annotated[float, Meta(ge=0, le=1)], ...],
+        "Share of a device's synthetic images that is trained on, in each round from the first; "
+        "the last one holds for all rounds after. Frequency, bandwidth and power are planned for "
+        "it. Empty: all of them in every round.",
+    ] = ()
     rounds_scale: Annotated[
         float,
         Meta(gt=0),
-        "r of rounds(Δ) = r ln(1/(1 − accuracy)) e^(cΔ); for target_accuracy only.",
+        "r of rounds(Δ, E) = r ln(1/(1 − accuracy)) e^(cΔ) (E/5)^(−κ); for target_accuracy only.",
     ] = ROUNDS_SCALE
     rounds_sensitivity: Annotated[
-        float, Meta(gt=0), "c of rounds(Δ); for target_accuracy only."
+        float, Meta(gt=0), "c of rounds(Δ, E); for target_accuracy only."
     ] = ROUNDS_SENSITIVITY
+    rounds_epochs_exponent: Annotated[
+        float, Meta(ge=0, le=10), "κ of rounds(Δ, E); for target_accuracy only."
+    ] = EPOCHS_EXPONENT
+
+    @property
+    def epochs_choices(self) -> tuple[int, ...]:
+        """Local epochs to choose among; empty where they are not chosen."""
+        if not (self.target_accuracy and self.choose_epochs):
+            return ()
+        found = [1, 2]
+        while found[-1] + found[-2] <= self.epochs_max:
+            found.append(found[-1] + found[-2])
+        return tuple(each for each in found if each <= self.epochs_max)
+
+    def use_in(self, number: int) -> float:
+        """Share of the synthetic images that a round, from 1, trains on."""
+        schedule = self.synthetic_schedule
+        return schedule[min(number, len(schedule)) - 1] if schedule else 1.0
 
 
 class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -204,7 +254,7 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         WeightPolicy,
         'genfl, fimi-genfl: weight κ2 of the server\'s model. "constant": '
         'server_weight; "scheduled": from there in equal steps to server_weight_end in the '
-        'last round; "performance": by the errors of both models on public images.',
+        'last round; "performance": by the errors of both models on validation images.',
     ] = "constant"
     server_weight: Annotated[
         float, Meta(ge=0, le=1), "κ2, of the first round where it is scheduled."
@@ -215,7 +265,7 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     validation_images: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
-        'Most public images that both models are judged by with weights = "performance".',
+        'Most validation images that both models are judged by with weights = "performance".',
     ] = 1000
     unlabelled: Annotated[
         Literal["public", "synthetic"],

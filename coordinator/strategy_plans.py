@@ -112,6 +112,7 @@ def replan(
     counts: Sequence[Sequence[int]],
     planner: Planner,
     unplanned: Planner = equal_shares,
+    used: Sequence[Sequence[int]] | None = None,
 ) -> Plan:
     """Plan frequency, bandwidth and power again, for the data that devices have.
 
@@ -121,12 +122,13 @@ def replan(
         counts: images per class that each device holds, in the problem's order.
         planner: solves a problem.
         unplanned: gives resources where they are not planned.
+        used: those that it trains on, likewise; all if left out.
 
     Raises:
         InfeasibleError: no plan meets the limits.
     """
     held = np.asarray(counts, np.int64)
-    load = _load(strategy, held, problem)
+    load = _load(strategy, held if used is None else np.asarray(used, np.int64), problem)
     solve = planner if strategy.planned_resources else unplanned
 
     def filled(limits: FimiProblem) -> Plan:

@@ -57,42 +57,51 @@ class Synthesis:
         self._contract = contract
         self._known = dict(known)
         self._silence_s = silence_s
+        # Both by receiver, see :func:`fimi.coordinator.checkpoint.receiver`:
         self._requests: dict[str, SyntheticRequest] = {}
-        self._asked: dict[str, str] = {}  # receiver to the start of the node that was asked
+        self._asked: dict[str, str] = {}  # to the start of the node that was asked
 
     def of(
         self,
         counts: Mapping[str, tuple[int, ...]],
         *,
         unlabelled: bool = False,
-        skip: tuple[int, ...] = (),
+        skip: Mapping[str, tuple[int, ...]] = {},
+        patience_s: float | None = None,
     ) -> dict[str, SyntheticBatch]:
         """Ask a generator node for images; wait until all requests are answered.
 
         Args:
-            counts: images per class, by receiver (device or server).
+            counts: images per class, by device; those of the server by its peer id.
             unlabelled: whether the batches have no labels.
-            skip: images of each class that were delivered before; these follow them. Then it is no
-                error if there are no further ones.
+            skip: images of each class that were delivered before, by device; these follow them.
+                Then it is no error if there are no further ones.
+            patience_s: how long to wait for a generator node, s; ``rounds.gather_timeout_s`` if
+                left out.
 
         Returns:
-            The batch of each receiver.
+            The batch of each device.
 
         Raises:
             FederationError: there is no generator node, or it has made no image.
         """
         wanted = {device: each for device, each in counts.items() if sum(each)}
+        to = {device: checkpoint.receiver(device, skip.get(device, ())) for device in wanted}
         for device, each in wanted.items():
-            self._requests[device] = self._request(device, each, unlabelled, skip)
+            self._requests[to[device]] = self._request(
+                device, each, unlabelled, skip.get(device, ())
+            )
         batches = {
-            device: self._known[device]
+            device: self._known[to[device]]
             for device in wanted
-            if device in self._known and device != COORDINATOR  # the server needs its bytes again
+            if to[device] in self._known and device != COORDINATOR  # it needs its bytes again
         }
         if len(batches) == len(wanted):
             return batches
         context, registry = self._context, self._context.registry
-        patience = context.settings.rounds.gather_timeout_s
+        patience = patience_s
+        if patience is None:
+            patience = context.settings.rounds.gather_timeout_s
         if not self._await_generator(patience):
             raise FederationError(
                 f"{context.strategy.name} asks for {sum(map(sum, wanted.values()))} images, and "
@@ -100,13 +109,13 @@ class Synthesis:
             )
         while len(batches) < len(wanted):
             generator = registry.generators[0]
-            lacking = {d: counts for d, counts in wanted.items() if d not in batches}
+            lacking = {to[device] for device in wanted if device not in batches}
             boot_id = registry.generator_boot(generator)
-            for device in lacking:
-                self._ask(generator, device)
+            for receiver in sorted(lacking):
+                self._ask(generator, receiver)
             for batch in self._batches_of(generator, lacking):
                 batches[batch.device] = batch
-                self._keep(batch, sum(wanted[batch.device]), skip)
+                self._keep(batch)
             if len(batches) == len(wanted):
                 break
             if registry.generator_boot(generator) == boot_id:
@@ -154,7 +163,7 @@ class Synthesis:
             counts: images per class.
             unlabelled: whether the batch has no labels.
         """
-        self._requests[device] = self._request(device, counts, unlabelled, ())
+        self._requests[checkpoint.receiver(device)] = self._request(device, counts, unlabelled, ())
         for generator in self._context.registry.generators[:1]:
             self._ask(generator, device)
 
@@ -162,10 +171,10 @@ class Synthesis:
         """Have these devices' batches offered by the node that is there, if it was not asked."""
         context = self._context
         for generator in context.registry.generators[:1]:
-            for device in devices:
-                boot_id = context.registry.generator_boot(generator)
-                if device in self._requests and self._asked.get(device) != boot_id:
-                    self._ask(generator, device)
+            chosen, boot_id = set(devices), context.registry.generator_boot(generator)
+            for receiver, request in self._requests.items():
+                if request.device in chosen and self._asked.get(receiver) != boot_id:
+                    self._ask(generator, receiver)
 
     def remind(self, device: str) -> None:
         """Ask once more for a batch that has not come: the answer may be lost with a broker."""
@@ -174,19 +183,23 @@ class Synthesis:
 
     def take(self, batch: SyntheticBatch) -> None:
         """Keep a batch that was asked for by :meth:`want`."""
-        self._keep(batch, sum(self._requests[batch.device].counts), ())
+        self._keep(batch)
 
     def is_ours(self, message: object) -> bool:
         """Whether a message is a batch that this run has asked for."""
         return (
             isinstance(message, SyntheticBatch)
             and message.instance == self._context.instance
-            and message.device in self._requests
+            and checkpoint.receiver(message.device, message.skip) in self._requests
         )
 
-    def _keep(self, batch: SyntheticBatch, requested: int, skip: tuple[int, ...]) -> None:
+    def is_known(self, batch: SyntheticBatch) -> bool:
+        """Whether the same batch was delivered before."""
+        return checkpoint.receiver(batch.device, batch.skip) in self._known
+
+    def _keep(self, batch: SyntheticBatch) -> None:
         """Store a batch and tell of it, once."""
-        to = checkpoint.receiver(batch.device, skip)
+        to = checkpoint.receiver(batch.device, batch.skip)
         if to in self._known:
             return
         self._known[to] = batch
@@ -195,7 +208,7 @@ class Synthesis:
             self._context.notify(
                 BatchDelivered(
                     device=batch.device,
-                    requested=requested,
+                    requested=sum(self._requests[to].counts),
                     delivered=sum(batch.delivered),
                     seconds=batch.seconds,
                     error=batch.error,
@@ -219,14 +232,12 @@ class Synthesis:
             skip=skip,
         )
 
-    def _ask(self, generator: str, device: str) -> None:
-        self._asked[device] = self._context.registry.generator_boot(generator) or ""
-        self._context.peer.send(generator, self._requests[device])
+    def _ask(self, generator: str, receiver: str) -> None:
+        self._asked[receiver] = self._context.registry.generator_boot(generator) or ""
+        self._context.peer.send(generator, self._requests[receiver])
 
-    def _batches_of(
-        self, generator: str, wanted: dict[str, tuple[int, ...]]
-    ) -> Iterator[SyntheticBatch]:
-        """The batches as they arrive, as long as the generator node is not given up."""
+    def _batches_of(self, generator: str, wanted: Iterable[str]) -> Iterator[SyntheticBatch]:
+        """The receivers' batches as they arrive, as long as the node is not given up."""
         context, missing = self._context, set(wanted)
         boot_id = context.registry.generator_boot(generator)
         heard_s = asked_s = time.monotonic()
@@ -237,8 +248,8 @@ class Synthesis:
             silent = now_s - heard_s > self._silence_s
             if now_s - max(heard_s, asked_s) > ASK_AGAIN_S:
                 asked_s = now_s
-                for device in sorted(missing):
-                    self._ask(generator, device)
+                for receiver in sorted(missing):
+                    self._ask(generator, receiver)
             gone = context.registry.generator_boot(generator) != boot_id
             return not missing or silent or gone
 
@@ -258,9 +269,9 @@ class Synthesis:
             elif (
                 isinstance(message, SyntheticBatch)
                 and message.instance == context.instance
-                and message.device in missing
+                and (to := checkpoint.receiver(message.device, message.skip)) in missing
             ):
-                missing.remove(message.device)
+                missing.remove(to)
                 yield message
 
 

@@ -23,12 +23,14 @@ from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
+from fimi.coordinator.learning_adaptation import LearningAdaptation
+from fimi.coordinator.local_errors import LocalErrors
 from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
 from fimi.coordinator.server_training import Server
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
-from fimi.learning.training.trainer import Trainer, TrainingCancelled
+from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
 from fimi.record.events import Credited, RoundFinished, RoundStarted
 from fimi.record.insight import Insight
@@ -69,8 +71,10 @@ class TrainingRounds:
         roster: the devices that take part.
         plans: plans of devices; the fleet's clock in it advances with every round.
         adaptation: compares predictions with measurements; ``None`` where devices do not train.
+        learning: the same for the errors of devices' models; ``None`` where none is planned.
         trainer: evaluates the global model.
         test: held-out data.
+        validation: public samples that nobody trains on; ``None`` for none.
         server: the server's part of a round.
         observer: computes insights.
         spool: keeps updates until they are averaged.
@@ -89,8 +93,10 @@ class TrainingRounds:
         roster: Roster,
         plans: DevicePlans,
         adaptation: Adaptation | None,
+        learning: LearningAdaptation | None,
         trainer: Trainer,
         test: Dataset,
+        validation: Dataset | None,
         server: Server,
         observer: Observer,
         spool: UpdateStore,
@@ -103,8 +109,11 @@ class TrainingRounds:
         self._roster = roster
         self._plans = plans
         self._adaptation = adaptation
+        self._learning = learning
         self._trainer = trainer
         self._test = test
+        self._validation = validation
+        self._errors = LocalErrors(trainer, validation, seed=context.settings.run.seed)
         self._server = server
         self._observer = observer
         self._spool = spool
@@ -190,7 +199,10 @@ class TrainingRounds:
                 is_last=number == settings.rounds.count,
                 wall_timeout_s=self._wall_timeout_s(participants),
                 plans=participants,
-                predicted=participation.predicted(present, drawn, boards),
+                predicted=participation.predicted(
+                    self._plans.with_receipts(present), drawn, boards
+                ),
+                training=self._plans.training,
                 members=members,
                 invited=frozenset(self._roster.indices),
                 graphs=graphs,
@@ -203,6 +215,10 @@ class TrainingRounds:
         with context.watch.stage("settle"):
             devices = current.settle(outcome)
             context.peer.transfers.withdraw(offer.digest)
+        with context.watch.stage("errors"):
+            devices = self._errors.beside(
+                devices, outcome.updates, lambda entry: self._planned_error(number, entry)
+            )
         with context.watch.stage("aggregate"):
             self.model, server = self._server.aggregate(
                 number, before, outcome.updates, outcome.weights
@@ -236,12 +252,14 @@ class TrainingRounds:
         """Evaluate the new global model and store the round, with all that belongs to it."""
         watch = self._context.watch
         with watch.stage("evaluate"):
-            evaluation = self._trainer.evaluate(self.model, self._test.images, self._test.labels)
+            evaluation = self._judge(self._test)
+            validation = None if self._validation is None else self._judge(self._validation)
         result = RoundResult(
             number=number,
             start_s=self._plans.fleet_time_s,
             duration_s=duration_s,
             evaluation=evaluation,
+            validation=validation,
             devices=devices,
             server=server,
         )
@@ -257,6 +275,8 @@ class TrainingRounds:
             apart |= set(plans) - here
         whole = {device: plan for device, plan in plans.items() if device not in apart}
         residuals = self._adaptation.learn(result, whole) if self._adaptation else ()
+        if self._learning is not None and self._plans.use == 1.0:
+            self._learning.learn(result)
         with watch.stage("store"):
             self._digest = self._keeper.propose(self.model)
             for device, fact in current.facts if current is not None else ():
@@ -277,6 +297,16 @@ class TrainingRounds:
             # a second start of a device in this round: its joules are of this round too
             self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
+
+    def _planned_error(self, number: int, entry: DeviceRound) -> float | None:
+        """What is said of a device's error; nothing where it trains on a part of its images."""
+        if self._learning is None or self._plans.use < 1.0:
+            return None
+        return self._learning.planned(number, entry)
+
+    def _judge(self, data: Dataset) -> Evaluation:
+        """How good the global model is on a part of the data."""
+        return self._trainer.evaluate(self.model, data.images, data.labels)
 
     def credit_earlier(self) -> None:
         """Credit what came of stored rounds when nobody could deal with it.
@@ -301,6 +331,7 @@ class TrainingRounds:
             fleet_time_s=self._plans.fleet_time_s,
             model=digest,
             adaptation=self._adaptation.state if self._adaptation else None,
+            learning=self._learning.state if self._learning else None,
             heard=self._context.conversation.heard(),
         )
 

@@ -282,7 +282,10 @@ def _key(order: Invitation | DevicePlan | RoundStart) -> Any:
     if isinstance(order, Invitation):
         return replace(order, share=_named(order.share), hashes=_named(order.hashes))
     if isinstance(order, DevicePlan):
-        return replace(order, batch=_named(order.batch), fleet_time_s=0.0, booked=False)
+        top_ups = tuple(replace(t, batch=_named(t.batch), booked=False) for t in order.top_ups)
+        return replace(
+            order, batch=_named(order.batch), top_ups=top_ups, fleet_time_s=0.0, booked=False
+        )
     return replace(order, model=_named(order.model), graphs=_named(order.graphs))
 
 

@@ -9,15 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.learning.data.dataset import Dataset, Images, Labels
+from fimi.learning.data.use import first_of_each
 
 
 class MixedData:
-    """Local samples, followed by the synthetic ones of the plan in force."""
+    """Local samples, followed by the synthetic ones that the plan in force uses."""
 
     def __init__(self, local: Dataset) -> None:
         self.local = local
         self.unlabelled: Images | None = None
         """Images without labels, if there are any."""
+        self.use = 1.0
+        """Share of the labelled synthetic samples that is trained on, the first of each class."""
         self._synthetic: tuple[Images, Labels] | None = None
 
     @property
@@ -27,11 +30,11 @@ class MixedData:
 
     @property
     def synthetic_samples(self) -> int:
-        """D_gen."""
-        return 0 if self._synthetic is None else len(self._synthetic[1])
+        """D_gen, as far as it is trained on."""
+        return 0 if self._synthetic is None else len(self._used(self._synthetic[1]))
 
-    def fill(self, images: Images, labels: Labels) -> None:
-        """Replace the previous batch by a synthetic batch.
+    def add(self, images: Images, labels: Labels) -> None:
+        """Add a synthetic batch to what is there.
 
         Raises:
             ValueError: its images have another shape than the local ones.
@@ -41,6 +44,9 @@ class MixedData:
                 f"synthetic images are {images.shape[1:]} (channels, height, width), local ones "
                 f"are {self.local.images.shape[1:]}; the generator serves another data set"
             )
+        if self._synthetic is not None:
+            images = np.concatenate([self._synthetic[0], images])
+            labels = np.concatenate([self._synthetic[1], labels])
         self._synthetic = (images, labels)
 
     def hold(self, images: Images) -> None:
@@ -54,15 +60,22 @@ class MixedData:
         self._synthetic = (self.unlabelled[kept], labels)
 
     def clear(self) -> None:
-        """Drop the batch: train on local data only."""
+        """Drop all batches: train on local data only."""
         self._synthetic = self.unlabelled = None
+        self.use = 1.0
 
     def training_set(self) -> tuple[Images, Labels]:
         """All samples to train on: (D, channels, height, width) and (D,)."""
         if self._synthetic is None:
             return self.local.images, self.local.labels
         images, labels = self._synthetic
+        used = self._used(labels)
         return (
-            np.concatenate([self.local.images, images]),
-            np.concatenate([self.local.labels, labels]),
+            np.concatenate([self.local.images, images[used]]),
+            np.concatenate([self.local.labels, labels[used]]),
         )
+
+    def _used(self, labels: Labels) -> NDArray[np.intp]:
+        if self.unlabelled is not None or self.use >= 1.0:
+            return np.arange(len(labels))
+        return first_of_each(labels, self.use)

@@ -144,6 +144,7 @@ class Member:
         self._batches = Kept(tools.cache, "batch")
         self._metering = Metering(invitation.device, hardware)
         self._plan: DevicePlan | None = None
+        self._topped_up = 0  # batches that came after the first one
         self._cores: int | None = None
         self._owed: tuple[PhaseRecord, ...] = ()  # of plans, to be reported with what comes next
         self._unsettled: int | None = None  # the round it has worked in, until that is settled
@@ -163,21 +164,28 @@ class Member:
         metering, rests = self._metering, False
         metering.close()
         before = self._plan
-        if before is None or _digest(before.batch) != _digest(plan.batch):
+        anew = before is None or _digest(before.batch) != _digest(plan.batch)
+        if anew:
             metering.drop()
             began_s = self._fleet_time_s(plan)
             if rests := not began_s:  # no round has begun
                 metering.rest("before", self._unwanted(plan))
             self._hardware.join_fleet(began_s)
             self.data.clear()
-            before = None
+            self._topped_up = 0
         idle = metering.take(0)  # of rounds to come: it is reported with the next one
         self._plan = None
         applied, error = None, ""
         try:
-            if plan.batch is not None and before is None:
+            if plan.batch is not None and anew:
                 self._line.show("fetching")
-                self._keep(plan, self._batch(plan, plan.batch))
+                self._keep(plan, self._batch(plan, _first, booked=plan.booked))
+            for number in range(self._topped_up, len(plan.top_ups)):
+                self._line.show("fetching")
+                booked = plan.top_ups[number].booked
+                self._keep(plan, self._batch(plan, _top_up(number), booked=booked))
+                self._topped_up = number + 1
+            self.data.use = plan.synthetic_use
             applied = self._hardware.apply(plan.point)
             self._cores = applied.setting.cores if applied.setting is not None else None
             metering.ledger.regime = applied.point or f"{plan.point.frequency_hz / 1e6:.6g} MHz"
@@ -189,16 +197,18 @@ class Member:
         except Exception as problem:
             error = self._words(problem, "cannot follow its plan")
         spent = (*self._owed, *metering.take(0))
+        # what a device receives within the rounds is reported with the next one
+        own = tuple(record for record in spent if anew and record.phase != "idle")
         reply = PlanApplied(
             run=plan.run,
             device=plan.device,
             applied=applied,
-            phases=tuple(record for record in spent if record.phase != "idle"),
+            phases=own,
             error=error,
-            transfers=self._exchange.take(),
+            transfers=self._exchange.take() if anew else (),
             evidence=metering.evidence() if rests else None,
         )
-        self._owed = (*(record for record in spent if record.phase == "idle"), *idle)
+        self._owed = (*(record for record in spent if record not in own), *idle)
         self._idle()
         return self._with_faults(reply)
 
@@ -347,25 +357,24 @@ class Member:
         desired = self._line.desired
         return max(plan.fleet_time_s, desired.fleet_time_s if desired is not None else 0.0)
 
-    def _batch(self, plan: DevicePlan, offer: Offer) -> bytes:
-        """The synthetic batch of a plan.
+    def _batch(self, plan: DevicePlan, of: Callable[[DevicePlan], Offer], *, booked: bool) -> bytes:
+        """A synthetic batch of a plan.
 
         What lies in the cache is not received again, and takes neither time nor joules. An emulated
         board has received it exactly once in the record of its run, however often its process was
         started: without cost where that is in the run store already.
         """
         real, metering = self._metering.waits_count, self._metering
-        payload = self._batches.get(offer.digest)
-        if payload is not None and (real or plan.booked):
+        digest = of(plan).digest
+        payload = self._batches.get(digest)
+        if payload is not None and (real or booked):
             return payload
 
         def latest() -> Offer:
-            batch = self._line.latest(plan).batch
-            assert batch is not None  # the plan would be another one
-            return batch
+            return of(self._line.latest(plan))
 
         limit = self._settings.batch_max_bytes
-        if not real and plan.booked:
+        if not real and booked:
             payload = self._exchange.fetch(plan, latest, limit)
         else:
             with metering.phase("synthetic-download"):
@@ -375,7 +384,7 @@ class Member:
                     )
                 else:
                     self._exchange.receive_again(payload, metering, "synthetic-download")
-        self._batches.put(offer.digest, payload)
+        self._batches.put(digest, payload)
         return payload
 
     def _keep(self, plan: DevicePlan, payload: bytes) -> None:
@@ -389,7 +398,7 @@ class Member:
             batch = batches.decode(
                 payload, classes=local.classes, image_shape=local.image_shape, contract=contract
             )
-            self.data.fill(batch.images, batch.labels)
+            self.data.add(batch.images, batch.labels)
 
     def _train(self, plan: DevicePlan, start: RoundStart, done: _Work) -> bytes:
         """Fetch the model and train; returns the update."""
@@ -518,6 +527,17 @@ class Member:
     def _words(self, problem: Exception, what: str) -> str:
         """A problem in words, for the report; one that nobody has thought of with its traceback."""
         return words(self._invitation.device, problem, what)
+
+
+def _first(plan: DevicePlan) -> Offer:
+    """The first batch of a plan that has one."""
+    assert plan.batch is not None  # the plan would be another one
+    return plan.batch
+
+
+def _top_up(number: int) -> Callable[[DevicePlan], Offer]:
+    """Which batch of a plan: the top-up of that number, from 0."""
+    return lambda plan: plan.top_ups[number].batch
 
 
 def _digest(offer: Offer | None) -> str:

@@ -27,6 +27,7 @@ from fimi.energy.hardware import Applied, HardwareDescription, Observation
 from fimi.energy.joules import Energy, share
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
+from fimi.learning.data.use import in_use
 from fimi.learning.training.classifier import Variant
 from fimi.learning.training.trainer import TrainingSettings
 
@@ -254,6 +255,7 @@ class SyntheticBatch(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-ba
 
     Attributes:
         instance: of the run that has asked for it.
+        skip: of the request: what earlier batches had brought.
         delivered: images per class in the batch.
         offer: the offer of the batch; ``None`` if it is empty.
         seconds: wall time of making it, s.
@@ -265,6 +267,7 @@ class SyntheticBatch(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-ba
     """
 
     instance: str = ""
+    skip: tuple[Count, ...] = ()
     delivered: tuple[Count, ...]
     offer: Offer | None
     seconds: Seconds
@@ -293,13 +296,33 @@ class SyntheticProgress(RunMessage, frozen=True, kw_only=True, tag="synthetic-pr
     images_per_s: Annotated[float, Meta(ge=0)]
 
 
+class TopUp(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Images that a device gets in a run beside its first batch.
+
+    Attributes:
+        skip: images of each class that it had before; empty: none.
+        counts: images per class, as delivered.
+        batch: their offer.
+        fleet_time_s: when they were sent, on the fleet's clock, s.
+        booked: their receipt is in the run store: an emulated board gets them at no cost.
+    """
+
+    skip: tuple[Count, ...]
+    counts: tuple[Count, ...]
+    batch: Offer
+    fleet_time_s: Seconds
+    booked: bool = False
+
+
 class DevicePlan(DeviceMessage, frozen=True, kw_only=True, tag="plan"):
     """Coordinator to device: its plan, which holds until another one comes.
 
     Attributes:
         device_index: position in the plan; with the round it seeds the batch order.
-        synthetic_counts: synthetic samples per class, as delivered.
+        synthetic_counts: synthetic samples per class, as delivered, those of top-ups included.
+        synthetic_use: share of them that rounds train on, the first of each class.
         batch: the offer of the synthetic batch; ``None`` for no synthetic data.
+        top_ups: what was sent later, in order.
         point: the operating point.
         predicted: seconds and joules per phase of one round.
         fleet_time_s: present time of the fleet's clock, s; emulated boards set theirs by it.
@@ -311,13 +334,28 @@ class DevicePlan(DeviceMessage, frozen=True, kw_only=True, tag="plan"):
 
     device_index: Count
     synthetic_counts: tuple[Count, ...]
+    synthetic_use: Share = 1.0
     batch: Offer | None
+    top_ups: tuple[TopUp, ...] = ()
     point: OperatingPoint
     predicted: tuple[PhaseCost, ...]
     fleet_time_s: Seconds = 0.0
     unlabelled: Count = 0
     confidence_min: Share = 0.0
     booked: bool = False
+
+    @property
+    def used_counts(self) -> tuple[int, ...]:
+        """Synthetic samples per class that rounds train on."""
+        return in_use(self.synthetic_counts, self.synthetic_use)
+
+    @property
+    def first_counts(self) -> tuple[int, ...]:
+        """Synthetic samples per class of the first batch, without top-ups."""
+        later = [top_up.counts for top_up in self.top_ups]
+        return tuple(
+            count - sum(more[k] for more in later) for k, count in enumerate(self.synthetic_counts)
+        )
 
 
 class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):

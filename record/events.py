@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import Objective
 from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
@@ -312,6 +313,28 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     objective: Objective = "dynamic"
     short: tuple[str, ...] = ()
     fitted: bool = True
+
+
+class LearningRefitted(Event, frozen=True, kw_only=True, tag="learning-refitted"):
+    """Planned errors did not fit the measured ones: the learning curve was fitted to the run.
+
+    Attributes:
+        round: after which.
+        before: Δ of the plan until then, 0 to 1.
+        measured: to which error the devices' training falls.
+        planned: Δ of the plan from now on, by the fitted curve.
+        curve: the fitted curve.
+        images: further images that devices got.
+        reason: why they got none, or why the plan stays; empty if neither.
+    """
+
+    round: int
+    before: float
+    measured: float
+    planned: float
+    curve: LearningCurve
+    images: int
+    reason: str = ""
 
 
 class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):

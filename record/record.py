@@ -14,6 +14,8 @@ from msgspec import Struct
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, Profile
+from fimi.optim.known_curve import KnownCurve
+from fimi.optim.plans import Expectation as Expectation
 from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
 from fimi.record.events import NotDeployed
@@ -94,6 +96,8 @@ class RunInfo(Struct, frozen=True, kw_only=True):
             in older stores.
         resumed: how often another process has gone on with it.
         command: that began it, such as ``"dry-run"``; empty in older stores.
+        curve: the learning curve that it was planned with; ``None`` in older stores, and where no
+            data were planned and none was at hand.
     """
 
     run: str
@@ -116,6 +120,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     contract: dict[str, Any] = {}
     resumed: int = 0
     command: str = ""
+    curve: KnownCurve | None = None
 
 
 class Enrolment(Struct, frozen=True, kw_only=True):
@@ -202,6 +207,9 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
         error: mean learning error of the plan.
         error_max: the constraint on it.
         synthetic_value: what a synthetic sample was taken to be worth in real ones, q.
+        epochs: local epochs of a round that were chosen for a target accuracy; ``None``: those of
+            the configuration.
+        expected: what the first plan expected of the run, with a target accuracy.
         history: of the search.
         stop: why the search ended.
         evaluations: candidates it evaluated.
@@ -222,6 +230,8 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
     error: float | None = None
     error_max: float | None = None
     synthetic_value: float | None = None
+    epochs: int | None = None
+    expected: Expectation | None = None
     history: tuple[SearchStep, ...] = ()
     stop: str = ""
     evaluations: int | None = None
@@ -334,6 +344,18 @@ class RunData(Struct, frozen=True, kw_only=True):
         """K and n where only k of the n planned devices take part in a round, else ``None``."""
         drawn, fleet = self.info.config.get("rounds.participants"), len(self.device_plans)
         return (drawn, fleet) if isinstance(drawn, int) and 0 < drawn < fleet else None
+
+    @property
+    def beyond_curve(self) -> str:
+        """A sentence where a device has more samples than the learning curve was measured with."""
+        held = [
+            sum(share.synthetic_counts) + sum(self.profiles[device].label_counts)
+            for device, share in self.device_plans.items()
+            if device in self.profiles
+        ]
+        known = self.info.curve
+        planned = self.plan is not None and self.plan.error is not None
+        return known.beyond(max(held)) if known is not None and planned and held else ""
 
     @property
     def joined_late(self) -> dict[str, int]:

@@ -71,6 +71,9 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
         observed: clock, throttling, link and the monitor's own cost; ``None`` if not told.
         unlabelled_samples: images it looked at for a label; those kept are synthetic samples.
             ``None`` in older stores.
+        local_error: Δ_i, share of wrong answers of its model on images for validation, before it
+            was averaged, 0 to 1; ``None`` where nobody looked.
+        planned_error: what the learning curve in force said of it; ``None`` without one.
         trained_at: when training began and ended by the device's own clock, UNIX time, s.
         unknown_max: the most that the device can have used in the part of the round for which
             nothing was reported, by :func:`fimi.record.bounds.unknown_max`; never measured, and in
@@ -88,6 +91,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     backend: str = ""
     observed: Observation | None = None
     unlabelled_samples: int | None = 0
+    local_error: float | None = None
+    planned_error: float | None = None
     trained_at: tuple[float, float] | None = None
     unknown_max: Energy | None = None
 
@@ -135,6 +140,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         start_s: its beginning on the fleet's clock, s.
         duration_s: its length on the fleet's clock, s.
         evaluation: of the new global model on the held-out test set.
+        validation: of the same on public images that nobody trains on; ``None`` without any.
         devices: one entry per enrolled device, in order of device id; those that were not drawn are
             ``resting``, those that were not there ``absent``.
         server: what the server did; ``None`` where it only averaged.
@@ -144,6 +150,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     start_s: float
     duration_s: float
     evaluation: Evaluation
+    validation: Evaluation | None = None
     devices: tuple[DeviceRound, ...] = ()
     server: ServerRound | None = None
 
@@ -161,6 +168,22 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     def accepted(self) -> int:
         """How many updates went into the model."""
         return sum(device.status == "accepted" for device in self.devices)
+
+    @property
+    def local_error(self) -> float | None:
+        """Δ, the mean of the devices' measured local errors; ``None`` where nobody looked."""
+        return _mean(device.local_error for device in self.devices)
+
+    @property
+    def planned_error(self) -> float | None:
+        """The mean of what was planned for the same devices; ``None`` where nothing was."""
+        return _mean(d.planned_error for d in self.devices if d.local_error is not None)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Of those that are known; ``None`` for none."""
+    known = [value for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 class Deployment(Struct, frozen=True, kw_only=True):

@@ -113,6 +113,7 @@ RUN = StoreTable(
         packed("contract", "the data of the run, as devices were asked to confirm them"),
         whole("resumed", "times", "another process went on with it"),
         text("command", "that began it, without its options"),
+        packed("curve", "learning curve of the first plan, with its provenance", null=True),
     ))
 
 EVENT = StoreTable(
@@ -171,6 +172,13 @@ ROUNDS = StoreTable(
              "evaluation.loss", null=True),
         packed("class_accuracy", "accuracy of every class, 0 to 1", "evaluation.class_accuracy"),
         whole("test_samples", "samples", "the test set has", "evaluation.samples"),
+        real("validation_accuracy", "0 to 1", "on public images that nobody trains on",
+             "validation.accuracy", null=True),
+        real("validation_loss", "nat", "mean cross-entropy on these", "validation.loss", null=True),
+        packed("validation_class_accuracy", "accuracy of every class on these, 0 to 1",
+               "validation.class_accuracy", null=True),
+        whole("validation_samples", "samples", "how many they are", "validation.samples",
+              null=True),
     ))
 
 DEVICE_ROUND = StoreTable(
@@ -187,6 +195,8 @@ DEVICE_ROUND = StoreTable(
         whole("synthetic_samples", "samples", "synthetic ones; of unlabelled ones, those kept"),
         real("training_loss", "nat", "mean of its last epoch", null=True),
         real("training_accuracy", "0 to 1", "of its last epoch, on its own data", null=True),
+        real("local_error", "0 to 1", "Δ_i: of its model on validation images", null=True),
+        real("planned_error", "0 to 1", "what the learning curve in force said of it", null=True),
         text("backend", "what it trained with; empty if it did not"),
         real("trained_from", "s", "UNIX time when training began", "trained_at.0", null=True),
         real("trained_until", "s", "the same when training ended", "trained_at.1", null=True),

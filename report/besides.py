@@ -1,6 +1,7 @@
-"""Figures beside those of devices: synthetic samples, server training, pseudo-labels, budgets.
+"""Figures beside those of devices: what was expected, synthetic samples, the server, budgets.
 
-The server's seconds and joules are in no sum of the devices'.
+The server's and the generator node's seconds and joules are in no sum of the devices'; what all of
+them took together is a figure of its own.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from msgspec import Struct
 
 from fimi.energy.joules import format_energy, format_joules
-from fimi.record.record import RunData
+from fimi.record.curve import price
+from fimi.record.record import Expectation, RunData
 from fimi.record.results import RoundResult
 from fimi.record.summary import Summary
-from fimi.report.words import percent, seconds, whole
+from fimi.report.words import MISSING, at_least, joules, percent, seconds, whole
 
 
 class Extra(Struct, frozen=True, kw_only=True):
@@ -31,14 +33,44 @@ class Extra(Struct, frozen=True, kw_only=True):
 
 
 def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
-    """Figures of generation, of training on the server, of pseudo-labels, and of kept budgets."""
+    """What was expected; generation, training on the server, pseudo-labels, and kept budgets."""
     found = (
+        _expected(run, summary),
         _generation(run),
         _server(run.rounds, summary),
+        _total(summary),
         _pseudo_labels(run),
         *_kept(summary),
     )
     return tuple(extra for extra in found if extra is not None)
+
+
+def expected_words(expected: Expectation) -> str:
+    """What a plan for a target accuracy expects: ``3.4 rounds and 812 J to 95.0%``."""
+    return (
+        f"{expected.rounds:.1f} rounds and {format_joules(expected.energy_j)} to "
+        f"{percent(expected.accuracy)}"
+    )
+
+
+def _expected(run: RunData, summary: Summary) -> Extra | None:
+    """The rounds and joules to the target, expected and taken; nothing without a target."""
+    plan = run.plan
+    if plan is None or plan.expected is None:
+        return None
+    expected, scope = plan.expected, f"{plan.objective} energy"
+    epochs = "" if plan.epochs is None else f", {plan.epochs} local epochs a round"
+    paid = price(summary.points, expected.accuracy)
+    taken = paid.energy if plan.objective == "board" else paid.dynamic
+    if paid.rounds is None or taken is None:
+        took = f"it was not reached in {len(summary.points)} rounds"
+    else:
+        took = f"took {paid.rounds} rounds and {whole(taken) or MISSING}"
+    return Extra(
+        term="expected",
+        value=expected_words(expected),
+        note=f"accuracy ({scope}, Δ_max {expected.error_max:.3g}{epochs}); {took}",
+    )
 
 
 def server_line(result: RoundResult) -> str:
@@ -86,6 +118,25 @@ def _server(rounds: Sequence[RoundResult], summary: Summary) -> Extra | None:
         value=seconds(summary.server_s),
         note=f"of training on up to {max(part.images for part in parts)} images, "
         f"{energy}; in no device's joules{mixed}",
+    )
+
+
+def _total(summary: Summary) -> Extra | None:
+    """All joules together; nothing where only devices took part."""
+    parts = {"the generator node": summary.generator, "the server": summary.server}
+    more = {
+        name: "unknown" if each.known is None else format_energy(each.known)
+        for name, each in parts.items()
+        if each.known is not None or each.missing
+    }
+    if not more:
+        return None
+    boards = joules(summary.energy.known_j)
+    others = ", ".join(f"{name} {took}" for name, took in more.items())
+    return Extra(
+        term="total",
+        value=at_least(summary.total),
+        note=f"of all machines: boards {boards}, {others}",
     )
 
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
 from fimi.record.planned import PlanHeld
-from fimi.record.record import PlanSummary, RunData
+from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
 from fimi.record.sums import Compared, Sum
 
@@ -33,6 +33,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     seed: int | None
     rounds: int
     accuracy: tuple[float, ...]
+    validation_accuracy: tuple[float | None, ...]
     energy_kind: str | None
     energy_measured_j: float | None
     energy_predicted_j: float | None
@@ -64,6 +65,8 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_round_s: float | None
     plan_preparation_j: float | None
     plan_budget_cost_j: float | None
+    plan_epochs: int | None
+    plan_expected: Expectation | None
     plan_held: PlanHeld | None
     budgets: tuple[Budget, ...]
     overspent: tuple[Budget, ...]
@@ -77,6 +80,10 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     server_seconds: float | None
     server_j: float | None
     server: Sum
+    generator_j: float | None
+    generator: Sum
+    total_j: float | None
+    total: Sum
     wall_s: float | None
     statuses: tuple[dict[str, int], ...]
     absent: dict[str, tuple[int, ...]]
@@ -135,6 +142,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         seed=run.info.seed,
         rounds=len(points),
         accuracy=tuple(point.accuracy for point in points),
+        validation_accuracy=tuple(point.validation_accuracy for point in points),
         energy_kind=energy.known.kind if energy.known else None,
         energy_measured_j=energy.value_j,
         energy_predicted_j=summary.compared.whole_predicted_j,
@@ -166,6 +174,8 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_round_s=plan.round_s,
         plan_preparation_j=plan.preparation_j,
         plan_budget_cost_j=plan.budget_cost_j,
+        plan_epochs=plan.epochs,
+        plan_expected=plan.expected,
         plan_held=summary.held,
         budgets=summary.budgets,
         overspent=summary.overspent,
@@ -183,6 +193,10 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         server_seconds=summary.server_s,
         server_j=summary.server.value_j,
         server=summary.server,
+        generator_j=summary.generator.value_j,
+        generator=summary.generator,
+        total_j=summary.total.value_j,
+        total=summary.total,
         wall_s=run.info.wall_s,
         statuses=tuple(dict(Counter(d.status for d in each.devices)) for each in run.rounds),
         absent={row.device: row.absent for row in summary.devices if row.absent},

@@ -208,6 +208,15 @@ def _lengths(plan: PlanSummary, held: PlanHeld | None) -> str:
     return f"{planned}; {seconds(held.round_s)} on average" if held else planned
 
 
+def _curve(run: RunData) -> str:
+    """The curve of the first plan and where it comes from, and whether a device is beyond it."""
+    known = run.info.curve
+    if known is None:
+        return MISSING
+    said = f"{known.law}, {known.provenance}"
+    return ". ".join(filter(None, [said, *known.doubts, run.beyond_curve]))
+
+
 def plan_panel(run: RunData, summary: Summary) -> Html | None:
     """The plan in figures, beside what its rounds took."""
     plan, held = run.plan, summary.held
@@ -248,6 +257,7 @@ def plan_panel(run: RunData, summary: Summary) -> Html | None:
                     if plan.error_max is not None
                     else f"{plan.error:.4f}",
                 ),
+                ("Learning curve", _curve(run)),
                 (
                     "A synthetic sample counts as",
                     MISSING

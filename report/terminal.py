@@ -150,6 +150,8 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         said.append(("prediction", agreed))
     if planned := _plan_words(run):
         said.append(("plan", planned))
+    if curve := _curve_words(run):
+        said.append(("curve", curve))
     if summary.held is not None and (against := held(summary.held)):
         said.append(("plan held", against))
     said += _first(_settings(summary), "operating points")
@@ -246,6 +248,14 @@ def _energy_words(summary: Summary) -> list[tuple[str, str]]:
     taken = above_rest(summary.dynamic) or "none yet"
     above_idle = f"{taken}, compute and upload above idle, {dynamic}"
     return [("energy", f"{whole(summary.energy)}{mix}, {board}"), ("dynamic energy", above_idle)]
+
+
+def _curve_words(run: RunData) -> str:
+    """The learning curve that data were planned with; empty where none were."""
+    known, plan = run.info.curve, run.plan
+    if known is None or plan is None or plan.error is None:
+        return ""
+    return "; ".join(filter(None, [known.law, known.origin, run.beyond_curve]))
 
 
 def _plan_words(run: RunData) -> str:

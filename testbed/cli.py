@@ -81,6 +81,7 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
     ]
     click.echo(entries(said, indent=11, paper=paper))
     with errors():
+        click.echo(entries([("curve", show.curve_words(scenario))], indent=11, paper=paper))
         plan = show.plan_words(scenario, lambda text: click.echo(text, err=True))
     click.echo(entries([("plan", plan)], indent=11, paper=paper))
 

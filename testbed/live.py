@@ -39,6 +39,7 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    LearningRefitted,
     MeterDoubted,
     NotDeployed,
     PlanInForce,
@@ -314,7 +315,7 @@ class LiveView(LiveDisplay):
                 self._notices = [*self._notices[-2:], f"round {event.round}: {event.reason}"]
             case RoundFinished():
                 self._count(event.result)
-            case Refitted() | Deployed() | NotDeployed() | MeterDoubted():
+            case Refitted() | LearningRefitted() | Deployed() | NotDeployed() | MeterDoubted():
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():
                 self._doing = event.status

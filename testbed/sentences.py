@@ -26,6 +26,7 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    LearningRefitted,
     MeterDoubted,
     NotDeployed,
     PlanInForce,
@@ -38,7 +39,7 @@ from fimi.record.events import (
 )
 from fimi.record.results import Deployment, RoundResult
 from fimi.record.sums import Sum
-from fimi.report.besides import server_line
+from fimi.report.besides import expected_words, server_line
 from fimi.report.planned import energies
 from fimi.report.words import seconds, sum_cell
 
@@ -109,6 +110,8 @@ def describe(event: Event) -> str:
             return f"{event.device}: {event.error or '; '.join(event.notes)}"
         case Refitted():
             return _refit(event)
+        case LearningRefitted():
+            return _learning_refit(event)
         case Deployed():
             return _deployment(event.deployment)
         case NotDeployed():
@@ -133,6 +136,9 @@ def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
         so_far: energy of all boards from the beginning of the run to the end of this round.
     """
     said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
+    if result.local_error is not None:
+        planned = "" if result.planned_error is None else f" (planned {result.planned_error:.3f})"
+        said.append(f"local error {result.local_error:.3f}{planned}")
     if result.devices:
         energy = (
             f"{sum_cell(so_far, bare=False)} so far"
@@ -157,9 +163,11 @@ def describe_backends(result: RoundResult) -> str:
 
 def _plan(event: Planned) -> str:
     plan = event.plan
+    passes = "" if plan.epochs is None else f"{plan.epochs} local epochs, "
+    expected = "" if plan.expected is None else f"; expected: {expected_words(plan.expected)}"
     return (
-        f"plan: {event.synthetic_samples} synthetic samples, rounds of {seconds(plan.round_s)}: "
-        f"{energies(plan)}, found by {plan.search}"
+        f"plan: {passes}{event.synthetic_samples} synthetic samples, rounds of "
+        f"{seconds(plan.round_s)}: {energies(plan)}, found by {plan.search}{expected}"
     )
 
 
@@ -181,6 +189,16 @@ def _refit(event: Refitted) -> str:
         f"{said}, new plan with {format_joules(event.energy_j)} {event.objective} energy a round "
         "(modelled)"
     )
+
+
+def _learning_refit(event: LearningRefitted) -> str:
+    said = (
+        f"after round {event.round}: the errors of devices fall to {event.measured:.3f}, not to "
+        f"{event.before:.3f} as planned; learning curve fitted again, "
+    )
+    if not event.images:
+        return f"{said}no further images: {event.reason}; Δ of the plan is {event.planned:.3f} now"
+    return f"{said}{event.images} further images, and Δ of the plan is {event.planned:.3f} now"
 
 
 def _deployment(made: Deployment) -> str:

@@ -117,8 +117,8 @@ class GeneratorNode:
         self._on_progress = on_progress
         self._progress_every_s = progress_every_s
         self._patience_s = patience_s
-        self._waiting: dict[str, SyntheticRequest] = {}
-        self._answered: dict[str, _Answered] = {}
+        self._waiting: dict[tuple[str, int], SyntheticRequest] = {}
+        self._answered: dict[tuple[str, int], _Answered] = {}
         self._told = (time.monotonic(), 0)  # time of the last progress message, images by then
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
@@ -199,19 +199,20 @@ class GeneratorNode:
         runs = {(known.run, known.instance) for known in (*answered, *self._waiting.values())}
         for run in runs - {(request.run, request.instance)}:
             self._forget(run)  # there is one coordinator, which has one run at a time
-        if self._waiting.get(request.device) == request:
+        receiver = _receiver(request)
+        if self._waiting.get(receiver) == request:
             return
-        known = self._answered.get(request.device)
+        known = self._answered.get(receiver)
         if known is not None and known.request == request and known.final:
             self._send(known.answer)
             return
-        self._drop(request.device)
+        self._drop(receiver)
         try:
             self._service.submit(request)
         except RequestRefusedError as error:
             self._refuse(request, error)
             return
-        self._waiting[request.device] = request
+        self._waiting[receiver] = request
         self._note()
 
     def _check_contract(self, request: SyntheticRequest) -> None:
@@ -229,6 +230,7 @@ class GeneratorNode:
                 run=request.run,
                 device=request.device,
                 instance=request.instance,
+                skip=request.skip,
                 delivered=(0,) * len(request.counts),
                 offer=None,
                 seconds=0.0,
@@ -240,11 +242,12 @@ class GeneratorNode:
     def _offer(self, made: MadeBatch) -> None:
         """Serve a batch and tell the coordinator."""
         request = made.request
-        del self._waiting[request.device]
+        del self._waiting[_receiver(request)]
         answer = SyntheticBatch(
             run=request.run,
             device=request.device,
             instance=request.instance,
+            skip=request.skip,
             delivered=made.delivered,
             offer=self._peer.transfers.serve(made.data, MEDIA) if made.data else None,
             seconds=made.seconds,
@@ -254,7 +257,7 @@ class GeneratorNode:
             energy=made.energy,
             error=made.error,
         )
-        self._answered[request.device] = _Answered(
+        self._answered[_receiver(request)] = _Answered(
             request=request, answer=answer, final=not made.failed
         )
         self._send(answer)
@@ -276,16 +279,21 @@ class GeneratorNode:
 
     def _forget(self, run: tuple[str, str] | None = None) -> None:
         """Drop the requests and batches of one run, by name and instance, or of all."""
-        answered = {device: known.request for device, known in self._answered.items()}
-        for device, request in [*answered.items(), *self._waiting.items()]:
+        answered = {receiver: known.request for receiver, known in self._answered.items()}
+        for receiver, request in [*answered.items(), *self._waiting.items()]:
             if run is None or (request.run, request.instance) == run:
-                self._drop(device)
+                self._drop(receiver)
         if not self._waiting and not self._answered:
             self._service.release()
 
-    def _drop(self, device: str) -> None:
-        if (request := self._waiting.pop(device, None)) is not None:
+    def _drop(self, receiver: tuple[str, int]) -> None:
+        if (request := self._waiting.pop(receiver, None)) is not None:
             self._service.withdraw(request)
-        known = self._answered.pop(device, None)
+        known = self._answered.pop(receiver, None)
         if known is not None and known.answer.offer is not None:
             self._peer.transfers.withdraw(known.answer.offer.digest)
+
+
+def _receiver(request: SyntheticRequest) -> tuple[str, int]:
+    """What a request is for. A device keeps its batches; the server's come one after another."""
+    return request.device, 0 if request.device == COORDINATOR else sum(request.skip)

@@ -227,7 +227,8 @@ def split(
 
     Where a draw leaves a class out of a part, single samples are exchanged
     (:func:`fimi.learning.data.coverage.cover`): every part has every class of three samples and
-    more (of two and more where ``test`` is given), if it has as many samples as there are classes.
+    more (of two and more where ``test`` is given), if it has as many samples as there are classes;
+    the validation part has those of two public samples and more, where it has room for them.
 
     Args:
         dataset: all samples; without the test samples where these are given.
@@ -270,13 +271,9 @@ def split(
         cover(labels, rest[:drawn], rest[drawn:], needs=(1, 1), able=able)
     held_out, private = np.sort(rest[:drawn]), np.sort(rest[drawn:])
     kept_apart, shown = public[-validation_count:], public[:-validation_count]
-    cover(
-        labels,
-        shown,
-        kept_apart,
-        needs=(1, 1),
-        able=np.bincount(labels[public], minlength=len(able)) >= 2,
-    )
+    held = np.bincount(labels[public], minlength=len(able))
+    cover(labels, shown, kept_apart, needs=(1, 1), able=held >= 2)
+    cover(labels, shown, kept_apart, needs=(1, 0), able=held >= 1)  # rather there than here
     return Split(
         public=dataset.subset(np.sort(shown), f"{dataset.name}/public"),
         validation=dataset.subset(np.sort(kept_apart), f"{dataset.name}/validation"),

@@ -1,6 +1,7 @@
 """Errors at several amounts of data: the measurements behind a learning curve.
 
-:func:`measure` trains from the same start on several draws of each amount and tests the results.
+:func:`amounts_of` and :func:`widest_first` choose amounts and their order, :func:`measure` trains
+from the same start on several draws of each amount and tests the results.
 :class:`PointFile` keeps finished points, so that they are not measured again.
 """
 
@@ -18,6 +19,10 @@ from fimi.files import write_whole
 from fimi.learning.data.dataset import Dataset, DatasetError, missing_classes
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Trainer, TrainingSettings
+
+STEPS = 600
+"""Steps of a training from scratch, about: what a device of the default run does until the target
+(five passes over some 160 samples in batches of 20, in 14 rounds)."""
 
 
 class CurvePoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,19 +45,36 @@ class CurvePoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     images: int | None = None
 
 
-def amounts_of(available: int, batch_size: int, count: int = 8) -> tuple[int, ...]:
+def amounts_of(data: Dataset, batch_size: int, count: int = 8, most: int = 0) -> tuple[int, ...]:
     """Amounts from one batch to all samples, evenly spaced in the logarithm.
 
+    Args:
+        data: samples to draw from.
+        batch_size: the first amount; as many as there are classes if that is more.
+        count: number of amounts.
+        most: the last one, where there are more samples; 0: all.
+
     Raises:
-        DatasetError: there are fewer than two batches of samples.
+        DatasetError: there are fewer than two such batches of samples.
     """
-    if available < 2 * batch_size:
+    first = max(batch_size, data.classes)
+    last = min(len(data), most or len(data))
+    if last < 2 * first:
         raise DatasetError(
-            f"{available} samples are too few for a learning curve that begins at a batch of "
-            f"{batch_size}; give amounts, lower training.batch_size, or take the other part"
+            f"{last} samples of {data.name} are too few for a learning curve that begins at "
+            f"{first}; lower training.batch_size, or raise data.public_fraction or data.limit"
         )
-    spaced = np.geomspace(batch_size, available, count)
-    return tuple(sorted({round(each) for each in spaced.tolist()}))
+    return tuple(sorted({round(each) for each in np.geomspace(first, last, count).tolist()}))
+
+
+def widest_first(amounts: Sequence[int]) -> tuple[int, ...]:
+    """The amounts in an order whose beginnings span the range: both ends, then between them."""
+    left = sorted(amounts)
+    order = [left.pop()]
+    while left:  # the amount that is farthest from all before it, in the logarithm
+        apart = [min(abs(math.log(each / there)) for there in order) for each in left]
+        order.append(left.pop(apart.index(max(apart))))
+    return tuple(order)
 
 
 def epochs_for(samples: int, settings: TrainingSettings, steps: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 import msgspec
@@ -15,7 +15,6 @@ from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
-    WordChoice,
     errors,
     fail,
     options,
@@ -30,27 +29,25 @@ from fimi.testbed.commands.shared import (
 @click.option(
     "--amounts",
     metavar="D,D,…",
-    help="Samples to train on; eight from one batch to the whole part if left out.",
+    help="Samples to train on; eight from one batch to the whole public part if left out.",
 )
 @click.option("--draws", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
     "--steps",
     type=click.IntRange(0),
-    default=1000,
+    default=600,
     show_default=True,
     help="Steps of each training, about; 0: training.epochs whatever the amount.",
-)
-@click.option(
-    "--part",
-    type=WordChoice(["private", "public"]),
-    default="private",
-    show_default=True,
-    help="Which part of the data set samples are drawn from.",
 )
 @click.option(
     "--keep",
     type=click.Path(path_type=Path, dir_okay=False),
     help="File of finished trainings: made, or gone on with.",
+)
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File for the curve with its provenance, which plan.curve takes.",
 )
 @result_format("text", "json")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="An HTML page.")
@@ -60,25 +57,29 @@ def learning_curve(
     amounts: str | None,
     draws: int,
     steps: int,
-    part: Literal["private", "public"],
     keep: Path | None,
+    write: Path | None,
     output: str,
     plot: Path | None,
     **given: Any,
 ) -> None:
     """Train at several amounts of data and fit Δ(D) = α D^(−β) + δ0 for [plan].
 
-    Network, training settings and data set are those of the configuration.
+    Network, training settings and data set are those of the configuration. Samples are drawn from
+    the public part, errors are those on the validation part: what devices hold and what models are
+    tested with decides no plan.
     """
     scenario = read_config(config_path, settings, given, divides_data=False)
     config = scenario.config
-    for path in (keep, plot):
+    for path in (keep, write, plot):
         if path is not None and not path.absolute().parent.is_dir():
             fail(f"{path}: there is no folder {path.parent}; create it", EXIT_CONFIG)
     try:
         wanted = tuple(sorted({int(each) for each in amounts.split(",")})) if amounts else ()
     except ValueError:
         fail(f"--amounts {amounts!r}: write whole numbers, for example 50,100,200", EXIT_CONFIG)
+    from fimi.coordinator.curves import measured
+    from fimi.files import write_whole
     from fimi.learning.training.curve_points import (
         CurvePoint,
         PointFile,
@@ -93,12 +94,12 @@ def learning_curve(
 
     with errors(), stop_on_signals() as stop:
         split = scenario.split
-        data = split.private if part == "private" else split.public
-        wanted = wanted or amounts_of(len(data), config.training.batch_size)
+        data, judges = split.public, split.validation
+        wanted = wanted or amounts_of(data, config.training.batch_size)
         check_amounts(data, wanted)
         training = config.training
         what = {
-            "data": f"{data.digest()} {split.test.digest()}",
+            "data": f"{data.digest()} {judges.digest()}",
             "training": msgspec.json.encode(training).decode(),
             "steps": str(steps),
             "seed": str(config.run.seed),
@@ -106,7 +107,7 @@ def learning_curve(
         kept = PointFile(keep, what) if keep is not None else None
         asked = {(samples, draw) for samples in wanted for draw in range(draws)}
         points: list[CurvePoint] = [
-            msgspec.structs.replace(p, images=len(split.test))
+            msgspec.structs.replace(p, images=len(judges))
             for p in (kept.points if kept else ())
             if (p.samples, p.draw) in asked
         ]
@@ -120,7 +121,7 @@ def learning_curve(
                     training.model, data.classes, data.image_shape, seed=config.run.seed
                 ),
                 data,
-                split.test,
+                judges,
                 training,
                 amounts=wanted,
                 draws=draws,
@@ -143,8 +144,13 @@ def learning_curve(
         except TrainingCancelled:
             interrupted = True
         result = show.result_of(points, interrupted=interrupted)
+        if result.fit is not None:
+            known = measured(points, scenario.subject, split, steps)
+            result = msgspec.structs.replace(result, known=known)
+            if write is not None:
+                write_whole(write, msgspec.json.format(msgspec.json.encode(known)) + b"\n")
         if plot is not None:
-            title = f"{training.model} on {config.data.dataset}, {part} part"
+            title = f"{training.model} on {config.data.dataset}, public part"
             show.write_plot(result, title, plot)
         click.echo(
             msgspec.json.encode(result).decode()

@@ -83,6 +83,22 @@ RULES = (
         '{training.device} and {training.amp}; set backend to "auto" or "torch", or leave them out',
     ),
     Rule(
+        lambda c: (
+            bool(c.plan.curve_alpha) != bool(c.plan.curve_beta)
+            or (c.plan.curve_delta0 and not c.plan.curve_alpha)
+        ),
+        "{plan.curve_alpha}, {plan.curve_beta} and {plan.curve_delta0} are one curve: give the "
+        "first two, above 0, or none of them",
+    ),
+    Rule(
+        lambda c: c.plan.curve == "given" and not c.plan.curve_alpha,
+        "{plan.curve} needs plan.curve_alpha, plan.curve_beta and plan.curve_delta0",
+    ),
+    Rule(
+        lambda c: c.plan.curve_alpha and c.plan.curve not in ("auto", "given"),
+        "{plan.curve} and {plan.curve_alpha} are two curves; leave one out",
+    ),
+    Rule(
         lambda c: c.plan.curve_delta0 >= c.plan.error_max and _strategy(c).plans_data,
         "{plan.error_max} is not above {plan.curve_delta0}, the error that no amount of data "
         "removes; raise error_max",
@@ -118,16 +134,6 @@ RULES = (
     Rule(
         lambda c: c.rounds.min_devices > c.fleet.devices,
         "{rounds.min_devices} is above {fleet.devices}",
-    ),
-    Rule(
-        lambda c: (
-            _strategy(c).server == "mix"
-            and c.strategy.weights == "performance"
-            and c.generator.kind in ("public", "bootstrap")
-        ),
-        "{strategy.weights} judges both models by public images, and with {generator.kind} the "
-        "server's model is trained on just those; take another generator, or strategy.weights "
-        '"constant" or "scheduled"',
     ),
 )
 """All rules, in the order in which they are checked."""

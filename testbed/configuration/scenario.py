@@ -1,7 +1,7 @@
 """A configuration with all that is computed from it.
 
 * :class:`Scenario`        configuration, division of the data, contract, network cost, digests
-* :func:`split_of`         images in three parts, as configured
+* :func:`split_of`         images in four parts, as configured
 * :func:`check_division`   whether images can be divided as configured
 * :func:`network_of`       what the configured network costs
 
@@ -42,6 +42,7 @@ from fimi.messaging.topics import device_id
 from fimi.testbed.configuration.sections import Config, ConfigError
 
 if TYPE_CHECKING:
+    from fimi.optim.known_curve import CurveSubject
     from fimi.record.record import DatasetInfo
 
 
@@ -226,6 +227,23 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             private_digest="" if own else split.private.digest(),
             test_digest=split.test.digest(),
             partition_digest="" if own else hashlib.sha256(devices.encode()).hexdigest(),
+        )
+
+    @property
+    def subject(self) -> CurveSubject:
+        """What is learned, and how: what the run's learning curve must have been measured on.
+
+        Raises:
+            DatasetError: as :attr:`split`.
+            ConfigError: as :attr:`split`.
+        """
+        from fimi.coordinator.curves import subject_of
+
+        return subject_of(
+            self.config.data.dataset,
+            self._loaded.samples_digest,
+            self.split.public,
+            self.config.training,
         )
 
     @cached_property

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from fimi.coordinator import checkpoint
+from fimi.coordinator import checkpoint, curves
+from fimi.coordinator.context import Stopwatch
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
@@ -28,6 +29,7 @@ from fimi.learning.onnx import graphs
 from fimi.learning.training.classifier import Exported
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.trainer import TrainingCancelled
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import EmulatedDevice
@@ -69,6 +71,7 @@ def coordinate(
 
     Raises:
         RunFolderError: the run cannot be gone on with; says what is lost or damaged.
+        fimi.optim.known_curve.CurveError: there is no learning curve that fits the run.
         fimi.learning.onnx.export.ExportError: ``training.backend`` is ``"onnx"`` and the network
             cannot be exported.
         fimi.learning.networks.models.ModelError: the network cannot be trained as configured.
@@ -82,6 +85,23 @@ def coordinate(
         command: BeginCommand = "dry-run" if one_machine else "coordinator run"
         info = replace(describe(scenario, command, secrets.token_hex(8)), run=folder.name)
     store.describe(replace(info, broker=broker))
+    watch = Stopwatch()
+    try:
+        with watch.stage("curve"):
+            _describe_curve(scenario, folder, say, cancel)
+    except TrainingCancelled:
+        reason = "stopped while the learning curve was measured"
+        store.end("interrupted", reason, _now())
+        model = initial_parameters(config.training.model, classes, shape, seed=config.run.seed)
+        return Federation(
+            status="interrupted",
+            reason=reason,
+            profiles={},
+            plan=None,
+            device_plans={},
+            rounds=(),
+            model=model,
+        )
     resume = _unfinished(folder)
     model = initial_parameters(config.training.model, classes, shape, seed=config.run.seed)
     if resume is not None and resume.checkpoint.rounds.model:
@@ -118,6 +138,7 @@ def coordinate(
                 split.test,
                 terms(scenario, one_machine=one_machine),
                 store=store,
+                curve=store.info.curve.curve if store.info.curve else None,
                 resume=resume,
                 instance=store.info.instance,
                 listener=view,
@@ -128,6 +149,7 @@ def coordinate(
                 public=split.public,
                 validation=split.validation,
                 meter=meter,
+                watch=watch,
             ).run()
     except KeyboardInterrupt:
         store.end("interrupted", "broken off", _now())
@@ -139,6 +161,37 @@ def coordinate(
         meter.close()
     store.end(federation.status, federation.reason, _now())
     return federation
+
+
+def _describe_curve(
+    scenario: Scenario, folder: RunFolder, say: Callable[[str], None], cancel: threading.Event
+) -> None:
+    """Store which learning curve the run is planned with; measure it where there is none.
+
+    A run that is gone on with keeps its curve, and a strategy that plans no data needs none.
+    """
+    config, store = scenario.config, folder.store
+    if store.info.curve is not None:
+        return
+    subject, plans_data = scenario.subject, STRATEGIES[config.run.strategy].plans_data
+    known = curves.chosen(config.plan, subject)
+    if known is None and plans_data:
+        known = curves.fitted(
+            subject,
+            scenario.split,
+            config.training,
+            curves.folder_of(config.run.directory),
+            seconds=config.plan.curve_seconds,
+            say=say,
+            cancelled=cancel.is_set,
+        )
+    if known is None:
+        return
+    store.describe(replace(store.info, curve=known))
+    if plans_data:
+        say(f"learning curve: {known.law}, {known.provenance}")
+        for doubt in known.doubts:
+            say(f"learning curve: {doubt}")
 
 
 def training_graphs(

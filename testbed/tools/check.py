@@ -4,6 +4,7 @@
 * :func:`differing`    the values that differ from their defaults
 * :func:`data_words`   the parts of the data and their partition
 * :func:`network_words`  the cost of the network
+* :func:`curve_words`  the learning curve that the run is planned with
 * :func:`plan_words`   the plan of the emulated fleet, as in a dry run
 """
 
@@ -11,6 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from fimi.coordinator import curves
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.optim.known_curve import KnownCurve
+from fimi.report.besides import expected_words
 from fimi.report.layout import Paper, fitted
 from fimi.report.planned import energies
 from fimi.report.words import seconds
@@ -62,8 +67,8 @@ def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
     yield (
         "data",
         f"{test.name.split('/')[0]}: {size} images of {test.classes} classes; "
-        f"{len(split.public)} public ({split.kind}), {len(split.private)} private, "
-        f"{len(test)} for tests",
+        f"{len(split.public)} public ({split.kind}), {len(split.validation)} for validation, "
+        f"{len(split.private)} private, {len(test)} for tests",
     )
     if scenario.own_images:
         yield (
@@ -81,6 +86,35 @@ def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
         else None,
     ]
     yield "devices", "; ".join(word for word in words if word)
+
+
+def curve_words(scenario: Scenario) -> str:
+    """The learning curve of a run with its provenance, or that it will be measured.
+
+    Raises:
+        fimi.optim.known_curve.CurveError: that of ``plan.curve`` is for another run.
+    """
+    known = _curve(scenario)
+    if known is not None:
+        return f"{known.law}, {known.provenance}"
+    config = scenario.config
+    if not STRATEGIES[config.run.strategy].plans_data:
+        return f"none is needed: strategy {config.run.strategy} plans no data"
+    return (
+        f"none is built in for {config.training.model} on {config.data.dataset} with these "
+        "settings: it is measured on the public part when the run starts, within "
+        f"plan.curve_seconds {config.plan.curve_seconds:g}, or now by 'fimi learning-curve --write "
+        "FILE', with plan.curve the file"
+    )
+
+
+def _curve(scenario: Scenario) -> KnownCurve | None:
+    """The curve of a run, as far as it is there already."""
+    config, subject = scenario.config, scenario.subject
+    known = curves.chosen(config.plan, subject)
+    if known is None:
+        known = curves.kept(subject, scenario.split, curves.folder_of(config.run.directory))
+    return known
 
 
 def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: None) -> str:
@@ -121,8 +155,14 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
     model = initial_parameters(
         config.training.model, test.classes, test.image_shape, seed=config.run.seed
     )
+    known = _curve(scenario)
+    if known is None and STRATEGIES[config.run.strategy].plans_data:
+        return "not tried, for its learning curve is measured first"
     planner = FleetPlanner(
-        config, len(tensors.dump(model)), sample_bytes=packed_bytes(test.image_shape)
+        config,
+        len(tensors.dump(model)),
+        sample_bytes=packed_bytes(test.image_shape),
+        curve=known.curve if known is not None else None,
     )
     planning = planner.planned_for(len(profiles))
     if planning is not None and (planning.target_accuracy or planning.budgets):
@@ -131,9 +171,14 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
     if plan is None:
         return f"none is needed: devices do not train under strategy {config.run.strategy}"
     synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
+    most = max(device.samples for device in plan.devices)
+    beyond = known.beyond(most) if known is not None and plan.error is not None else ""
+    passes = "" if plan.epochs is None else f"{plan.epochs} local epochs, "
+    expected = "" if plan.expected is None else f"; expected: {expected_words(plan.expected)}"
     return (
-        f"there is one for the {len(profiles)} emulated boards: {synthetic} synthetic samples, "
-        f"rounds of {seconds(plan.round_s)}, {energies(plan)} (modelled), found by {plan.search}"
+        f"there is one for the {len(profiles)} emulated boards: {passes}{synthetic} synthetic "
+        f"samples, rounds of {seconds(plan.round_s)}, {energies(plan)} (modelled), found by "
+        f"{plan.search}{expected}{'; ' if beyond else ''}{beyond}"
     )
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from fimi.files import write_whole
 from fimi.learning.training.curve_points import CurvePoint
+from fimi.optim.known_curve import KnownCurve
 from fimi.optim.learning_curve import ConfidenceInterval, CurveFit, fit_curve
 from fimi.report.layout import Paper, table, wrap
 from fimi.report.words import MISSING
@@ -44,6 +45,7 @@ class CurveResult(Struct, frozen=True, kw_only=True):
         fit: fit to all points; ``None`` if there is none.
         reason: why there is none, or empty.
         interrupted: whether the measurement was interrupted.
+        known: the curve with its provenance.
     """
 
     points: tuple[CurvePoint, ...]
@@ -51,6 +53,7 @@ class CurveResult(Struct, frozen=True, kw_only=True):
     fit: CurveFit | None
     reason: str
     interrupted: bool
+    known: KnownCurve | None = None
 
 
 def result_of(points: Sequence[CurvePoint], *, interrupted: bool) -> CurveResult:
@@ -110,6 +113,8 @@ def as_text(result: CurveResult, paper: Paper | None = None) -> str:
     if fit.problems:
         lines += ["", "These points do not determine the curve; use it between them only:"]
         lines += [f"  {line}" for each in fit.problems for line in wrap(each, paper.text_width - 2)]
+    if result.known is not None:
+        lines += ["", *wrap(result.known.provenance, paper.text_width)]
     lines += [
         "",
         "[plan]",
@@ -144,7 +149,7 @@ def write_plot(result: CurveResult, title: str, path: Path) -> None:
             "tickvals": sorted({point.samples for point in result.points}),
             "ticks": "outside",
         },
-        yaxis={"title": "error on held-out data", "rangemode": "tozero"},
+        yaxis={"title": "error on images for validation", "rangemode": "tozero"},
         template="plotly_white",
     )
     write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True))

@@ -24,6 +24,7 @@ from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingS
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
+from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import Event
 from fimi.record.reader import read_run
 from fimi.record.store import RunStore
@@ -63,7 +64,10 @@ class MeanOfWeights:
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
         mean = float(parameters["w"].mean())
         return Evaluation(
-            accuracy=min(1.0, mean / 10), loss=1.0, class_accuracy=(None,) * CLASSES, samples=4
+            accuracy=min(1.0, mean / 10),
+            loss=1.0,
+            class_accuracy=(None,) * CLASSES,
+            samples=len(labels),
         )
 
 
@@ -100,6 +104,7 @@ class Lab:
         resumes: bool = False,
         prepare: Callable[[list[ScriptedDevice]], None] = lambda devices: None,
         plan: PlanSettings | None = None,
+        validation: Dataset | None = None,
     ) -> Federation:
         settings = Config(
             run=RunConfig(strategy=strategy),
@@ -162,11 +167,13 @@ class Lab:
                 TEST_SET,
                 terms or TERMS,
                 store=store,
+                curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
                 resume=resume,
                 listener=listen,
                 keeper=self,
                 cancel=self.cancel,
                 export=export,
+                validation=validation,
             ).run()
             limit = time.monotonic() + 3
             while time.monotonic() < limit and any(d.waits_for_the_end for d in self.devices):

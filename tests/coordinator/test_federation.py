@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from lab import Lab, statuses
+from lab import TEST_SET, Lab, statuses
 from scripted import (
     MODEL,
     Behaviour,
@@ -78,6 +78,18 @@ class TestRounds:
         assert [float(m["w"][0, 0]) for m in lab.models] == pytest.approx([2, 4, 6])
         assert [d.ended[0].reason for d in lab.devices] == ["3 rounds"] * 2
         assert all(c.accepted for d in lab.devices for c in d.closed)
+
+    def test_every_round_is_judged_on_the_images_for_validation_too(self, lab: Lab) -> None:
+        kept_apart = TEST_SET.subset(np.array([1, 2]), "three/validation")
+        rounds = lab.run(honest(1.0), validation=kept_apart).rounds
+        assert [r.evaluation.samples for r in rounds] == [4, 4]
+        judged = [r.validation for r in rounds]
+        assert [None if v is None else v.samples for v in judged] == [2, 2]
+        assert judged[0] != judged[1]  # of each round's own model
+        assert [r.validation for r in read_run(lab.path).rounds] == judged
+
+    def test_without_such_images_there_is_no_such_accuracy(self, lab: Lab) -> None:
+        assert [r.validation for r in lab.run(honest(1.0)).rounds] == [None, None]
 
     def test_a_round_lasts_as_long_as_its_slowest_device(self, lab: Lab) -> None:
         federation = lab.run(honest(busy_s=2.0), honest(busy_s=5.0), rounds=2)

@@ -17,6 +17,7 @@ from fimi.energy.hardware import HardwareDescription
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import Profile
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.problem import InfeasibleError
 from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
 
@@ -43,7 +44,8 @@ def profiles(count: int = 3) -> dict[str, Profile]:
 
 
 def planner(config: Config) -> FleetPlanner:
-    return FleetPlanner(config, MODEL_BYTES, sample_bytes=64.0)
+    curve = LearningCurve(alpha=5.8, beta=0.93, delta0=0.027)
+    return FleetPlanner(config, MODEL_BYTES, sample_bytes=64.0, curve=curve)
 
 
 def followed(config: Config, text: str) -> list[tuple[str, Config]]:

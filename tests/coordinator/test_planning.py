@@ -26,15 +26,17 @@ from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import DevicePlan, Profile
 from fimi.optim import quality
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.problem_file import read
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from fimi.testbed.configuration.sections import Config, FleetConfig
 
 METER = MeterDescription(source="x", kind="emulated", scope="board", rate_hz=1.0)
 MODEL_BYTES = 153_600
 COUNTS = {"device-1": (40, 0, 2), "device-2": (3, 30, 30), "device-3": (0, 0, 9)}
+CURVE = LearningCurve(alpha=5.8, beta=0.93, delta0=0.027)
 SETTINGS = Config(
     fleet=FleetConfig(devices=3),
     training=TrainingSettings(epochs=5),
@@ -83,7 +85,9 @@ def plans_of(
 @pytest.mark.parametrize("strategy", ["fimi", "tfl"])
 def test_every_device_meets_the_deadline_it_was_planned_for(strategy: str) -> None:
     fleet_profiles = profiles()
-    problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES)
+    problem = make_problem(
+        fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES, curve=CURVE
+    )
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
     delivered = {share.device: share.synthetic_counts for share in found.devices}
     told = plans_of(found, fleet_profiles, SETTINGS, delivered)
@@ -124,7 +128,9 @@ def test_a_frequency_that_cannot_be_set_is_not_planned_away(strategy: str) -> No
     )
     board = msgspec.structs.replace(first.board, compute=compute)
     fleet_profiles["device-1"] = msgspec.structs.replace(first, board=board)
-    problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES)
+    problem = make_problem(
+        fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES, curve=CURVE
+    )
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
     planned_hz = {share.device: share.point.frequency_hz for share in found.devices}
     assert planned_hz["device-1"] == pytest.approx(fixed_hz, rel=1e-9)
@@ -135,7 +141,9 @@ def test_fimi_fills_what_is_missing_and_tfl_fills_nothing() -> None:
     fleet_profiles = profiles()
     shares = {}
     for name in ("fimi", "tfl"):
-        problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES[name], model_bytes=MODEL_BYTES)
+        problem = make_problem(
+            fleet_profiles, SETTINGS, STRATEGIES[name], model_bytes=MODEL_BYTES, curve=CURVE
+        )
         shares[name] = plan(problem, seed=0, settings=SearchSettings(iterations=40)).devices
     assert all(sum(share.synthetic_counts) == 0 for share in shares["tfl"])
     lacking = next(share for share in shares["fimi"] if share.device == "device-3")
@@ -149,7 +157,9 @@ def test_a_target_accuracy_chooses_the_error_limit() -> None:
     )
     fleet_profiles = profiles()
     given, baseline = (
-        make_problem(fleet_profiles, settings, STRATEGIES[name], model_bytes=MODEL_BYTES)
+        make_problem(
+            fleet_profiles, settings, STRATEGIES[name], model_bytes=MODEL_BYTES, curve=CURVE
+        )
         for name in ("fimi", "tfl")
     )
     chosen = with_target(given, settings)
@@ -166,7 +176,9 @@ def test_a_target_accuracy_chooses_the_error_limit() -> None:
 
 def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> None:
     fleet_profiles = profiles()
-    problem = make_problem(fleet_profiles, SETTINGS, STRATEGIES["fimi"], model_bytes=MODEL_BYTES)
+    problem = make_problem(
+        fleet_profiles, SETTINGS, STRATEGIES["fimi"], model_bytes=MODEL_BYTES, curve=CURVE
+    )
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
     told = plans_of(found, fleet_profiles, SETTINGS, {})
     share = told["device-3"]
@@ -205,12 +217,14 @@ def test_the_smallest_deadline_can_be_planned_for_and_little_less_cannot(
 
     def attempt(deadline_s: float) -> None:
         settings = with_deadline(deadline_s)
-        problem = make_problem(fleet_profiles, settings, chosen, model_bytes=MODEL_BYTES)
+        problem = make_problem(
+            fleet_profiles, settings, chosen, model_bytes=MODEL_BYTES, curve=CURVE
+        )
         quick = SearchSettings(iterations=10)
         quality.plan(problem, synthetic_value=value, seed=0, settings=quick)
 
     smallest_s = smallest_deadline_s(
-        fleet_profiles, with_deadline(given_s), chosen, model_bytes=MODEL_BYTES
+        fleet_profiles, with_deadline(given_s), chosen, model_bytes=MODEL_BYTES, curve=CURVE
     )
     assert smallest_s is not None
     attempt(smallest_s)
@@ -221,7 +235,9 @@ def test_the_smallest_deadline_can_be_planned_for_and_little_less_cannot(
 def test_no_deadline_helps_where_the_error_cannot_be_reached() -> None:
     limits = msgspec.structs.replace(SETTINGS.plan, error_max=0.0271, synthetic_max=1)
     settings = msgspec.structs.replace(SETTINGS, plan=limits)
-    found = smallest_deadline_s(profiles(), settings, STRATEGIES["fimi"], model_bytes=MODEL_BYTES)
+    found = smallest_deadline_s(
+        profiles(), settings, STRATEGIES["fimi"], model_bytes=MODEL_BYTES, curve=CURVE
+    )
     assert found is None
 
 
@@ -237,6 +253,7 @@ def problem_of(settings: Config, sample_bytes: float = 0.0) -> FimiProblem:
         STRATEGIES["fimi"],
         model_bytes=MODEL_BYTES,
         sample_bytes=sample_bytes,
+        curve=CURVE,
     )
 
 
@@ -349,9 +366,9 @@ def test_a_fleet_planned_on_the_desk_is_the_one_that_the_coordinator_plans(tmp_p
         "rounds_count = 7",
         "budget_j = 300.0",
         "[curve]",
-        f"alpha = {limits.curve_alpha!r}",
-        f"beta = {limits.curve_beta!r}",
-        f"delta0 = {limits.curve_delta0!r}",
+        f"alpha = {CURVE.alpha!r}",
+        f"beta = {CURVE.beta!r}",
+        f"delta0 = {CURVE.delta0!r}",
     ]
     for name, profile in fleet_profiles.items():
         body = msgspec.json.encode(HostProfile(name=name, board=profile.board))

@@ -22,6 +22,7 @@ from fimi.energy.hardware import HardwareDescription
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import Profile
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, tfl
 from fimi.testbed.configuration.sections import Config, FleetConfig, RunConfig
@@ -59,7 +60,11 @@ def problem_of(name: str, deadline_s: float = 10.0) -> FimiProblem:
         for (device, counts), board in zip(COUNTS.items(), boards, strict=True)
     }
     return make_problem(
-        profiles, settings_of(name, deadline_s), STRATEGIES[name], model_bytes=MODEL_BYTES
+        profiles,
+        settings_of(name, deadline_s),
+        STRATEGIES[name],
+        model_bytes=MODEL_BYTES,
+        curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
     )
 
 

@@ -71,7 +71,8 @@ class TestCheck:
         assert "file my.toml differing 2 of " in words
         assert "plan.deadline_s 20.0 (default 10.0, my.toml) rounds.count 7 (default 20, " in words
         assert (
-            "digits: 1×8×8 images of 10 classes; 719 public (writers), 719 private, 359 for tests"
+            "digits: 1×8×8 images of 10 classes; 575 public (writers), 144 for validation, 719 "
+            "private, 359 for tests"
         ) in words
         assert "10 devices with " in words
         assert "mean distance to the population" in words
@@ -79,7 +80,7 @@ class TestCheck:
         assert re.search(r"rounds of \S+ s, least \w+ energy .*\(bound .*found by ", words)
 
     def test_the_plan_is_that_of_the_dry_run(self, place: Workplace, reference: SharedRun) -> None:
-        settings = ["--set", "fleet.devices=3", "--set", "plan.error_max=0.055"]
+        settings = ["--set", "fleet.devices=3", "--set", "plan.error_max=0.08"]
         done = place.run("check", *settings)
         plan = done.stdout.split("\nplan ")[1]
         assert f"energy {format_joules(reference.result['plan_energy_j'])} (bound" in plan
@@ -431,7 +432,7 @@ class TestGenerator:
 
     def test_weights_that_have_seen_other_data(self, place: Workplace) -> None:
         done = place.run("dry-run", *SMALL, "--set", "data.split=random", "--seed", "1")
-        refused(done, 3, "may have seen private or test images", "fimi generator train")
+        refused(done, 3, "may have seen validation, private or test images", "fimi generator train")
         assert list((place.folder / "runs").iterdir()) == []
 
     def test_training_does_not_overwrite(self, place: Workplace) -> None:

@@ -18,6 +18,7 @@ from fimi.learning.networks.models import build, parameters_of
 from fimi.learning.training import tensors
 from fimi.messaging.messages import Profile
 from fimi.messaging.topics import device_id
+from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import SearchSettings, plan
 from fimi.testbed.configuration.load import Config
 from fimi.testbed.configuration.scenario import Scenario
@@ -64,6 +65,7 @@ def test_two_such_boards_have_a_plan_by_default(profile: HostProfile, strategy: 
         config,
         STRATEGIES[strategy],
         model_bytes=len(tensors.dump(parameters_of(network))),
+        curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
     )
     found = plan(problem, seed=0, settings=SearchSettings(iterations=20))
     assert [share.device for share in found.devices] == ["device-01", "device-02"]

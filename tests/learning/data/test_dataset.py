@@ -1,4 +1,4 @@
-"""fimi.learning.data.dataset: three disjoint parts, and digests that tell data apart."""
+"""fimi.learning.data.dataset: four disjoint parts, and digests that tell data apart."""
 
 from __future__ import annotations
 
@@ -65,18 +65,22 @@ class TestSplit:
             parts = split(whole, kind=kind, public_fraction=public, test_fraction=test, seed=seed)
         except ValueError:
             sizes = round(public * count), round(test * count)
-            assert min(*sizes, count - sum(sizes)) < 1
+            assert min(sizes[0] - 1, sizes[1], count - sum(sizes)) < 1
             return
-        found = [numbers(part) for part in (parts.public, parts.private, parts.test)]
+        found = [
+            numbers(part) for part in (parts.public, parts.validation, parts.private, parts.test)
+        ]
         assert all(part == sorted(part) and part for part in found)
         assert sorted(number for part in found for number in part) == list(range(count))
-        assert len(parts.public) == round(public * count)
+        assert len(parts.public) + len(parts.validation) == round(public * count)
+        assert len(parts.validation) == max(1, round(0.2 * round(public * count)))
 
     def test_writers_take_the_first_whatever_the_seed(self) -> None:
         """The shipped generator was trained on this part: it must not depend on the run's seed."""
         first, other = split(DIGITS, seed=0), split(DIGITS, seed=41)
         assert first.public.digest() == other.public.digest()
-        assert np.array_equal(first.public.images, DIGITS.images[:719])
+        assert np.array_equal(first.public.images, DIGITS.images[:575])
+        assert np.array_equal(first.validation.images, DIGITS.images[575:719])
         assert first.test.digest() != other.test.digest()
 
     def test_random_depends_on_the_seed(self) -> None:
@@ -87,6 +91,7 @@ class TestSplit:
     def test_names(self) -> None:
         parts = split(DIGITS)
         assert parts.public.name == "digits/public"
+        assert parts.validation.name == "digits/validation"
         assert parts.private.name == "digits/private"
         assert parts.test.name == "digits/test"
 
@@ -98,6 +103,15 @@ class TestSplit:
     def test_unknown_kind(self) -> None:
         with pytest.raises(ValueError, match="unknown split 'writer'"):
             split(DIGITS, kind="writer")  # type: ignore[arg-type]
+
+
+def _all_public(whole: Dataset, parts: datasets.Split) -> Dataset:
+    """The public samples, those for validation included."""
+    assert parts.public.origin is not None
+    assert parts.validation.origin is not None
+    return whole.subset(
+        np.sort(np.concatenate([parts.public.origin, parts.validation.origin])), "public"
+    )
 
 
 def labelled(counts: list[int], seed: int) -> Dataset:
@@ -138,13 +152,13 @@ class TestEveryClass:
         whole = labelled(counts, seed)
         sizes = round(public * len(whole)), round(test * len(whole))
         drawn = 0 if own_test else sizes[1]
-        if min(sizes[0], 1 if own_test else drawn, len(whole) - sizes[0] - drawn) < 1:
+        if min(sizes[0] - 1, 1 if own_test else drawn, len(whole) - sizes[0] - drawn) < 1:
             return
         own = labelled([1] * len(counts), 0) if own_test else None
         parts = split(
             whole, kind=kind, public_fraction=public, test_fraction=test, seed=seed, test=own
         )
-        found = [parts.public, parts.private] + ([] if own_test else [parts.test])
+        found = [_all_public(whole, parts), parts.private] + ([] if own_test else [parts.test])
         before = plain_parts(whole, kind, sizes, seed, own_test=own_test)
         needed = len(found)
         tellable = [numbers(part) for part in found]
@@ -170,7 +184,8 @@ class TestEveryClass:
         whole = labelled([200, 200, 200, 4], 7)
         parts = split(whole, kind="random", seed=seed)
         datasets.check_classes(parts)
-        assert (len(parts.public), len(parts.private), len(parts.test)) == (242, 241, 121)
+        sizes = (len(parts.public), len(parts.validation), len(parts.private), len(parts.test))
+        assert sizes == (194, 48, 241, 121)
 
     @pytest.mark.parametrize("kind", ["writers", "random"])
     def test_three_of_a_class_at_the_very_end(self, kind: SplitKind) -> None:
@@ -185,14 +200,14 @@ class TestEveryClass:
         # of the first writers' samples one is exchanged, and always the same
         assert len(publics) == (1 if kind == "writers" else 20)
         if kind == "writers":
-            assert numbers(parts.public) == [*range(119), 297]
+            assert numbers(_all_public(whole, parts)) == [*range(119), 297]
 
     def test_what_works_today_is_drawn_as_before(self) -> None:
         for kind, seed in itertools.product(("writers", "random"), range(5)):
             parts = split(DIGITS, kind=kind, seed=seed)  # type: ignore[arg-type]
             before = plain_parts(DIGITS, kind, (719, 359), seed, own_test=False)  # type: ignore[arg-type]
             for part, indices in zip(
-                (parts.public, parts.private, parts.test), before, strict=True
+                (_all_public(DIGITS, parts), parts.private, parts.test), before, strict=True
             ):
                 assert part.digest() == DIGITS.subset(np.array(indices), "").digest()
 
@@ -206,7 +221,7 @@ class TestEveryClass:
     def test_a_part_without_room_for_every_class(self) -> None:
         parts = split(labelled([20] * 10, 0), kind="random", public_fraction=0.02, seed=0)
         with pytest.raises(
-            DatasetError, match=r"the public part .4 samples.*another fraction, so tha"
+            DatasetError, match=r"the public part .3 samples.*another fraction, so tha"
         ):
             datasets.check_classes(parts)
 
@@ -269,8 +284,9 @@ class TestOwnTestPart:
         own = whole.subset(np.arange(4), "numbered/test")
         parts = split(whole, kind="random", public_fraction=0.25, test_fraction=0.9, test=own)
         assert parts.test is own
-        assert (len(parts.public), len(parts.private)) == (5, 15)
-        assert sorted(numbers(parts.public) + numbers(parts.private)) == list(range(20))
+        assert (len(parts.public), len(parts.validation), len(parts.private)) == (4, 1, 15)
+        found = numbers(_all_public(whole, parts)) + numbers(parts.private)
+        assert sorted(found) == list(range(20))
 
     def test_it_must_not_be_empty(self) -> None:
         whole = numbered(20)
@@ -313,7 +329,7 @@ class TestDigest:
 
     def test_of_the_shipped_generators_data(self) -> None:
         """Golden value: if it changes, the shipped weights are refused and must be retrained."""
-        assert split(DIGITS).public.digest().startswith("1f7f45e4b3f6b544")
+        assert split(DIGITS).public.digest().startswith("d00ff1a8557fd4b2")
 
 
 def test_subset_and_counts() -> None:
@@ -342,7 +358,8 @@ class TestOrigin:
         limited = datasets.limited(whole, max(most, 20), seed=seed)
         test = numbered(9) if own_test else None
         parts = split(limited, kind=kind, seed=seed, test=test)
-        for part in (parts.public, parts.private, *(() if own_test else (parts.test,))):
+        drawn = [parts.public, parts.validation, parts.private]
+        for part in drawn if own_test else [*drawn, parts.test]:
             assert part.origin is not None
             assert part.origin.tolist() == numbers(part)
             again = whole.subset(part.origin, "again")

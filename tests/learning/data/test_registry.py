@@ -114,7 +114,8 @@ class TestContract:
         )
         if collection.test is not None:
             assert parts.test is collection.test
-            assert len(parts.public) + len(parts.private) == len(collection.train)
+            drawn = (parts.public, parts.validation, parts.private)
+            assert sum(map(len, drawn)) == len(collection.train)
         assert parts.public.name == f"{collection.train.name}/public"
         assert parts.test.name == f"{collection.train.name}/test"
 

@@ -11,13 +11,17 @@ from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.configuration.rules import RULES, Rule
 from fimi.testbed.configuration.sections import Config
 
+GIVEN = {"plan.curve_alpha": 2.0, "plan.curve_beta": 0.5, "plan.curve_delta0": 0.02}
 BREAKS: list[dict[str, Any]] = [
     {"fleet.boards": ["abacus"]},
     {"data.public_fraction": 0.8},
     {"data.partition": "file"},
     {"data.overlap_max": 0.01},
     {"training.backend": "onnx", "training.amp": "bf16"},
-    {"plan.error_max": 0.01},
+    {"plan.curve_alpha": 2.0},
+    {"plan.curve": "given"},
+    {"plan.curve_alpha": 2.0, "plan.curve_beta": 0.5, "plan.curve": "fit"},
+    {**GIVEN, "plan.error_max": 0.01},
     {"plan.bandwidth_hz": 20},
     {"generator.images_max": 5},
     {"rounds.participants": 11},
@@ -25,7 +29,6 @@ BREAKS: list[dict[str, Any]] = [
     {"run.strategy": "semi", "training.steps": 5},
     {"plan.target_accuracy": 0.9, "training.steps": 5},
     {"rounds.min_devices": 11},
-    {"run.strategy": "genfl", "strategy.weights": "performance", "generator.kind": "bootstrap"},
 ]
 """For each rule, in its order, what breaks it and no rule before it."""
 

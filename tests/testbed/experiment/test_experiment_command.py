@@ -18,7 +18,7 @@ SMALL = """
 [base]
 fleet.devices = 3
 rounds.count = 2
-plan.error_max = 0.055
+plan.error_max = 0.08
 """
 PAIR = 'strategies = ["tfl", "fimi"]\nseeds = 1\n' + SMALL
 
@@ -144,6 +144,40 @@ def test_a_cell_that_fails_is_reported_and_stops_no_other(place: Workplace) -> N
 QUICK = 'training.backend = "torch"\ndeployment.export = false\n'
 """Nothing is traced for ONNX, which is a quarter of the work of so short a run."""
 STOPPABLE = 'strategies = ["tfl"]\nseeds = 2\njobs = 1\n' + SMALL + QUICK
+
+
+TUNED = """
+[tune]
+seeds = [100]
+[tune.grid]
+training.learning_rate = [0.2, 0.02]
+"""
+
+
+@pytest.mark.timeout(300)  # four dry runs
+def test_it_tunes_on_other_seeds_and_gives_both_tables(place: Workplace) -> None:
+    text = 'strategies = ["tfl"]\nseeds = [0]\n' + SMALL + QUICK
+    (place.folder / "tune.toml").write_text(text + "training.learning_rate = 0.01\n" + TUNED)
+    ended = place.run("experiment", "tune.toml", "--format", "json")
+    assert ended.returncode == 0, ended.stderr
+    body = json.loads(ended.stdout)
+    (choice,) = body["choices"]
+    assert [each["settings"] for each in choice["tried"]] == [
+        {"training.learning_rate": rate} for rate in (0.2, 0.02)
+    ]
+    best = max(choice["tried"], key=lambda each: each["accuracy"])
+    assert choice["taken"] == best["settings"]  # who gives the target has it with this one
+    (as_configured,), (tuned,) = body["runs"], body["tuned"]["runs"]
+    assert as_configured["settings"] == {"training.learning_rate": 0.01}
+    assert (tuned["settings"], tuned["seed"]) == (best["settings"], 0)
+    assert tuned["target_accuracy"] == max(tuned["series"]["validation_accuracy"])
+    listed = place.run("experiment", "tune.toml", "--list").stdout
+    assert "4 runs for 4 cells" in listed
+    assert "chosen for tfl" in listed
+    before = began(place, "tune")
+    again = place.run("experiment", "tune.toml")
+    assert "0 to do, 4 runs finished before" in again.stderr
+    assert began(place, "tune") == before
 
 
 @pytest.mark.timeout(300)  # three dry runs and what is left of a killed one
