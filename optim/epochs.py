@@ -1,4 +1,4 @@
-"""The local epochs of fewest joules to a target accuracy, docs/model.md (36).
+"""The local epochs of fewest joules to a target accuracy, docs/model.md (50).
 
 For every E the best Δ_max is a search of its own (:mod:`fimi.optim.target`), whose plans are dear
 where devices have steps. So a bound is taken first: for any multipliers the dual function (22) of a
@@ -178,7 +178,7 @@ def least_to_target_j(
     count = np.array([model.rounds(floor + float(x), accuracy) for x in grid])
 
     def least_of(round_j: Array) -> tuple[float, float]:
-        """(37) The least of rounds times joules, and where: between two points at most the next."""
+        """(50) The least of rounds times joules, and where: between two points at most the next."""
         total_j = count[:-1] * round_j[1:] if len(grid) > 1 else count * round_j
         first = int(np.argmin(total_j))
         return float(total_j[first]), float(grid[first])

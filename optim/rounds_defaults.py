@@ -10,8 +10,8 @@ all three.
 * :data:`EPOCHS_EXPONENT`     κ
 """
 
-ROUNDS_SCALE = 0.304
-ROUNDS_SENSITIVITY = 15.3
-EPOCHS_EXPONENT = 0.5
+ROUNDS_SCALE = 0.3
+ROUNDS_SENSITIVITY = 15.1
+EPOCHS_EXPONENT = 0.85
 EPOCHS = 5
 """The local epochs for which r is given."""
