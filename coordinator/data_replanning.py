@@ -8,6 +8,7 @@ on, frequency, bandwidth and power are planned again for what is trained on.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from msgspec.structs import replace
@@ -16,7 +17,7 @@ from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.context import Context, FederationError
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.fleet_planner import FleetPlanner
-from fimi.coordinator.learning_adaptation import LearningAdaptation
+from fimi.coordinator.learning_adaptation import Holding, LearningAdaptation
 from fimi.coordinator.synthesis import Synthesis
 from fimi.coordinator.training_rounds import TrainingRounds
 from fimi.learning.data.use import in_use
@@ -28,6 +29,8 @@ from fimi.record.events import LearningRefitted
 
 Counts = dict[str, tuple[int, ...]]
 """Images per class, by device."""
+_LIMITS = (1.0, 1.25, 1.6, 2.0, 3.0, 5.0)
+"""Limits on Δ that are tried one after another, over the one that was asked for."""
 
 
 class DataReplanning:
@@ -74,8 +77,10 @@ class DataReplanning:
         use = self._context.settings.plan.use_in(number + 1)
         made: dict[str, SyntheticBatch] = {}
         event = None
-        if self._learning is not None and use == self._plans.use and self._learning.drifted():
-            made, event = self._refit(number, self._learning)
+        if self._learning is not None and use == self._plans.use:
+            level = self._learning.level
+            if level is not None:
+                made, event = self._refit(number, self._learning, level)
         if event is None and use == self._plans.use:
             return plan
         profiles = self._adaptation.profiles(self._plans.members)
@@ -104,38 +109,77 @@ class DataReplanning:
         return plan
 
     def _refit(
-        self, number: int, learning: LearningAdaptation
+        self, number: int, learning: LearningAdaptation, level: float
     ) -> tuple[dict[str, SyntheticBatch], LearningRefitted]:
         """Fit the curve and fetch what devices lack by it."""
-        before = learning.state.planned
-        found = learning.refit()
+        before, profiles = learning.state.planned, self._adaptation.profiles(self._plans.members)
+        found = learning.refit(level, self._holding(profiles))
         self._planner.curve, self._planner.rounds = found.curve, found.rounds
         event = LearningRefitted(
             round=number,
             before=before,
-            measured=found.errors[-1],
+            measured=level,
             planned=before,
             curve=found.curve,
             images=0,
         )
-        profiles = self._adaptation.profiles(self._plans.members)
         try:
-            wanted = self._planner.plan(profiles, advise=False).plan
+            wanted, reason = self._planned(profiles, level)
         except InfeasibleError as error:
             return {}, replace(event, reason=f"no plan meets the limits: {error}")
-        assert wanted is not None
         amounts = {share.device: sum(share.synthetic_counts) for share in wanted.devices}
         lacking = self._lacking(profiles, amounts)
         if not lacking:
             return {}, replace(event, reason="devices have the images that they need")
         try:
-            made = self._synthesis.of(lacking, skip=self._plans.delivered, patience_s=0.0)
+            had = {device: held for device, held in self._plans.delivered.items() if any(held)}
+            made = self._synthesis.of(lacking, skip=had, patience_s=0.0)
         except FederationError as error:
             return {}, replace(event, reason=str(error))
         made = {device: batch for device, batch in made.items() if batch.offer is not None}
         images = sum(sum(batch.delivered) for batch in made.values())
-        reason = "" if images else "the generator node made none of the images that are lacking"
+        if not images:
+            reason = "the generator node made none of the images that are lacking"
         return made, replace(event, images=images, reason=reason)
+
+    def _planned(self, profiles: Mapping[str, Profile], level: float) -> tuple[Plan, str]:
+        """The plan by the curve in force, and why it is not for the limit that was asked for.
+
+        Where no images are enough for that limit, a higher one is taken that is still well below
+        the present level.
+
+        Raises:
+            InfeasibleError: there is none.
+        """
+        asked = self._context.settings.plan.error_max
+        for factor in _LIMITS:
+            limit, last = factor * asked, factor == _LIMITS[-1]
+            try:
+                plan = self._planner.plan(profiles, error_max=limit, advise=False).plan
+            except InfeasibleError as error:
+                if last or error.constraint != "learning error" or _LIMITS[1] * limit > level:
+                    raise
+                continue
+            assert plan is not None
+            met = factor == 1.0
+            return plan, "" if met else f"plan.error_max {asked:g} cannot be met, {limit:.3g} can"
+        raise AssertionError
+
+    def _holding(self, profiles: Mapping[str, Profile]) -> Holding:
+        """What devices hold, and what they would with even classes."""
+        settings = self._context.settings.plan
+        now, even = [], []
+        for device, made in self._plans.delivered.items():
+            if device not in profiles:
+                continue
+            local = profiles[device].label_counts
+            classes = [n + m for n, m in zip(local, made, strict=True)]
+            most = min(len(classes) * max(classes) - sum(local), settings.synthetic_max)
+            now.append(math.log(sum(local) + settings.synthetic_value * sum(made)))
+            even.append(math.log(sum(local) + settings.synthetic_value * max(most, sum(made))))
+        return Holding(
+            now=math.exp(math.fsum(now) / len(now)), even=math.exp(math.fsum(even) / len(even))
+        )
 
     def _lacking(self, profiles: Mapping[str, Profile], amounts: Mapping[str, int]) -> Counts:
         """What devices are to get beside what they have, so that classes stay filled up."""

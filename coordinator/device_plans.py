@@ -195,13 +195,14 @@ class DevicePlans:
         plan = self.devices.get(batch.device)
         if plan is None or batch.offer is None:
             return
-        changed = msgspec.structs.replace(plan, batch=batch.offer)
-        if any(batch.skip):
+        if any(top_up.skip == batch.skip for top_up in plan.top_ups):
             top_ups = tuple(
                 msgspec.structs.replace(t, batch=batch.offer) if t.skip == batch.skip else t
                 for t in plan.top_ups
             )
             changed = msgspec.structs.replace(plan, top_ups=top_ups)
+        else:
+            changed = msgspec.structs.replace(plan, batch=batch.offer)
         if changed != plan:
             self.devices[batch.device] = changed
             self.send(batch.device)

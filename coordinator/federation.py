@@ -144,6 +144,7 @@ class Coordinator:
         validation: public samples that nobody trains on, for judging models beside the test set;
             ``None`` for none.
         meter: of this machine, for what the server trains; seconds only if left out.
+        watch: knows what was done before.
     """
 
     def __init__(
@@ -168,6 +169,7 @@ class Coordinator:
         public: Dataset | None = None,
         validation: Dataset | None = None,
         meter: Metered | None = None,
+        watch: Stopwatch | None = None,
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
@@ -204,7 +206,7 @@ class Coordinator:
             inbox=Inbox(peer, registry, conversation, self._notify, cancel),
             store=store,
             notify=self._notify,
-            watch=Stopwatch(),
+            watch=watch or Stopwatch(),
         )
         self._server = Server(
             context.strategy,
@@ -362,7 +364,8 @@ class Coordinator:
         if not self._synthesis.is_ours(batch):
             return
         if self._plans is not None and batch.device in self._plans.devices:
-            self._plans.replace_batch(batch)
+            if self._synthesis.is_known(batch):  # else it is a top-up, which is waited for
+                self._plans.replace_batch(batch)
         elif self._newcomers is not None:
             self._newcomers.batch(batch)
 

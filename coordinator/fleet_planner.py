@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,18 +75,25 @@ class FleetPlanner:
             budgets=bool(asked.device_budget_j or asked.fleet_budget_j),
         )
 
-    def plan(self, profiles: Mapping[str, Profile], *, advise: bool = True) -> StrategyPlan:
+    def plan(
+        self,
+        profiles: Mapping[str, Profile],
+        *,
+        error_max: float | None = None,
+        advise: bool = True,
+    ) -> StrategyPlan:
         """Solve the fleet's problem under the strategy.
 
         Args:
             profiles: profiles of the devices to plan for.
+            error_max: used instead of ``plan.error_max`` if given.
             advise: whether a refusal is to name remedies that were tried.
 
         Raises:
             InfeasibleError: no plan meets the limits; names the keys that would help, each tried.
         """
         try:
-            return self._solve(profiles)
+            return self._solve(profiles, error_max)
         except InfeasibleError as error:
             if not advise:
                 raise
@@ -220,9 +228,12 @@ class FleetPlanner:
             epochs=self.first.epochs if self.first is not None else None,
         )
 
-    def _solve(self, profiles: Mapping[str, Profile]) -> StrategyPlan:
-        settings = self._settings
-        problem = self._problem(profiles)
+    def _solve(
+        self, profiles: Mapping[str, Profile], error_max: float | None = None
+    ) -> StrategyPlan:
+        settings, problem = self._settings, self._problem(profiles)
+        if error_max is not None and math.isfinite(problem.error_max):
+            problem = replace(problem, error_max=error_max)
         choice = planning.cheapest(
             problem,
             settings,

@@ -1,12 +1,9 @@
-"""When the planned errors drift, and the learning curve as fitted to the run.
+"""When planned errors drift, and the learning curve as fitted to the run; docs/model.md (46), (47).
 
 What :mod:`fimi.coordinator.adaptation` does for boards is done here for learning. The plan says to
 which error Δ the devices' local training falls. :class:`LearningAdaptation` foresees from it the
 mean error of each round (:mod:`fimi.optim.progress`), takes in what was measured, and says when the
 two do not fit. :mod:`fimi.coordinator.data_replanning` then plans the data again.
-
-A fleet shows one level: its devices hold about the same amounts. So a refit scales the curve and
-leaves its exponent.
 """
 
 from __future__ import annotations
@@ -25,8 +22,10 @@ from fimi.record.results import DeviceRound, RoundResult
 
 _SURE = 2.0
 """Standard deviations by which a measured level must differ from the planned one."""
-_ERROR_MAX = 0.95
-"""Highest level of a fitted curve."""
+_WIDE = 1.5
+"""Devices whose classes would be even with so many times their samples show more than a level."""
+_LEVEL_MAX, _BETA_MAX = 0.95, 5.0
+"""Highest level and exponent of a fitted curve."""
 
 
 class LearningState(Struct, frozen=True, kw_only=True):
@@ -39,6 +38,7 @@ class LearningState(Struct, frozen=True, kw_only=True):
         expected: the errors that were expected with that plan, before it was in force.
         numbers: rounds under that plan whose errors were measured.
         errors: their mean local errors, 0 to 1.
+        gap: by how much the last of them is above the devices' errors on their own samples.
         accuracies: of the global model on images for validation, of all rounds so far.
     """
 
@@ -48,12 +48,26 @@ class LearningState(Struct, frozen=True, kw_only=True):
     expected: Progress
     numbers: tuple[int, ...] = ()
     errors: tuple[float, ...] = ()
+    gap: float = 0.0
     accuracies: tuple[float, ...] = ()
 
     @property
     def progress(self) -> Progress:
         """The errors to come, from what was expected and measured."""
         return foresee(self.expected, self.numbers, self.errors)
+
+
+class Holding(Struct, frozen=True, kw_only=True):
+    """What devices hold, as the geometric means of samples.
+
+    Attributes:
+        now: worth in real samples of what they have.
+        even: the same if no class had fewer samples than their largest one, as far as they may
+            get synthetic samples.
+    """
+
+    now: float
+    even: float
 
 
 class LearningAdaptation:
@@ -78,70 +92,96 @@ class LearningAdaptation:
 
     def learn(self, result: RoundResult) -> None:
         """Take in a round whose participants trained on all of their images."""
-        errors = [e.local_error for e in result.participants if e.local_error is not None]
-        state = self.state
-        if errors:
+        state, error = self.state, result.local_error
+        if error is not None:
+            own = [e.training_accuracy for e in result.participants if e.local_error is not None]
+            known = [accuracy for accuracy in own if accuracy is not None]
+            own_error = 1.0 - math.fsum(known) / len(known) if known else error
             state = replace(
                 state,
                 numbers=(*state.numbers, result.number),
-                errors=(*state.errors, math.fsum(errors) / len(errors)),
+                errors=(*state.errors, error),
+                gap=error - own_error,
             )
         if result.validation is not None:
             state = replace(state, accuracies=(*state.accuracies, result.validation.accuracy))
         self.state = state
         self._progress = state.progress
 
-    def drifted(self) -> bool:
-        """Whether Δ of the plan in force is not where the errors fall to.
+    @property
+    def level(self) -> float | None:
+        """To which error the devices' training falls, where that is not Δ of the plan.
 
-        Not before a whole window of rounds, and where refits are off.
+        It is the level of the rounds so far where they tell it. Earlier it is what is wrong on
+        other images and right on the devices' own, where that is beyond doubt: training is done
+        then, and the data lack something. ``None`` before a whole window of rounds, where nothing
+        drifts, and where refits are off.
         """
         settings, state, found = self._settings, self.state, self._progress
         if not settings.error_drift or len(state.numbers) < settings.refit_window:
-            return False
+            return None
         apart = abs(math.log(found.floor / state.expected.floor))
-        return (
+        if (
             abs(found.floor - state.planned) > settings.error_drift
             and apart > _SURE * found.floor_sd
-        )
+        ):
+            return found.floor
+        if state.gap > 2.0 * state.planned + settings.error_drift:
+            return state.gap
+        return None
 
-    def refit(self) -> LearningState:
-        """Curve and rounds(Δ) fitted to the run; they are in force from now on."""
-        state, found = self.state, self._progress
-        scale = min(found.floor / state.planned, _ERROR_MAX / state.planned)
+    def refit(self, level: float, held: Holding) -> LearningState:
+        """(47) Curve and rounds(Δ) fitted to the run; they are in force from now on.
+
+        A fleet shows the level at one amount of data. If its classes are even, the curve is scaled.
+        Else a level above the curve is laid to what classes lack: with even classes the curve
+        holds, and between the two amounts the error falls by a power law.
+        """
+        state, level = self.state, min(level, _LEVEL_MAX)
+        scale = level / state.planned
         curve = LearningCurve(
             alpha=state.curve.alpha * scale,
             beta=state.curve.beta,
             delta0=state.curve.delta0 * scale,
         )
-        self.state = replace(
-            state, curve=curve, rounds=_refitted(state.rounds, state.accuracies, found.floor)
-        )
+        even = float(state.curve.error(held.even)) - state.curve.delta0
+        if scale > 1.0 and held.even > _WIDE * held.now:
+            above = level - state.curve.delta0
+            beta = math.log(above / even) / math.log(held.even / held.now)
+            beta = min(max(beta, state.curve.beta), _BETA_MAX)
+            curve = replace(state.curve, alpha=above * held.now**beta, beta=beta)
+        rounds = _refitted(state.rounds, state.accuracies, level)
+        self.state = replace(state, curve=curve, rounds=rounds)
         return self.state
 
     def begin_again(self, planned: float) -> None:
-        """A plan of that Δ is in force from now on."""
-        found = self._progress
+        """A plan of that Δ is in force from now on; errors fall on from the last one."""
+        state = self.state
+        expected = _expected(planned, state.rounds, 1.0)
+        if state.numbers:
+            above = max(state.errors[-1] - planned, 0.01)
+            gone = min((state.numbers[-1] - 1) / expected.rounds, 50.0)
+            expected = replace(expected, start=above * math.exp(gone))
         self.state = replace(
-            self.state,
-            planned=planned,
-            expected=replace(found, floor=planned),
-            numbers=(),
-            errors=(),
+            state, planned=planned, expected=expected, numbers=(), errors=(), gap=0.0
         )
         self._progress = self.state.progress
 
 
 def begin(curve: LearningCurve, rounds: RoundsModel, planned: float, classes: int) -> LearningState:
     """What is known before the first round of a plan of error Δ; ``classes`` are guessed from."""
-    guessing = max(1.0 - 1.0 / classes - planned, 0.01)
-    falls = min(rounds.fall(planned), 1e9)
     return LearningState(
         curve=curve,
         rounds=rounds,
         planned=planned,
-        expected=Progress(floor=planned, start=guessing, rounds=max(falls, 0.1)),
+        expected=_expected(planned, rounds, 1.0 - 1.0 / classes),
     )
+
+
+def _expected(planned: float, model: RoundsModel, first: float) -> Progress:
+    """The errors of rounds that begin with a ``first`` one and fall to Δ, as rounds(Δ) falls."""
+    falls = min(model.fall(planned), 1e9)
+    return Progress(floor=planned, start=max(first - planned, 0.01), rounds=max(falls, 0.1))
 
 
 def _refitted(model: RoundsModel, accuracies: Sequence[float], error: float) -> RoundsModel:

@@ -81,9 +81,9 @@ class Server:
         self._cancelled = cancelled
         self._batch: Batch | None = None
         self._augmented: Future[tuple[Model | None, ServerRound]] | None = None
-        self._training = settings.training
+        self._training = replace(settings.training, augment=0.0)  # devices change their own only
         if epochs := settings.strategy.server_epochs:
-            self._training = replace(settings.training, epochs=epochs, steps=0)
+            self._training = replace(self._training, epochs=epochs, steps=0)
         self._validation: Dataset | None = None
         if strategy.server == "mix" and settings.strategy.weights == "performance":
             if validation is None or not len(validation):

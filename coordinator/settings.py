@@ -254,7 +254,7 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         WeightPolicy,
         'genfl, fimi-genfl: weight κ2 of the server\'s model. "constant": '
         'server_weight; "scheduled": from there in equal steps to server_weight_end in the '
-        'last round; "performance": by the errors of both models on public images.',
+        'last round; "performance": by the errors of both models on validation images.',
     ] = "constant"
     server_weight: Annotated[
         float, Meta(ge=0, le=1), "κ2, of the first round where it is scheduled."
@@ -265,7 +265,7 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     validation_images: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
-        'Most public images that both models are judged by with weights = "performance".',
+        'Most validation images that both models are judged by with weights = "performance".',
     ] = 1000
     unlabelled: Annotated[
         Literal["public", "synthetic"],

@@ -1,11 +1,12 @@
 """FIMI and the strategies with which it is compared.
 
-A strategy is four choices: what devices train on, how their resources are planned, which generator
-makes the images, and what the server does besides averaging. Planner, deadlines, bandwidth,
-learning curve, rounds and data are the same for all, so that strategies can be compared.
+A strategy is five choices: what devices train on, whether they change it at random, how their
+resources are planned, which generator makes the images, and what the server does besides averaging.
+Planner, deadlines, bandwidth, learning curve, rounds and data are the same for all, so that
+strategies can be compared.
 ``docs/strategies.md`` gives the source of each and our interpretation.
 
-* :class:`Strategy`                the four choices
+* :class:`Strategy`                the five choices
 * :data:`STRATEGIES`               name to strategy
 * :mod:`fimi.coordinator.strategy_plans`  the plan of a fleet under a strategy
 * :mod:`fimi.coordinator.server_training` the server's training in a round
@@ -32,7 +33,7 @@ ImageKind = Literal["any", "gan", "public"]
 
 
 class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A strategy: four choices about how a federation works.
+    """A strategy: five choices about how a federation works.
 
     Attributes:
         name: name on the command line.
@@ -42,6 +43,7 @@ class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             device gets the same bandwidth and runs and sends at its highest frequency and power.
         server: what the server does.
         images: which generator makes the images, if any are made.
+        augments: whether devices change their own images at random while they train.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Strategy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     planned_resources: bool = True
     server: ServerPart = "average"
     images: ImageKind = "any"
+    augments: bool = False
 
     @property
     def plans_data(self) -> bool:
@@ -105,6 +108,11 @@ _ALL = (
         name="fimi", title="FIMI: synthetic data and resources planned together", data="filled"
     ),
     Strategy(name="tfl", title="TFL: local data only, resources planned"),
+    Strategy(
+        name="tfl-augmented",
+        title="TFL with classical augmentation: local data, changed at random in training",
+        augments=True,
+    ),
     Strategy(
         name="genfl",
         title="GenFL: local data on devices, a model trained on generated images mixed in",

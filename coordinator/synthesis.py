@@ -193,6 +193,10 @@ class Synthesis:
             and checkpoint.receiver(message.device, message.skip) in self._requests
         )
 
+    def is_known(self, batch: SyntheticBatch) -> bool:
+        """Whether the same batch was delivered before."""
+        return checkpoint.receiver(batch.device, batch.skip) in self._known
+
     def _keep(self, batch: SyntheticBatch) -> None:
         """Store a batch and tell of it, once."""
         to = checkpoint.receiver(batch.device, batch.skip)

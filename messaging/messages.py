@@ -300,7 +300,7 @@ class TopUp(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Images that a device gets in a run beside its first batch.
 
     Attributes:
-        skip: images of each class that it had before.
+        skip: images of each class that it had before; empty: none.
         counts: images per class, as delivered.
         batch: their offer.
         fleet_time_s: when they were sent, on the fleet's clock, s.

@@ -2,16 +2,20 @@
 
 * :class:`RoundPoint`  a round, and the run after it
 * :func:`points`       all of them
+* :func:`generator_sum` the joules of drawing images
 * :class:`Price`       rounds, joules, seconds and bytes until an accuracy was first reached
+* :func:`reached`      the first round with an accuracy
 * :func:`price`        of one accuracy
 
-The first round holds what came before it: receiving the synthetic data, and waiting for it.
+The first round holds what came before it: receiving the synthetic data, and waiting for it. It
+holds all that the generator node took as well, also for images that were asked for later.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from msgspec import Struct
 
@@ -20,7 +24,19 @@ from fimi.record.phases import add_dynamic
 from fimi.record.record import RunData
 from fimi.record.resolution import PartKey
 from fimi.record.results import DeviceStretch
-from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, error_percent, mean
+from fimi.record.sums import (
+    Compared,
+    EnergyPart,
+    EnergyTally,
+    Gap,
+    Sum,
+    error_percent,
+    joined,
+    mean,
+)
+
+JudgedOn = Literal["test", "validation"]
+"""What the global model is judged on."""
 
 
 class Moved(Struct, frozen=True, kw_only=True):
@@ -62,6 +78,8 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
         dynamic_compared_so_far: the paper's energy likewise.
         elapsed_s: from the beginning, s.
         moved_so_far: from the beginning.
+        server_so_far: training on the server, from the beginning; empty if it does not train.
+        total_so_far: boards, generator node and server from the beginning.
     """
 
     number: int
@@ -84,6 +102,8 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
     dynamic_compared_so_far: Compared
     elapsed_s: float
     moved_so_far: Moved
+    server_so_far: Sum
+    total_so_far: Sum
 
 
 class Price(Struct, frozen=True, kw_only=True):
@@ -99,6 +119,8 @@ class Price(Struct, frozen=True, kw_only=True):
         energy: ``energy_j`` with its kind, its known part and what is missing.
         dynamic: ``dynamic_j`` likewise.
         moved: ``size_bytes`` likewise.
+        server: training on the server.
+        total: boards, generator node and server.
     """
 
     target: float
@@ -110,6 +132,8 @@ class Price(Struct, frozen=True, kw_only=True):
     energy: Sum | None = None
     dynamic: Sum | None = None
     moved: Moved | None = None
+    server: Sum | None = None
+    total: Sum | None = None
 
 
 def points(
@@ -119,7 +143,8 @@ def points(
     of_round: dict[int, list[EnergyPart]] = {}
     for part in parts:
         of_round.setdefault(part.round, []).append(part)
-    board, dynamic = EnergyTally(), EnergyTally()
+    board, dynamic, server = EnergyTally(), EnergyTally(), EnergyTally()
+    generator = generator_sum(run)
     before = of_round.get(0, [])
     waited_s = run.rounds[0].start_s if run.rounds else 0.0
     moving: list[tuple[int, DeviceStretch]] = [
@@ -141,6 +166,9 @@ def points(
         moved_so_far = _moved(
             [moved_so_far.known_bytes, moved.known_bytes], moved_so_far.missing + moved.missing
         )
+        if result.server is not None:
+            server.enter(Gap(device="server", round=result.number), result.server.energy)
+        board_so_far, server_so_far = board.sum(), server.sum()
         elapsed_s += waited_s + result.duration_s
         found.append(
             RoundPoint(
@@ -158,16 +186,32 @@ def points(
                 compared=here.compared(),
                 duration_s=waited_s + result.duration_s,
                 moved=moved,
-                energy_so_far=board.sum(),
+                energy_so_far=board_so_far,
                 dynamic_so_far=dynamic.sum(),
                 compared_so_far=board.compared(),
                 dynamic_compared_so_far=dynamic.compared(),
                 elapsed_s=elapsed_s,
                 moved_so_far=moved_so_far,
+                server_so_far=server_so_far,
+                total_so_far=joined(board_so_far, generator, server_so_far),
             )
         )
         before, moving, waited_s = [], [], 0.0
     return tuple(found)
+
+
+def generator_sum(run: RunData) -> Sum:
+    """Joules of drawing a run's images; empty where none were asked for.
+
+    Those of images that had been drawn before, for another run, are not known.
+    """
+    made = run.generation
+    if made is None or not made.delivered:
+        return Sum()
+    tally = EnergyTally()
+    energy = made.energy if made.drawn else None
+    tally.enter(Gap(device="generator", round=0), energy)
+    return tally.sum()
 
 
 def device_errors(parts: Iterable[EnergyPart]) -> list[float]:
@@ -182,9 +226,18 @@ def device_errors(parts: Iterable[EnergyPart]) -> list[float]:
     return [abs(error) for error in errors if error is not None]
 
 
-def price(found: Sequence[RoundPoint], target: float) -> Price:
+def reached(found: Sequence[RoundPoint], target: float, on: JudgedOn = "test") -> RoundPoint | None:
+    """The first round with this accuracy, 0 to 1, on a part of the data; ``None``: no round."""
+    for point in found:
+        accuracy = point.accuracy if on == "test" else point.validation_accuracy
+        if accuracy is not None and accuracy >= target:
+            return point
+    return None
+
+
+def price(found: Sequence[RoundPoint], target: float, on: JudgedOn = "test") -> Price:
     """What an accuracy, 0 to 1, had cost when it was first reached in a run round by round."""
-    point = next((point for point in found if point.accuracy >= target), None)
+    point = reached(found, target, on)
     if point is None:
         return Price(target=target)
     return Price(
@@ -197,6 +250,8 @@ def price(found: Sequence[RoundPoint], target: float) -> Price:
         energy=point.energy_so_far,
         dynamic=point.dynamic_so_far,
         moved=point.moved_so_far,
+        server=point.server_so_far,
+        total=point.total_so_far,
     )
 
 

@@ -321,7 +321,7 @@ class LearningRefitted(Event, frozen=True, kw_only=True, tag="learning-refitted"
     Attributes:
         round: after which.
         before: Δ of the plan until then, 0 to 1.
-        measured: mean local error of that round.
+        measured: to which error the devices' training falls.
         planned: Δ of the plan from now on, by the fitted curve.
         curve: the fitted curve.
         images: further images that devices got.
@@ -364,7 +364,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
     | RoundStarted | DeviceReported | MeterDoubted
-    | UpdateRejected | Credited | Resumed | Refitted | NotDeployed | RunFinished
+    | UpdateRejected | Credited | Resumed | Refitted | LearningRefitted
+    | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
 

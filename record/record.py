@@ -18,7 +18,7 @@ from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import Expectation as Expectation
 from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
-from fimi.record.events import NotDeployed
+from fimi.record.events import LearningRefitted, NotDeployed
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
 from fimi.record.results import (
@@ -300,6 +300,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         rounds: finished rounds.
         residuals: predicted less measured, every phase; empty in older stores.
         refits: rounds after which boards were fitted again.
+        learning_refits: each time that the learning curve was.
         labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
         made: the trained model as files, each time it was exported; a device that was silent has
             trials that say so.
@@ -323,6 +324,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundResult, ...] = ()
     residuals: tuple[Residual, ...] = ()
     refits: tuple[int, ...] = ()
+    learning_refits: tuple[LearningRefitted, ...] = ()
     labels: dict[str, dict[str, Labels]] = {}
     made: tuple[Deployment, ...] = ()
     not_made: NotDeployed | None = None

@@ -19,7 +19,14 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from fimi.energy.joules import Energy
-from fimi.record.curve import Price, RoundPoint, device_errors, points, price
+from fimi.record.curve import (
+    Price,
+    RoundPoint,
+    device_errors,
+    generator_sum,
+    points,
+    price,
+)
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, run_parts
 from fimi.record.planned import PlanHeld, plan_held
@@ -28,7 +35,7 @@ from fimi.record.record import RunData
 from fimi.record.resolution import RestFigure, above_rest, meterings, told_apart
 from fimi.record.results import APART
 from fimi.record.second import SecondMeter, second_meter
-from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, mean
+from fimi.record.sums import Compared, EnergyPart, EnergyTally, Sum, joined, mean
 
 
 class Budget(Struct, frozen=True, kw_only=True):
@@ -128,7 +135,9 @@ class Summary(Struct, frozen=True, kw_only=True):
             such a round.
         prices: of the accuracies that the run was asked for, sorted.
         synthetic_samples: that the plan fills all devices with, with labels or without.
-        server: what training on the server took, in no other sum; empty if it does not train.
+        server: what training on the server took; empty if it does not train.
+        generator: what drawing images took; empty where none were asked for.
+        total: boards, generator node and server together; in no other sum is more than one.
         server_s: wall time of that, s; ``None`` likewise.
         budgets: of joules, the fleet's first, as far as any joules are known.
         warnings: what else a reader must know.
@@ -150,6 +159,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     prices: tuple[Price, ...]
     synthetic_samples: int
     server: Sum
+    generator: Sum
+    total: Sum
     server_s: float | None
     budgets: tuple[Budget, ...]
     warnings: tuple[str, ...]
@@ -183,10 +194,9 @@ def summarise(run: RunData) -> Summary:
     end = curve[-1] if curve else None
     before = EnergyTally(parts)
     dynamic = end.dynamic_so_far if end else Sum()
-    server = EnergyTally()
-    trained = [(r.number, r.server) for r in run.rounds if r.server is not None]
-    for number, training in trained:
-        server.enter(Gap(device="server", round=number), training.energy)
+    server = end.server_so_far if end else Sum()
+    generator = generator_sum(run)
+    trained = [r.server for r in run.rounds if r.server is not None]
     devices = tuple(_device(run, name, own) for name, own in of_device.items())
     energy = end.energy_so_far if end else before.sum()
     resting = {
@@ -213,8 +223,10 @@ def summarise(run: RunData) -> Summary:
         synthetic_samples=sum(
             sum(plan.synthetic_counts) + plan.unlabelled for plan in run.device_plans.values()
         ),
-        server=server.sum(),
-        server_s=math.fsum(training.seconds for _, training in trained) if trained else None,
+        server=server,
+        generator=generator,
+        total=end.total_so_far if end else joined(energy, generator),
+        server_s=math.fsum(training.seconds for training in trained) if trained else None,
         budgets=_budgets(run, devices, energy),
         warnings=(
             *run.warnings,

@@ -4,6 +4,7 @@
 * :class:`Sum`       joules, the known part of them, and the gaps
 * :class:`Compared`  prediction against measurement over the parts that have both
 * :class:`EnergyTally`     adds up parts, and gives both at any time
+* :func:`joined`     several sums in one
 * :func:`most`       what gaps can hold at most
 * :func:`is_told`    whether an energy is more than its uncertainty
 
@@ -35,7 +36,7 @@ class Gap(Struct, frozen=True, kw_only=True):
     """A part that is not in a sum.
 
     Attributes:
-        device: whose; ``server`` for training on the server.
+        device: whose; ``server`` for training on the server, ``generator`` for drawing images.
         round: of which round; 0: before the first.
         phase: which; ``None`` for all of a round of which a device reported nothing.
         absent: whether that is because it was not there when the round began.
@@ -213,6 +214,15 @@ class EnergyTally:
             else None,
             missing=tuple(self._lacking),
         )
+
+
+def joined(*sums: Sum) -> Sum:
+    """Several sums in one; those in which nothing was added are no part of it."""
+    missing = tuple(gap for each in sums for gap in each.missing)
+    known = total(each.known for each in sums if each.known is not None)
+    return Sum(
+        value=None if missing else known, known=known, missing=missing, unknown_max=most(missing)
+    )
 
 
 def most(missing: Iterable[Gap]) -> Energy | None:

@@ -1,11 +1,13 @@
 """Figures beside those of devices: what was expected, synthetic samples, the server, budgets.
 
-The server's seconds and joules are in no sum of the devices'.
+The server's and the generator node's seconds and joules are in no sum of the devices'; what all of
+them took together is a figure of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from msgspec import Struct
 
@@ -14,7 +16,7 @@ from fimi.record.curve import price
 from fimi.record.record import Expectation, RunData
 from fimi.record.results import RoundResult
 from fimi.record.summary import Summary
-from fimi.report.words import MISSING, percent, seconds, whole
+from fimi.report.words import MISSING, at_least, joules, percent, seconds, whole
 
 
 class Extra(Struct, frozen=True, kw_only=True):
@@ -35,8 +37,10 @@ def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
     """What was expected; generation, training on the server, pseudo-labels, and kept budgets."""
     found = (
         _expected(run, summary),
+        _learning(run),
         _generation(run),
         _server(run.rounds, summary),
+        _total(summary),
         _pseudo_labels(run),
         *_kept(summary),
     )
@@ -49,6 +53,39 @@ def expected_words(expected: Expectation) -> str:
         f"{expected.rounds:.1f} rounds and {format_joules(expected.energy_j)} to "
         f"{percent(expected.accuracy)}"
     )
+
+
+_SETTLED = 3
+"""Rounds after which planned errors are held against the measured ones: they were learned from."""
+
+
+def _learning(run: RunData) -> Extra | None:
+    """Planned and measured errors of devices' models; nothing where none were measured."""
+    last = next((each for each in reversed(run.rounds) if each.local_error is not None), None)
+    if last is None:
+        return None
+    value = f"{percent(last.local_error)} error of devices’ models in round {last.number}"
+    said = "" if last.planned_error is None else f", planned {percent(last.planned_error)}"
+    apart = [
+        abs(each.planned_error - each.local_error)
+        for each in run.rounds
+        if each.number > _SETTLED
+        and each.planned_error is not None
+        and each.local_error is not None
+    ]
+    if apart:
+        said += (
+            f"; from round {_SETTLED + 1} on apart by {100 * fmean(apart):.1f} points on average, "
+            f"{100 * max(apart):.1f} at most"
+        )
+    for refit in run.learning_refits:
+        images = f"{refit.images} further images" if refit.images else "no further images"
+        why = f" ({refit.reason})" if refit.reason else ""
+        said += (
+            f"; curve fitted again after round {refit.round}: {percent(refit.measured)} instead of "
+            f"{percent(refit.before)}, {images}{why}"
+        )
+    return Extra(term="learning", value=f"{value},", note=said.removeprefix(", "))
 
 
 def _expected(run: RunData, summary: Summary) -> Extra | None:
@@ -116,6 +153,25 @@ def _server(rounds: Sequence[RoundResult], summary: Summary) -> Extra | None:
         value=seconds(summary.server_s),
         note=f"of training on up to {max(part.images for part in parts)} images, "
         f"{energy}; in no device's joules{mixed}",
+    )
+
+
+def _total(summary: Summary) -> Extra | None:
+    """All joules together; nothing where only devices took part."""
+    parts = {"the generator node": summary.generator, "the server": summary.server}
+    more = {
+        name: "unknown" if each.known is None else format_energy(each.known)
+        for name, each in parts.items()
+        if each.known is not None or each.missing
+    }
+    if not more:
+        return None
+    boards = joules(summary.energy.known_j)
+    others = ", ".join(f"{name} {took}" for name, took in more.items())
+    return Extra(
+        term="total",
+        value=at_least(summary.total),
+        note=f"of all machines: boards {boards}, {others}",
     )
 
 

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
+from fimi.record.events import LearningRefitted
 from fimi.record.planned import PlanHeld
 from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
@@ -49,6 +50,9 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     round_dynamic_known_j: tuple[float | None, ...]
     round_error_percent: tuple[float | None, ...]
     refitted_after: tuple[int, ...]
+    planned_local_error: tuple[float | None, ...]
+    measured_local_error: tuple[float | None, ...]
+    learning_refits: tuple[LearningRefitted, ...]
     unmetered: tuple[str, ...]
     synthetic_samples: int
     plan_objective: str
@@ -80,6 +84,10 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     server_seconds: float | None
     server_j: float | None
     server: Sum
+    generator_j: float | None
+    generator: Sum
+    total_j: float | None
+    total: Sum
     wall_s: float | None
     statuses: tuple[dict[str, int], ...]
     absent: dict[str, tuple[int, ...]]
@@ -154,6 +162,9 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         round_dynamic_known_j=tuple(point.dynamic.known_j for point in points),
         round_error_percent=tuple(point.error_percent for point in points),
         refitted_after=run.refits,
+        planned_local_error=tuple(each.planned_error for each in run.rounds),
+        measured_local_error=tuple(each.local_error for each in run.rounds),
+        learning_refits=run.learning_refits,
         unmetered=tuple(dict.fromkeys(f"{gap.round}/{gap.device}" for gap in energy.missing)),
         synthetic_samples=summary.synthetic_samples,
         plan_objective=plan.objective,
@@ -189,6 +200,10 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         server_seconds=summary.server_s,
         server_j=summary.server.value_j,
         server=summary.server,
+        generator_j=summary.generator.value_j,
+        generator=summary.generator,
+        total_j=summary.total.value_j,
+        total=summary.total,
         wall_s=run.info.wall_s,
         statuses=tuple(dict(Counter(d.status for d in each.devices)) for each in run.rounds),
         absent={row.device: row.absent for row in summary.devices if row.absent},

@@ -21,6 +21,7 @@ from fimi.report.energy_figures import (
     qualifier,
     round_timeline,
 )
+from fimi.report.error_figures import planned_error_plot
 from fimi.report.labels import skew
 from fimi.report.learning_figures import local_error_plot, similarity_plot
 from fimi.report.plot_style import Picture
@@ -38,6 +39,7 @@ def pictures(run: RunData, summary: Summary) -> dict[str, Picture]:
         cause_plot(summary),
         measured_against_predicted(summary),
         accuracy_by_round(summary),
+        planned_error_plot(run),
         accuracy_by_energy(summary),
         cumulative_energy(summary),
         joules_by_phase(summary),

@@ -214,7 +214,7 @@ def _curve(run: RunData) -> str:
     if known is None:
         return MISSING
     said = f"{known.law}, {known.provenance}"
-    return ". ".join(filter(None, [said, *known.doubts, run.beyond_curve]))
+    return "; ".join(filter(None, [said, *known.doubts, run.beyond_curve]))
 
 
 def plan_panel(run: RunData, summary: Summary) -> Html | None:

@@ -94,6 +94,18 @@ def whole(total: Sum) -> str:
     return f"unknown{known}, without {gaps(total.missing)}{bound}"
 
 
+def at_least(total: Sum) -> str:
+    """A sum, or what it is at least: ``at least 165 J (emulated, board), without … of generator``.
+
+    ``unknown`` where nothing of it is known; empty where there was nothing to add.
+    """
+    if total.value is not None or not total.missing:
+        return whole(total)
+    if total.known is None:
+        return "unknown"
+    return f"at least {format_energy(total.known)}, without {gaps(total.missing)}"
+
+
 def predicted(compared: Compared, total: Sum, more: str = "") -> str:
     """What was predicted of a sum: ``predicted 184 J (+6.9 %)``, or of which part of it.
 

@@ -193,8 +193,8 @@ def _refit(event: Refitted) -> str:
 
 def _learning_refit(event: LearningRefitted) -> str:
     said = (
-        f"after round {event.round} the errors of devices fall to another level than the planned "
-        f"{event.before:.3f} (this round {event.measured:.3f}): learning curve fitted again, "
+        f"after round {event.round}: the errors of devices fall to {event.measured:.3f}, not to "
+        f"{event.before:.3f} as planned; learning curve fitted again, "
     )
     if not event.images:
         return f"{said}no further images: {event.reason}; Δ of the plan is {event.planned:.3f} now"

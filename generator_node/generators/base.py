@@ -118,8 +118,8 @@ def check_order(class_ids: Labels, seeds: Seeds, classes: int) -> None:
 def require_trained_on(provenance: Provenance, public: Dataset) -> None:
     """Refuse a generator that was trained on other data than ``public``.
 
-    Its training data may overlap with the private and the test part of this split. Then its batches
-    would contain what devices hold, or what the model is tested on.
+    Its training data may overlap with the validation, private and test part of this split. Then its
+    batches would contain what devices hold, or what the model is judged or tested on.
 
     Raises:
         WrongDataError: names both digests and the command that trains the right one.
@@ -128,9 +128,9 @@ def require_trained_on(provenance: Provenance, public: Dataset) -> None:
         raise WrongDataError(
             f"generator {provenance.generator!r} was trained on {provenance.dataset} with digest "
             f"{provenance.data_digest[:12]}…, but this run's public part is {public.name} with "
-            f"digest {wanted[:12]}… ({len(public)} images): it may have seen private or test "
-            "images. Train one on this public part, `fimi generator train` with the same data "
-            "settings and seed, and name its folder as generator.weights"
+            f"digest {wanted[:12]}… ({len(public)} images): it may have seen validation, private "
+            "or test images. Train one on this public part, `fimi generator train` with the same "
+            "data settings and seed, and name its folder as generator.weights"
         )
 
 

@@ -233,9 +233,9 @@ def shipped_for(public: Dataset, kind: CardKind = "class-conditional-diffusion")
     raise WrongDataError(
         f"no {kind} that ships with fimi was trained on this run's public part, {public.name} "
         f"with digest {digest[:12]}… ({len(public)} images; there is: {'; '.join(there) or 'none'})"
-        ", and one trained on other data may have seen private or test images. Train one with "
-        "`fimi generator train` and the same data settings and seed, and name its folder as "
-        "generator.weights"
+        ", and one trained on other data may have seen validation, private or test images. Train "
+        "one with `fimi generator train` and the same data settings and seed, and name its folder "
+        "as generator.weights"
     )
 
 

@@ -16,6 +16,7 @@
 * :mod:`~fimi.learning.data.partition_file`     a partition as a file
 * :mod:`~fimi.learning.data.partition_summary`  how uneven a partition is
 * :mod:`~fimi.learning.data.image_coding`  images as differences, which compress better
+* :mod:`~fimi.learning.data.changes`            small random changes of images
 * :mod:`~fimi.learning.data.batches`            labelled images as bytes
 * :mod:`~fimi.learning.data.packing`            named arrays as bytes with a note
 * :mod:`~fimi.learning.data.data_file`          labelled images as a file, with their contract

@@ -69,7 +69,8 @@ class OnnxTrainer(Trainer):
             runner = _Runner(self._step, self._apply, parameters, settings.learning_rate)
             for _, order in training.batches:
                 for part in pieces(order, settings.micro_batch):
-                    loss, correct = runner.step(cancellation, images[part], labels[part])
+                    given = training.changed(part) if training.changed else images[part]
+                    loss, correct = runner.step(cancellation, given, labels[part])
                     # A step gives the batch's mean loss; a step that only sums gives the sum.
                     loss = loss if self._apply else loss * len(part)
                     training.tally.add(len(part), loss, correct)

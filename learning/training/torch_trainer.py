@@ -124,8 +124,11 @@ class TorchTrainer(Trainer):
             total: list[Tensor] | None = None
             for part in pieces(order, settings.micro_batch):
                 indices = torch.from_numpy(part).to(device)
+                given = inputs[indices]
+                if training.changed is not None:
+                    given = torch.from_numpy(to_float(training.changed(part))).to(device)
                 with precision.autocast(device, amp):
-                    logits = module(inputs[indices])
+                    logits = module(given)
                     loss = functional.cross_entropy(
                         logits.float(), targets[indices], label_smoothing=settings.label_smoothing
                     )

@@ -16,6 +16,7 @@ from msgspec import Meta, Struct
 from numpy.typing import NDArray
 
 from fimi.errors import RunFailedError
+from fimi.learning.data.changes import Augmentation
 from fimi.learning.data.dataset import Images, Labels
 from fimi.learning.training.metrics import class_accuracy
 from fimi.learning.training.tensors import Parameters
@@ -77,6 +78,12 @@ class TrainingSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         float, Meta(ge=0), "FedProx μ: pulls the parameters to the round's global model."
     ] = 0.0
     clip_norm: Annotated[float, Meta(ge=0), "Largest norm of a step's gradient; 0: any."] = 0.0
+    augment: Annotated[
+        float,
+        Meta(ge=0, le=4),
+        "Devices rotate, scale and shift their own images at random whenever they take one; 1: up "
+        "to 8°, 8 %, a sixteenth of the width. 0: they train on them as they are.",
+    ] = 0.0
     micro_batch: Annotated[
         int,
         Meta(ge=0),
@@ -195,6 +202,7 @@ class LocalTraining(NamedTuple):
         batches: see :func:`batches`.
         tally: takes loss and right answers.
         cancelled: asked again and again; ``None``: nobody cancels it.
+        changed: the images of a batch by their indices, changed at random; ``None``: as they are.
     """
 
     parameters: Parameters
@@ -205,6 +213,7 @@ class LocalTraining(NamedTuple):
     batches: Iterator[tuple[int, NDArray[np.intp]]]
     tally: Tally
     cancelled: Callable[[], bool] | None
+    changed: Augmentation | None = None
 
 
 class Trainer(abc.ABC):
@@ -268,8 +277,13 @@ class Trainer(abc.ABC):
             )
         drawn = batches(len(labels), settings, stream=stream, synthetic=synthetic, least=least)
         tally = Tally(settings, len(labels), progress)
+        counted = tally.counted(drawn)
+        changed = None
+        if settings.augment:
+            own = len(labels) - synthetic
+            changed = Augmentation(images, settings.augment, stream=stream, real=own)
         training = LocalTraining(
-            parameters, images, labels, settings, stream, tally.counted(drawn), tally, cancelled
+            parameters, images, labels, settings, stream, counted, tally, cancelled, changed
         )
         return tally.result(self._train(training))
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from operator import itemgetter
 
 from fimi.report.comparison.pictures import point_pictures, sweep_pictures
-from fimi.report.comparison.result import ExperimentResult, Record, accuracy
+from fimi.report.comparison.result import ExperimentResult, Record
 from fimi.report.comparison.runs import point_text
-from fimi.report.comparison.tables import NEVER, Table, methods, tables
+from fimi.report.comparison.tables import NEVER, Table, chosen, methods, sides, tables
 from fimi.report.markup import Column, Html, element, join, table
 from fimi.report.page import noscript, page
 from fimi.report.sections import details, pair, picture, section
@@ -18,23 +18,26 @@ from fimi.report.words import MISSING, joules, percent, seconds
 
 def render(result: ExperimentResult) -> str:
     """The page of an experiment."""
-    sweeps = sweep_pictures(result)
+    final = result.tuned or result
+    sweeps = sweep_pictures(final)
     drawn = {each.name: each for each in sweeps}
-    shown = tables(result)
     sections = []
-    for number, point in enumerate(result.points):
-        pictures = point_pictures(result, point, number)
-        drawn |= {each.name: each for each in pictures}
-        where = point_text(point)
-        here = [t for t in shown if t.caption.startswith(f"{where}: ") or not where]
-        sections.append(
-            section(
-                where or "All strategies",
-                "",
-                *(_table(each, where) for each in here),
-                pair(*map(picture, pictures)),
+    for side, each in sides(result):
+        if side == "tuned":
+            sections.append(section("Tuning", "", _table(chosen(result), "")))
+        for point in each.points:
+            pictures = point_pictures(each, point, len(drawn))
+            drawn |= {picture.name: picture for picture in pictures}
+            where = point_text(point)
+            here = [t for t in tables(each) if t.caption.startswith(f"{where}: ") or not where]
+            sections.append(
+                section(
+                    ", ".join(filter(None, (where or "All strategies", side))),
+                    "",
+                    *(_table(one, where) for one in here),
+                    pair(*map(picture, pictures)),
+                )
             )
-        )
     content = join(
         [
             _header(result),
@@ -43,7 +46,14 @@ def render(result: ExperimentResult) -> str:
             section("Over the sweep", "", pair(*map(picture, sweeps))),
             *sections,
             section("Method", "", element("ul", *(element("li", m) for m in methods(result)))),
-            section("Records", "", details("Runs", _runs(result))),
+            section(
+                "Records",
+                "",
+                *(
+                    details(", ".join(filter(None, ("Runs", side))), _runs(each))
+                    for side, each in sides(result)
+                ),
+            ),
             element(
                 "footer",
                 "Made from the run stores; ",
@@ -107,8 +117,13 @@ def _runs(result: ExperimentResult) -> Html:
 
     columns: list[Column[Record]] = [
         Column("run", "", lambda r: r.cell.name, "name"),
-        Column("final accuracy", "", lambda r: percent(accuracy(r.cell.figures, "final"))),
+        Column(
+            "final accuracy",
+            "",
+            lambda r: percent(r.cell.judged("final")),
+        ),
         Column("target", "", lambda r: percent(r.target)),
+        Column("accuracy then", "test", lambda r: percent(r.test_accuracy)),
         Column("rounds", "to target", lambda r: reaching(r, "rounds", _count)),
         Column("whole board", "to target", lambda r: reaching(r, "board_j", joules)),
         Column("wall time", "", _wall_time),

@@ -10,6 +10,7 @@ Runs are compared only if their stores say that the devices held the same sample
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,13 +19,13 @@ from msgspec import Struct
 from fimi.errors import RunFailedError
 from fimi.report.comparison import statistics
 from fimi.report.comparison.runs import (
-    COSTS,
+    ALL_COSTS,
     AccuracyTarget,
     ComparedCell,
-    RunFigures,
     point_text,
 )
-from fimi.report.comparison.statistics import Sample
+from fimi.report.comparison.statistics import Bounds, Sample
+from fimi.report.comparison.tuning import TuningChoice
 
 
 class ComparisonError(RunFailedError, RuntimeError):
@@ -37,13 +38,17 @@ class Record(Struct, frozen=True, kw_only=True):
     Attributes:
         cell: which, with its run.
         target: accuracy whose price is asked for; ``None`` if the run that decides it is missing.
-        costs: of reaching it, by the names of :data:`~fimi.report.comparison.runs.COSTS`;
+        costs: of reaching it, by the names of :data:`~fimi.report.comparison.runs.ALL_COSTS`;
             infinite: never reached; ``None``: not known.
+        test_accuracy: on the test set when it was reached, 0 to 1; ``None`` if it never was.
+        least_total_j: known part of the joules of all machines until then; as a cost.
     """
 
     cell: ComparedCell
     target: float | None
     costs: dict[str, float | None]
+    test_accuracy: float | None = None
+    least_total_j: float | None = None
 
 
 class StrategySummary(Struct, frozen=True, kw_only=True):
@@ -56,6 +61,8 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
         final: accuracy after the last round, 0 to 1.
         best: highest accuracy of any round, 0 to 1.
         costs: of reaching the target.
+        test_accuracy: on the test set when it was reached, of the seeds that did.
+        least_total: known part of the joules of all machines until then, J.
     """
 
     point: dict[str, Any]
@@ -64,6 +71,8 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
     final: Sample
     best: Sample
     costs: dict[str, Sample]
+    test_accuracy: Sample
+    least_total: Sample
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -98,6 +107,8 @@ class ExperimentResult(Struct, frozen=True, kw_only=True):
         summaries: grid point by grid point, strategy by strategy.
         comparisons: likewise, without the baseline.
         notes: runs that are missing, and what else a reader must know.
+        choices: settings that were chosen for each strategy and grid point.
+        tuned: the result with these; ``None`` where nothing was tuned, or the choice is not made.
     """
 
     name: str
@@ -110,6 +121,8 @@ class ExperimentResult(Struct, frozen=True, kw_only=True):
     summaries: tuple[StrategySummary, ...]
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...]
+    choices: tuple[TuningChoice, ...] = ()
+    tuned: ExperimentResult | None = None
 
     @property
     def points(self) -> list[dict[str, Any]]:
@@ -233,39 +246,40 @@ def _record(goal: AccuracyTarget, cell: ComparedCell, cells: Sequence[ComparedCe
         decides = next(
             c for c in cells if (c.point, c.seed, c.label) == (cell.point, cell.seed, goal.of)
         )
-        target = accuracy(decides.figures, goal.which)
-    unknown: dict[str, float | None] = dict.fromkeys(COSTS)
+        target = decides.judged(goal.which, goal.on)
+    run = cell.figures
+    if run is None or target is None:
+        return Record(cell=cell, target=target, costs=dict.fromkeys(ALL_COSTS))
+    there = run.at(target, goal.on)
     return Record(
         cell=cell,
         target=target,
-        costs=unknown if cell.figures is None or target is None else cell.figures.cost(target),
+        costs=run.cost(target, goal.on),
+        test_accuracy=there.accuracy if there else None,
+        least_total_j=there.total_so_far.known_j if there else math.inf,
     )
 
 
-def accuracy(figures: RunFigures | None, which: str) -> float | None:
-    """The ``final`` or the best accuracy of a run; ``None`` where no round was finished."""
-    if figures is None or not figures.points:
-        return None
-    return figures.accuracy[-1] if which == "final" else max(figures.accuracy)
-
-
 def _summary(records: Sequence[Record], confidence: float) -> StrategySummary:
-    def over(values: Sequence[float | None]) -> Sample:
-        return statistics.sample(values, confidence)
+    def over(values: Sequence[float | None], bounds: Bounds = statistics.COST) -> Sample:
+        return statistics.sample(values, confidence, bounds)
 
     return StrategySummary(
         point=records[0].cell.point,
         label=records[0].cell.label,
         records=tuple(records),
-        final=over([accuracy(r.cell.figures, "final") for r in records]),
-        best=over([accuracy(r.cell.figures, "best") for r in records]),
-        costs={cost: over([r.costs[cost] for r in records]) for cost in COSTS},
+        final=over([r.cell.judged("final") for r in records], statistics.SHARE),
+        best=over([r.cell.judged("best") for r in records], statistics.SHARE),
+        costs={cost: over([r.costs[cost] for r in records]) for cost in ALL_COSTS},
+        test_accuracy=over([r.test_accuracy for r in records], statistics.SHARE),
+        least_total=over([r.least_total_j for r in records]),
     )
 
 
 def _comparison(ours: StrategySummary, base: StrategySummary, confidence: float) -> Comparison:
     def difference(a: Sample, b: Sample) -> Sample:
-        return statistics.sample(statistics.differences(a.values, b.values), confidence)
+        found = statistics.differences(a.values, b.values)
+        return statistics.sample(found, confidence, statistics.DIFFERENCE)
 
     return Comparison(
         point=ours.point,
@@ -274,8 +288,10 @@ def _comparison(ours: StrategySummary, base: StrategySummary, confidence: float)
         best=difference(ours.best, base.best),
         ratios={
             cost: statistics.sample(
-                statistics.ratios(ours.costs[cost].values, base.costs[cost].values), confidence
+                statistics.ratios(ours.costs[cost].values, base.costs[cost].values),
+                confidence,
+                statistics.COST,
             )
-            for cost in COSTS
+            for cost in ALL_COSTS
         },
     )

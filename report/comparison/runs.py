@@ -16,12 +16,16 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from fimi.record.curve import RoundPoint, price
+from fimi.record.curve import JudgedOn, RoundPoint, price, reached
 from fimi.record.record import PlanSummary, RunData
 from fimi.record.summary import summarise
+from fimi.record.sums import Sum
 
 COSTS = ("rounds", "board_j", "dynamic_j", "duration_s", "size_bytes")
-"""What an accuracy may cost, in the order of the tables."""
+"""What an accuracy may cost the devices, in the order of the tables."""
+BESIDES = ("generator_j", "server_j", "total_j")
+"""What it costs besides: drawing images, training on the server, and all machines together."""
+ALL_COSTS = (*COSTS, *BESIDES)
 
 
 class AccuracyTarget(Struct, frozen=True):
@@ -31,16 +35,19 @@ class AccuracyTarget(Struct, frozen=True):
         of: strategy whose own accuracy it is, at the same seed and grid point; empty: ``value``.
         which: that strategy's ``final`` or ``best`` accuracy.
         value: 0 to 1, where ``of`` is empty.
+        on: the part of the data on which the target is taken and reached.
     """
 
     of: str = ""
     which: Literal["final", "best"] = "final"
     value: float = 0.0
+    on: JudgedOn = "validation"
 
     def __str__(self) -> str:
+        where = "on the test set" if self.on == "test" else "on the validation part"
         if self.of:
-            return f"{self.of}'s {self.which} accuracy, same seed"
-        return f"{100 * self.value:g} % accuracy"
+            return f"{self.of}'s {self.which} accuracy {where}, same seed"
+        return f"{100 * self.value:g} % accuracy {where}"
 
 
 class RunFigures(Struct, frozen=True, kw_only=True):
@@ -55,6 +62,9 @@ class RunFigures(Struct, frozen=True, kw_only=True):
         warnings: what else a reader must know.
         undelivered: synthetic samples that were asked for and did not come.
         plan: the last one, without the history of its search; ``None`` if none was made.
+        generator: joules of drawing its images; empty where there were none.
+        test_samples: images of the test set; ``None`` if not known.
+        validation_samples: images of the validation part; likewise.
     """
 
     points: tuple[RoundPoint, ...]
@@ -65,25 +75,46 @@ class RunFigures(Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     undelivered: int = 0
     plan: PlanSummary | None = None
+    generator: Sum = Sum()
+    test_samples: int | None = None
+    validation_samples: int | None = None
 
     @property
     def accuracy(self) -> tuple[float, ...]:
-        """Of the global model after each round, 0 to 1."""
+        """Of the global model on the test set after each round, 0 to 1."""
         return tuple(point.accuracy for point in self.points)
 
-    def cost(self, target: float) -> dict[str, float | None]:
-        """What it took to reach an accuracy, by the names of :data:`COSTS`; ``None``: unknown.
+    @property
+    def server(self) -> Sum:
+        """Joules of training on the server; empty if it did not train."""
+        return self.points[-1].server_so_far if self.points else Sum()
+
+    def judged(self, which: Literal["final", "best"], on: JudgedOn = "test") -> float | None:
+        """The final or the best accuracy of the run; ``None`` if it has none."""
+        points = self.points[-1:] if which == "final" else self.points
+        found = [p.accuracy if on == "test" else p.validation_accuracy for p in points]
+        return max((each for each in found if each is not None), default=None)
+
+    def cost(self, target: float, on: JudgedOn) -> dict[str, float | None]:
+        """What it took to reach an accuracy, by the names of :data:`ALL_COSTS`; ``None``: unknown.
 
         All are infinite if it was never reached.
         """
-        paid = price(self.points, target)
+        paid = price(self.points, target, on)
         if paid.rounds is None:
-            return dict.fromkeys(COSTS, math.inf)
-        costs = (paid.rounds, paid.energy_j, paid.dynamic_j, paid.duration_s, paid.size_bytes)
+            return dict.fromkeys(ALL_COSTS, math.inf)
+        costs = (
+            *(paid.rounds, paid.energy_j, paid.dynamic_j, paid.duration_s, paid.size_bytes),
+            *map(_joules, (self.generator, paid.server, paid.total)),
+        )
         return {
             name: None if value is None else float(value)
-            for name, value in zip(COSTS, costs, strict=True)
+            for name, value in zip(ALL_COSTS, costs, strict=True)
         }
+
+    def at(self, target: float, on: JudgedOn) -> RoundPoint | None:
+        """The first round that reached an accuracy; ``None`` if none did."""
+        return reached(self.points, target, on)
 
 
 class ComparedCell(Struct, frozen=True, kw_only=True):
@@ -98,6 +129,7 @@ class ComparedCell(Struct, frozen=True, kw_only=True):
         fills_devices: whether the strategy gives devices synthetic samples.
         devices_train: whether devices take part in it.
         error_max: ``plan.error_max``.
+        settings: keys that are tuned to the values that this cell has; empty without any.
         figures: of its run; ``None`` if there is none to look at.
         problem: why not.
     """
@@ -110,8 +142,13 @@ class ComparedCell(Struct, frozen=True, kw_only=True):
     fills_devices: bool
     devices_train: bool
     error_max: float
+    settings: dict[str, Any] = {}
     figures: RunFigures | None = None
     problem: str = ""
+
+    def judged(self, which: Literal["final", "best"], on: JudgedOn = "test") -> float | None:
+        """The final or the best accuracy of the run; ``None`` if it has none, or there is none."""
+        return self.figures.judged(which, on) if self.figures else None
 
 
 def figures_of(run: RunData) -> RunFigures:
@@ -132,7 +169,15 @@ def figures_of(run: RunData) -> RunFigures:
         warnings=run.warnings,
         undelivered=run.generation.undelivered if run.generation else 0,
         plan=run.plan and msgspec.structs.replace(run.plan, history=()),
+        generator=summary.generator,
+        test_samples=data.test,
+        validation_samples=data.validation,
     )
+
+
+def _joules(total: Sum | None) -> float | None:
+    """A sum in J, 0 where there was nothing to add; ``None`` where a part is missing."""
+    return None if total is None or total.missing else total.value_j or 0.0
 
 
 def point_text(point: Mapping[str, Any]) -> str:

@@ -1,28 +1,34 @@
 """Intervals over seeds.
 
 * :func:`mean_interval`     mean with Student's t interval
-* :func:`median_interval`   median with the percentile interval of the bootstrap
+* :func:`median_interval`   median with an interval between two of the values
+* :func:`wilson`            a share of test images
 * :func:`differences`, :func:`ratios`   pairs of the same seed
 
 The cost of a target that was never reached is *infinite*: it counts for medians and makes a mean
-infinite. An unknown value is ``None``; it is counted, and left out of the computation. The t
-interval assumes that the mean is about normal. With few seeds a bootstrap interval is too narrow
-rather than too wide (with five seeds its ends are among the five values).
+infinite. An unknown value is ``None``; it is counted, and left out of the computation. Fewer than
+three values have no interval: Student's t of two is twelve times their spread, and their range
+covers the median one time in two. The t interval assumes that the mean is about normal. That of the
+median assumes nothing (:func:`median_level` says how sure it is).
 """
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
-import numpy as np
 from msgspec import Struct
 from scipy import stats
 
-_RESAMPLES = 9_999
-_SEED = 20231013
-_HUGE = 1e150
-"""Replaces infinity where scipy would give NaN."""
+LEAST = 3
+"""Fewest values that have an interval."""
+Bounds = tuple[float, float]
+ANY: Bounds = (-math.inf, math.inf)
+COST: Bounds = (0.0, math.inf)
+SHARE: Bounds = (0.0, 1.0)
+DIFFERENCE: Bounds = (-1.0, 1.0)
+"""Of shares."""
 
 
 class Interval(Struct, frozen=True):
@@ -30,7 +36,7 @@ class Interval(Struct, frozen=True):
 
     Attributes:
         value: the estimate; infinite if the target was not reached.
-        low: lower end; ``None``: unknown, for example with one seed.
+        low: lower end; ``None``: unknown, as with one seed or two.
         high: upper end; infinite where the data give no bound.
     """
 
@@ -45,7 +51,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     Attributes:
         values: one per seed; infinite: never reached; ``None``: unknown.
         mean: mean with its t interval; ``None`` if a value is infinite, or none is known.
-        median: median with its bootstrap interval; ``None`` if no value is known.
+        median: median with its interval by ranks; ``None`` if no value is known.
     """
 
     values: tuple[float | None, ...]
@@ -68,18 +74,26 @@ class Sample(Struct, frozen=True, kw_only=True):
         return sum(value is None for value in self.values)
 
 
-def sample(values: Sequence[float | None], confidence: float) -> Sample:
-    """A quantity over all seeds; ``confidence`` is the level of both intervals, 0 to 1."""
+def sample(values: Sequence[float | None], confidence: float, bounds: Bounds = ANY) -> Sample:
+    """A quantity over all seeds.
+
+    Args:
+        values: one per seed.
+        confidence: of both intervals, 0 to 1.
+        bounds: what the quantity cannot leave; the interval of the mean ends there.
+    """
     known = [value for value in values if value is not None]
     return Sample(
         values=tuple(values),
-        mean=mean_interval(known, confidence) if known and all(map(math.isfinite, known)) else None,
+        mean=mean_interval(known, confidence, bounds)
+        if known and all(map(math.isfinite, known))
+        else None,
         median=median_interval(known, confidence) if known else None,
     )
 
 
-def mean_interval(values: Sequence[float], confidence: float) -> Interval:
-    """Mean ± t · s / √n, Student's t with n − 1 degrees of freedom.
+def mean_interval(values: Sequence[float], confidence: float, bounds: Bounds = ANY) -> Interval:
+    """Mean ± t · s / √n, Student's t with n − 1 degrees of freedom, cut off at the bounds.
 
     Raises:
         ValueError: there are no values, or one is not finite.
@@ -87,17 +101,18 @@ def mean_interval(values: Sequence[float], confidence: float) -> Interval:
     if not values or not all(map(math.isfinite, values)):
         raise ValueError(f"the mean of {list(values)} cannot be given")
     mean = math.fsum(values) / len(values)
-    if len(values) < 2:
+    if len(values) < LEAST:
         return Interval(mean)
     spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1))
     half = float(stats.t.ppf(0.5 + confidence / 2, len(values) - 1)) * spread
     half /= math.sqrt(len(values))
-    return Interval(mean, mean - half, mean + half)
+    return Interval(mean, max(mean - half, bounds[0]), min(mean + half, bounds[1]))
 
 
 def median_interval(values: Sequence[float], confidence: float) -> Interval:
-    """Median with the percentile interval of the bootstrap, always the same for the same values.
+    """Median between the two values, by rank, that have it between them with this confidence.
 
+    Where even the smallest and the largest do not, it is these two (:func:`median_level`).
     Infinite values are larger than all others; a median half-way to one is infinite.
 
     Raises:
@@ -105,21 +120,40 @@ def median_interval(values: Sequence[float], confidence: float) -> Interval:
     """
     if not values or any(math.isnan(v) or v == -math.inf for v in values):
         raise ValueError(f"the median of {list(values)} cannot be given")
-    array = np.sort(np.minimum(np.asarray(values, np.float64), _HUGE))
-    value = _back(float(np.median(array)))
-    if len(array) < 2:
+    found = sorted(values)
+    value = statistics.median(found)
+    if len(found) < LEAST:
         return Interval(value)
-    if array[0] == array[-1]:
-        return Interval(value, value, value)
-    found = stats.bootstrap(
-        (array,),
-        np.median,
-        n_resamples=_RESAMPLES,
-        confidence_level=confidence,
-        method="percentile",
-        rng=np.random.default_rng(_SEED),
-    ).confidence_interval
-    return Interval(value, _back(float(found.low)), _back(float(found.high)))
+    rank = _rank(len(found), confidence)
+    return Interval(value, found[rank - 1], found[-rank])
+
+
+def median_level(count: int, confidence: float) -> float:
+    """How sure the interval of a median of so many values is, 0 to 1: of five 0.94 at most.
+
+    Each value lies below the median with probability ½, so that the number of those that do is
+    binomial. Exact where no two values are equal, and more than that otherwise.
+    """
+    return 1.0 - 2.0 * float(stats.binom.cdf(_rank(count, confidence) - 1, count, 0.5))
+
+
+def _rank(count: int, confidence: float) -> int:
+    """The rank, from 1, of the lower end, and counted from above of the upper end."""
+    ranks = range(1, count // 2 + 1)
+    sure = [r for r in ranks if 2.0 * stats.binom.cdf(r - 1, count, 0.5) <= 1.0 - confidence]
+    return max(sure, default=1)
+
+
+def wilson(share: float, count: int, confidence: float) -> Interval:
+    """A share, 0 to 1, of so many trials with Wilson's interval (1927).
+
+    Raises:
+        ValueError: there are no trials.
+    """
+    if count < 1:
+        raise ValueError("a share of no trials cannot be given")
+    found = stats.binomtest(round(share * count), count).proportion_ci(confidence, "wilson")
+    return Interval(share, float(found.low), float(found.high))
 
 
 def differences(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float | None]:
@@ -140,8 +174,3 @@ def _ratio(a: float | None, b: float | None) -> float | None:
     if a is None or b is None or b == 0 or (math.isinf(a) and math.isinf(b)):
         return None
     return a / b
-
-
-def _back(value: float) -> float:
-    """Replace values near :data:`_HUGE` by infinity; a mean with such a value is infinite too."""
-    return math.inf if value > _HUGE / 1e6 else value

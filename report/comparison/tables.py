@@ -1,6 +1,7 @@
 """The result of an experiment as text, Markdown, CSV and JSON.
 
-* :func:`tables`    for people: medians, means, and the comparison, grid point by grid point
+* :func:`tables`    for people: medians, means, joules, and the comparison, grid point by grid point
+* :func:`sides`     as configured, and as tuned
 * :func:`as_text`, :func:`as_markdown`
 * :func:`as_csv`    one line per run
 * :func:`as_json`   everything
@@ -21,12 +22,13 @@ import msgspec
 from msgspec import Struct
 
 from fimi.record.clean import clean
+from fimi.record.sums import Sum
 from fimi.report.comparison.plans import HEADING, plan_body, plan_columns, plan_rows
-from fimi.report.comparison.result import ExperimentResult, Record, StrategySummary, accuracy
-from fimi.report.comparison.runs import COSTS, RunFigures, point_text
-from fimi.report.comparison.statistics import Interval, Sample
+from fimi.report.comparison.result import Comparison, ExperimentResult, Record, StrategySummary
+from fimi.report.comparison.runs import ALL_COSTS, BESIDES, COSTS, RunFigures, point_text
+from fimi.report.comparison.statistics import LEAST, Interval, Sample, median_level, wilson
 from fimi.report.layout import Marked, Paper, entries, table, wrap
-from fimi.report.words import MISSING
+from fimi.report.words import MISSING, joules, percent
 
 NEVER = "never"
 _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
@@ -35,6 +37,9 @@ _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
     "dynamic_j": ("dynamic", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
     "duration_s": ("time", ((3600.0, "h"), (60.0, "min"), (1.0, "s"))),
     "size_bytes": ("moved", ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))),
+    "generator_j": ("generator", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
+    "server_j": ("server", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
+    "total_j": ("total", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
 }
 """Of a cost: its heading, and units with their sizes, the largest first."""
 
@@ -54,7 +59,7 @@ class Table(Struct, frozen=True, kw_only=True):
 
 
 def tables(result: ExperimentResult) -> list[Table]:
-    """Three tables for each grid point, and one of the plans where there are any."""
+    """Four tables for each grid point, and one of the plans where there are any."""
     found = []
     for point in result.points:
         here = [s for s in result.summaries if s.point == point]
@@ -62,6 +67,7 @@ def tables(result: ExperimentResult) -> list[Table]:
         found += [
             _costs(result, here, f"{where}median over seeds", lambda s: s.median),
             _costs(result, here, f"{where}mean over seeds", lambda s: s.mean),
+            _joules(result, here, f"{where}joules to the target, median over seeds"),
         ]
         if any(c.point == point for c in result.comparisons):
             found.append(_against(result, point, where))
@@ -71,20 +77,119 @@ def tables(result: ExperimentResult) -> list[Table]:
     return found
 
 
+def sides(result: ExperimentResult) -> list[tuple[str, ExperimentResult]]:
+    """The result as configured and as tuned, each with its name; one without a name otherwise."""
+    if not result.choices:
+        return [("", result)]
+    return [("as configured", result)] + ([("tuned", result.tuned)] if result.tuned else [])
+
+
+def all_tables(result: ExperimentResult) -> list[Table]:
+    """The tables of all sides, and between them what was chosen."""
+    found = []
+    for side, each in sides(result):
+        if side == "tuned":
+            found.append(chosen(result))
+        name = f"{side}, " if side else ""
+        found += [msgspec.structs.replace(t, caption=name + t.caption) for t in tables(each)]
+    return found
+
+
+def chosen(result: ExperimentResult) -> Table:
+    """What was tried on the tuning seeds, and what was taken."""
+    points, keys = result.points, list(result.choices[0].tried[0].settings)
+    rows = []
+    for choice in result.choices:
+        taken = choice.taken
+        rows += [
+            (
+                choice.label,
+                *([point_text(choice.point)] if points != [{}] else []),
+                *(point_text({key: value}).partition(" = ")[2] for key, value in at.items()),
+                "missing" if tried.accuracy is None else f"{tried.reached} of {choice.seeds}",
+                joules(tried.joules) if tried.reached else NEVER,
+                percent(tried.accuracy),
+                "taken" if tried is taken else "",
+            )
+            for tried in choice.tried
+            for at in [tried.settings]
+        ]
+    heading = ["strategy", *(["grid point"] if points != [{}] else [])]
+    heading += [key.rpartition(".")[2].replace("_", " ") for key in keys]
+    heading += ["target reached", f"joules\n({result.kind})", "best accuracy\nvalidation", "taken"]
+    return Table(
+        caption="settings on the tuning seeds, judged on the validation part",
+        heading=tuple(heading),
+        rows=tuple(rows),
+    )
+
+
 def methods(result: ExperimentResult) -> list[str]:
     """How the numbers came about, a sentence each."""
-    percent = f"{100 * result.confidence:g} %"
+    asked = f"{100 * result.confidence:g} %"
+    count = max((len(s.records) for s in result.summaries), default=0)
+    if count < LEAST:
+        brackets = f"{count} seed{'s' if count != 1 else ''}: no interval."
+    else:
+        level = 100 * median_level(count, result.confidence)
+        sure = "at least" if level >= 100 * result.confidence else "only"
+        brackets = (
+            f"In brackets: of a mean Student's t interval, {asked}; of a median two values of "
+            f"single seeds, which with {count} seeds have it between them with {sure} {level:.1f} "
+            "%. Fewer than three seeds have no interval."
+        )
     return [
         f"Costs are those of reaching {result.target}, up to the first round that did; receiving "
         "synthetic data counts to the first round.",
         f"Joules are {result.kind}. Whole board: all phases, idle included. Dynamic: the paper's, "
         "compute and upload above idle. Those of plans are modelled; a gap is the distance from "
         "what no plan can go below, the largest over the seeds.",
-        f"In brackets: {percent} intervals; of a mean Student's t, of a median the percentile "
-        "bootstrap, which is too narrow for few seeds.",
+        "Total: whole boards, and what drawing all images of the run and training on the server "
+        "until then took; their kinds stand in the heading. Where one was not metered the total is "
+        "at least what is known.",
+        brackets,
+        *_images(result),
         f'"{NEVER}": not reached within the rounds that were run; counts as infinite, so that a '
         "mean over it cannot be given. Ratios pair runs of the same seed; where only the baseline "
         "never got there a ratio is 0, where neither did the pair has none.",
+        *_tuned(result),
+    ]
+
+
+def _images(result: ExperimentResult) -> list[str]:
+    """How finely accuracies are told, by the number of images."""
+    runs = [r.cell.figures for r in result.records if r.cell.figures is not None]
+    test = {run.test_samples for run in runs if run.test_samples}
+    kept = {run.validation_samples for run in runs if run.validation_samples}
+    base = next((s for s in result.summaries if s.label == result.baseline), None)
+    if not test or base is None or base.final.mean is None:
+        return []
+    least, share = min(test), base.final.mean.value
+    of_one = wilson(share, least, result.confidence)
+    said = (
+        f"Final accuracies are of the test set, {least} images, {100 / least:.2f} points each: "
+        f"{100 * share:.1f} % in a single run is between {100 * (of_one.low or 0):.1f} and "
+        f"{100 * (of_one.high or 0):.1f} % with {100 * result.confidence:g} % (Wilson)."
+    )
+    if result.target.on == "validation" and kept:
+        each = min(kept)
+        said += (
+            f" Targets are taken and reached on the validation part, {each} images, "
+            f"{100 / each:.2f} points each; beside them stands the test accuracy of that round."
+        )
+    return [said]
+
+
+def _tuned(result: ExperimentResult) -> list[str]:
+    if not result.choices:
+        return []
+    first = result.choices[0]
+    return [
+        f"Tuned: for each strategy and grid point the best of the same {len(first.tried)} settings "
+        f"on the same tuning seeds ({first.seeds}), which are not reported: the one that reaches "
+        "the target on most of them, then with the least joules, then with the highest accuracy, "
+        "all of it on the validation part. The target of a tuning seed is the accuracy that the "
+        "strategy named in the experiment's target has with its most accurate setting."
     ]
 
 
@@ -92,7 +197,7 @@ def as_text(result: ExperimentResult, paper: Paper | None = None) -> str:
     """For a terminal; an interval stands below its value."""
     paper = paper or Paper()
     blocks = [paper.ink(result.title, "title")] if result.title else []
-    for each in tables(result):
+    for each in all_tables(result):
         heading = [cell.replace(" ", "\n") for cell in each.heading]
         rows = [[cell.replace(" [", "\n[") for cell in row] for row in each.rows]
         blocks.append(f"{each.caption}\n{table(heading, rows, paper=paper)}")
@@ -106,7 +211,7 @@ def as_text(result: ExperimentResult, paper: Paper | None = None) -> str:
 def as_markdown(result: ExperimentResult) -> str:
     """For a page or an issue."""
     lines = [f"# {result.title or result.name}", ""]
-    for each in tables(result):
+    for each in all_tables(result):
         heading = [cell.replace("\n", ", ") for cell in each.heading]
         lines += [f"## {each.caption}", "", _row(heading), _row(["---"] * len(heading))]
         lines += [*map(_row, each.rows), ""]
@@ -118,30 +223,35 @@ def as_markdown(result: ExperimentResult) -> str:
 def as_csv(result: ExperimentResult) -> str:
     """One line per run; a cell that has not run has a line as well."""
     out = io.StringIO()
-    rows = [_csv_row(record) for record in result.records]
+    rows = [_csv_row(record, side) for side, each in sides(result) for record in each.records]
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _csv_value(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
 
 
-def _csv_row(record: Record) -> dict[str, Any]:
+def _csv_row(record: Record, side: str) -> dict[str, Any]:
     """A cell of an experiment; ``None`` is an empty cell of the table."""
     cell, run = record.cell, record.cell.figures
     last = run.points[-1] if run and run.points else None
     return {
         **cell.point,
         "strategy": cell.label,
+        **({"side": side, **cell.settings} if side else {}),
         "seed": cell.seed,
         "run": cell.name,
         "problem": clean(cell.problem, 500),
         "rounds_run": len(run.points) if run else None,
-        "final_accuracy": accuracy(run, "final"),
-        "best_accuracy": accuracy(run, "best"),
+        "final_accuracy": cell.judged("final"),
+        "best_accuracy": cell.judged("best"),
+        "best_validation_accuracy": cell.judged("best", "validation"),
         "target_accuracy": record.target,
-        **{f"{cost}_to_target": _named(record.costs[cost]) for cost in COSTS},
+        "test_accuracy_at_target": record.test_accuracy,
+        **{f"{cost}_to_target": _named(record.costs[cost]) for cost in ALL_COSTS},
+        "total_at_least_j_to_target": _named(record.least_total_j),
         "total_board_j": last.energy_so_far.value_j if last else None,
         "total_dynamic_j": last.dynamic_so_far.value_j if last else None,
+        "total_at_least_j": last.total_so_far.known_j if last else None,
         "energy_kind": run.kind if run else None,
         "synthetic_samples": run.synthetic_samples if run else None,
         "partition": run.data["partition"] if run else None,
@@ -160,6 +270,24 @@ def as_json(result: ExperimentResult) -> bytes:
         "energy_kind": result.kind,
         "methods": methods(result),
         "notes": result.notes,
+        **_side(result),
+        "choices": [
+            {
+                "point": choice.point,
+                "strategy": choice.label,
+                "taken": choice.taken.settings if choice.taken else None,
+                "tried": choice.tried,
+            }
+            for choice in result.choices
+        ],
+        "tuned": _side(result.tuned) if result.tuned else None,
+    }
+    return msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n"
+
+
+def _side(result: ExperimentResult) -> dict[str, Any]:
+    """Summaries, comparisons and runs, as configured or as tuned."""
+    return {
         "summaries": [
             {
                 "point": s.point,
@@ -167,7 +295,9 @@ def as_json(result: ExperimentResult) -> bytes:
                 "seeds": [r.cell.seed for r in s.records],
                 "final_accuracy": _sample(s.final),
                 "best_accuracy": _sample(s.best),
-                "to_target": {cost: _sample(s.costs[cost]) for cost in COSTS},
+                "test_accuracy_at_target": _sample(s.test_accuracy),
+                "to_target": {cost: _sample(s.costs[cost]) for cost in ALL_COSTS},
+                "total_at_least_j_to_target": _sample(s.least_total),
             }
             for s in result.summaries
         ],
@@ -178,7 +308,7 @@ def as_json(result: ExperimentResult) -> bytes:
                 "baseline": result.baseline,
                 "final_accuracy_difference": _sample(c.final),
                 "best_accuracy_difference": _sample(c.best),
-                "ratio_to_target": {cost: _sample(c.ratios[cost]) for cost in COSTS},
+                "ratio_to_target": {cost: _sample(c.ratios[cost]) for cost in ALL_COSTS},
             }
             for c in result.comparisons
         ],
@@ -186,17 +316,19 @@ def as_json(result: ExperimentResult) -> bytes:
             {
                 "point": r.cell.point,
                 "strategy": r.cell.label,
+                "settings": r.cell.settings,
                 "seed": r.cell.seed,
                 "run": r.cell.name,
                 "problem": r.cell.problem,
                 "target_accuracy": r.target,
-                "to_target": {cost: _named(r.costs[cost]) for cost in COSTS},
+                "test_accuracy_at_target": r.test_accuracy,
+                "to_target": {cost: _named(r.costs[cost]) for cost in ALL_COSTS},
+                "total_at_least_j_to_target": _named(r.least_total_j),
                 "series": _series(r.cell.figures),
             }
             for r in result.records
         ],
     }
-    return msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n"
 
 
 def _costs(
@@ -208,7 +340,9 @@ def _costs(
     scales = {
         cost: _scale(cost, [pick(summary.costs[cost]) for summary in summaries]) for cost in COSTS
     }
+    apart = result.target.on == "validation"
     heading = ["strategy", "final accuracy\n%", "target reached"]
+    heading += ["accuracy then\n%, test"] if apart else []
     for cost in COSTS:
         title, unit = _UNITS[cost][0], scales[cost][1]
         kind = f" ({result.kind})" if cost.endswith("_j") else ""
@@ -225,6 +359,7 @@ def _costs(
                 summary.label,
                 _shown(pick(summary.final), 0.01, digits=1),
                 reached,
+                *([_shown(pick(summary.test_accuracy), 0.01, digits=1)] if apart else []),
                 *(
                     _shown(pick(summary.costs[cost]), scales[cost][0], never=rounds.never > 0)
                     + _partly(summary.costs[cost], rounds)
@@ -235,13 +370,51 @@ def _costs(
     return Table(caption=caption, heading=tuple(heading), rows=tuple(rows))
 
 
-def _against(result: ExperimentResult, point: dict[str, Any], where: str) -> Table:
-    heading = ["strategy", "final accuracy\npoints, mean", "pairs"]
-    heading += [f"{_UNITS[cost][0]}\nratio, median" for cost in COSTS]
+def _joules(result: ExperimentResult, summaries: Sequence[StrategySummary], caption: str) -> Table:
+    """Joules of all machines; a total that lacks a part is at least what is known."""
+    shown = ("board_j", *BESIDES)
+    parts: dict[str, tuple[str, Callable[[RunFigures], Sum]]] = {
+        "board_j": ("devices", lambda run: run.points[-1].energy_so_far),
+        "generator_j": ("generator", lambda run: run.generator),
+        "server_j": ("server", lambda run: run.server),
+        "total_j": ("total", lambda run: run.points[-1].total_so_far),
+    }
+    runs = [r.cell.figures for s in summaries for r in s.records if r.cell.figures is not None]
+    scale, unit = _scale("total_j", [s.least_total.median for s in summaries])
+    heading = ["strategy"]
+    for name, pick in parts.values():
+        kinds = {known.kind for run in runs if run.points and (known := pick(run).known)}
+        lacks = any(run.points and pick(run).missing for run in runs)
+        kind = "+".join(sorted(kinds)) or ("not metered" if lacks else "none")
+        heading.append(f"{name}\n{unit} ({kind})")
     rows = []
-    for each in result.comparisons:
-        if each.point != point:
-            continue
+    for summary in summaries:
+        rounds = summary.costs["rounds"]
+        cells = [summary.label]
+        for cost in shown:
+            sample = summary.costs[cost]
+            lacks = sample.unknown > rounds.unknown
+            never = rounds.never > 0
+            if cost == "total_j" and lacks and summary.least_total.median:
+                least = _shown(summary.least_total.median, scale, never=never)
+                cells.append(f"at least {least}" if least != NEVER else least)
+            elif lacks and sample.median is None:
+                cells.append("unknown")
+            elif cost in BESIDES and set(sample.values) <= {0.0, None, math.inf} and not lacks:
+                cells.append("none" if sample.reached else _shown(sample.median, scale))
+            else:
+                cells.append(_shown(sample.median, scale, never=never) + _partly(sample, rounds))
+        rows.append(tuple(cells))
+    return Table(caption=caption, heading=tuple(heading), rows=tuple(rows))
+
+
+def _against(result: ExperimentResult, point: dict[str, Any], where: str) -> Table:
+    own = [each for each in result.comparisons if each.point == point]
+    costs = [c for c in ALL_COSTS if c in COSTS or (c == "total_j" and _known(own, c))]
+    heading = ["strategy", "final accuracy\npoints, mean", "pairs"]
+    heading += [f"{_UNITS[cost][0]}\nratio, median" for cost in costs]
+    rows = []
+    for each in own:
         rounds = each.ratios["rounds"]
         pairs = len(rounds.values)
         rows.append(
@@ -252,7 +425,7 @@ def _against(result: ExperimentResult, point: dict[str, Any], where: str) -> Tab
                 *(
                     _shown(each.ratios[cost].median, 1.0, digits=2)
                     + _partly(each.ratios[cost], rounds)
-                    for cost in COSTS
+                    for cost in costs
                 ),
             )
         )
@@ -261,6 +434,10 @@ def _against(result: ExperimentResult, point: dict[str, Any], where: str) -> Tab
         heading=tuple(heading),
         rows=tuple(rows),
     )
+
+
+def _known(comparisons: Sequence[Comparison], cost: str) -> bool:
+    return any(each.ratios[cost].median is not None for each in comparisons)
 
 
 def _partly(sample: Sample, rounds: Sample) -> str:
@@ -316,6 +493,9 @@ def _series(run: RunFigures | None) -> dict[str, Any] | None:
         return None
     return {
         "accuracy": run.accuracy,
+        "validation_accuracy": [point.validation_accuracy for point in run.points],
+        "test_samples": run.test_samples,
+        "validation_samples": run.validation_samples,
         "board_j": [point.energy.value_j for point in run.points],
         "board_known_j": [point.energy.known_j for point in run.points],
         "dynamic_j": [point.dynamic.value_j for point in run.points],
@@ -323,6 +503,9 @@ def _series(run: RunFigures | None) -> dict[str, Any] | None:
         "duration_s": [point.duration_s for point in run.points],
         "size_bytes": [point.moved.size_bytes for point in run.points],
         "missing": run.points[-1].energy_so_far.missing if run.points else (),
+        "generator": run.generator,
+        "server": run.server,
+        "total": run.points[-1].total_so_far if run.points else None,
         "kind": run.kind,
         "data": run.data,
         "synthetic_samples": run.synthetic_samples,

@@ -67,11 +67,11 @@ def experiment(
             failures, interrupted = outcome.failures, outcome.interrupted
         result = run.summarise(asked)
         _show(result, asked.folder, output)
-    if work.strangers:
+    if strangers := run.plan(asked).strangers:
         click.echo(
-            f"{asked.folder / 'runs'} holds {len(work.strangers)} more, which belong to no cell of "
-            f"{path} and are left out: {', '.join(work.strangers[:5])}"
-            + (", …" if len(work.strangers) > 5 else ""),
+            f"{asked.folder / 'runs'} holds {len(strangers)} more, which belong to no cell of "
+            f"{path} and are left out: {', '.join(strangers[:5])}"
+            + (", …" if len(strangers) > 5 else ""),
             err=True,
         )
     for name, why in failures.items():
@@ -90,7 +90,7 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     from fimi.testbed.experiment.progress import ExperimentLiveView, ExperimentPlainView
 
     console = Console(stderr=True)
-    to_do = len(work.having("absent", "unfinished", "stale")) + len(work.lacking)
+    to_do = len(work.having("absent", "unfinished", "stale")) + len(work.lacking) + work.to_come
     kept = len(work.having("finished"))
     title = f"experiment {work.experiment.name}"
     view: ExperimentLiveView | ExperimentPlainView
@@ -99,20 +99,29 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     else:
         view = ExperimentPlainView(console.file, to_do, quiet=logs.quiet())
     with stop_on_signals() as stop, view:
-        view.say(f"{title}: {to_do} to do, {kept} runs finished before")
+        most = "at most " if work.to_come else ""
+        view.say(f"{title}: {most}{to_do} to do, {kept} runs finished before")
         return run.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)
 
 
 def _list(work: Any) -> None:
+    from fimi.record.clean import enumerated
     from fimi.report.comparison.runs import point_text
     from fimi.report.layout import Paper, table
+    from fimi.report.words import seconds
 
     state = {cell.name: found.progress for cell, found in work.runs}
+    tune = work.experiment.tune
+    what = {"configured": "as configured", "tuning": "to tune with", "tuned": "tuned"}
     rows = [
-        (cell.name, cell.label, str(cell.seed), point_text(cell.point) or "-", state[cell.name])
+        (
+            *(cell.name, cell.label, str(cell.seed), point_text(cell.point) or "-"),
+            *((what[cell.part],) if tune else ()),
+            state[cell.name],
+        )
         for cell in work.cells
     ]
-    heading = ("run", "strategy", "seed", "grid point", "state")
+    heading = ("run", "strategy", "seed", "grid point", *(("what for",) if tune else ()), "state")
     click.echo(table(heading, rows, paper=Paper.of(sys.stdout)))
     for cell, found in work.runs:
         if found.changed:
@@ -121,6 +130,22 @@ def _list(work: Any) -> None:
         there = "to train" if each in work.lacking else "there"
         click.echo(f"generator {each.recipe.name}: {each.folder}, {there}")
     click.echo(f"{len(work.runs)} runs for {len(work.cells)} cells in {work.experiment.folder}")
+    if tune is not None:
+        seeds = enumerated([str(seed) for seed in tune.seeds])
+        click.echo(
+            f"tuning: {len(tune.settings)} settings on seeds {seeds} for every strategy "
+            f"and grid point, {len(work.of('tuning'))} runs"
+            + (f"; then at most {work.to_come} with what is chosen" if work.to_come else "")
+        )
+        for choice in work.choices:
+            taken = point_text(choice.taken.settings) if choice.taken else "nothing: runs failed"
+            where = point_text(choice.point)
+            click.echo(f"chosen for {choice.label}{' at ' + where if where else ''}: {taken}")
+    left_s = work.left_s
+    if left_s:
+        click.echo(f"what is not finished takes about {seconds(left_s)} one after another")
+    elif left_s is None:
+        click.echo("how long they take is not known: no run has ended yet")
 
 
 def _show(result: Any, folder: Path, output: str) -> None:

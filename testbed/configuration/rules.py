@@ -135,16 +135,6 @@ RULES = (
         lambda c: c.rounds.min_devices > c.fleet.devices,
         "{rounds.min_devices} is above {fleet.devices}",
     ),
-    Rule(
-        lambda c: (
-            _strategy(c).server == "mix"
-            and c.strategy.weights == "performance"
-            and c.generator.kind in ("public", "bootstrap")
-        ),
-        "{strategy.weights} judges both models by public images, and with {generator.kind} the "
-        "server's model is trained on just those; take another generator, or strategy.weights "
-        '"constant" or "scheduled"',
-    ),
 )
 """All rules, in the order in which they are checked."""
 

@@ -1,7 +1,7 @@
 """A configuration with all that is computed from it.
 
 * :class:`Scenario`        configuration, division of the data, contract, network cost, digests
-* :func:`split_of`         images in three parts, as configured
+* :func:`split_of`         images in four parts, as configured
 * :func:`check_division`   whether images can be divided as configured
 * :func:`network_of`       what the configured network costs
 

@@ -100,12 +100,14 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dataset: Annotated[
         str,
         Meta(pattern=rf"^({'|'.join(DATASETS)}|[A-Za-z_][\w.]*:\w+)$"),
-        '"digits": 1,797 real 8×8 images, bundled; cifar-10, cifar-100, '
+        '"digits": 1,797 real 8×8 images, bundled; cifar-10, cifar-100, mnist, '
         "fashion-mnist and gtsrb as torchvision reads them under data.root; image-folder: "
-        "data.root/CLASS/FILE or data.root/train|test/CLASS/FILE; module:factory for one of "
-        "your own.",
+        "data.root/CLASS/FILE or data.root/train|test/CLASS/FILE; data-file: data.root is an "
+        "NPZ file; module:factory for one of your own.",
     ] = "digits"
-    root: Annotated[str, "Folder of the data set's files; the digits need none."] = ""
+    root: Annotated[
+        str, "Folder of the data set's files, or the data file; the digits need none."
+    ] = ""
     download: Annotated[bool, "Fetch a missing data set into data.root, through torchvision."] = (
         False
     )

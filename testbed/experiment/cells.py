@@ -1,5 +1,7 @@
 """From an experiment to its runs: one cell for each strategy, seed and grid point.
 
+Where an experiment tunes, there are cells to tune with, and those with what was chosen.
+
 * :func:`cells`            all of them, each with its whole configuration
 * :func:`preparations`     the generators to train first
 * :func:`state`            whether a cell's run is there, finished, and of this configuration
@@ -21,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.record.reader import ReportError, read_info
+from fimi.report.comparison.tuning import TuningChoice
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.configuration.scenario import Scenario
@@ -32,6 +35,7 @@ _OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port")
 """Keys that decide where a run is, not what it gives."""
 
 Progress = Literal["absent", "unfinished", "stale", "finished"]
+Part = Literal["configured", "tuning", "tuned"]
 
 
 class Cell(Struct, frozen=True, kw_only=True):
@@ -41,6 +45,8 @@ class Cell(Struct, frozen=True, kw_only=True):
         point: grid key to value.
         label: of the strategy.
         seed: of the run.
+        part: as configured, to tune with, or with the settings that were chosen.
+        settings: keys that are tuned to the values that this cell has.
         name: of the run's folder.
         scenario: its configuration, with name and folder.
         digest: of what decides its result.
@@ -49,6 +55,8 @@ class Cell(Struct, frozen=True, kw_only=True):
     point: dict[str, Value]
     label: str
     seed: int
+    part: Part = "configured"
+    settings: dict[str, Value] = {}
     name: str
     scenario: Scenario
     digest: str
@@ -85,48 +93,95 @@ class State(Struct, frozen=True, kw_only=True):
         progress: ``stale``: finished, of another configuration.
         changed: keys that differ, with the stored value and the one asked for.
         wall_s: how long it took; ``None`` if not known.
+        failed: not finished, because of an error.
     """
 
     progress: Progress
     changed: tuple[str, ...] = ()
     wall_s: float | None = None
+    failed: bool = False
 
 
-def cells(experiment: Experiment) -> list[Cell]:
+def cells(experiment: Experiment, choices: Iterable[TuningChoice] = ()) -> list[Cell]:
     """Every cell, grid point by grid point, strategy by strategy, seed by seed.
+
+    Args:
+        experiment: as the file has it.
+        choices: settings that were chosen; there are no cells of others.
 
     Raises:
         ConfigError: a value is impossible; says in which part of the file.
     """
-    found: list[Cell] = []
-    taken: dict[str, str] = {}
-    shared: dict[str, str] = {}
-    runs = str(experiment.folder / "runs")
-    for values in itertools.product(*experiment.grid.values()):
-        point = dict(zip(experiment.grid, values, strict=True))
-        for label, seed in itertools.product(experiment.strategies, experiment.seeds):
-            scenario = _configured(experiment, point, label, seed)
-            digest = digest_of(scenario.config)
-            decided = experiment.overrides.get(label, {})
-            own = {key: value for key, value in point.items() if key not in decided}
-            name = shared.get(digest) or _name(own, label, seed)
-            if taken.get(name, digest) != digest:
-                name = f"{name[: _NAME_MAX - 9]}-{digest[:8]}"
-            taken[name] = digest
-            shared[digest] = name
-            run = msgspec.structs.replace(scenario.config.run, name=name, directory=runs)
-            config = msgspec.structs.replace(scenario.config, run=run)
-            found.append(
-                Cell(
-                    point=point,
-                    label=label,
-                    seed=seed,
-                    name=name,
-                    scenario=msgspec.structs.replace(scenario, config=config),
-                    digest=digest,
-                )
-            )
-    return found
+    naming = _Naming(experiment)
+    points = [
+        dict(zip(experiment.grid, values, strict=True))
+        for values in itertools.product(*experiment.grid.values())
+    ]
+    found = [
+        naming.cell(point, label, seed, "configured", {})
+        for point in points
+        for label, seed in itertools.product(experiment.strategies, experiment.seeds)
+    ]
+    if experiment.tune is None:
+        return found
+    tune = experiment.tune
+    found += [
+        naming.cell(point, label, seed, "tuning", settings)
+        for point in points
+        for label in experiment.strategies
+        for settings, seed in itertools.product(tune.settings, tune.seeds)
+    ]
+    return found + [
+        naming.cell(choice.point, choice.label, seed, "tuned", choice.taken.settings)
+        for choice in choices
+        if choice.taken is not None
+        for seed in experiment.seeds
+    ]
+
+
+class _Naming:
+    """Makes cells, and names their runs so that the same configuration has one run."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._runs = str(experiment.folder / "runs")
+        self._taken: dict[str, str] = {}
+        self._shared: dict[str, str] = {}
+
+    def cell(
+        self,
+        point: Mapping[str, Value],
+        label: str,
+        seed: int,
+        part: Part,
+        settings: Mapping[str, Value],
+    ) -> Cell:
+        """A cell with its whole configuration."""
+        experiment = self._experiment
+        scenario = _configured(experiment, point, label, seed, settings)
+        digest = digest_of(scenario.config)
+        decided = experiment.overrides.get(label, {})
+        own = {key: value for key, value in point.items() if key not in decided} | dict(settings)
+        name = self._shared.get(digest) or _name(own, label, seed)
+        if self._taken.get(name, digest) != digest:
+            name = f"{name[: _NAME_MAX - 9]}-{digest[:8]}"
+        self._taken[name] = digest
+        self._shared[digest] = name
+        run = msgspec.structs.replace(scenario.config.run, name=name, directory=self._runs)
+        config = msgspec.structs.replace(scenario.config, run=run)
+        values = configuration.values(config)
+        return Cell(
+            point=dict(point),
+            label=label,
+            seed=seed,
+            part=part,
+            settings={
+                key: values[key] for key in (experiment.tune.grid if experiment.tune else ())
+            },
+            name=name,
+            scenario=msgspec.structs.replace(scenario, config=config),
+            digest=digest,
+        )
 
 
 def distinct(all_cells: Iterable[Cell]) -> list[Cell]:
@@ -167,7 +222,7 @@ def state(cell: Cell) -> State:
     except ReportError:
         return State(progress="unfinished")
     if info.status != "completed":
-        return State(progress="unfinished")
+        return State(progress="unfinished", failed=info.status == "failed")
     before = info.config
     default = _plain(configuration.values(Config()))
     changed = tuple(
@@ -206,7 +261,11 @@ def toml(config: Config) -> str:
 
 
 def _configured(
-    experiment: Experiment, point: Mapping[str, Value], label: str, seed: int
+    experiment: Experiment,
+    point: Mapping[str, Value],
+    label: str,
+    seed: int,
+    settings: Mapping[str, Value],
 ) -> Scenario:
     path = experiment.path
     overrides: dict[str, tuple[Value, str]] = {
@@ -218,6 +277,9 @@ def _configured(
         key: (value, f"{path} [overrides.{label}]")
         for key, value in experiment.overrides.get(label, {}).items()
     }
+    overrides |= {key: (value, f"{path} [tune.grid]") for key, value in settings.items()}
+    if experiment.equal_compute:
+        overrides["training.steps"] = (experiment.equal_compute, f"{path} equal_compute")
     overrides["run.seed"] = (seed, f"{path} seeds")
     scenario = configuration.load(experiment.base_file, overrides)
     weights = scenario.config.generator.weights
@@ -246,13 +308,15 @@ def _generator_folder(experiment: Experiment, recipe: GeneratorPreparation, conf
 def _public_part(config: Config) -> list[Any]:
     """What decides the public part of the data."""
     data = config.data
-    drawn = data.split == "random" or (data.split == "auto" and data.dataset != "digits")
+    random = data.split == "random" or (data.split == "auto" and data.dataset != "digits")
+    drawn = random or data.limit
     seed = (config.run.seed if data.split_seed < 0 else data.split_seed) if drawn else 0
     return [
         data.dataset,
         data.root,
         data.image_size,
         data.image_mode,
+        data.limit,
         data.split,
         data.public_fraction,
         data.validation_fraction,

@@ -1,11 +1,13 @@
 """What an experiment is, once its file has been read and every name in it checked.
 
 * :class:`Experiment`    strategies, seeds, a base configuration, and what is varied
+* :class:`Tuning`        what is tried for each strategy before
 * :class:`GeneratorPreparation`   a generator that is trained before the runs
 """
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,6 +44,25 @@ class GeneratorPreparation(Struct, frozen=True, forbid_unknown_fields=True, kw_o
     threads: Annotated[int, Meta(ge=1, le=256)] = 1
 
 
+class Tuning(Struct, frozen=True, kw_only=True):
+    """Settings that are tried for each strategy and grid point, the same for all.
+
+    Attributes:
+        seeds: one run each; none of them is reported.
+        grid: dotted key to the values it takes, in the order of the file.
+    """
+
+    seeds: tuple[int, ...]
+    grid: dict[str, tuple[Value, ...]]
+
+    @property
+    def settings(self) -> list[dict[str, Value]]:
+        """Every combination."""
+        keys = list(self.grid)
+        combined = itertools.product(*self.grid.values())
+        return [dict(zip(keys, values, strict=True)) for values in combined]
+
+
 class Experiment(Struct, frozen=True, kw_only=True):
     """An experiment, every name in it checked.
 
@@ -61,6 +82,9 @@ class Experiment(Struct, frozen=True, kw_only=True):
         base: dotted key to value, over that.
         grid: dotted key to the values it takes, in the order of the file.
         overrides: label to dotted key to value; they win over the grid.
+        equal_compute: steps that every device trains in a round under every strategy; 0: as
+            configured.
+        tune: settings to choose from for each strategy, over its overrides; ``None``: none.
         generators: to train first.
     """
 
@@ -80,6 +104,8 @@ class Experiment(Struct, frozen=True, kw_only=True):
     grid: dict[str, tuple[Value, ...]]
     overrides: dict[str, dict[str, Value]]
     generators: tuple[GeneratorPreparation, ...]
+    equal_compute: int = 0
+    tune: Tuning | None = None
 
     @property
     def folder(self) -> Path:

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from fimi.report.comparison.runs import AccuracyTarget
 from fimi.testbed.configuration import load as configuration
@@ -25,6 +26,7 @@ from fimi.testbed.experiment.definition import (
     Experiment,
     GeneratorPreparation,
     Label,
+    Tuning,
     Value,
 )
 from fimi.testbed.nearest import hint
@@ -36,25 +38,35 @@ _DECIDED_HERE = {
 }
 
 
+Seeds = Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**31)], ...], Meta(min_length=1)]
+
+
+class _Tune(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """``[tune]`` before its names are looked at."""
+
+    seeds: Seeds
+    grid: dict[str, Any]
+
+
 class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The file's top level, before its names are looked at."""
 
     strategies: Annotated[tuple[Label, ...], Meta(min_length=1)]
-    seeds: (
-        Annotated[int, Meta(ge=1, le=1000)]
-        | Annotated[tuple[Annotated[int, Meta(ge=0, lt=2**31)], ...], Meta(min_length=1)]
-    ) = 5
+    seeds: Annotated[int, Meta(ge=1, le=1000)] | Seeds = 5
     name: Annotated[str, Meta(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,63})?$")] = ""
     title: str = ""
     directory: Annotated[str, Meta(min_length=1)] = "experiments"
     baseline: str = ""
     target: str | float = ""
+    target_on: Literal["validation", "test"] = "validation"
+    equal_compute: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
     jobs: Annotated[int, Meta(ge=1, le=1024)] | Literal["auto"] = "auto"
     memory_gb: Annotated[float, Meta(ge=0)] = 0.0
     confidence: Annotated[float, Meta(gt=0.5, lt=1)] = 0.95
     base: dict[str, Any] = {}
     grid: dict[str, Any] = {}
     overrides: dict[str, dict[str, Any]] = {}
+    tune: _Tune | None = None
     generator: tuple[GeneratorPreparation, ...] = ()
 
 
@@ -97,11 +109,7 @@ def read_experiment(path: Path) -> Experiment:
     }
     for label, table in overrides.items():
         for key in table:
-            if key.startswith("data.") or key == "fleet.devices":
-                raise ConfigError(
-                    f"{path}: [overrides.{label}]: {key} would give this strategy other data than "
-                    "the rest, so that nothing could be compared; put it below [base] or [grid]"
-                )
+            _require_same_data(key, f"{path}: [overrides.{label}]")
     _check_labels(path, said.strategies, overrides)
     base_file, base = _base(said.base, path)
     baseline = said.baseline or ("tfl" if "tfl" in said.strategies else said.strategies[0])
@@ -110,15 +118,16 @@ def read_experiment(path: Path) -> Experiment:
             f"{path}: baseline {baseline!r} is not among strategies; take one of "
             f"{', '.join(said.strategies)}"
         )
+    seeds = tuple(range(said.seeds)) if isinstance(said.seeds, int) else said.seeds
     experiment = Experiment(
         path=path,
         name=said.name or re.sub(r"[^A-Za-z0-9_.-]+", "-", path.stem).strip("-.") or "experiment",
         title=said.title,
         directory=Path(said.directory),
         strategies=said.strategies,
-        seeds=tuple(range(said.seeds)) if isinstance(said.seeds, int) else said.seeds,
+        seeds=seeds,
         baseline=baseline,
-        target=_target(said.target, baseline, said.strategies, path),
+        target=replace(_target(said.target, baseline, said.strategies, path), on=said.target_on),
         jobs=0 if said.jobs == "auto" else said.jobs,
         memory_gb=said.memory_gb,
         confidence=said.confidence,
@@ -127,8 +136,12 @@ def read_experiment(path: Path) -> Experiment:
         grid=grid,
         overrides=overrides,
         generators=said.generator,
+        equal_compute=said.equal_compute,
+        tune=_tuning(said.tune, seeds, grid, path) if said.tune else None,
     )
     _check_generators(experiment)
+    if experiment.equal_compute:
+        _check_steps(experiment)
     return experiment
 
 
@@ -158,16 +171,65 @@ def _keys(table: Mapping[str, Any], where: str, allowed: set[str]) -> dict[str, 
     return found
 
 
-def _grid(table: Mapping[str, Any], path: Path) -> dict[str, tuple[Value, ...]]:
-    found = _keys(table, f"{path}: [grid]", set())
+def _require_same_data(key: str, where: str) -> None:
+    if key.startswith("data.") or key == "fleet.devices":
+        raise ConfigError(
+            f"{where}: {key} would give this strategy other data than the rest, so that nothing "
+            "could be compared; put it below [base] or [grid]"
+        )
+
+
+def _tuning(said: _Tune, reported: tuple[int, ...], grid: Mapping[str, Any], path: Path) -> Tuning:
+    found = _grid(said.grid, path, "tune.grid")
+    if not found:
+        raise ConfigError(
+            f"{path}: [tune.grid] is empty; list what to try, for example "
+            "training.learning_rate = [0.1, 0.2, 0.3]"
+        )
+    for key in found:
+        _require_same_data(key, f"{path}: [tune.grid]")
+        if key in grid:
+            raise ConfigError(
+                f"{path}: {key} stands in [grid] and in [tune.grid]; a key is either varied, with "
+                "results for each value, or tuned, with one value chosen"
+            )
+    if (twice := _twice(said.seeds)) is not None:
+        raise ConfigError(f"{path}: [tune] seeds names {twice!r} twice; list it once")
+    if both := sorted(set(said.seeds) & set(reported)):
+        raise ConfigError(
+            f"{path}: [tune] seeds: {', '.join(map(str, both))} would be reported as well, so that "
+            "settings were chosen on results; take others, for example seeds = [100, 101]"
+        )
+    return Tuning(seeds=said.seeds, grid=found)
+
+
+def _check_steps(experiment: Experiment) -> None:
+    """Nothing else may decide how much a device trains."""
+    places: dict[str, Mapping[str, Any]] = {
+        "[base]": experiment.base,
+        "[grid]": experiment.grid,
+        **{f"[overrides.{label}]": table for label, table in experiment.overrides.items()},
+        "[tune.grid]": experiment.tune.grid if experiment.tune else {},
+    }
+    for place, table in places.items():
+        for key in ("training.steps", "training.epochs"):
+            if key in table:
+                raise ConfigError(
+                    f"{experiment.path}: {place}: {key} has no effect beside equal_compute = "
+                    f"{experiment.equal_compute}, which sets the steps of every round; remove one"
+                )
+
+
+def _grid(table: Mapping[str, Any], path: Path, name: str = "grid") -> dict[str, tuple[Value, ...]]:
+    found = _keys(table, f"{path}: [{name}]", set())
     for dotted, values in found.items():
         if not isinstance(values, list) or not values:
             raise ConfigError(
-                f"{path}: [grid]: {dotted} = {values!r}; list the values it shall take, for "
+                f"{path}: [{name}]: {dotted} = {values!r}; list the values it shall take, for "
                 f"example {dotted} = [{configuration.to_toml(values) if values != [] else '...'}]"
             )
         if twice := _twice([configuration.to_toml(value) for value in values]):
-            raise ConfigError(f"{path}: [grid]: {dotted} lists {twice} twice; list it once")
+            raise ConfigError(f"{path}: [{name}]: {dotted} lists {twice} twice; list it once")
     return {dotted: tuple(values) for dotted, values in found.items()}
 
 

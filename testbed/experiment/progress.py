@@ -37,6 +37,10 @@ class ExperimentPlainView(Lines, View):
         self._tasks = tasks
         self._ended = 0
 
+    def expect(self, more: int) -> None:
+        """Count them with those that have ended."""
+        self._tasks = self._ended + more
+
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""
         self._ended += 1
@@ -71,6 +75,10 @@ class ExperimentLiveView(LiveDisplay, View):
         """Write a line above the display."""
         log.info("%s", text, extra=SHOWN)
         self.console.print(Text(one_line(text)))
+
+    def expect(self, more: int) -> None:
+        """Count them with those that have ended."""
+        self._tasks = self._ended + more
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""

@@ -10,6 +10,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import math
 import re
 import shutil
 import threading
@@ -25,15 +27,16 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.generator_node.generators.card import CARD
 from fimi.learning.data import registry
 from fimi.learning.data.collection import DatasetOptions
-from fimi.record.reader import ReportError, read_run
+from fimi.record.reader import STORE_NAME, ReportError, read_run
 from fimi.report.comparison.page import render
-from fimi.report.comparison.result import ExperimentResult, compare
+from fimi.report.comparison.result import ExperimentResult, check_pairs, compare
 from fimi.report.comparison.runs import ComparedCell, RunFigures, figures_of
 from fimi.report.comparison.tables import as_csv, as_json, as_markdown
+from fimi.report.comparison.tuning import TuningChoice, choose
 from fimi.testbed.configuration.scenario import check_division
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment import cells as making
-from fimi.testbed.experiment.cells import Cell, PreparedGenerator, State
+from fimi.testbed.experiment.cells import Cell, Part, PreparedGenerator, State
 from fimi.testbed.experiment.definition import Experiment
 from fimi.testbed.experiment.memory import Need
 from fimi.testbed.experiment.runner import Outcome, Task, TaskTimes, View, last_words, run_tasks
@@ -51,16 +54,50 @@ class ExperimentPlan(Struct, frozen=True, kw_only=True):
         cells: all of them.
         runs: one cell per run, with its state.
         generators: to have before the runs.
+        choices: settings that were chosen; empty until all runs to tune with have ended.
     """
 
     experiment: Experiment
     cells: tuple[Cell, ...]
     runs: tuple[tuple[Cell, State], ...]
     generators: tuple[PreparedGenerator, ...]
+    choices: tuple[TuningChoice, ...] = ()
 
     def having(self, *progress: str) -> list[Cell]:
         """Runs of which there is that much."""
         return [cell for cell, state in self.runs if state.progress in progress]
+
+    def of(self, part: Part) -> list[Cell]:
+        """The cells as configured, to tune with, or with what was chosen."""
+        return [cell for cell in self.cells if cell.part == part]
+
+    @property
+    def to_come(self) -> int:
+        """How many more runs there can be once settings are chosen."""
+        waits = self.experiment.tune is not None and not self.choices
+        return len(self.of("configured")) if waits else 0
+
+    @property
+    def times(self) -> TaskTimes:
+        """How long runs take, by those that are finished."""
+        return TaskTimes(
+            [
+                (cell.label, state.wall_s)
+                for cell, state in self.runs
+                if state.progress == "finished" and state.wall_s
+            ]
+        )
+
+    @property
+    def left_s(self) -> float | None:
+        """Time that the runs take which are not finished, one after another, s.
+
+        ``None`` if none has ended, so that nothing is known.
+        """
+        to_do = self.having("absent", "unfinished", "stale")
+        each = [self.times.expected_s(cell.label) for cell in to_do]
+        each += [self.times.expected_s("")] * self.to_come
+        return None if None in each else math.fsum(s for s in each if s is not None)
 
     @property
     def lacking(self) -> list[PreparedGenerator]:
@@ -85,12 +122,30 @@ def plan(experiment: Experiment) -> ExperimentPlan:
         ConfigError: a value in the file is impossible.
     """
     found = making.cells(experiment)
+    choices = _choices(experiment, [cell for cell in found if cell.part == "tuning"])
+    if choices:
+        found = making.cells(experiment, choices)
     return ExperimentPlan(
         experiment=experiment,
         cells=tuple(found),
         runs=tuple((cell, making.state(cell)) for cell in making.distinct(found)),
         generators=tuple(making.preparations(experiment, found)),
+        choices=choices,
     )
+
+
+def _choices(experiment: Experiment, cells: Sequence[Cell]) -> tuple[TuningChoice, ...]:
+    """The settings that suit each strategy, once every run to tune with has ended."""
+    runs = []
+    for cell in cells:
+        state = making.state(cell)
+        if state.progress != "finished" and not state.failed:
+            return ()
+        runs.append(compared_cell(cell, _figures(experiment, cell, state)))
+    if not runs:
+        return ()
+    check_pairs(runs)
+    return choose(runs, experiment.target, f"{cells[0].config.plan.objective}_j")
 
 
 def check_data(cells: Sequence[Cell]) -> None:
@@ -173,6 +228,8 @@ def conduct(
 ) -> Outcome:
     """Train the generators that lack, then do every run that is not finished.
 
+    Where settings are to be chosen, the runs with what was chosen come last.
+
     Args:
         work: what is to do.
         jobs: runs side by side; 0: by cores and memory.
@@ -181,13 +238,6 @@ def conduct(
         keep_open: files that children hold open.
     """
     experiment = work.experiment
-    clock = TaskTimes(
-        [
-            (cell.label, state.wall_s)
-            for cell, state in work.runs
-            if state.progress == "finished" and state.wall_s
-        ]
-    )
     trained = run_tasks(
         [_training(experiment, each) for each in work.lacking],
         jobs=1,
@@ -199,11 +249,28 @@ def conduct(
     )
     if trained.interrupted or trained.failures:
         return trained
+    first = _runs(work, jobs=jobs, view=view, stop=stop, keep_open=keep_open)
+    if experiment.tune is None or work.choices or first.interrupted:
+        return first
+    tuned = plan(experiment)
+    kept = msgspec.structs.replace(
+        tuned, runs=tuple((cell, state) for cell, state in tuned.runs if cell.part == "tuned")
+    )
+    view.expect(len(kept.having("absent", "unfinished", "stale")))
+    then = _runs(kept, jobs=jobs, view=view, stop=stop, keep_open=keep_open)
+    return Outcome(failures=first.failures | then.failures, interrupted=then.interrupted)
+
+
+def _runs(
+    work: ExperimentPlan, *, jobs: int, view: View, stop: threading.Event, keep_open: Sequence[int]
+) -> Outcome:
+    """Every run that is not finished."""
+    experiment = work.experiment
     return run_tasks(
         [_run(experiment, cell) for cell in work.having("absent", "unfinished", "stale")],
         jobs=jobs or experiment.jobs,
         need=Need(experiment.memory_gb),
-        clock=clock,
+        clock=work.times,
         view=view,
         stop=stop,
         keep_open=keep_open,
@@ -218,23 +285,25 @@ def summarise(experiment: Experiment) -> ExperimentResult:
         RunFolderError: the results cannot be written.
     """
     work = plan(experiment)
-    runs: dict[str, RunFigures | str] = {}
-    for cell, state in work.runs:
-        try:
-            runs[cell.name] = (
-                figures_of(read_run(cell.folder))
-                if state.progress == "finished"
-                else _why(experiment, cell, state)
-            )
-        except ReportError as error:
-            runs[cell.name] = str(error)
-    result = compare(
-        [compared_cell(cell, runs[cell.name]) for cell in work.cells],
-        name=experiment.name,
-        title=experiment.title,
-        baseline=experiment.baseline,
-        target=experiment.target,
-        confidence=experiment.confidence,
+    states = {cell.name: state for cell, state in work.runs}
+
+    def side(part: Part) -> ExperimentResult:
+        return compare(
+            [
+                compared_cell(cell, _figures(experiment, cell, states[cell.name]))
+                for cell in work.of(part)
+            ],
+            name=experiment.name,
+            title=experiment.title,
+            baseline=experiment.baseline,
+            target=experiment.target,
+            confidence=experiment.confidence,
+        )
+
+    result = msgspec.structs.replace(
+        side("configured"),
+        choices=work.choices,
+        tuned=side("tuned") if work.of("tuned") else None,
     )
     folder = experiment.folder
     write_atomically(folder / "results.csv", as_csv(result))
@@ -242,6 +311,22 @@ def summarise(experiment: Experiment) -> ExperimentResult:
     write_atomically(folder / "table.md", as_markdown(result))
     write_atomically(folder / "table.html", render(result))
     return result
+
+
+def _figures(experiment: Experiment, cell: Cell, state: State) -> RunFigures | str:
+    """What a cell's run gave, or why there is none to look at."""
+    if state.progress != "finished":
+        return _why(experiment, cell, state)
+    try:
+        return _read(cell.folder, (cell.folder / STORE_NAME).stat().st_mtime_ns)
+    except (ReportError, OSError) as error:
+        return str(error)
+
+
+@functools.cache
+def _read(folder: Path, changed_ns: int) -> RunFigures:
+    """The figures of a finished run, read once: settings are chosen by them more than once."""
+    return figures_of(read_run(folder))
 
 
 def compared_cell(cell: Cell, run: RunFigures | str) -> ComparedCell:
@@ -261,6 +346,7 @@ def compared_cell(cell: Cell, run: RunFigures | str) -> ComparedCell:
         fills_devices=strategy.fills_devices,
         devices_train=strategy.devices_train,
         error_max=cell.config.plan.error_max,
+        settings=cell.settings,
         figures=None if isinstance(run, str) else run,
         problem=run if isinstance(run, str) else "",
     )

@@ -59,6 +59,9 @@ class Task(Struct, frozen=True, kw_only=True):
 class View:
     """Shows the progress of tasks; this one shows nothing."""
 
+    def expect(self, more: int) -> None:
+        """Hear how many tasks follow those that were done."""
+
     def started(self, task: Task) -> None:
         """Show that a task has begun."""
 

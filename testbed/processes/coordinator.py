@@ -85,8 +85,10 @@ def coordinate(
         command: BeginCommand = "dry-run" if one_machine else "coordinator run"
         info = replace(describe(scenario, command, secrets.token_hex(8)), run=folder.name)
     store.describe(replace(info, broker=broker))
+    watch = Stopwatch()
     try:
-        _describe_curve(scenario, folder, say, cancel)
+        with watch.stage("curve"):
+            _describe_curve(scenario, folder, say, cancel)
     except TrainingCancelled:
         reason = "stopped while the learning curve was measured"
         store.end("interrupted", reason, _now())
@@ -147,6 +149,7 @@ def coordinate(
                 public=split.public,
                 validation=split.validation,
                 meter=meter,
+                watch=watch,
             ).run()
     except KeyboardInterrupt:
         store.end("interrupted", "broken off", _now())
@@ -173,18 +176,15 @@ def _describe_curve(
     subject, plans_data = scenario.subject, STRATEGIES[config.run.strategy].plans_data
     known = curves.chosen(config.plan, subject)
     if known is None and plans_data:
-        watch = Stopwatch()
-        with watch.stage("curve"):
-            known = curves.fitted(
-                subject,
-                scenario.split,
-                config.training,
-                curves.folder_of(config.run.directory),
-                seconds=config.plan.curve_seconds,
-                say=say,
-                cancelled=cancel.is_set,
-            )
-        store.spend(stages_wall_s=watch.seconds)
+        known = curves.fitted(
+            subject,
+            scenario.split,
+            config.training,
+            curves.folder_of(config.run.directory),
+            seconds=config.plan.curve_seconds,
+            say=say,
+            cancelled=cancel.is_set,
+        )
     if known is None:
         return
     store.describe(replace(store.info, curve=known))

@@ -9,19 +9,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput
-from fimi.record.curve import RoundPoint, price
+from fimi.record.curve import RoundPoint, generator_sum, price
 from fimi.record.curve import points as points_of
 from fimi.record.phases import run_parts
 from fimi.record.reader import read_run
-from fimi.record.record import RunData, RunInfo
-from fimi.record.results import DeviceRound, Preparation, RoundResult
+from fimi.record.record import Generation, RunData, RunInfo
+from fimi.record.results import DeviceRound, Preparation, RoundResult, ServerRound
 from fimi.record.summary import summarise
-from fimi.record.sums import Gap
+from fimi.record.sums import Gap, Sum
 
 
 def phase(joules: float | None) -> PhaseRecord:
@@ -147,3 +148,76 @@ class TestPoints:
             )
         assert summary.points[-1].energy_so_far == summary.energy
         assert summary.points[-1].dynamic_compared_so_far == summary.dynamic_compared
+
+
+MEASURED = Energy(value_j=4.0, kind="measured", source="rapl", scope="cpu")
+
+
+def drawn(energy: Energy | None) -> Generation:
+    return Generation(requested=9, delivered=8, drawn=8, refused=0, seconds=1.0, energy=energy)
+
+
+class TestTotal:
+    def served(self, *energies: Energy | None) -> list[RoundResult]:
+        return [
+            replace(
+                result(number, 0.3 * number),
+                server=ServerRound(images=1, seconds=1.0, energy=energy, loss=0.1),
+            )
+            for number, energy in enumerate(energies, 1)
+        ]
+
+    def test_boards_generator_and_server_up_to_the_round(self) -> None:
+        of_run = replace(run(*self.served(MEASURED, MEASURED)), generation=drawn(MEASURED))
+        found = points(of_run)
+        assert [p.total_so_far.value_j for p in found] == [10 + 4 + 4, 20 + 4 + 8]
+        assert found[0].total_so_far.value is not None
+        assert found[0].total_so_far.value.kind == "mixed"  # the boards' are emulated
+        paid = price(found, 0.3)
+        assert paid.total == found[0].total_so_far
+        assert paid.server is not None
+        assert (paid.server.value_j, paid.energy_j) == (4.0, 10.0)
+
+    def test_a_part_without_a_meter_leaves_the_least_that_it_was(self) -> None:
+        of_run = replace(run(*self.served(MEASURED, None)), generation=drawn(None))
+        total = points(of_run)[-1].total_so_far
+        assert (total.value_j, total.known_j) == (None, 20 + 4)
+        assert {(gap.device, gap.round) for gap in total.missing} == {
+            ("generator", 0),
+            ("server", 2),
+        }
+
+    def test_devices_alone_are_all(self) -> None:
+        (only,) = points(run(result(1, 0.5)))
+        assert only.total_so_far == only.energy_so_far
+        assert generator_sum(run(result(1, 0.5))) == Sum()
+
+    def test_images_drawn_for_another_run_are_unknown(self) -> None:
+        pooled = replace(drawn(MEASURED), drawn=0)
+        assert generator_sum(replace(run(), generation=pooled)).missing
+
+
+class TestValidation:
+    def judged(self, *pairs: tuple[float, float | None]) -> tuple[RoundPoint, ...]:
+        return points(
+            run(
+                *(
+                    replace(
+                        result(number, test),
+                        validation=None
+                        if other is None
+                        else Evaluation(accuracy=other, loss=1.0, class_accuracy=(), samples=3),
+                    )
+                    for number, (test, other) in enumerate(pairs, 1)
+                )
+            )
+        )
+
+    def test_a_target_may_be_one_of_validation(self) -> None:
+        found = self.judged((0.9, 0.2), (0.3, 0.6))
+        assert price(found, 0.5).rounds == 1
+        assert price(found, 0.5, "validation").rounds == 2
+        assert [p.validation_accuracy for p in found] == [0.2, 0.6]
+
+    def test_a_run_without_it_reaches_nothing(self) -> None:
+        assert price(self.judged((0.9, None)), 0.5, "validation").rounds is None

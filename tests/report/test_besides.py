@@ -42,7 +42,7 @@ def batch(device: str, *, drawn: int = 100, energy: Energy | None = METERED) -> 
 
 
 def test_all_metered(tmp_path: Path) -> None:
-    (extra,) = told(run(tmp_path, batch("a"), batch("b")))
+    extra, *_ = told(run(tmp_path, batch("a"), batch("b")))
     assert extra.value == "180 of 190 samples"
     assert extra.note == (
         "that were planned, 10 missing; 200 drawn for them, 20 of those refused; 20 ms and 300 mJ "
@@ -50,14 +50,26 @@ def test_all_metered(tmp_path: Path) -> None:
     )
 
 
+def test_the_total_has_the_generator_node_too(tmp_path: Path) -> None:
+    *_, total = told(run(tmp_path, batch("a"), batch("b")))
+    assert (total.term, total.value) == ("total", "60.0 J (measured, cpu)")
+    assert total.note == "of all machines: boards –, the generator node 60.0 J (measured, cpu)"
+
+
+def test_a_total_without_a_meter_of_the_node_is_unknown(tmp_path: Path) -> None:
+    *_, total = told(run(tmp_path, batch("a", energy=None)))
+    assert total.value == "unknown"
+    assert "the generator node unknown" in total.note
+
+
 def test_a_part_that_was_not_metered_leaves_no_figure(tmp_path: Path) -> None:
-    (extra,) = told(run(tmp_path, batch("a"), batch("b", energy=None)))
+    extra, *_ = told(run(tmp_path, batch("a"), batch("b", energy=None)))
     assert "joules not metered" in extra.note
 
 
 def test_what_was_in_the_pool_took_nothing(tmp_path: Path) -> None:
     back = run(tmp_path, batch("a"), batch("b", drawn=0, energy=None))
-    (extra,) = told(back)
+    extra, *_ = told(back)
     assert "100 drawn for them" in extra.note
     assert "300 mJ" in extra.note
 

@@ -28,6 +28,7 @@ from fimi.report.page import render
 from fimi.report.terminal import as_text
 
 NAMES, ROUNDS, IDLE_W = "abc", (1, 2, 3), 2.0
+PARTS = ("public", "validation", "private", "test", "partition")
 ACCURACY = (0.5, 0.8, 0.7)
 TARGET = 0.8
 PART = st.tuples(st.sampled_from(ROUNDS), st.sampled_from(NAMES), st.sampled_from(sorted(ROUND)))
@@ -84,7 +85,7 @@ def experiment(found: Any) -> ExperimentResult:
         name="one",
         title="",
         baseline="tfl",
-        target=AccuracyTarget(value=TARGET),
+        target=AccuracyTarget(value=TARGET, on="test"),
         confidence=0.95,
     )
 
@@ -130,7 +131,7 @@ def test_all_say_the_same_and_the_truth(unread: Parts, unpredicted: Parts, build
         )
         for number, accuracy in zip(ROUNDS, ACCURACY, strict=True)
     ]
-    digests = {f"{part}_digest": part for part in ("public", "private", "test", "partition")}
+    digests = {f"{part}_digest": part for part in PARTS}
     about = {
         "run": "a-run",
         "status": "completed",

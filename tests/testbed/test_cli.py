@@ -432,7 +432,7 @@ class TestGenerator:
 
     def test_weights_that_have_seen_other_data(self, place: Workplace) -> None:
         done = place.run("dry-run", *SMALL, "--set", "data.split=random", "--seed", "1")
-        refused(done, 3, "may have seen private or test images", "fimi generator train")
+        refused(done, 3, "may have seen validation, private or test images", "fimi generator train")
         assert list((place.folder / "runs").iterdir()) == []
 
     def test_training_does_not_overwrite(self, place: Workplace) -> None:

@@ -127,6 +127,7 @@ class Ran:
                     curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
                     listener=listen,
                     public=SPLIT.public,
+                    validation=SPLIT.validation,
                     meter=Watt(),
                 ).run()
             finally:
@@ -239,6 +240,16 @@ def test_resources_only_learns_as_tfl_and_data_only_as_fimi(look: Any) -> None:
             np.testing.assert_array_equal(tensor, second.model[key])
 
 
+def test_augmentation_is_other_training_on_as_many_samples(look: Any) -> None:
+    first, second = look("tfl-augmented").federation, look("tfl").federation
+    assert any((first.model[key] != second.model[key]).any() for key in first.model)
+    samples = [
+        [(d.local_samples, d.synthetic_samples) for r in each.rounds for d in r.devices]
+        for each in (first, second)
+    ]
+    assert samples[0] == samples[1]
+
+
 def test_genfl_mixes_by_its_equation(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new model is κ1 Σ ρ ω + κ2 ω_a of what devices sent and the server trained, exactly."""
     calls: list[tuple[list[Any], list[float], dict[str, Any]]] = []
@@ -273,11 +284,11 @@ def test_scheduled_weights_reach_the_end(run: Any) -> None:
     assert [r.server.weight for r in ran.federation.rounds] == pytest.approx([0.5, 0.1])
 
 
-def test_weights_by_performance_come_from_public_images(run: Any) -> None:
+def test_weights_by_performance_come_from_validation_images(run: Any) -> None:
     ran = run_with_any_generator(run)
     for result in ran.federation.rounds:
         server = result.server
-        n = min(len(SPLIT.public), ran.config.strategy.validation_images)
+        n = min(len(SPLIT.validation), ran.config.strategy.validation_images)
         wrong = [
             (n * (1 - a) + 1) / (n + 2)
             for a in (server.federated_accuracy, server.augmented_accuracy)
@@ -289,7 +300,7 @@ def test_weights_by_performance_come_from_public_images(run: Any) -> None:
 
 
 def run_with_any_generator(run: Any) -> Ran:
-    ran: Ran = run("genfl", weights="performance", validation_images=200)
+    ran: Ran = run("genfl", weights="performance", validation_images=100)
     return ran
 
 

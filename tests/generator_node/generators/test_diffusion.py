@@ -157,7 +157,9 @@ class TestOpenGenerator:
         assert public.digest()[:12] in str(caught.value)
 
     def test_nor_a_larger_public_part(self) -> None:
-        with pytest.raises(WrongDataError, match="may have seen private or test images"):
+        with pytest.raises(
+            WrongDataError, match="may have seen validation, private or test images"
+        ):
             open_generator(split(load_digits(), public_fraction=0.5).public)
 
     def test_weights_of_ones_own(self, tiny_folder: Path, small_public: Dataset) -> None:
@@ -167,6 +169,22 @@ class TestOpenGenerator:
     def test_weights_that_have_seen_other_data(self, tiny_folder: Path, parts: Split) -> None:
         with pytest.raises(WrongDataError, match="was trained on digits/few"):
             open_generator(parts.public, str(tiny_folder))
+
+    def test_weights_that_have_seen_the_validation_images_too(
+        self, tiny_folder: Path, parts: Split, tmp_path: Path
+    ) -> None:
+        """As generators did that were trained before there was a validation part."""
+        digits = load_digits()
+        all_public = digits.subset(np.arange(719), "digits/public")
+        seen = {image.tobytes() for image in all_public.images}
+        assert {image.tobytes() for image in parts.validation.images} <= seen
+        older = tmp_path / "older"
+        shutil.copytree(tiny_folder, older)
+        card = json.loads((older / CARD).read_text())
+        (older / CARD).write_text(json.dumps(card | {"data_digest": all_public.digest()}))
+        assert open_generator(all_public, str(older), steps=2).name.startswith("tiny")
+        with pytest.raises(WrongDataError, match="may have seen validation, private or test"):
+            open_generator(parts.public, str(older))
 
     def test_no_such_folder(self, parts: Split, tmp_path: Path) -> None:
         with pytest.raises(GeneratorError, match="nowhere holds no"):

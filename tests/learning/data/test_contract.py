@@ -31,7 +31,7 @@ CHANGES = {
     "split": "random",
     "split_seed": 5,
     "public_fraction": 0.5,
-    "validation_fraction": 0.2,
+    "validation_fraction": 0.25,
     "test_fraction": None,
     "seed": 5,
     "devices": 3,
@@ -41,14 +41,14 @@ CHANGES = {
     "min_samples": 6,
     "partition_digest": "e" * 64,
     "public_digest": "e" * 64,
-    "validation_digest": "f" * 64,
+    "validation_digest": "e" * 64,
     "test_digest": "e" * 64,
     "overlap_max": 0.1,
 }
 """Another value for each field, but for those that cannot have one."""
 
 HERE = "data file x.npz"
-GOLDEN = "6e0211b4c531f1a9558a29ab343f406dbd6b1775c63f8ae06d50e58d5852fc55"
+GOLDEN = "1632885c68fd9e79ccee8a5e86f0a6c1ed14767da9068975fefaa522d9e27b9a"
 """SHA-256 of the contract of these tests."""
 
 
@@ -139,6 +139,15 @@ class TestDifferences:
         keys = [each.key for each in found]
         assert keys == ["data.split", "data.split_seed", "digest of the public part"]
 
+    def test_a_generator_node_cares_for_validation_only_where_it_changes_its_images(self) -> None:
+        other = replace(DIGITS, validation_fraction=0.25, validation_digest="e" * 64)
+        assert contracts.differences(DIGITS, other, OF_NODE) == ()
+        found = contracts.differences(DIGITS, replace(other, public_digest="e" * 64), OF_NODE)
+        assert [(each.key, each.ours, each.theirs) for each in found] == [
+            ("data.validation_fraction", "0.2", "0.25"),
+            ("digest of the public part", "cccccccccccc…", "eeeeeeeeeeee…"),
+        ]
+
 
 class TestRequire:
     def test_nothing(self) -> None:
@@ -186,7 +195,9 @@ class TestImages:
 
 
 class TestRead:
-    @pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"protocol": 4}', b"\xff", b'"x"'])
+    @pytest.mark.parametrize(
+        "text", [b"", b"[]", b"{}", b'{"protocol": %d}' % PROTOCOL, b"\xff", b'"x"']
+    )
     def test_no_contract(self, text: bytes) -> None:
         with pytest.raises(ContractError, match=r"x\.npz: not a contract of a run"):
             contracts.read(text, HERE)

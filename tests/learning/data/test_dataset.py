@@ -1,4 +1,4 @@
-"""fimi.learning.data.dataset: three disjoint parts, and digests that tell data apart."""
+"""fimi.learning.data.dataset: four disjoint parts, and digests that tell data apart."""
 
 from __future__ import annotations
 
@@ -358,7 +358,8 @@ class TestOrigin:
         limited = datasets.limited(whole, max(most, 20), seed=seed)
         test = numbered(9) if own_test else None
         parts = split(limited, kind=kind, seed=seed, test=test)
-        for part in (parts.public, parts.private, *(() if own_test else (parts.test,))):
+        drawn = [parts.public, parts.validation, parts.private]
+        for part in drawn if own_test else [*drawn, parts.test]:
             assert part.origin is not None
             assert part.origin.tolist() == numbers(part)
             again = whole.subset(part.origin, "again")

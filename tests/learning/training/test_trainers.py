@@ -11,13 +11,20 @@ import pytest
 import torch
 from torch import nn
 
+from fimi.learning.data.changes import Augmentation
 from fimi.learning.data.dataset import Images, load_digits
 from fimi.learning.networks import models
 from fimi.learning.onnx import export
 from fimi.learning.training.onnx_trainer import OnnxTrainer
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
-from fimi.learning.training.trainer import EpochDone, Trainer, TrainingCancelled, TrainingSettings
+from fimi.learning.training.trainer import (
+    EpochDone,
+    Trainer,
+    TrainingCancelled,
+    TrainingSettings,
+    batches,
+)
 
 DIGITS = load_digits()
 IMAGES, LABELS = DIGITS.images[:160], DIGITS.labels[:160]
@@ -108,6 +115,26 @@ class TestContract:
             for share in (0.0, 0.5, 0.9)
         }
         assert shown[0.0] < shown[0.5] < shown[0.9]
+
+    def test_augmented_images_are_what_it_trains_on(self, backend: str) -> None:
+        """One step of gradient descent on images changed here is the same step."""
+        how = TrainingSettings(steps=1, batch_size=50, learning_rate=0.1, augment=1.5)
+        stream, order = (4, 1, 2), next(iter(batches(50, how, stream=(4, 1, 2))))[1]
+        changed = Augmentation(IMAGES[:50], 1.5, stream=stream, real=40)(order)
+        trainer = make(backend, self.settings)
+        one = trainer.train(
+            *(start("small-cnn"), IMAGES[:50], LABELS[:50], how), stream=stream, synthetic=10
+        )
+        plain = TrainingSettings(steps=1, batch_size=50, learning_rate=0.1)
+        other = trainer.train(
+            *(start("small-cnn"), changed, LABELS[:50][order], plain), stream=stream
+        )
+        not_changed = trainer.train(
+            *(start("small-cnn"), IMAGES[:50], LABELS[:50], plain), stream=stream
+        )
+        assert one.samples == not_changed.samples == 50
+        assert distance(one.parameters, other.parameters) < 1e-5
+        assert distance(one.parameters, not_changed.parameters) > 1e-4
 
     def test_it_stops_within_a_second(self, backend: str) -> None:
         stop = threading.Event()

@@ -8,75 +8,19 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from compared_runs import cell, rounds, run
 from msgspec.structs import replace
 
-from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy
-from fimi.energy.ledger import PhaseRecord
-from fimi.learning.training.trainer import Evaluation
-from fimi.messaging.messages import Goodput
-from fimi.record.curve import RoundPoint, points
-from fimi.record.phases import run_parts
-from fimi.record.record import PlannedEnergy, PlanSummary, RunData, RunInfo
-from fimi.record.resolution import DeviceMetering, above_rest, constant
-from fimi.record.results import DeviceRound, RoundResult
+from fimi.record.curve import generator_sum
+from fimi.record.record import Generation, PlannedEnergy, PlanSummary, RunData, RunInfo
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ComparisonError, ExperimentResult, compare
 from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, RunFigures
 from fimi.report.comparison.tables import as_csv, as_json, as_markdown, as_text, tables
-
-RESTING = {"a": DeviceMetering(resting=constant(9.0, 0.0))}
-
-
-def rounds(accuracy: Sequence[float], joules: Sequence[float | None]) -> tuple[RoundPoint, ...]:
-    """Rounds of 5 s and 1 MB; a tenth of the joules is above idle where they are 10."""
-    found = []
-    for number, (share, value_j) in enumerate(zip(accuracy, joules, strict=True), 1):
-        phases: list[tuple[Phase, float | None]] = [("compute", value_j)]
-        device = DeviceRound(
-            device="a",
-            status="accepted",
-            phases=tuple(
-                PhaseRecord(
-                    phase=phase,
-                    start_s=0.0,
-                    duration_s=1.0,
-                    energy=None
-                    if energy_j is None
-                    else Energy(value_j=energy_j, kind="emulated", source="s"),
-                    sample_count=2,
-                    largest_gap_s=0.1,
-                )
-                for phase, energy_j in phases
-            ),
-            transfers=(Goodput(phase="upload", size_bytes=1_000_000, duration_s=1.0),),
-        )
-        found.append(
-            RoundResult(
-                number=number,
-                start_s=5.0 * (number - 1),
-                duration_s=5.0,
-                evaluation=Evaluation(accuracy=share, loss=1.0, class_accuracy=(), samples=4),
-                devices=(device,),
-            )
-        )
-    run = RunData(path=Path("run"), info=RunInfo(run="r"), rounds=tuple(found))
-    parts = run_parts(run)
-    return points(run, parts, above_rest(parts, RESTING))
-
-
-def run(*accuracy: float, joules: float = 10.0, data: str = "a") -> RunFigures:
-    return RunFigures(
-        points=rounds(accuracy, [joules] * len(accuracy)),
-        kind="emulated",
-        data={"public": "p", "private": "q", "test": "t", "partition": data},
-        synthetic_samples=0,
-        wall_s=1.0,
-    )
-
+from fimi.report.comparison.tuning import choose
 
 RUNS = {
     "tfl-seed0": run(0.2, 0.5, 0.4),
@@ -87,24 +31,6 @@ RUNS = {
 
 
 TARGET = AccuracyTarget(of="tfl", which="best")
-
-
-def cell(
-    label: str, seed: int, figures: RunFigures | str, point: dict[str, Any] | None = None
-) -> ComparedCell:
-    where = "-".join(f"{value}-" for value in (point or {}).values())
-    return ComparedCell(
-        name=f"{where}{label}-seed{seed}",
-        folder=f"runs/{where}{label}-seed{seed}",
-        label=label,
-        seed=seed,
-        point=point or {},
-        fills_devices=label == "fimi",
-        devices_train=label != "aigc-only",
-        error_max=0.08,
-        figures=None if isinstance(figures, str) else figures,
-        problem=figures if isinstance(figures, str) else "",
-    )
 
 
 def compared(cells: Sequence[ComparedCell], target: AccuracyTarget = TARGET) -> ExperimentResult:
@@ -136,6 +62,9 @@ class TestTargets:
             "dynamic_j": 2.0,
             "duration_s": 10.0,
             "size_bytes": 2e6,
+            "generator_j": 0.0,
+            "server_j": 0.0,
+            "total_j": 20.0,
         }
         assert found["fimi-seed0"]["board_j"] == 10.0
         assert set(found["fimi-seed1"].values()) == {math.inf}
@@ -143,6 +72,107 @@ class TestTargets:
     def test_a_number_is_the_same_for_all(self) -> None:
         found = result(AccuracyTarget(value=0.45))
         assert {r.target for r in found.records} == {0.45}
+
+
+class TestValidation:
+    def test_the_test_set_decides_nothing(self) -> None:
+        """Its accuracies are moved by a round; targets and costs stay."""
+        moved = {
+            name: replace(
+                run,
+                points=rounds(
+                    [p.validation_accuracy for p in run.points],
+                    [10.0] * 3,
+                    test=[0.91, 0.12, 0.34],
+                ),
+            )
+            for name, run in RUNS.items()
+            if name != "fimi-seed1"
+        }
+        before, after = result(), result(**moved)
+        assert [r.target for r in before.records] == [r.target for r in after.records]
+        costs = [[r.costs["rounds"] for r in each.records] for each in (before, after)]
+        assert costs[0] == costs[1]
+        then = {r.cell.name: r.test_accuracy for r in after.records}
+        assert then == {  # in the round that reached it on validation
+            "tfl-seed0": 0.12,
+            "tfl-seed1": 0.34,
+            "fimi-seed0": 0.91,
+            "fimi-seed1": None,
+        }
+        assert "34.0" in as_text(after)
+
+    def test_the_old_way_is_there_for_comparison(self) -> None:
+        figures = replace(
+            RUNS["tfl-seed0"], points=rounds((0.2, 0.5, 0.4), [10.0] * 3, test=(0.7, 0.1, 0.1))
+        )
+        found = result(AccuracyTarget(of="tfl", which="best", on="test"), **{"tfl-seed0": figures})
+        assert {r.target for r in found.records if r.cell.seed == 0} == {0.7}
+        assert "on the test set" in as_markdown(found)
+
+    def test_the_number_of_images_says_how_finely_it_is_told(self) -> None:
+        """Wilson's interval of 340 right of 358 by its formula: [0.9219, 0.9680]."""
+        share, n, z = 340 / 358, 358, 1.959964
+        middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+        half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+        figures = {
+            f"tfl-seed{seed}": replace(
+                RUNS[f"tfl-seed{seed}"],
+                points=rounds((0.4, 0.5, 0.6), [10.0] * 3, test=(0.1, 0.1, share)),
+                test_samples=n,
+                validation_samples=144,
+            )
+            for seed in (0, 1)
+        }
+        said = as_markdown(result(**figures))
+        assert "358 images, 0.28 points each" in said
+        assert f"between {100 * (middle - half):.1f} and {100 * (middle + half):.1f} %" in said
+        assert "144 images, 0.69 points each" in said
+
+
+MEASURED = Energy(value_j=3.0, kind="measured", source="rapl", scope="cpu")
+
+
+def images(energy: Energy | None) -> Generation:
+    return Generation(requested=9, delivered=9, drawn=9, refused=0, seconds=1.0, energy=energy)
+
+
+def drawn_for(energy: Energy | None, server: Energy | None = None) -> RunFigures:
+    """FIMI's first run with a generator node, and perhaps a server that trains."""
+    made = images(energy)
+    found = rounds((0.5, 0.8, 0.9), [10.0] * 3, server=server, generation=made)
+    data = RunData(path=Path("r"), info=RunInfo(run="r"), generation=made)
+    return replace(RUNS["fimi-seed0"], points=found, generator=generator_sum(data))
+
+
+class TestTotal:
+    def rows(self, found: ExperimentResult) -> dict[str, tuple[str, ...]]:
+        table = next(t for t in tables(found) if t.caption.startswith("joules"))
+        assert [h.partition("\n")[0] for h in table.heading[1:]] == [
+            *("devices", "generator", "server", "total")
+        ]
+        return {row[0]: row[1:] for row in table.rows}
+
+    def one_seed(self, fimi: RunFigures) -> ExperimentResult:
+        return compared([cell("tfl", 0, RUNS["tfl-seed0"]), cell("fimi", 0, fimi)])
+
+    def test_generator_and_server_stand_beside_the_devices(self) -> None:
+        found = self.one_seed(drawn_for(MEASURED, MEASURED))
+        assert self.rows(found) == {
+            "tfl": ("20.0", "none", "none", "20.0"),
+            "fimi": ("10.0", "3.00", "3.00", "16.0"),
+        }
+        (against,) = found.comparisons
+        assert against.ratios["total_j"].values == (16 / 20,)
+        (table,) = [t for t in tables(found) if t.caption.startswith("joules")]
+        assert "(measured)" in table.heading[2]
+        assert "(emulated+mixed)" in table.heading[4]
+
+    def test_without_a_meter_the_total_is_at_least_what_is_known(self) -> None:
+        found = self.one_seed(drawn_for(None))
+        assert self.rows(found)["fimi"] == ("10.0", "unknown", "none", "at least 10.0")
+        row = next(r for r in csv.DictReader(io.StringIO(as_csv(found))) if r["strategy"] == "fimi")
+        assert (row["total_j_to_target"], row["total_at_least_j_to_target"]) == ("", "10.0")
 
 
 class TestComparison:
@@ -233,7 +263,7 @@ class TestShown:
 
     def test_markdown_tables_are_whole(self) -> None:
         lines = [x for x in as_markdown(result()).splitlines() if x.startswith("|")]
-        assert {line.count("|") for line in lines} == {9}
+        assert {line.count("|") for line in lines} == {6, 10}
 
     def test_the_page_loads_nothing_and_obeys_no_name(self) -> None:
         page = render(replace(result(), title="<script>alert(1)</script>"))
@@ -307,3 +337,52 @@ class TestPlans:
 
     def test_no_table_without_a_plan(self) -> None:
         assert not any("plan" in table.caption for table in tables(result()))
+
+
+class TestTuned:
+    def tuned(self) -> ExperimentResult:
+        configured = [cell(s, 0, RUNS[f"{s}-seed0"], rate=0.2) for s in ("tfl", "fimi")]
+        better = [
+            cell("tfl", 0, run(0.6, 0.7), rate=0.3),
+            cell("fimi", 0, run(0.75), rate=0.3),
+        ]
+        tried = [
+            cell(label, 100, figures, rate=rate)
+            for label in ("tfl", "fimi")
+            for rate, figures in ((0.2, run(0.5)), (0.3, run(0.6)))
+        ]
+        return replace(
+            compared(configured),
+            choices=choose(tried, TARGET, "board_j"),
+            tuned=compared(better),
+        )
+
+    def test_both_tables_and_what_was_chosen_in_every_form(self) -> None:
+        found = self.tuned()
+        for text in (as_text(found), as_markdown(found)):
+            first, between, last = (
+                text.index(what)
+                for what in ("as configured, against", "settings on the tuning", "tuned, against")
+            )
+            assert first < between < last
+            assert "taken" in text
+            assert "validation part" in text
+        page = render(found)
+        assert "All strategies, as configured" in page
+        assert "All strategies, tuned" in page
+        rows = list(csv.DictReader(io.StringIO(as_csv(found))))
+        assert [(r["side"], r["rate"], r["board_j_to_target"]) for r in rows] == [
+            ("as configured", "0.2", "20.0"),
+            ("as configured", "0.2", "10.0"),
+            ("tuned", "0.3", "20.0"),
+            ("tuned", "0.3", "10.0"),
+        ]
+        body = json.loads(as_json(found))
+        assert [c["taken"] for c in body["choices"]] == [{"rate": 0.3}] * 2
+        assert body["tuned"]["runs"][1]["target_accuracy"] == 0.7
+
+    def test_each_table_has_the_target_of_its_own_baseline(self) -> None:
+        found = self.tuned()
+        assert found.tuned is not None
+        assert {r.target for r in found.records} == {0.5}
+        assert {r.target for r in found.tuned.records} == {0.7}

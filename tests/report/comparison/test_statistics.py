@@ -9,11 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fimi.report.comparison.statistics import (
+    Interval,
     differences,
     mean_interval,
     median_interval,
+    median_level,
     ratios,
     sample,
+    wilson,
 )
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8)
@@ -28,9 +31,16 @@ class TestMean:
         assert found.low == pytest.approx(1.036757, abs=1e-6)
         assert found.high == pytest.approx(4.963243, abs=1e-6)
 
-    def test_one_value_has_no_interval(self) -> None:
-        found = mean_interval([7.0], 0.95)
-        assert (found.value, found.low, found.high) == (7.0, None, None)
+    def test_one_value_and_two_have_no_interval(self) -> None:
+        """Of 0.75 and 0.86 Student's t gives [0.11, 1.50], which says nothing of an accuracy."""
+        for values, mean in (([7.0], 7.0), ([0.75, 0.86], 0.805)):
+            found = mean_interval(values, 0.95)
+            assert (found.value, found.low, found.high) == (pytest.approx(mean), None, None)
+
+    def test_it_ends_where_the_quantity_does(self) -> None:
+        found = mean_interval([0.9, 0.95, 1.0], 0.95, (0.0, 1.0))
+        assert found.high == 1.0
+        assert found.low == pytest.approx(0.95 - 4.302653 * 0.05 / math.sqrt(3), abs=1e-6)
 
     @pytest.mark.parametrize("values", [[], [1.0, math.inf], [math.nan]])
     def test_what_has_no_mean_is_refused(self, values: list[float]) -> None:
@@ -64,6 +74,24 @@ class TestMedian:
         assert median_interval([1.0, math.inf, math.inf], 0.95).value == math.inf
         assert median_interval([1.0, math.inf], 0.95).value == math.inf
 
+    def test_two_values_have_no_interval(self) -> None:
+        assert median_interval([1.0, 3.0], 0.95) == Interval(2.0)
+
+    @pytest.mark.parametrize(
+        ("count", "low", "level"),
+        [  # 1 - 2 * sum of C(n, k) / 2^n for k below the rank, by hand
+            (3, 1, 0.75),
+            (5, 1, 0.9375),
+            (6, 1, 0.96875),
+            (8, 1, 0.9921875),
+            (9, 2, 1 - 2 * (1 + 9) / 2**9),
+        ],
+    )
+    def test_its_ends_and_how_sure_it_is(self, count: int, low: int, level: float) -> None:
+        found = median_interval([float(n) for n in range(1, count + 1)], 0.95)
+        assert (found.low, found.high) == (low, count + 1 - low)
+        assert median_level(count, 0.95) == pytest.approx(level)
+
     def test_the_same_values_give_the_same_interval(self) -> None:
         values = [3.1, 4.1, 5.9, 2.6, 5.3]
         assert median_interval(values, 0.95) == median_interval(values[::-1], 0.95)
@@ -82,6 +110,16 @@ class TestMedian:
         if found.low is not None and found.high is not None:
             assert min(values) * (1 - 1e-12) <= found.low <= found.value <= found.high
             assert found.high <= max(values) * (1 + 1e-12)
+
+
+def test_wilsons_interval_of_a_share() -> None:
+    # Newcombe 1998, Statistics in Medicine 17, table I: 81 of 263, 0.2553 to 0.3662
+    found = wilson(81 / 263, 263, 0.95)
+    assert (found.low, found.high) == (
+        pytest.approx(0.2553, abs=5e-5),
+        pytest.approx(0.3662, abs=5e-5),
+    )
+    assert wilson(1.0, 20, 0.95).high == pytest.approx(1.0)
 
 
 class TestSample:

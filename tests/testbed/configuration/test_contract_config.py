@@ -57,8 +57,9 @@ class TestContract:
         assert (made.seed, made.split_seed, made.devices) == (5, 5, 3)
         assert (made.split, made.alpha, made.shards) == ("writers", 0.5, None)
         parts = dataset.split(digits, seed=5)
-        assert (made.public_digest, made.test_digest) == (
+        assert (made.public_digest, made.validation_digest, made.test_digest) == (
             parts.public.digest(),
+            parts.validation.digest(),
             parts.test.digest(),
         )
         assert made.overlap_max == 0.0
@@ -102,6 +103,7 @@ class TestContract:
             leak.check(own, known, made.contract)
         truth = {image.tobytes() for image in made.split.test.images}
         truth |= {image.tobytes() for image in made.split.public.images}
+        truth |= {image.tobytes() for image in made.split.validation.images}
         found = [np.mean([i.tobytes() in truth for i in s.images]) for s in made.shares]
         assert made.contract.overlap_max == max(found)
 
@@ -192,5 +194,5 @@ class TestWays:
             scenario(fleet__devices=1000).check()
 
     def test_but_every_class_must_be_tested(self) -> None:
-        with pytest.raises(DatasetError, match=r"the public part \(5 samples\) has none of class"):
+        with pytest.raises(DatasetError, match=r"the public part \(4 samples\) has none of class"):
             scenario(data__shares="file", data__limit=12).check()

@@ -74,7 +74,7 @@ class TestDatasets:
         with pytest.raises(DatasetError, match="does not say who made which samples"):
             Scenario(config=of_folder(folder, data__split="writers")).check()
 
-    @pytest.mark.parametrize("name", ["mnist", "cifar10", "a-b:c", "a:b:c", ""])
+    @pytest.mark.parametrize("name", ["svhn", "cifar10", "a-b:c", "a:b:c", ""])
     def test_no_such_data_set(self, name: str) -> None:
         with pytest.raises(ConfigError, match=r"data\.dataset = "):
             config(data__dataset=name)
@@ -113,13 +113,13 @@ class TestDatasets:
 class TestLimit:
     def test_fewer_of_every_class(self) -> None:
         split = scenario(data__limit=300).split
-        parts = (split.public, split.private, split.test)
+        parts = (split.public, split.validation, split.private, split.test)
         assert sum(map(len, parts)) == 300
         assert split.kind == "writers"
         whole = scenario().split
         known = {
             image.tobytes()
-            for part in (whole.public, whole.private, whole.test)
+            for part in (whole.public, whole.validation, whole.private, whole.test)
             for image in part.images
         }
         assert {image.tobytes() for part in parts for image in part.images} <= known
@@ -132,7 +132,7 @@ class TestLimit:
                 for n in range(count):
                     (target / f"{n}.png").write_bytes((folder / name / f"{n}.png").read_bytes())
         split = Scenario(config=of_folder(folder.parent / "parted", data__limit=12)).split
-        assert len(split.public) + len(split.private) == 12
+        assert sum(map(len, (split.public, split.validation, split.private))) == 12
         assert split.test.label_counts() == (3, 3)
 
     def test_too_few(self) -> None:

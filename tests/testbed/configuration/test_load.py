@@ -112,6 +112,8 @@ class TestBadInput:
             ("[data]\nalpha = nan", "data.alpha"),
             ("[data]\nalpha = inf", "data.alpha"),
             ("[data]\npublic_fraction = 0.9", "leave no private samples"),
+            ("[data]\nvalidation_fraction = 0", "expected `float` > 0"),
+            ("[data]\nvalidation_fraction = 1", "expected `float` < 1"),
             (
                 "[plan]\nerror_max = 0.01\ncurve_alpha = 2\ncurve_beta = 1\ncurve_delta0 = 0.02",
                 "raise error_max",

@@ -29,7 +29,6 @@ BREAKS: list[dict[str, Any]] = [
     {"run.strategy": "semi", "training.steps": 5},
     {"plan.target_accuracy": 0.9, "training.steps": 5},
     {"rounds.min_devices": 11},
-    {"run.strategy": "genfl", "strategy.weights": "performance", "generator.kind": "bootstrap"},
 ]
 """For each rule, in its order, what breaks it and no rule before it."""
 

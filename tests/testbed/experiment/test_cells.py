@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from fimi.record.record import RunInfo
 from fimi.record.store import RunStore
+from fimi.report.comparison.tuning import TriedSetting, TuningChoice
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.experiment.cells import (
@@ -153,6 +154,16 @@ class TestGenerators:
         asked = replace(asked, base=asked.base | {"data.split_seed": 0})
         assert len(preparations(asked, cells(asked))) == 1
 
+    @pytest.mark.parametrize(
+        ("key", "values"), [("data.limit", (400, 500)), ("data.validation_fraction", (0.2, 0.3))]
+    )
+    def test_what_else_decides_the_public_part(
+        self, experiment: Experiment, key: str, values: tuple[float, float]
+    ) -> None:
+        asked = self.with_generator(experiment)
+        asked = replace(asked, base=asked.base | {"data.split_seed": 0}, grid={key: values})
+        assert len(preparations(asked, cells(asked))) == 2
+
     def test_another_recipe_is_another_folder(self, experiment: Experiment) -> None:
         few = cells(self.with_generator(experiment, steps=10))[0]
         many = cells(self.with_generator(experiment, steps=20))[0]
@@ -162,3 +173,63 @@ class TestGenerators:
         asked = self.with_generator(experiment, folder="weights/mine")
         with pytest.raises(ConfigError, match="split_seed"):
             preparations(asked, cells(asked))
+
+
+class TestTuning:
+    @pytest.fixture
+    def tuned(self, tmp_path: Path) -> Experiment:
+        path = tmp_path / "e.toml"
+        tune = "[tune]\nseeds = [100, 101]\n[tune.grid]\ntraining.learning_rate = [0.2, 0.3]\n"
+        path.write_text(TEXT + "training.learning_rate = 0.4\n" + tune)
+        return replace(read_experiment(path), directory=tmp_path)
+
+    def test_every_strategy_has_the_same_budget(self, tuned: Experiment) -> None:
+        found = [c for c in cells(tuned) if c.part == "tuning"]
+        for point in ({**c.point} for c in found):
+            of = [[c for c in found if c.label == s and c.point == point] for s in ("tfl", "fimi")]
+            assert [len(each) for each in of] == [2 * 2] * 2
+        assert {c.seed for c in found} == {100, 101}
+
+    def test_a_setting_wins_over_the_overrides(self, tuned: Experiment) -> None:
+        rates = {
+            part: {c.config.training.learning_rate for c in cells(tuned) if c.part == part}
+            for part in ("configured", "tuning")
+        }
+        assert rates == {"configured": {0.2, 0.4}, "tuning": {0.2, 0.3}}
+        assert all(
+            c.settings == {"training.learning_rate": c.config.training.learning_rate}
+            for c in cells(tuned)
+        )
+
+    def test_nothing_is_tuned_before_it_is_chosen(self, tuned: Experiment) -> None:
+        assert {c.part for c in cells(tuned)} == {"configured", "tuning"}
+
+    def choice(self, label: str, rate: float) -> TuningChoice:
+        tried = TriedSetting(
+            settings={"training.learning_rate": rate}, reached=1, joules=1.0, accuracy=0.5
+        )
+        point = {"data.alpha": 0.1, "plan.error_max": 0.07}
+        return TuningChoice(point=point, label=label, tried=(tried,), seeds=2)
+
+    def test_what_was_chosen_is_run_on_the_reported_seeds(self, tuned: Experiment) -> None:
+        found = cells(tuned, [self.choice("tfl", 0.3)])
+        made = [c for c in found if c.part == "tuned"]
+        assert [(c.label, c.seed, c.config.training.learning_rate) for c in made] == [
+            ("tfl", 0, 0.3),
+            ("tfl", 3, 0.3),
+        ]
+
+    def test_as_configured_is_not_run_twice(self, tuned: Experiment) -> None:
+        before, after = cells(tuned), cells(tuned, [self.choice("fimi", 0.2)])
+        assert len(after) == len(before) + 2
+        assert {c.name for c in distinct(after)} == {c.name for c in distinct(before)}
+
+    def test_names_are_those_of_one_run_each(self, tuned: Experiment) -> None:
+        found = cells(tuned, [self.choice("tfl", 0.3)])
+        assert len({c.name for c in found}) == len({c.digest for c in found})
+
+    def test_a_run_that_failed_says_so(self, tuned: Experiment) -> None:
+        failed, stopped = cells(tuned)[:2]
+        stored(failed, "failed")
+        stored(stopped, "interrupted")
+        assert (state(failed).failed, state(stopped).failed) == (True, False)

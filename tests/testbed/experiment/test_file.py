@@ -69,6 +69,44 @@ class TestWhatItSays:
         assert read_experiment(write(f"{GOOD}target = {said}\n")).target == target
 
 
+TUNE = "[tune]\nseeds = [100, 101]\n[tune.grid]\ntraining.learning_rate = [0.2, 0.3]\n"
+
+
+class TestTuning:
+    def test_every_combination_on_seeds_apart(self, write: Write) -> None:
+        found = read_experiment(write(GOOD + TUNE + "training.epochs = [1, 5]\n")).tune
+        assert found is not None
+        assert found.seeds == (100, 101)
+        assert found.settings == [
+            {"training.learning_rate": rate, "training.epochs": epochs}
+            for rate in (0.2, 0.3)
+            for epochs in (1, 5)
+        ]
+
+    def test_targets_are_those_of_validation_unless_said_otherwise(self, write: Write) -> None:
+        assert read_experiment(write(GOOD)).target.on == "validation"
+        assert read_experiment(write(GOOD + 'target_on = "test"')).target.on == "test"
+
+
+class TestEqualCompute:
+    def test_every_strategy_trains_as_many_steps(self, write: Write) -> None:
+        found = cells(read_experiment(write(GOOD + "equal_compute = 45\n" + TUNE)))
+        assert {c.config.training.steps for c in found} == {45}
+        assert {c.label for c in found} == {"tfl", "fimi"}
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "[base]\ntraining.epochs = 2",
+            "[overrides.fimi]\ntraining.steps = 9",
+            TUNE + "training.epochs = [1, 2]",
+        ],
+    )
+    def test_nothing_else_decides_how_much(self, write: Write, text: str) -> None:
+        with pytest.raises(ConfigError, match=r"no effect beside equal_compute = 45"):
+            read_experiment(write(f"{GOOD}equal_compute = 45\n{text}\n"))
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("text", "place", "remedy"),
@@ -92,6 +130,18 @@ class TestRefusals:
             ('strategies = ["tfl", "mine"]', "'mine'", "[overrides.mine]"),
             (GOOD + '[base]\ngenerator.weights = "@x"', "@x", "[[generator]]"),
             (GOOD + '[[generator]]\nname = "x"', "'x'", "generator.weights"),
+            (GOOD + TUNE.replace("100", "2"), "[tune] seeds: 2", "[100, 101]"),
+            (GOOD + TUNE.replace("100", "101"), "[tune] seeds", "once"),
+            (GOOD + "[tune]\nseeds = [100]\ngrid = {}", "[tune.grid]", "learning_rate"),
+            (GOOD + "[tune]\nseeds = [100]", "grid", "docs/experiments.md"),
+            (GOOD + TUNE + "data.alpha = [1.0]", "[tune.grid]", "[grid]"),
+            (
+                GOOD + "[grid]\ntraining.learning_rate = [0.1]\n" + TUNE,
+                "training.learning_rate",
+                "tuned",
+            ),
+            (GOOD + TUNE + "training.epohcs = [1]", "[tune.grid]", "'epochs'"),
+            (GOOD + 'target_on = "train"', "target_on", "docs/experiments.md"),
             (GOOD + "jobs = 0", "jobs", "docs/experiments.md"),
             (GOOD + "[base", "TOML", ""),
         ],
@@ -125,5 +175,6 @@ def test_every_ready_file_is_valid(path: Path) -> None:
 def test_there_are_ready_files() -> None:
     assert {path.stem for path in READY} >= {
         *("digits-small", "digits-strategies", "digits-error-max", "digits-deadline"),
+        "mnist-small",
         *("fimi-cifar10", "fimi-gtsrb", "genfl-cifar10", "genfl-cifar100"),
     }

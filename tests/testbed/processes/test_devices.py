@@ -61,6 +61,7 @@ class TestData:
         [
             ({"fleet__devices": 1000}, "1000 devices with at least 5 samples each need 5000"),
             ({"data__public_fraction": 1e-6}, "leave 0 public"),
+            ({"data__validation_fraction": 0.9999}, "leave 0 public, 719 for validation"),
             ({"data__test_fraction": 1e-6}, "0 test"),
         ],
     )

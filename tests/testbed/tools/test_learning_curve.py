@@ -7,8 +7,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from fimi.learning.training.curve_points import CurvePoint
+from fimi.optim.known_curve import read_curve
 from fimi.testbed.cli import main
 from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.scenario import Scenario
+from fimi.testbed.configuration.sections import Config
 from fimi.testbed.tools.learning_curve import as_text, result_of, write_plot
 
 SMALL = ("--amounts", "40,80,160", "--draws", "1", "--steps", "150", "--set")
@@ -90,3 +93,23 @@ class TestCommand:
         assert result.exit_code == 2
         assert what in result.stderr
         assert "Traceback" not in result.output
+
+    def test_what_it_writes_is_a_curve_of_such_a_run_only(self, tmp_path: Path) -> None:
+        path = tmp_path / "curve.json"
+        written = fimi("--write", path)
+        assert written.exit_code == 0, written.output
+        assert "small-cnn on digits" in " ".join(written.stdout.split())
+        known = read_curve(path)
+        split = Scenario(config=Config()).split
+        assert (known.public_digest, known.validation_digest) == (
+            split.public.digest(),
+            split.validation.digest(),
+        )
+        assert (known.amounts, known.trainings, known.steps) == ((40, 80, 160), 3, 150)
+        given = ("--set", f'plan.curve="{path}"', "--set", "plan.error_max=0.9", "-q")
+        taken = CliRunner().invoke(main, ["check", "--set", RATE, *given])
+        assert taken.exit_code == 0, taken.output
+        assert "curve.json: small-cnn on digits" in " ".join(taken.stdout.split())
+        refused = CliRunner().invoke(main, ["check", *given])
+        assert refused.exit_code == 2
+        assert "training.learning_rate 0.1 instead of 0.2" in " ".join(refused.stderr.split())
