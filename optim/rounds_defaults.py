@@ -8,6 +8,7 @@ all three.
 * :data:`ROUNDS_SCALE`        r, with :data:`EPOCHS` local epochs
 * :data:`ROUNDS_SENSITIVITY`  c
 * :data:`EPOCHS_EXPONENT`     κ
+* :data:`ROUNDS_OF`           what they were fitted to
 """
 
 ROUNDS_SCALE = 0.3
@@ -15,3 +16,5 @@ ROUNDS_SENSITIVITY = 15.1
 EPOCHS_EXPONENT = 0.85
 EPOCHS = 5
 """The local epochs for which r is given."""
+ROUNDS_OF = ("digits", "small-cnn")
+"""Data set and network."""
