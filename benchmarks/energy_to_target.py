@@ -4,9 +4,10 @@
                                           [--rates 0.2 0.3 0.4] [--jobs 1]
 
 All runs are ``fimi dry-run`` with the default configuration, same seeds, partitions, band and
-longest deadline. The target is the best accuracy of TFL in its rounds, on the images for validation,
-on which it is reached as well: the test set decides nothing. The joules of every run are counted up to the first round that reaches it, receiving the synthetic samples included; for a plan
-that never does, all its joules are, marked ">": the ratio is then at most as printed. FIMI plans
+longest deadline. The target is the best accuracy of TFL in its rounds on the images for validation,
+on which it is reached as well: the test set decides nothing. The joules of every run are counted up
+to the first round that reaches it, receiving the synthetic samples included; for a plan that never
+does, all its joules are, marked ">": the ratio is then at most as printed. FIMI plans
 for the whole board (the default), its error limit and the length of a round chosen for the target
 accuracy, and is held against
 
@@ -163,7 +164,8 @@ def main() -> None:
             f"interpolated within the last round {median(within[name])}"
         )
     print(
-        f"mean final accuracy on the test set: FIMI {statistics.mean(r['accuracy'][-1] for r in fimi):.1%}, "
+        "mean final accuracy on the test set: "
+        f"FIMI {statistics.mean(r['accuracy'][-1] for r in fimi):.1%}, "
         f"TFL {statistics.mean(r['accuracy'][-1] for r in tfl[best_rate]):.1%}"
     )
 

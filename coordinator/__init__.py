@@ -39,6 +39,8 @@ Rounds
 * :mod:`~fimi.coordinator.participation`    k of n: who takes part in a round
 * :mod:`~fimi.coordinator.update_store`  updates on their way into the mean, on disk where memory is
   short
+* :mod:`~fimi.coordinator.dealt`            what devices train on, where it was dealt out here
+* :mod:`~fimi.coordinator.gradients`        similarity of devices' gradients to the IID one
 * :mod:`~fimi.coordinator.insight`          learning metrics of a round's updates
 * :mod:`~fimi.coordinator.server_training`  the server's training in a round
 * :mod:`~fimi.coordinator.mixing`           GenFL's aggregation and its weights

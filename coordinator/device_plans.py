@@ -23,6 +23,7 @@ from fimi.energy.cost_model import PhaseCost, download_cost
 from fimi.energy.resting import enough_s
 from fimi.learning.data.partition_summary import summarise
 from fimi.learning.data.use import in_use
+from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import DevicePlan, Offer, PlanApplied, Profile, SyntheticBatch, TopUp
 from fimi.optim.categories import fill
 from fimi.optim.planner import Plan
@@ -129,6 +130,11 @@ class DevicePlans:
             )
             store.write_device_plans(self.devices)
         store.then(self._send_all)
+
+    @property
+    def training(self) -> TrainingSettings:
+        """How devices train under the plan in force."""
+        return planning.training_of(self._context.settings, self._part.plan)
 
     @property
     def members(self) -> dict[str, Profile]:

@@ -23,6 +23,7 @@ from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
 from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.data_replanning import DataReplanning
+from fimi.coordinator.dealt import DealtData
 from fimi.coordinator.deployment import Deployments, Export
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster, Terms
@@ -222,8 +223,11 @@ class Coordinator:
             public,
             settings.training,
             seed=settings.run.seed,
+            spool=UpdateStore(store.path.parent),
             cancelled=cancel.is_set,
         )
+        self._terms, self._cancelled = terms, cancel.is_set
+        self._dealt = UpdateStore(store.path.parent)
         self._trainer = trainer
         self._model = model
         self._keeper = keeper or ForgetfulKeeper()
@@ -294,6 +298,7 @@ class Coordinator:
             raise
         finally:
             self._spool.clear()
+            self._dealt.clear()
             self._store.spend(stages_wall_s=context.watch.seconds)
             self._say_goodbye(status, reason)
             self._notify(RunFinished(status=status, reason=reason))
@@ -405,7 +410,7 @@ class Coordinator:
             part = found.plan if found is not None else None
             if part is None:
                 part = self._make_plan()
-            self._plan = plan = part.plan
+            self._plan = self._planner.first = plan = part.plan
         with ThreadPoolExecutor(1, thread_name_prefix="graphs") as beside:
             export = beside.submit(self._graphs)
             with watch.stage("synthesis"):
@@ -416,6 +421,7 @@ class Coordinator:
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
         plans = DevicePlans(context, self._roster, self._model_bytes, part)
         self._plans = plans
+        self._observer.training = plans.training
         for device, reply in context.conversation.open(PlanApplied):
             plans.record(reply)  # it came while the fleet was gathered
             context.conversation.stored(device, reply)
@@ -427,7 +433,7 @@ class Coordinator:
             adaptation = Adaptation(
                 self._settings.plan,
                 self._roster.members,
-                training=self._settings.training,
+                training=plans.training,
                 model_bits=8.0 * self._model_bytes,
                 state=after.adaptation,
             )
@@ -447,6 +453,15 @@ class Coordinator:
             self._validation,
             self._server,
             self._observer,
+            DealtData(
+                context,
+                self._terms,
+                self._roster,
+                plans,
+                self._trainer,
+                self._dealt,
+                self._cancelled,
+            ),
             self._spool,
             self._model,
             self._keeper,
@@ -472,6 +487,7 @@ class Coordinator:
             self._planner.curve, self._planner.rounds = state.curve, state.rounds
         elif plan.error and (curve := self._planner.curve) is not None:
             model = planning.rounds_model(settings)
+            model = model.at(plan.epochs or model.epochs)
             state = learning_adaptation.begin(curve, model, plan.error, self._test.classes)
         return None if state is None else LearningAdaptation(settings.plan, state)
 

@@ -20,8 +20,8 @@ from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings
 from fimi.optim.planner import plan as make_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.spending import limited
-from fimi.optim.target import RoundsModel
 from fimi.optim.unplanned import equal_shares
 from fimi.optim.whole import exists
 from fimi.record.events import Planning
@@ -53,7 +53,10 @@ class FleetPlanner:
     ) -> None:
         self.curve = curve
         self.rounds: RoundsModel | None = None
-        """rounds(Δ) as fitted to the run; ``None``: that of ``plan.rounds_*``."""
+        """rounds(Δ, E) as fitted to the run; ``None``: that of ``plan.rounds_*``."""
+        self.first: Plan | None = None
+        """The first plan of the run, once it is made: others have its local epochs, and what was
+        expected of it."""
         self._advise = advise
         self._settings = settings
         self._strategy = STRATEGIES[settings.run.strategy]
@@ -100,7 +103,7 @@ class FleetPlanner:
 
         def changed(plan: PlanSettings) -> FleetPlanner:
             given: Any = self._settings
-            return FleetPlanner(
+            other = FleetPlanner(
                 replace(given, plan=plan),
                 self._model_bytes,
                 self._progress,
@@ -108,6 +111,8 @@ class FleetPlanner:
                 curve=self.curve,
                 advise=False,
             )
+            other.first = self.first
+            return other
 
         def works(plan: PlanSettings) -> bool:
             other = changed(plan)
@@ -182,7 +187,7 @@ class FleetPlanner:
             )
 
         try:
-            return strategy_plans.replan(
+            found = strategy_plans.replan(
                 self._strategy,
                 problem,
                 [delivered[device] for device in problem.devices],
@@ -190,6 +195,7 @@ class FleetPlanner:
                 self._around(equal_shares),
                 None if used is None else [used[device] for device in problem.devices],
             )
+            return self._kept(found)
         except InfeasibleError as error:
             if error.constraint != "energy budget":
                 raise
@@ -219,6 +225,7 @@ class FleetPlanner:
             model_bytes=self._model_bytes,
             sample_bytes=self._sample_bytes,
             curve=self.curve,
+            epochs=self.first.epochs if self.first is not None else None,
         )
 
     def _solve(
@@ -227,7 +234,15 @@ class FleetPlanner:
         settings, problem = self._settings, self._problem(profiles)
         if error_max is not None and math.isfinite(problem.error_max):
             problem = replace(problem, error_max=error_max)
-        problem = planning.with_target(problem, settings, self._progress, rounds=self.rounds)
+        choice = planning.cheapest(
+            problem,
+            settings,
+            self._progress,
+            rounds=self.rounds,
+            hold_epochs=self.first is not None,
+        )
+        if choice is not None:
+            problem = choice.apply(problem)
 
         def planner(problem: FimiProblem) -> Plan:
             return quality.plan(
@@ -238,7 +253,7 @@ class FleetPlanner:
                 progress=lambda iteration, best_j: self._progress(),
             )
 
-        return strategy_plans.make_plans(
+        made = strategy_plans.make_plans(
             self._strategy,
             problem,
             self._around(planner),
@@ -247,6 +262,15 @@ class FleetPlanner:
             synthetic_value=settings.plan.synthetic_value,
             unplanned=self._around(equal_shares),
         )
+        if made.plan is None or choice is None:
+            return made
+        return replace(made, plan=self._kept(planning.expecting(made.plan, problem, choice)))
+
+    def _kept(self, plan: Plan) -> Plan:
+        """A plan with the epochs of the run's first one, and what was expected of that one."""
+        if self.first is None:
+            return plan
+        return replace(plan, epochs=self.first.epochs, expected=self.first.expected)
 
     def _around(self, planner: fixed_steps.Planner) -> fixed_steps.Planner:
         """The planner for the training of devices: by epochs or by steps."""

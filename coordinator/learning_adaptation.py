@@ -1,4 +1,4 @@
-"""When planned errors drift, and the learning curve as fitted to the run; docs/model.md (46), (47).
+"""When planned errors drift, and the learning curve as fitted to the run; docs/model.md (48), (49).
 
 What :mod:`fimi.coordinator.adaptation` does for boards is done here for learning. The plan says to
 which error Δ the devices' local training falls. :class:`LearningAdaptation` foresees from it the
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from fimi.coordinator.settings import PlanSettings
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.progress import Progress, foresee
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from fimi.record.results import DeviceRound, RoundResult
 
 _SURE = 2.0
@@ -131,7 +131,7 @@ class LearningAdaptation:
         return None
 
     def refit(self, level: float, held: Holding) -> LearningState:
-        """(47) Curve and rounds(Δ) fitted to the run; they are in force from now on.
+        """(49) Curve and rounds(Δ) fitted to the run; they are in force from now on.
 
         A fleet shows the level at one amount of data. If its classes are even, the curve is scaled.
         Else a level above the curve is laid to what classes lack: with even classes the curve
@@ -180,7 +180,7 @@ def begin(curve: LearningCurve, rounds: RoundsModel, planned: float, classes: in
 
 def _expected(planned: float, model: RoundsModel, first: float) -> Progress:
     """The errors of rounds that begin with a ``first`` one and fall to Δ, as rounds(Δ) falls."""
-    falls = model.scale * math.exp(min(model.sensitivity * planned, 50.0))
+    falls = min(model.fall(planned), 1e9)
     return Progress(floor=planned, start=max(first - planned, 0.01), rounds=max(falls, 0.1))
 
 

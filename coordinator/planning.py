@@ -25,14 +25,17 @@ from fimi.energy.cost_model import (
 )
 from fimi.learning.data.use import in_use
 from fimi.learning.training.pseudo_labels import looked_at
+from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import DevicePlan, Offer, Profile, TopUp
 from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
-from fimi.optim.planner import Plan
+from fimi.optim.plans import Expectation, Plan
 from fimi.optim.problem import DURATION_MAX_S, FimiProblem, InfeasibleError
 from fimi.optim.quality import choose
+from fimi.optim.rounds_defaults import EPOCHS
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.spending import limited
-from fimi.optim.target import RoundsModel
+from fimi.optim.target import Choice
 from fimi.optim.whole import exists
 from fimi.optim.wording import smallest
 
@@ -46,6 +49,7 @@ def make_problem(
     sample_bytes: float = 0.0,
     deadline_s: float | None = None,
     curve: LearningCurve | None = None,
+    epochs: int | None = None,
 ) -> FimiProblem:
     """The optimisation problem (P1) of a fleet under a strategy.
 
@@ -60,6 +64,7 @@ def make_problem(
         sample_bytes: size of a synthetic sample as sent.
         deadline_s: used instead of ``plan.deadline_s`` if given, s.
         curve: learning curve of the run; needed only by strategies that plan data.
+        epochs: local epochs of a round; ``training.epochs`` if left out.
 
     Raises:
         ProblemError: a value is impossible, or a curve is needed and not given.
@@ -71,7 +76,7 @@ def make_problem(
     fimi = from_boards(
         {device: profiles[device].board for device in devices},
         local_counts={device: profiles[device].label_counts for device in devices},
-        epochs=settings.training.epochs,
+        epochs=epochs or settings.training.epochs,
         deadline_s=(deadline_s or plan.deadline_s) * (1.0 - plan.deadline_margin),
         upload_bits=8.0 * model_bytes,
         download_bits=8.0 * model_bytes,
@@ -91,45 +96,80 @@ def make_problem(
 
 
 def rounds_model(settings: FederationSettings) -> RoundsModel:
-    """rounds(Δ) as the configuration has it."""
+    """rounds(Δ, E) as the configuration has it, for its own local epochs."""
     plan = settings.plan
-    return RoundsModel(scale=plan.rounds_scale, sensitivity=plan.rounds_sensitivity)
+    return RoundsModel(
+        scale=plan.rounds_scale,
+        sensitivity=plan.rounds_sensitivity,
+        epochs_exponent=plan.rounds_epochs_exponent,
+        epochs=EPOCHS if settings.training.steps else settings.training.epochs,
+    )
 
 
-def with_target(
+def training_of(settings: FederationSettings, plan: Plan | None) -> TrainingSettings:
+    """How devices train under a plan: as configured, with the local epochs that it has chosen."""
+    if plan is None or plan.epochs is None:
+        return settings.training
+    return msgspec.structs.replace(settings.training, epochs=plan.epochs)
+
+
+def cheapest(
     problem: FimiProblem,
     settings: FederationSettings,
     progress: Callable[[], None] | None = None,
     *,
     rounds: RoundsModel | None = None,
-) -> FimiProblem:
-    """The problem with the Δ_max of fewest predicted joules to ``plan.target_accuracy``.
+    hold_epochs: bool = False,
+) -> Choice | None:
+    """Δ_max and local epochs of fewest predicted joules to ``plan.target_accuracy``.
 
     The joules are those of ``plan.objective``, and the preparation is spread over the rounds to the
-    target; with a budget over those of the run, for which the budget is. Without a target, or
-    without a learning constraint (TFL), the problem is returned as it is.
+    target; with a budget over those of the run, for which the budget is. ``None`` without a target,
+    or without a learning constraint (TFL).
 
     Args:
         problem: problem of :func:`make_problem`.
         settings: the target, and the model of rounds.
         progress: called at every step of the choice; may raise.
-        rounds: rounds(Δ) as fitted to the run; that of ``plan.rounds_*`` if left out.
+        rounds: rounds(Δ, E) as fitted to the run; that of ``plan.rounds_*`` if left out.
+        hold_epochs: whether the local epochs are those of the problem.
 
     Raises:
         InfeasibleError: no Δ_max has a plan.
     """
-    plan = settings.plan
+    plan, training = settings.plan, settings.training
     if not plan.target_accuracy or not math.isfinite(problem.error_max):
-        return problem
-    choice = choose(
+        return None
+    choices = () if hold_epochs or training.steps else plan.epochs_choices
+    return choose(
         problem,
         plan.target_accuracy,
         synthetic_value=plan.synthetic_value,
+        epochs=(*choices, problem.epochs) if choices else (),
         rounds=rounds or rounds_model(settings),
         run_rounds=problem.rounds if limited(problem) else None,
         progress=progress,
     )
-    return choice.apply(problem)
+
+
+def expecting(plan: Plan, problem: FimiProblem, choice: Choice) -> Plan:
+    """A plan with what is expected of it, by its own joules in whole samples.
+
+    Args:
+        plan: plan of the problem.
+        problem: the problem with what was chosen.
+        choice: what was chosen.
+    """
+    rounds = choice.best.rounds
+    prepared_j = plan.preparation_j if plan.objective == "board" else 0.0
+    round_j = plan.energy_j - prepared_j / problem.rounds
+    expected = Expectation(
+        accuracy=choice.accuracy,
+        rounds=rounds,
+        energy_j=rounds * round_j + prepared_j,
+        error_max=choice.best.error_max,
+    )
+    return msgspec.structs.replace(plan, epochs=choice.epochs, expected=expected)
 
 
 def smallest_deadline_s(
@@ -164,6 +204,7 @@ def smallest_deadline_s(
             sample_bytes=sample_bytes,
             deadline_s=deadline_s,
             curve=curve,
+            epochs=min(settings.plan.epochs_choices, default=None),
         )
         if settings.plan.target_accuracy and math.isfinite(problem.error_max):
             local = problem.error(np.maximum(problem.local_samples, 1.0))
@@ -228,7 +269,7 @@ def device_plans(
     for share in shares:
         profile = profiles[share.device]
         images = sum(in_use(delivered.get(share.device, ()), use))
-        processed = settings.training.processed(sum(profile.label_counts) + images)
+        processed = training_of(settings, plan).processed(sum(profile.label_counts) + images)
         if unlabelled:
             processed += looked_at(images)
         cycles = profile.board.compute.cycles_per_sample * processed

@@ -25,6 +25,7 @@ from fimi.energy.ledger import PhaseRecord
 from fimi.energy.resting import enough_s
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
+from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.errors import PayloadUnusable, TransferError
 from fimi.messaging.messages import (
     DevicePlan,
@@ -76,6 +77,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         wall_timeout_s: how long to wait for reports, wall time, s.
         plans: plan of every participant.
         predicted: predicted phases of every device that is online, participating or resting.
+        training: how participants train.
         members: profile of every device that takes part in the run, online or not.
         invited: all of these, and those that have not joined yet.
         graphs: offer of the training graphs; ``None`` if there are none.
@@ -87,6 +89,7 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
     wall_timeout_s: float
     plans: dict[str, DevicePlan]
     predicted: dict[str, tuple[PhaseCost, ...]]
+    training: TrainingSettings
     members: dict[str, Profile]
     invited: frozenset[str] = frozenset()
     graphs: Offer | None = None
@@ -175,7 +178,7 @@ class Round:
                     device=device,
                     round=order.number,
                     model=model_offer,
-                    training=context.settings.training,
+                    training=order.training,
                     graphs=order.graphs,
                     seed=context.settings.run.seed,
                     fleet_time_s=order.start_s,

@@ -12,9 +12,10 @@ from msgspec import Meta, Struct
 
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.problem import Objective
-from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
+from fimi.optim.rounds_defaults import EPOCHS_EXPONENT, ROUNDS_SCALE, ROUNDS_SENSITIVITY
 
 WeightPolicy = Literal["constant", "scheduled", "performance"]
+ClientWeights = Literal["size", "quality", "contribution"]
 
 BAND_PER_DEVICE_HZ = 20e3
 """A device's share of the uplink band where none is configured, Hz."""
@@ -62,7 +63,8 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         float,
         Meta(ge=1e-6, le=1),
         "q: how many real samples a synthetic one is worth to the learning curve, "
-        'as "fimi generator evaluate" finds it; 1: as many as it costs, one.',
+        'as "fimi generator evaluate" finds it for a number of images; 1: as many as it costs, '
+        "one.",
     ] = 1.0
     synthetic_max: Annotated[int, Meta(ge=0), "Most synthetic samples that one device may get."] = (
         500
@@ -103,9 +105,17 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     target_accuracy: Annotated[
         float,
         Meta(ge=0, lt=1),
-        "Accuracy to reach: error_max, and with it the length of a round, is then chosen so that "
-        "the predicted joules to reach it are least; 0: error_max as given.",
+        "Accuracy to reach: error_max, the local epochs, and with them the length of a round, are "
+        "then chosen so that the predicted joules to reach it are least; 0: error_max as given.",
     ] = 0.0
+    choose_epochs: Annotated[
+        bool,
+        "With target_accuracy: choose the local epochs of a round among 1, 2, 3, 5, 8, … up to "
+        "epochs_max, and training.epochs; false: training.epochs as given.",
+    ] = True
+    epochs_max: Annotated[
+        int, Meta(ge=1, le=1000), "Most local epochs that are chosen; 1: training.epochs or 1."
+    ] = 8
     refit_percent: Annotated[
         float,
         Meta(ge=0),
@@ -132,11 +142,24 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     rounds_scale: Annotated[
         float,
         Meta(gt=0),
-        "r of rounds(Δ) = r ln(1/(1 − accuracy)) e^(cΔ); for target_accuracy only.",
+        "r of rounds(Δ, E) = r ln(1/(1 − accuracy)) e^(cΔ) (E/5)^(−κ); for target_accuracy only.",
     ] = ROUNDS_SCALE
     rounds_sensitivity: Annotated[
-        float, Meta(gt=0), "c of rounds(Δ); for target_accuracy only."
+        float, Meta(gt=0), "c of rounds(Δ, E); for target_accuracy only."
     ] = ROUNDS_SENSITIVITY
+    rounds_epochs_exponent: Annotated[
+        float, Meta(ge=0, le=10), "κ of rounds(Δ, E); for target_accuracy only."
+    ] = EPOCHS_EXPONENT
+
+    @property
+    def epochs_choices(self) -> tuple[int, ...]:
+        """Local epochs to choose among; empty where they are not chosen."""
+        if not (self.target_accuracy and self.choose_epochs):
+            return ()
+        found = [1, 2]
+        while found[-1] + found[-2] <= self.epochs_max:
+            found.append(found[-1] + found[-2])
+        return tuple(each for each in found if each <= self.epochs_max)
 
     def use_in(self, number: int) -> float:
         """Share of the synthetic images that a round, from 1, trains on."""
@@ -157,10 +180,11 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     insight_every: Annotated[
         int,
         Meta(ge=0),
-        "Rounds from one look at the devices' updates to the next: local errors, "
-        "orthogonality, similarity to the IID update. Takes about one local training and one "
-        "evaluation for each device; 0: never.",
-    ] = 10
+        "Rounds from one look at the devices' updates to the next, the first and the last round "
+        "always: local errors, orthogonality, similarity of gradients and updates to those of IID "
+        "data. Takes the server about an evaluation and one pass over its data for each device; "
+        "0: never.",
+    ] = 5
     target_accuracies: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
         "Accuracies whose price in rounds, joules, seconds and bytes is reported, "
@@ -184,6 +208,11 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "Wall time after which a round of emulated devices is closed with whoever "
         "reported, s. A round of physical devices is closed at its deadline.",
     ] = 120.0
+
+    def looks_into(self, number: int) -> bool:
+        """Whether there is an insight of a round, counted from 1."""
+        every = self.insight_every
+        return every > 0 and (number in (1, self.count) or number % every == 0)
 
 
 class DeploymentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -235,6 +264,12 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         'server_weight; "scheduled": from there in equal steps to server_weight_end in the '
         'last round; "performance": by the errors of both models on validation images.',
     ] = "constant"
+    client_weights: Annotated[
+        ClientWeights,
+        'Weight of a device\'s model in the mean, where devices train. "size": its training '
+        'samples; "quality": these over the error of its model on images for validation; '
+        '"contribution": these times the error on them of the mean without it.',
+    ] = "size"
     server_weight: Annotated[
         float, Meta(ge=0, le=1), "κ2, of the first round where it is scheduled."
     ] = 0.3
@@ -244,7 +279,8 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     validation_images: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
-        'Most validation images that both models are judged by with weights = "performance".',
+        'Most images for validation by which models are judged with weights = "performance", or '
+        'with client_weights = "quality" or "contribution".',
     ] = 1000
     unlabelled: Annotated[
         Literal["public", "synthetic"],

@@ -11,7 +11,7 @@ from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.doubts import doubts
 from fimi.optim.plans import Plan
 from fimi.optim.problem import FimiProblem, ProblemError
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,9 @@ def plan(
         problem: arrays over I devices, or a TOML file as ``fimi optimise`` reads it
             (``fimi optimise --example`` prints one).
         target_accuracy: 0 to 1: choose the limit on the learning error, Δ_max, and with the
-            objective ``"board"`` the length of a round, so that the predicted joules until this
-            accuracy are least. ``None``: Δ_max of the problem.
+            objective ``"board"`` the length of a round (and the epochs, among the
+            ``epochs_choices`` of a file), so that the predicted joules until this accuracy are
+            least. ``None``: Δ_max of the problem.
         synthetic_value: how many real samples a synthetic one is worth, in (0, 1]. ``None``: what
             the file says, 1 for a problem that is given as arrays.
         seed: same problem, same seed, same plan to the last digit.
@@ -61,9 +62,10 @@ def plan(
     if search not in ("dual", "cold"):
         raise ProblemError(f'search is {search!r}; there are "dual" and "cold"')
     rounds = RoundsModel()
+    epochs: tuple[int, ...] = ()
     if not isinstance(problem, FimiProblem):
         problem, file = problem_file.read(Path(problem))
-        rounds = RoundsModel(scale=file.rounds.scale, sensitivity=file.rounds.sensitivity)
+        rounds, epochs = file.rounds.model, file.problem.epochs_choices
         if synthetic_value is None:
             synthetic_value = file.problem.synthetic_value
     for said in doubts(problem):
@@ -71,7 +73,7 @@ def plan(
     value = 1.0 if synthetic_value is None else synthetic_value
     if target_accuracy is not None:
         problem = quality.choose(
-            problem, target_accuracy, synthetic_value=value, rounds=rounds
+            problem, target_accuracy, synthetic_value=value, epochs=epochs, rounds=rounds
         ).apply(problem)
     settings = SearchSettings(inner=inner, start=search)
     return quality.plan(problem, synthetic_value=value, seed=seed, settings=settings)

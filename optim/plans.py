@@ -76,6 +76,22 @@ def gap_percent(energy_j: float, bound_j: float | None) -> float | None:
     return 100.0 * (energy_j - bound_j) / bound_j if bound_j > 0 else math.inf
 
 
+class Expectation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a plan for a target accuracy expects, to be held against the run afterwards.
+
+    Attributes:
+        accuracy: the target, 0 to 1.
+        rounds: to it, a real number.
+        energy_j: of the plan's objective until then, J, preparation included.
+        error_max: Δ_max that was chosen.
+    """
+
+    accuracy: float
+    rounds: float
+    energy_j: float
+    error_max: float
+
+
 class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A plan for every device, with its bound.
 
@@ -103,6 +119,8 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         certificate_s: wall time of the certificate, s.
         budget_cost_j: how much more of the objective a round takes because of the budgets, J.
         synthetic_value: q: the worth of a synthetic sample in real ones that was assumed.
+        epochs: local epochs of a round that were chosen with it; ``None``: as configured.
+        expected: with a target accuracy, what is expected of the run.
     """
 
     devices: tuple[DeviceShare, ...]
@@ -126,6 +144,8 @@ class Plan(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     synthetic_value: float = 1.0
     preparation_j: float = 0.0
     budget_cost_j: float = 0.0
+    epochs: int | None = None
+    expected: Expectation | None = None
 
     @property
     def least(self) -> Certified:

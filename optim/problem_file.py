@@ -30,7 +30,8 @@ from fimi.optim.problem import (
     Objective,
     ProblemError,
 )
-from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
+from fimi.optim.rounds_defaults import EPOCHS_EXPONENT, ROUNDS_SCALE, ROUNDS_SENSITIVITY
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.wording import named
 
 if sys.version_info >= (3, 11):
@@ -51,6 +52,7 @@ bandwidth_hz = 0.4e6    # uplink band that all devices share
 payload_bits = 1.2e6    # size of a model update
 download_bits = 1.2e6   # = payload_bits: size of the model that devices receive
 epochs = 5              # local epochs of a round
+epochs_choices = []     # = []: local epochs that --target-accuracy chooses among, [1, 2, 3, 5, 8]
 error_max = 0.12        # largest mean learning error; leave out: no learning constraint
 generated_max = 500     # most synthetic samples per device
 synthetic_value = 1.0   # = 1: how many real samples a synthetic one is worth to the curve
@@ -65,8 +67,9 @@ beta = 0.93
 delta0 = 0.027
 
 [rounds]                # rounds to accuracy a = scale * ln(1/(1-a)) * exp(sensitivity * error)
-scale = {ROUNDS_SCALE}
+scale = {ROUNDS_SCALE}           #   * (epochs / 5)^(-epochs_exponent)
 sensitivity = {ROUNDS_SENSITIVITY}
+epochs_exponent = {EPOCHS_EXPONENT}
 
 [[device]]
 id = "pi"               # with count > 1: pi-1, pi-2, ...
@@ -120,6 +123,7 @@ class Shared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     payload_bits: float | None = None
     download_bits: float | None = None
     epochs: int = 1
+    epochs_choices: tuple[Annotated[int, Meta(ge=1, le=1000)], ...] = ()
     error_max: float = math.inf
     generated_max: float = 0.0
     synthetic_value: Annotated[float, Meta(ge=1e-6, le=1)] = 1.0
@@ -134,6 +138,16 @@ class Rounds(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     scale: float = ROUNDS_SCALE
     sensitivity: float = ROUNDS_SENSITIVITY
+    epochs_exponent: float = EPOCHS_EXPONENT
+
+    @property
+    def model(self) -> RoundsModel:
+        """rounds(Δ, E)."""
+        return RoundsModel(
+            scale=self.scale,
+            sensitivity=self.sensitivity,
+            epochs_exponent=self.epochs_exponent,
+        )
 
 
 class ProblemFile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -195,6 +209,11 @@ def _check(file: ProblemFile) -> None:
         value = getattr(file.rounds, name)
         if not (math.isfinite(value) and value > 0):
             raise ProblemError(f"[rounds] {name} is {value}; it must be finite and above 0")
+    if not (math.isfinite(file.rounds.epochs_exponent) and file.rounds.epochs_exponent >= 0):
+        raise ProblemError(
+            f"[rounds] epochs_exponent is {file.rounds.epochs_exponent}; it must be finite, 0 or "
+            "more"
+        )
     shared = file.problem
     if shared.deadline_s is not None and shared.t_max_s is not None:
         raise ProblemError(

@@ -11,7 +11,7 @@ that
   function with chords over many short ranges is a lower bound on every plan.
 
 * :func:`plan`          a plan, with the bound of the discounted problem
-* :func:`choose`        the Δ_max of fewest joules to a target accuracy
+* :func:`choose`        the Δ_max and the local epochs of fewest joules to an accuracy
 * :func:`feasible_law`  whether there is a plan at all
 * :func:`effective`     D_loc + q D_gen
 """
@@ -21,14 +21,15 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 import msgspec
 import numpy as np
 
 from fimi.energy.cost_model import Array
-from fimi.optim import planner, target
+from fimi.optim import epochs as local_epochs
+from fimi.optim import planner
 from fimi.optim.cross_entropy import SearchSettings
 from fimi.optim.dual import dual
 from fimi.optim.feasibility import refusal
@@ -40,8 +41,9 @@ from fimi.optim.plans import Plan, gap_percent
 from fimi.optim.prices import Prices
 from fimi.optim.problem import FimiProblem, InfeasibleError, Objective, ProblemError
 from fimi.optim.radio import Radio
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.spending import limited
-from fimi.optim.target import Choice, RoundsModel
+from fimi.optim.target import Choice
 from fimi.optim.whole import exists, least_whole
 
 _SMALLEST_VALUE = 1e-6
@@ -149,14 +151,16 @@ def choose(
     accuracy: float,
     *,
     synthetic_value: float = 1.0,
+    epochs: Sequence[int] = (),
     rounds: RoundsModel | None = None,
     run_rounds: float | None = None,
     progress: Callable[[], None] | None = None,
 ) -> Choice:
-    """:func:`fimi.optim.target.choose` with synthetic samples worth q real ones each.
+    """:func:`fimi.optim.epochs.choose` with synthetic samples worth q real ones each.
 
-    Δ_max is chosen under tangents, then tangents are taken at the chosen plan, until the joules do
-    not fall any more. With q < 1 the bounds of the trials hold for plans under these tangents only.
+    Δ_max and E are chosen under tangents, then tangents are taken at the chosen plan, until the
+    joules do not fall any more. With q < 1 the bounds of the trials hold for plans under these
+    tangents only.
 
     Raises:
         ProblemError: q is not in (0, 1], there is no learning curve, or the target is not an
@@ -165,7 +169,12 @@ def choose(
     """
     _check(synthetic_value)
     under = functools.partial(
-        target.choose, accuracy=accuracy, rounds=rounds, run_rounds=run_rounds, progress=progress
+        local_epochs.choose,
+        accuracy=accuracy,
+        epochs=epochs,
+        rounds=rounds,
+        run_rounds=run_rounds,
+        progress=progress,
     )
     if synthetic_value == 1.0:
         return under(problem)

@@ -1,13 +1,17 @@
-"""Defaults of rounds(Δ, a) = r ln(1/(1 − a)) e^(cΔ), docs/model.md (34).
+"""Defaults of rounds(Δ, E, a) = r ln(1/(1 − a)) e^(cΔ) (E/5)^(−κ), docs/model.md (34).
 
 They are for the small CNN on the digits, fitted where error limits are chosen
-(docs/decisions/0066-rounds-where-plans-are-chosen.md) and brought to the errors of the built-in
-learning curve (docs/decisions/0078-a-curve-has-a-provenance.md). The model itself is
-:class:`fimi.optim.target.RoundsModel`; a problem file and a configuration have keys for both.
+(docs/decisions/0066-rounds-where-plans-are-chosen.md, 0079-local-epochs-are-planned.md). The model
+itself is :class:`fimi.optim.rounds_model.RoundsModel`; a problem file and a configuration have keys
+for all three.
 
-* :data:`ROUNDS_SCALE`        r
+* :data:`ROUNDS_SCALE`        r, with :data:`EPOCHS` local epochs
 * :data:`ROUNDS_SENSITIVITY`  c
+* :data:`EPOCHS_EXPONENT`     κ
 """
 
 ROUNDS_SCALE = 0.304
 ROUNDS_SENSITIVITY = 15.3
+EPOCHS_EXPONENT = 0.5
+EPOCHS = 5
+"""The local epochs for which r is given."""

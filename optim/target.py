@@ -6,14 +6,16 @@ log(Δ_max − δ0) and the logarithms of the plan, the length of the round amon
 one-dimensional search finds the global optimum for laws; each of its steps is a certified plan. The
 slope in Δ_max comes with the plan: it is −λ.
 
-* :class:`RoundsModel`  rounds to an accuracy, and its fit
-* :func:`choose`        the best Δ_max
+* :func:`choose`  the best Δ_max
+* :func:`find`    the same without words where there is none
+
+The local epochs are those of the problem; :mod:`fimi.optim.epochs` chooses them as well.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +23,6 @@ import numpy as np
 from msgspec import Struct
 from scipy.optimize import minimize_scalar
 
-from fimi.energy.units import hint
 from fimi.optim import budget_advice
 from fimi.optim.budgets import BudgetedOptimum, keep_budgets, used_j
 from fimi.optim.feasibility import refusal
@@ -31,7 +32,7 @@ from fimi.optim.leanest import least_bandwidth
 from fimi.optim.planner import whole_plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.roots import root_between
-from fimi.optim.rounds_defaults import ROUNDS_SCALE, ROUNDS_SENSITIVITY
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.spending import limited, without_budgets
 from fimi.optim.whole import exists
 
@@ -48,63 +49,10 @@ beside the best one without budgets."""
 _PLANNED_BOUNDS, _PLANNED_TOTALS = 3, 2
 """Where devices have steps, joules jump with Δ: these log(Δ_max − δ0) around the lowest bound are
 tried, and those of the lowest bounds and of the fewest joules are planned in whole samples."""
-_ROUNDS_MAX = 1e9
+ROUNDS_MAX = 1e9
 """More rounds are none that anybody runs."""
 _ROOM = 1.02
 """Room for whole samples in budgets that are enough."""
-
-
-class RoundsModel(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """(34) rounds(Δ, a) = r ln(1/(1 − a)) e^(cΔ), at least 1.
-
-    The factor ln(1/ε) is that of linear convergence; the exponential is empirical.
-
-    Attributes:
-        scale: r.
-        sensitivity: c.
-    """
-
-    scale: float = ROUNDS_SCALE
-    sensitivity: float = ROUNDS_SENSITIVITY
-
-    def __post_init__(self) -> None:
-        for field, value in (("scale", self.scale), ("sensitivity", self.sensitivity)):
-            if not (math.isfinite(value) and value > 0):
-                raise ProblemError(f"rounds model: {field} is {value}; it must be finite, > 0")
-
-    def rounds(self, error: float, accuracy: float) -> float:
-        """Rounds to an accuracy in (0, 1) at mean local learning error Δ, a real number ≥ 1."""
-        if not 0 < accuracy < 1:
-            meant = f"; {said}" if (said := hint("accuracy", accuracy)) else ""
-            raise ProblemError(f"target accuracy is {accuracy}; it must be between 0 and 1{meant}")
-        exponent = min(self.sensitivity * error, 690.0)
-        return max(1.0, -self.scale * math.log1p(-accuracy) * math.exp(exponent))
-
-    @classmethod
-    def fit(
-        cls, errors: Sequence[float], accuracies: Sequence[float], rounds: Sequence[float]
-    ) -> RoundsModel:
-        """Least squares in the logarithm of the rounds.
-
-        Args:
-            errors: Δ of each run, (n,), at least two different ones.
-            accuracies: the accuracy that each reached, (n,).
-            rounds: number of rounds to it, (n,), ≥ 1.
-
-        Raises:
-            ValueError: there are too few runs, values are out of range, or rounds grow as the
-                error falls.
-        """
-        delta, target, count = (np.asarray(v, float) for v in (errors, accuracies, rounds))
-        if not (delta.shape == target.shape == count.shape) or np.unique(delta).size < 2:
-            raise ValueError("rounds model: give runs at two or more different learning errors")
-        if not ((target > 0) & (target < 1) & (count >= 1) & np.isfinite(delta)).all():
-            raise ValueError("rounds model: accuracies must be in (0, 1) and rounds 1 or more")
-        y = np.log(count) - np.log(-np.log1p(-target))
-        slope, offset = np.polyfit(delta, y, 1)
-        if slope <= 0:
-            raise ValueError("rounds model: these runs took no fewer rounds with less error")
-        return cls(scale=float(np.exp(offset)), sensitivity=float(slope))
 
 
 class TargetTrial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -130,6 +78,21 @@ class TargetTrial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     bound_j: float
 
 
+class EpochsTrial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A number of local epochs that was not chosen.
+
+    Attributes:
+        epochs: E.
+        bound_j: no Δ_max gets to the target with less, J.
+        total_j: joules to the target with its best Δ_max; ``None`` where the bound was enough to
+            leave it out, or where no Δ_max has a plan.
+    """
+
+    epochs: int
+    bound_j: float
+    total_j: float | None = None
+
+
 class Choice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The best Δ_max that was found, and all trials.
 
@@ -138,18 +101,25 @@ class Choice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             the trial of fewest joules.
         trials: all trials, by Δ_max.
         accuracy: the target.
+        epochs: E, local epochs of a round.
         run_rounds: rounds for which budgets hold; ``None``: those to the target.
+        others: the other numbers of local epochs that were thought of.
     """
 
     best: TargetTrial
     trials: tuple[TargetTrial, ...]
     accuracy: float
+    epochs: int
     run_rounds: float | None = None
+    others: tuple[EpochsTrial, ...] = ()
 
     def apply(self, problem: FimiProblem) -> FimiProblem:
-        """The problem with the chosen Δ_max, for the rounds of the run or those to the target."""
+        """The problem with the chosen Δ_max and E, for the rounds of the run or to the target."""
         return msgspec.structs.replace(
-            problem, error_max=self.best.error_max, rounds=self.run_rounds or self.best.rounds
+            problem,
+            error_max=self.best.error_max,
+            rounds=self.run_rounds or self.best.rounds,
+            epochs=self.epochs,
         )
 
 
@@ -166,7 +136,7 @@ def choose(
     Args:
         problem: its ``error_max`` and ``rounds`` are ignored; it needs a learning curve.
         accuracy: target, in (0, 1).
-        rounds: rounds(Δ); the default is fitted to runs of the small CNN on the digits.
+        rounds: rounds(Δ, E); the default is fitted to runs of the small CNN on the digits.
         run_rounds: of a run that goes on after the target: budgets hold for all of them.
         progress: called after every Δ_max that was tried, or planned in whole samples; may raise.
 
@@ -175,23 +145,59 @@ def choose(
             to it in a number of rounds that anybody runs.
         InfeasibleError: no Δ_max has a plan.
     """
-    if problem.curve is None:
-        raise ProblemError("target accuracy: the problem has no learning curve; give Δ(D)")
-    model = rounds or RoundsModel()
-    model.rounds(0.0, accuracy)  # raises if it is not an accuracy
-    least = problem.error_floor + _excess_range(problem)[0]
-    if (count := model.rounds(least, accuracy)) > _ROUNDS_MAX:
-        raise ProblemError(
-            f"target accuracy: the smallest error that can be met is {least:.3g}, with which "
-            f"rounds(Δ) gives {count:.3g} rounds; check alpha, beta and delta0 of the learning "
-            "curve, and r and c of rounds(Δ)"
-        )
-    aim = _Aim(accuracy, model, run_rounds, progress or (lambda: None))
+    aim = _aim(problem, accuracy, rounds, run_rounds, progress)
     free = _choose(without_budgets(problem), aim) if limited(problem) else None
     found = _choose(problem, aim, free)
     if found is None:
         raise _no_choice(problem, aim, free)
     return found
+
+
+def find(
+    problem: FimiProblem,
+    accuracy: float,
+    *,
+    rounds: RoundsModel | None = None,
+    run_rounds: float | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Choice | None:
+    """:func:`choose`, or ``None`` where no Δ_max has a plan.
+
+    Raises:
+        ProblemError: as :func:`choose`.
+    """
+    aim = _aim(problem, accuracy, rounds, run_rounds, progress)
+    try:
+        free = _choose(without_budgets(problem), aim) if limited(problem) else None
+        return _choose(problem, aim, free)
+    except InfeasibleError:
+        return None
+
+
+def _aim(
+    problem: FimiProblem,
+    accuracy: float,
+    rounds: RoundsModel | None,
+    run_rounds: float | None,
+    progress: Callable[[], None] | None,
+) -> _Aim:
+    """What is asked for, checked.
+
+    Raises:
+        ProblemError: as :func:`choose`.
+    """
+    if problem.curve is None:
+        raise ProblemError("target accuracy: the problem has no learning curve; give Δ(D)")
+    model = (rounds or RoundsModel()).at(problem.epochs)
+    model.rounds(0.0, accuracy)  # raises if it is not an accuracy
+    least = problem.error_floor + excess_range(problem)[0]
+    if (count := model.rounds(least, accuracy)) > ROUNDS_MAX:
+        raise ProblemError(
+            f"target accuracy: the smallest error that can be met is {least:.3g}, with which "
+            f"rounds(Δ) gives {count:.3g} rounds; check alpha, beta and delta0 of the learning "
+            "curve, and r and c of rounds(Δ)"
+        )
+    return _Aim(accuracy, model, run_rounds, progress or (lambda: None))
 
 
 class _Aim(NamedTuple):
@@ -212,7 +218,7 @@ def _choose(problem: FimiProblem, aim: _Aim, free: Choice | None = None) -> Choi
         free: the choice without budgets, for a problem that has some; ``None`` if there is none.
     """
     tried = _Tried(problem, aim)
-    low, high = (math.log(excess) for excess in _excess_range(problem))
+    low, high = (math.log(excess) for excess in excess_range(problem))
     if limited(problem):
         if free is None or not _within_budgets(tried, low, high, free):
             return None
@@ -242,6 +248,7 @@ def _choose(problem: FimiProblem, aim: _Aim, free: Choice | None = None) -> Choi
         best=best,
         trials=tuple(sorted(trials, key=lambda trial: trial.error_max)),
         accuracy=aim.accuracy,
+        epochs=problem.epochs,
         run_rounds=aim.run_rounds,
     )
 
@@ -282,7 +289,7 @@ class _Tried:
 
     def _try(self, log_excess: float) -> tuple[float, float]:
         trial = self.at(log_excess)
-        if trial.rounds > _ROUNDS_MAX:
+        if trial.rounds > ROUNDS_MAX:
             return math.inf, 1.0  # too much error
         last = self.trials[-1].error_max if self.trials else None
         start = None if last is None else prices_of(self.optima[last].solution)
@@ -427,7 +434,7 @@ def _with_room(problem: FimiProblem, best: TargetTrial) -> float:
         step *= 2.0
 
 
-def _excess_range(problem: FimiProblem) -> tuple[float, float]:
+def excess_range(problem: FimiProblem) -> tuple[float, float]:
     """Δ_max − δ0 from the smallest that can be met to that of the local data alone."""
     free = msgspec.structs.replace(problem, error_max=math.inf)
     lean = least_bandwidth(free, band_limit_hz=problem.bandwidth_hz)

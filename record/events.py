@@ -364,7 +364,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
     | RoundStarted | DeviceReported | MeterDoubted
-    | UpdateRejected | Credited | Resumed | Refitted | NotDeployed | RunFinished
+    | UpdateRejected | Credited | Resumed | Refitted | LearningRefitted
+    | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
 

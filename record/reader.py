@@ -32,6 +32,7 @@ from fimi.record.events import (
     Deployed,
     DeviceLost,
     Event,
+    LearningRefitted,
     Logged,
     NotDeployed,
     PlanInForce,
@@ -214,7 +215,7 @@ class _Reader:
     def read(self) -> RunData:
         """All of it."""
         plan, device_plans = self._plan()
-        events, spoilt = self._events(DeviceLost, PlanInForce, BatchDelivered)
+        events, spoilt = self._events(DeviceLost, PlanInForce, BatchDelivered, LearningRefitted)
         preparations, rounds = self._metered()
         profiles = self._bodies(schema.PROFILE)
         told = {device: (profile, digest) for (device, digest), profile in profiles}
@@ -231,6 +232,7 @@ class _Reader:
             rounds=rounds,
             residuals=tuple(residual for _, residual in self._values(schema.RESIDUAL)),
             refits=tuple(sorted({number for (number, *_), _ in schema.REFIT.rows(self._db)})),
+            learning_refits=tuple(e for e in events if isinstance(e, LearningRefitted)),
             labels=self._labels(),
             made=self._made(),
             not_made=self._not_made(),

@@ -15,9 +15,10 @@ from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, Profile
 from fimi.optim.known_curve import KnownCurve
+from fimi.optim.plans import Expectation as Expectation
 from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
-from fimi.record.events import NotDeployed
+from fimi.record.events import LearningRefitted, NotDeployed
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
 from fimi.record.results import (
@@ -206,6 +207,9 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
         error: mean learning error of the plan.
         error_max: the constraint on it.
         synthetic_value: what a synthetic sample was taken to be worth in real ones, q.
+        epochs: local epochs of a round that were chosen for a target accuracy; ``None``: those of
+            the configuration.
+        expected: what the first plan expected of the run, with a target accuracy.
         history: of the search.
         stop: why the search ended.
         evaluations: candidates it evaluated.
@@ -226,6 +230,8 @@ class PlanSummary(Struct, frozen=True, kw_only=True):
     error: float | None = None
     error_max: float | None = None
     synthetic_value: float | None = None
+    epochs: int | None = None
+    expected: Expectation | None = None
     history: tuple[SearchStep, ...] = ()
     stop: str = ""
     evaluations: int | None = None
@@ -294,6 +300,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         rounds: finished rounds.
         residuals: predicted less measured, every phase; empty in older stores.
         refits: rounds after which boards were fitted again.
+        learning_refits: each time that the learning curve was.
         labels: stage (``local`` or ``filled``) and device to how uneven its labels are.
         made: the trained model as files, each time it was exported; a device that was silent has
             trials that say so.
@@ -317,6 +324,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     rounds: tuple[RoundResult, ...] = ()
     residuals: tuple[Residual, ...] = ()
     refits: tuple[int, ...] = ()
+    learning_refits: tuple[LearningRefitted, ...] = ()
     labels: dict[str, dict[str, Labels]] = {}
     made: tuple[Deployment, ...] = ()
     not_made: NotDeployed | None = None

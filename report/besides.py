@@ -1,4 +1,4 @@
-"""Figures beside those of devices: synthetic samples, server training, pseudo-labels, budgets.
+"""Figures beside those of devices: what was expected, synthetic samples, the server, budgets.
 
 The server's and the generator node's seconds and joules are in no sum of the devices'; what all of
 them took together is a figure of its own.
@@ -7,14 +7,16 @@ them took together is a figure of its own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 
 from msgspec import Struct
 
 from fimi.energy.joules import format_energy, format_joules
-from fimi.record.record import RunData
+from fimi.record.curve import price
+from fimi.record.record import Expectation, RunData
 from fimi.record.results import RoundResult
 from fimi.record.summary import Summary
-from fimi.report.words import at_least, joules, percent, seconds, whole
+from fimi.report.words import MISSING, at_least, joules, percent, seconds, whole
 
 
 class Extra(Struct, frozen=True, kw_only=True):
@@ -32,15 +34,79 @@ class Extra(Struct, frozen=True, kw_only=True):
 
 
 def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
-    """Figures of generation, of training on the server, of pseudo-labels, and of kept budgets."""
+    """What was expected; generation, training on the server, pseudo-labels, and kept budgets."""
     found = (
+        _expected(run, summary),
+        _learning(run),
         _generation(run),
         _server(run.rounds, summary),
         _total(summary),
+        _insight(run, summary),
         _pseudo_labels(run),
         *_kept(summary),
     )
     return tuple(extra for extra in found if extra is not None)
+
+
+def expected_words(expected: Expectation) -> str:
+    """What a plan for a target accuracy expects: ``3.4 rounds and 812 J to 95.0%``."""
+    return (
+        f"{expected.rounds:.1f} rounds and {format_joules(expected.energy_j)} to "
+        f"{percent(expected.accuracy)}"
+    )
+
+
+_SETTLED = 3
+"""Rounds after which planned errors are held against the measured ones: they were learned from."""
+
+
+def _learning(run: RunData) -> Extra | None:
+    """Planned and measured errors of devices' models; nothing where none were measured."""
+    last = next((each for each in reversed(run.rounds) if each.local_error is not None), None)
+    if last is None:
+        return None
+    value = f"{percent(last.local_error)} error of devices’ models in round {last.number}"
+    said = "" if last.planned_error is None else f", planned {percent(last.planned_error)}"
+    apart = [
+        abs(each.planned_error - each.local_error)
+        for each in run.rounds
+        if each.number > _SETTLED
+        and each.planned_error is not None
+        and each.local_error is not None
+    ]
+    if apart:
+        said += (
+            f"; from round {_SETTLED + 1} on apart by {100 * fmean(apart):.1f} points on average, "
+            f"{100 * max(apart):.1f} at most"
+        )
+    for refit in run.learning_refits:
+        images = f"{refit.images} further images" if refit.images else "no further images"
+        why = f" ({refit.reason})" if refit.reason else ""
+        said += (
+            f"; curve fitted again after round {refit.round}: {percent(refit.measured)} instead of "
+            f"{percent(refit.before)}, {images}{why}"
+        )
+    return Extra(term="learning", value=f"{value},", note=said.removeprefix(", "))
+
+
+def _expected(run: RunData, summary: Summary) -> Extra | None:
+    """The rounds and joules to the target, expected and taken; nothing without a target."""
+    plan = run.plan
+    if plan is None or plan.expected is None:
+        return None
+    expected, scope = plan.expected, f"{plan.objective} energy"
+    epochs = "" if plan.epochs is None else f", {plan.epochs} local epochs a round"
+    paid = price(summary.points, expected.accuracy)
+    taken = paid.energy if plan.objective == "board" else paid.dynamic
+    if paid.rounds is None or taken is None:
+        took = f"it was not reached in {len(summary.points)} rounds"
+    else:
+        took = f"took {paid.rounds} rounds and {whole(taken) or MISSING}"
+    return Extra(
+        term="expected",
+        value=expected_words(expected),
+        note=f"accuracy ({scope}, Δ_max {expected.error_max:.3g}{epochs}); {took}",
+    )
 
 
 def server_line(result: RoundResult) -> str:
@@ -108,6 +174,17 @@ def _total(summary: Summary) -> Extra | None:
         value=at_least(summary.total),
         note=f"of all machines: boards {boards}, {others}",
     )
+
+
+def _insight(run: RunData, summary: Summary) -> Extra | None:
+    if summary.insight_s is None:
+        return None
+    looks = f"{len(run.insights)} look{'' if len(run.insights) == 1 else 's'}"
+    idled = summary.insight_idle_j
+    note = f"of the server for {looks} at updates and gradients; devices compute nothing for them"
+    if idled is not None:
+        note += f"; real boards rested meanwhile, about {format_joules(idled)} of their idle energy"
+    return Extra(term="insight", value=seconds(summary.insight_s), note=note)
 
 
 def _pseudo_labels(run: RunData) -> Extra | None:

@@ -14,8 +14,10 @@ from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
+from fimi.record.events import LearningRefitted
+from fimi.record.fairness import Fairness
 from fimi.record.planned import PlanHeld
-from fimi.record.record import PlanSummary, RunData
+from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
 from fimi.record.sums import Compared, Sum
 
@@ -49,6 +51,9 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     round_dynamic_known_j: tuple[float | None, ...]
     round_error_percent: tuple[float | None, ...]
     refitted_after: tuple[int, ...]
+    planned_local_error: tuple[float | None, ...]
+    measured_local_error: tuple[float | None, ...]
+    learning_refits: tuple[LearningRefitted, ...]
     unmetered: tuple[str, ...]
     synthetic_samples: int
     plan_objective: str
@@ -65,12 +70,18 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_round_s: float | None
     plan_preparation_j: float | None
     plan_budget_cost_j: float | None
+    plan_epochs: int | None
+    plan_expected: Expectation | None
     plan_held: PlanHeld | None
     budgets: tuple[Budget, ...]
     overspent: tuple[Budget, ...]
     orthogonality: dict[int, float | None]
     local_error: dict[int, dict[str, float]]
+    gradient_similarity: dict[int, dict[str, float | None]]
     similarity: dict[int, dict[str, float | None]]
+    insight_seconds: float | None
+    insight_idle_j: float | None
+    fairness: tuple[Fairness, ...]
     targets: tuple[Price, ...]
     run_dir: str
     deployment: DeployedModel | None
@@ -156,6 +167,9 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         round_dynamic_known_j=tuple(point.dynamic.known_j for point in points),
         round_error_percent=tuple(point.error_percent for point in points),
         refitted_after=run.refits,
+        planned_local_error=tuple(each.planned_error for each in run.rounds),
+        measured_local_error=tuple(each.local_error for each in run.rounds),
+        learning_refits=run.learning_refits,
         unmetered=tuple(dict.fromkeys(f"{gap.round}/{gap.device}" for gap in energy.missing)),
         synthetic_samples=summary.synthetic_samples,
         plan_objective=plan.objective,
@@ -172,6 +186,8 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_round_s=plan.round_s,
         plan_preparation_j=plan.preparation_j,
         plan_budget_cost_j=plan.budget_cost_j,
+        plan_epochs=plan.epochs,
+        plan_expected=plan.expected,
         plan_held=summary.held,
         budgets=summary.budgets,
         overspent=summary.overspent,
@@ -179,6 +195,13 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         local_error={
             each.round: {d.device: d.local_error for d in each.devices} for each in run.insights
         },
+        gradient_similarity={
+            each.round: {d.device: d.gradient_similarity for d in each.devices}
+            for each in run.insights
+        },
+        insight_seconds=summary.insight_s,
+        insight_idle_j=summary.insight_idle_j,
+        fairness=tuple(point.fairness for point in points),
         similarity={
             each.round: {d.device: d.similarity for d in each.devices} for each in run.insights
         },

@@ -39,7 +39,7 @@ from fimi.record.events import (
 )
 from fimi.record.results import Deployment, RoundResult
 from fimi.record.sums import Sum
-from fimi.report.besides import server_line
+from fimi.report.besides import expected_words, server_line
 from fimi.report.planned import energies
 from fimi.report.words import seconds, sum_cell
 
@@ -163,9 +163,11 @@ def describe_backends(result: RoundResult) -> str:
 
 def _plan(event: Planned) -> str:
     plan = event.plan
+    passes = "" if plan.epochs is None else f"{plan.epochs} local epochs, "
+    expected = "" if plan.expected is None else f"; expected: {expected_words(plan.expected)}"
     return (
-        f"plan: {event.synthetic_samples} synthetic samples, rounds of {seconds(plan.round_s)}: "
-        f"{energies(plan)}, found by {plan.search}"
+        f"plan: {passes}{event.synthetic_samples} synthetic samples, rounds of "
+        f"{seconds(plan.round_s)}: {energies(plan)}, found by {plan.search}{expected}"
     )
 
 

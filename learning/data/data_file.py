@@ -2,7 +2,7 @@
 
 ``fimi agent data`` writes such a file for a device; it is read without any package but NumPy. A
 file of a person's own, with ``images``, ``labels``, ``class_names`` and ``name`` as NumPy's
-``savez`` writes them, has no contract.
+``savez`` writes them, has no contract. As the data set ``data-file`` it is all samples of a run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from fimi.files import whole_file
 from fimi.learning.data import contract as contracts
+from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.contract import Contract
 from fimi.learning.data.dataset import Dataset, DatasetError, validate
 
@@ -75,3 +76,20 @@ def load(path: Path) -> DataFile:
         raise DataFileError(str(error)) from error
     contract = contracts.read(written, f"data file {path}") if written else None
     return DataFile(dataset=dataset, contract=contract)
+
+
+def data_set(options: DatasetOptions) -> Collection:
+    """The data file that ``data.root`` names, as a data set without a test part of its own.
+
+    Raises:
+        DatasetError: it is missing or unusable.
+    """
+    if not options.root:
+        raise DatasetError("data set 'data-file' is one file: set data.root to the file")
+    path = Path(options.root).expanduser()
+    try:
+        return Collection(train=load(path).dataset)
+    except OSError as error:
+        raise DatasetError(
+            f"data.root: {path}: {error.strerror}; it must hold labelled images as a data file"
+        ) from error

@@ -26,9 +26,11 @@ DATASETS = {
     "digits": "fimi.learning.data.registry:digits",
     "cifar-10": "fimi.learning.data.torchvision:cifar10",
     "cifar-100": "fimi.learning.data.torchvision:cifar100",
+    "mnist": "fimi.learning.data.torchvision:mnist",
     "fashion-mnist": "fimi.learning.data.torchvision:fashion_mnist",
     "gtsrb": "fimi.learning.data.torchvision:gtsrb",
     "image-folder": "fimi.learning.data.folder:image_folder",
+    "data-file": "fimi.learning.data.data_file:data_set",
 }
 """Name to ``module:factory``: a module is imported when its data set is loaded."""
 NEEDS_NO_FILES = ("digits",)

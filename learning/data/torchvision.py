@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100, Fashion-MNIST and GTSRB in the formats they are published in.
+"""CIFAR-10, CIFAR-100, MNIST, Fashion-MNIST and GTSRB in the formats they are published in.
 
 Torchvision reads them; it is imported only when one of them is loaded. Nothing is downloaded
 unless the options say so. The CIFAR files are Python pickles: torchvision opens them only if their
@@ -43,13 +43,23 @@ def _cifar(options: DatasetOptions, name: str, torchvision_name: str) -> Collect
     return _both(read)
 
 
+def mnist(options: DatasetOptions) -> Collection:
+    """60,000 and 10,000 handwritten digits, 28×28 grey."""
+    return _idx(options, "mnist", "MNIST", tuple(str(digit) for digit in range(10)))
+
+
 def fashion_mnist(options: DatasetOptions) -> Collection:
     """60,000 and 10,000 articles of clothing, 28×28 grey."""
+    return _idx(options, "fashion-mnist", "FashionMNIST")
 
+
+def _idx(
+    options: DatasetOptions, name: str, torchvision_name: str, class_names: Sequence[str] = ()
+) -> Collection:
     def read(part: str) -> Dataset:
-        source = _open("fashion-mnist", "FashionMNIST", options, train=part == "train")
+        source = _open(name, torchvision_name, options, train=part == "train")
         images = source.data.numpy()[:, None].copy()
-        return _dataset("fashion-mnist", images, source.targets.numpy(), source.classes)
+        return _dataset(name, images, source.targets.numpy(), class_names or source.classes)
 
     return _both(read)
 
@@ -98,6 +108,7 @@ def _both(read: Callable[[str], Dataset]) -> Collection:
 _PLACES = {
     "CIFAR10": "cifar-10-batches-py/, unpacked from cifar-10-python.tar.gz",
     "CIFAR100": "cifar-100-python/, unpacked from cifar-100-python.tar.gz",
+    "MNIST": "MNIST/raw/ with the four idx files, unpacked",
     "FashionMNIST": "FashionMNIST/raw/ with the four idx files, unpacked",
     "GTSRB": "gtsrb/GTSRB/Training/, gtsrb/GTSRB/Final_Test/Images/ and gtsrb/GT-final_test.csv",
 }

@@ -28,7 +28,8 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, WordChoice, errors, fail, 
 @click.option(
     "--target-accuracy",
     type=float,
-    help="Choose error_max, and the length of a round with it, for the fewest joules to it.",
+    help="Choose error_max, the epochs among epochs_choices, and the length of a round with them, "
+    "for the fewest joules to it.",
 )
 @click.option(
     "--objective",
@@ -90,7 +91,6 @@ def optimise(
     from fimi.optim.doubts import doubts, never_chosen
     from fimi.optim.quality import choose, plan
     from fimi.optim.sweep import parse_range, sweep
-    from fimi.optim.target import RoundsModel
     from fimi.report.layout import Paper, wrap
     from fimi.testbed.tools import optimise as show
 
@@ -132,7 +132,8 @@ def optimise(
                 problem,
                 target_accuracy,
                 synthetic_value=value,
-                rounds=RoundsModel(scale=file.rounds.scale, sensitivity=file.rounds.sensitivity),
+                epochs=file.problem.epochs_choices,
+                rounds=file.rounds.model,
             )
             problem = choice.apply(problem)
             if output != "json":

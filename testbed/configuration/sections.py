@@ -100,12 +100,14 @@ class DataConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     dataset: Annotated[
         str,
         Meta(pattern=rf"^({'|'.join(DATASETS)}|[A-Za-z_][\w.]*:\w+)$"),
-        '"digits": 1,797 real 8×8 images, bundled; cifar-10, cifar-100, '
+        '"digits": 1,797 real 8×8 images, bundled; cifar-10, cifar-100, mnist, '
         "fashion-mnist and gtsrb as torchvision reads them under data.root; image-folder: "
-        "data.root/CLASS/FILE or data.root/train|test/CLASS/FILE; module:factory for one of "
-        "your own.",
+        "data.root/CLASS/FILE or data.root/train|test/CLASS/FILE; data-file: data.root is an "
+        "NPZ file; module:factory for one of your own.",
     ] = "digits"
-    root: Annotated[str, "Folder of the data set's files; the digits need none."] = ""
+    root: Annotated[
+        str, "Folder of the data set's files, or the data file; the digits need none."
+    ] = ""
     download: Annotated[bool, "Fetch a missing data set into data.root, through torchvision."] = (
         False
     )
@@ -222,6 +224,11 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(min_length=1),
         "Prompts, one chosen for each image by its seed; {} stands for the class.",
     ] = TEMPLATES
+    class_meanings: Annotated[
+        str,
+        'What class names mean, for text: a TOML file with lines name = "meaning", or the name of '
+        "a built-in one (digits, mnist, cifar-10, cifar-100, gtsrb); empty: that of data.dataset.",
+    ] = ""
     text_negative: Annotated[
         str, "What is not wanted; without effect where text_guidance is 0."
     ] = NEGATIVE

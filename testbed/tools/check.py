@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from fimi.coordinator import curves
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.optim.known_curve import KnownCurve
+from fimi.report.besides import expected_words
 from fimi.report.layout import Paper, fitted
 from fimi.report.planned import energies
 from fimi.report.words import seconds
@@ -172,10 +173,12 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
     synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
     most = max(device.samples for device in plan.devices)
     beyond = known.beyond(most) if known is not None and plan.error is not None else ""
+    passes = "" if plan.epochs is None else f"{plan.epochs} local epochs, "
+    expected = "" if plan.expected is None else f"; expected: {expected_words(plan.expected)}"
     return (
-        f"there is one for the {len(profiles)} emulated boards: {synthetic} synthetic samples, "
-        f"rounds of {seconds(plan.round_s)}, {energies(plan)} (modelled), found by {plan.search}"
-        f"{'; ' if beyond else ''}{beyond}"
+        f"there is one for the {len(profiles)} emulated boards: {passes}{synthetic} synthetic "
+        f"samples, rounds of {seconds(plan.round_s)}, {energies(plan)} (modelled), found by "
+        f"{plan.search}{expected}{'; ' if beyond else ''}{beyond}"
     )
 
 

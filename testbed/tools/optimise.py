@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,22 @@ def choice_table(choice: Choice, objective: Objective, paper: Paper | None = Non
         f"joules to {100 * choice.accuracy:g} % accuracy: {best.total_j:.5g} J in "
         f"{best.rounds:.1f} rounds, predicted. Joules are {SCOPES[objective]}"
     )
+    if choice.others:
+        sentence += f". {_epochs_words(choice)}"
     return "\n".join([table(heading, rows, paper=paper), "", *wrap(sentence, paper.text_width)])
+
+
+def _epochs_words(choice: Choice) -> str:
+    """Why these local epochs: the joules of the others, or the bound that left them out."""
+    said = []
+    for other in choice.others:
+        if other.total_j is not None:
+            said.append(f"{other.epochs} take {other.total_j:.5g} J")
+        elif math.isfinite(other.bound_j):
+            said.append(f"{other.epochs} no less than {other.bound_j:.5g} J")
+        else:
+            said.append(f"{other.epochs} have no plan")
+    return f"Local epochs: {choice.epochs}; {', '.join(said)}"
 
 
 def to_target(choice: Choice, plan: Plan) -> dict[Objective, Certified]:

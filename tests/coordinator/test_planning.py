@@ -15,7 +15,7 @@ import pytest
 from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.participation import predicted
-from fimi.coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
+from fimi.coordinator.planning import cheapest, device_plans, make_problem, smallest_deadline_s
 from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings, RoundSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.cost_model import download_cost, predict_round
@@ -30,7 +30,7 @@ from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.problem_file import read
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from fimi.testbed.configuration.sections import Config, FleetConfig
 
 METER = MeterDescription(source="x", kind="emulated", scope="board", rate_hz=1.0)
@@ -162,16 +162,19 @@ def test_a_target_accuracy_chooses_the_error_limit() -> None:
         )
         for name in ("fimi", "tfl")
     )
-    chosen = with_target(given, settings)
+    choice = cheapest(given, settings, hold_epochs=True)
+    assert choice is not None
+    chosen = choice.apply(given)
     model = RoundsModel()
 
     def total_j(problem: FimiProblem) -> float:
         return model.rounds(problem.error_max, 0.9) * plan(problem, seed=0).search_energy_j
 
     assert chosen.error_max != given.error_max
+    assert chosen.epochs == given.epochs
     assert total_j(chosen) < total_j(given)
-    assert with_target(baseline, settings) is baseline
-    assert with_target(given, SETTINGS) is given
+    assert cheapest(baseline, settings) is None
+    assert cheapest(given, SETTINGS) is None
 
 
 def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> None:
@@ -322,11 +325,16 @@ def test_the_mean_round_of_k_of_n_takes_k_nths_of_the_plan(objective: str) -> No
 
 
 def test_a_budget_is_that_of_the_run_whatever_the_target() -> None:
-    free = problem_of(configured(target_accuracy=0.9))
-    assert with_target(free, configured(target_accuracy=0.9)).rounds != free.rounds
-    settings = configured(target_accuracy=0.9, fleet_budget_j=1e6)
-    problem = problem_of(settings)
-    assert with_target(problem, settings).rounds == problem.rounds == SETTINGS.rounds.count
+    free, budgeted = (
+        configured(target_accuracy=0.9),
+        configured(target_accuracy=0.9, fleet_budget_j=1e6),
+    )
+    for settings, of_the_run in ((free, False), (budgeted, True)):
+        problem = problem_of(settings)
+        choice = cheapest(problem, settings, hold_epochs=True)
+        assert choice is not None
+        assert (choice.apply(problem).rounds == problem.rounds) == of_the_run
+        assert problem.rounds == SETTINGS.rounds.count
 
 
 def test_a_rate_beyond_the_cap_of_the_radio_is_not_promised() -> None:

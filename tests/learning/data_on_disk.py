@@ -59,9 +59,9 @@ def write_cifar(root: Path, classes: int) -> dict[str, Any]:
     }
 
 
-def write_fashion_mnist(root: Path) -> None:
-    """The four idx files, unpacked."""
-    folder = root / "FashionMNIST" / "raw"
+def write_idx(root: Path, kind: str) -> None:
+    """The four idx files of ``"MNIST"`` or ``"FashionMNIST"``, unpacked."""
+    folder = root / kind / "raw"
     folder.mkdir(parents=True)
     for name, per_class, seed in (("train", TRAIN_PER_CLASS, 0), ("t10k", TEST_PER_CLASS, 100)):
         chosen = samples(10, per_class, seed)

@@ -22,7 +22,7 @@ from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.problem_file import EXAMPLE, Shared, read
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 from tests.compute_points import measured
 
 COMPUTE = ComputeModel(

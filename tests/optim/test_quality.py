@@ -14,7 +14,7 @@ from fimi.optim.inner import InnerSolver
 from fimi.optim.joint import solve
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
 from fimi.optim.quality import chord, effective, tangent
-from fimi.optim.target import RoundsModel
+from fimi.optim.rounds_model import RoundsModel
 
 SEEDS = st.integers(0, 2**32 - 1)
 VALUES = st.floats(0.3, 0.99)

@@ -12,8 +12,9 @@ from fimi.optim.joint import solve
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, ProblemError
+from fimi.optim.rounds_model import RoundsModel
 from fimi.optim.spending import plan_spent_j
-from fimi.optim.target import RoundsModel, choose
+from fimi.optim.target import choose
 
 MODEL = RoundsModel(scale=0.5, sensitivity=12.0)
 

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from torchvision import datasets as published
 
-from fimi.learning.data import dataset, registry
+from fimi.learning.data import data_file, dataset, registry
 from fimi.learning.data.collection import Collection, DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError, Images
 from fimi.learning.data.registry import DATASETS
@@ -27,9 +27,11 @@ EXPECTED: dict[str, tuple[int, tuple[int, int, int], bool]] = {
     "digits": (10, (1, 8, 8), False),
     "cifar-10": (10, (3, 32, 32), True),
     "cifar-100": (100, (3, 32, 32), True),
+    "mnist": (10, (1, 28, 28), True),
     "fashion-mnist": (10, (1, 28, 28), True),
     "gtsrb": (43, (3, 32, 32), True),
     "image-folder": (3, (3, 9, 11), True),
+    "data-file": (2, (2, 4, 4), False),
     "own": (2, (2, 4, 4), False),
 }
 """Classes, image shape, and whether it has a test part of its own."""
@@ -47,7 +49,10 @@ def own(options: DatasetOptions) -> Collection:
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Data set to root; written once."""
     roots = {name: tmp_path_factory.mktemp(name) for name in EXPECTED}
-    disk.write_fashion_mnist(roots["fashion-mnist"])
+    roots["data-file"] /= "all.npz"
+    data_file.save(own(DatasetOptions()).train, roots["data-file"])
+    disk.write_idx(roots["mnist"], "MNIST")
+    disk.write_idx(roots["fashion-mnist"], "FashionMNIST")
     disk.write_gtsrb(roots["gtsrb"])
     disk.write_folder(roots["image-folder"])
     return roots
@@ -118,7 +123,7 @@ class TestContract:
     def test_size_and_mode(
         self, name: str, mode: str, channels: int, open_dataset: Callable[..., Collection]
     ) -> None:
-        if name == "own":
+        if name in ("own", "data-file"):
             channels = 2  # neither grey nor colour: left alone
         collection = open_dataset(name, image_size=12, image_mode=mode)
         assert collection.train.image_shape == (channels, 12, 12)
@@ -130,7 +135,7 @@ class TestContract:
         if name in ("digits", "own"):
             pytest.skip("needs no files")
         empty = tmp_path / "empty"
-        with pytest.raises(DatasetError, match=r"set data\.root to the folder"):
+        with pytest.raises(DatasetError, match=r"set data\.root to the f(older|ile)"):
             registry.load(name, DatasetOptions())
         with pytest.raises(DatasetError) as caught:
             registry.load(name, DatasetOptions(root=str(empty)))
@@ -139,7 +144,7 @@ class TestContract:
         assert not empty.exists()
 
 
-@pytest.mark.parametrize("name", ["cifar-10", "cifar-100", "fashion-mnist"])
+@pytest.mark.parametrize("name", ["cifar-10", "cifar-100", "mnist", "fashion-mnist"])
 def test_every_image_keeps_its_label(name: str, open_dataset: Callable[..., Collection]) -> None:
     """The first pixel of each was written as the label."""
     collection = open_dataset(name)
@@ -209,10 +214,27 @@ class TestDownload:
 
 
 def test_damaged_idx_files(tmp_path: Path) -> None:
-    disk.write_fashion_mnist(tmp_path)
+    disk.write_idx(tmp_path, "FashionMNIST")
     (tmp_path / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
     with pytest.raises(DatasetError, match="data set 'fashion-mnist' under"):
         registry.load("fashion-mnist", DatasetOptions(root=str(tmp_path)))
+
+
+class TestDataFile:
+    def test_gives_what_was_saved(self, tmp_path: Path) -> None:
+        path = tmp_path / "all.npz"
+        data_file.save(dataset.load_digits(), path)
+        found = registry.load("data-file", DatasetOptions(root=str(path)))
+        assert found.train.digest() == dataset.load_digits().digest()
+        assert found.test is None
+        assert found.split_kind == "random"
+
+    def test_a_folder_and_noise_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(DatasetError, match=r"data\.root: .*Is a directory; it must hold"):
+            registry.load("data-file", DatasetOptions(root=str(tmp_path)))
+        (tmp_path / "noise.npz").write_bytes(b"noise")
+        with pytest.raises(DatasetError, match=r"noise\.npz: not a data file"):
+            registry.load("data-file", DatasetOptions(root=str(tmp_path / "noise.npz")))
 
 
 class TestOnesOwn:
@@ -347,6 +369,6 @@ def test_with_the_base_install_only(tmp_path: Path) -> None:
     assert set(found) == set(registry.DATASETS)
     assert found["digits"] == dataset.load_digits().digest()
     assert found["image-folder"] == _folder(tmp_path).train.digest()
-    for name in ("cifar-10", "cifar-100", "fashion-mnist", "gtsrb"):
+    for name in ("cifar-10", "cifar-100", "mnist", "fashion-mnist", "gtsrb"):
         assert found[name].startswith(f"refused: data set {name!r} is read by torchvision, which")
         assert "pip install 'fimi-testbed[torch]'" in found[name]

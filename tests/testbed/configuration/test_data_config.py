@@ -74,7 +74,7 @@ class TestDatasets:
         with pytest.raises(DatasetError, match="does not say who made which samples"):
             Scenario(config=of_folder(folder, data__split="writers")).check()
 
-    @pytest.mark.parametrize("name", ["mnist", "cifar10", "a-b:c", "a:b:c", ""])
+    @pytest.mark.parametrize("name", ["svhn", "cifar10", "a-b:c", "a:b:c", ""])
     def test_no_such_data_set(self, name: str) -> None:
         with pytest.raises(ConfigError, match=r"data\.dataset = "):
             config(data__dataset=name)

@@ -64,7 +64,7 @@ def test_other_strategies_leave_the_choice() -> None:
         ({"run__strategy": "clsd", "generator__kind": "trained"}, "generator.kind 'public'"),
         (
             {"run__strategy": "tfl-augmented", "training__augment": 0.0},
-            "training.augment 0.0 (--set) does not",
+            "training.augment 0 (--set) does not",
         ),
         ({"run__strategy": "semi", "generator__kind": "text"}, "or strategy.unlabelled"),
     ],

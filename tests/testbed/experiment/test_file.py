@@ -175,5 +175,6 @@ def test_every_ready_file_is_valid(path: Path) -> None:
 def test_there_are_ready_files() -> None:
     assert {path.stem for path in READY} >= {
         *("digits-small", "digits-strategies", "digits-error-max", "digits-deadline"),
+        "mnist-small",
         *("fimi-cifar10", "fimi-gtsrb", "genfl-cifar10", "genfl-cifar100"),
     }
