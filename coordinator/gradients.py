@@ -74,6 +74,7 @@ class Gradients:
             epochs=1,
             steps=0,
             synthetic_share=0.0,
+            augment=0.0,
             micro_batch=training.micro_batch or PIECE,
             learning_rate=STEP,
             optimiser="sgd",
