@@ -137,8 +137,13 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tuple[Annotated[float, Meta(ge=0, le=1)], ...],
         "Share of a device's synthetic images that is trained on, in each round from the first; "
         "the last one holds for all rounds after. Frequency, bandwidth and power are planned for "
-        "it. Empty: all of them in every round.",
+        "it. Empty: all of them in every round, but for fade_at_target.",
     ] = ()
+    fade_at_target: Annotated[
+        bool,
+        "With target_accuracy and without a schedule: rounds train on local data alone as long as "
+        "the global model has that accuracy on images for validation.",
+    ] = True
     rounds_scale: Annotated[
         float,
         Meta(gt=0),

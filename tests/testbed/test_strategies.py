@@ -308,8 +308,9 @@ def test_the_report_says_what_the_server_did(look: Any) -> None:
     ran = look("sst")
     back = read_run(ran.path)
     assert [r.server for r in back.rounds] == [r.server for r in ran.federation.rounds]
-    (extra,) = (e for e in extras(back, summarise(back)) if e.term not in ("synthetic", "insight"))
-    assert extra.term == "server"
+    told = {extra.term: extra for extra in extras(back, summarise(back))}
+    assert "the server 2.00 J (measured" in told["total"].note
+    extra = told["server"]
     assert "in no device's joules" in extra.note
     assert "2.00 J (measured" in extra.note
     assert "server trained on" in server_line(back.rounds[0])
@@ -359,7 +360,7 @@ def test_shares_by_contribution_are_not_those_of_samples(run: Any) -> None:
 def test_the_report_says_how_many_pseudo_labels_were_kept(look: Any) -> None:
     ran = look("semi", confidence_min=0.0)
     back = read_run(ran.path)
-    (extra,) = (e for e in extras(back, summarise(back)) if e.term not in ("synthetic", "insight"))
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term == "pseudo-labels")
     held = sum(plan.unlabelled for plan in ran.federation.device_plans.values())
     assert f"{held} of {held}" in extra.note
     kept = [d.synthetic_samples for d in ran.federation.rounds[-1].devices]
