@@ -18,6 +18,7 @@ Strategies and plans
 
 * :mod:`~fimi.coordinator.strategies`      FIMI and the strategies with which it is compared
 * :mod:`~fimi.coordinator.strategy_plans`  the plan of a fleet under a strategy
+* :mod:`~fimi.coordinator.curves`          the learning curve of a run: found, read, or measured
 * :mod:`~fimi.coordinator.planning`        profiles in, plans out
 * :mod:`~fimi.coordinator.fixed_steps`     rounds that are a number of steps, not of passes
 * :mod:`~fimi.coordinator.preparation`     receiving synthetic samples, where their number is given
