@@ -1,7 +1,7 @@
 """Joules to the accuracy that local data alone ends with: FIMI against TFL and against other plans.
 
     python benchmarks/energy_to_target.py [--seeds 5] [--rounds 20] [--paper] [--radio paper]
-                                          [--rates 0.2 0.3 0.4] [--jobs 1]
+                                          [--rates 0.2 0.3 0.4] [--jobs 1] [--epochs]
 
 All runs are ``fimi dry-run`` with the default configuration, same seeds, partitions, band and
 longest deadline. The target is the best accuracy of TFL in its rounds on the images for validation,
@@ -20,6 +20,9 @@ With ``--paper`` all plans are for the paper's energy, compute and upload above 
 what is compared; (a) is FIMI at the default error limit. With ``--radio paper`` boards have the
 paper's radio, whose power is set and which takes nothing else: there a plan for the paper's energy
 fills the whole deadline. All joules are emulated.
+
+With ``--epochs`` two plans of FIMI for 95 % only are compared instead: local epochs chosen, and
+``training.epochs`` as configured.
 
 Rounds to the target are whole and few, so that one more or less is a third of the joules. Each
 median therefore has its 95 % interval (by ranks, from 6 seeds on), and stands a second time for
@@ -96,6 +99,26 @@ def median(values: Sequence[float]) -> str:
     return text if math.isnan(low) or math.isnan(high) else f"{text} ({low:.2f} to {high:.2f})"
 
 
+def compare_epochs(chosen: Sequence[Result], given: Sequence[Result], energy: str) -> None:
+    """Print joules to the target of plans with chosen local epochs over those with given ones."""
+    print(f"joules to {ACCURACY:.0%} on the images for validation, chosen epochs and given ones")
+    ratios, within = [], []
+    for mine, other in zip(chosen, given, strict=True):
+        cells = []
+        for run in (mine, other):
+            expected = run["plan_expected"]
+            cells.append(
+                f"{run['plan_epochs']} epochs: {round_to(run, ACCURACY) or '-':>2} rounds "
+                f"{joules(run, ACCURACY, energy):6.0f} J (expected {expected['rounds']:.1f}, "
+                f"{expected['energy_j']:.0f} J)"
+            )
+        print(f"seed {mine['seed']}  " + "   ".join(cells), flush=True)
+        ratios.append(joules(mine, ACCURACY, energy) / joules(other, ACCURACY, energy))
+        parts = [joules(run, ACCURACY, energy, within=True) for run in (mine, other)]
+        within.append(parts[0] / parts[1])
+    print(f"median ratio {median(ratios)}, interpolated within the last round {median(within)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5)
@@ -104,6 +127,7 @@ def main() -> None:
     parser.add_argument("--paper", action="store_true", help="plans for the paper's energy")
     parser.add_argument("--radio", choices=("wifi", "paper"), default="wifi")
     parser.add_argument("--jobs", type=int, default=1, help="dry runs at once")
+    parser.add_argument("--epochs", action="store_true", help="chosen epochs against given ones")
     asked = parser.parse_args()
     objective = "dynamic" if asked.paper else "board"
     energy = "round_dynamic_j" if asked.paper else "round_energy_j"
@@ -119,6 +143,14 @@ def main() -> None:
                 pool.map(lambda seed: dry_run(name, seed, asked.rounds, folder, settings), seeds)
             )
 
+        if asked.epochs:
+            given = "plan.choose_epochs=false"
+            chosen, held = (
+                runs(name, *plan, *aimed, *more)
+                for name, more in (("chosen", ()), ("given", ("--set", given)))
+            )
+            compare_epochs(chosen, held, energy)
+            return
         tfl = {
             rate: runs(
                 f"tfl-{rate}", "--strategy", "tfl", "--set", f"training.learning_rate={rate}", *plan

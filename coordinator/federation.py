@@ -495,7 +495,8 @@ class Coordinator:
         if (planning := self._planner.planned_for(len(self._roster.members))) is not None:
             self._notify(planning)
         made = self._planner.plan(self._roster.members)
-        part = PlanPart(plan=made.plan, server_counts=made.server_counts)
+        use = self._settings.plan.use_in(1) if self._context.strategy.fills_devices else 1.0
+        part = PlanPart(plan=made.plan, server_counts=made.server_counts, synthetic_use=use)
         with self._store.together():
             if made.plan is not None:
                 self._store.write_plan(made.plan)

@@ -5,8 +5,8 @@
 
 A device's gradient is that of the mean loss over all that it trains on, real and synthetic, at the
 round's global model; the IID gradient is the same over the real samples of all devices together.
-Each is one step of plain SGD with all samples at once, whatever devices train with. No device
-computes or sends any of it.
+Each is one step of plain SGD with all samples at once, as they are, whatever devices train with. No
+device computes or sends any of it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Gradients:
             epochs=1,
             steps=0,
             synthetic_share=0.0,
-            augment=0.0,
+            augment=0.0,  # else the IID gradient would not be the same under every strategy
             micro_batch=training.micro_batch or PIECE,
             learning_rate=STEP,
             optimiser="sgd",

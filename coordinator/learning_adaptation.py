@@ -1,4 +1,4 @@
-"""When planned errors drift, and the learning curve as fitted to the run; docs/model.md (46), (47).
+"""When planned errors drift, and the learning curve as fitted to the run; docs/model.md (48), (49).
 
 What :mod:`fimi.coordinator.adaptation` does for boards is done here for learning. The plan says to
 which error Δ the devices' local training falls. :class:`LearningAdaptation` foresees from it the
@@ -131,7 +131,7 @@ class LearningAdaptation:
         return None
 
     def refit(self, level: float, held: Holding) -> LearningState:
-        """(47) Curve and rounds(Δ) fitted to the run; they are in force from now on.
+        """(49) Curve and rounds(Δ) fitted to the run; they are in force from now on.
 
         A fleet shows the level at one amount of data. If its classes are even, the curve is scaled.
         Else a level above the curve is laid to what classes lack: with even classes the curve

@@ -72,7 +72,7 @@ def weight_by_performance(federated_accuracy: float, augmented_accuracy: float, 
     a model without a mistake does not get all the weight.
 
     Args:
-        federated_accuracy: accuracy of Σ ρ_n ω_n on public images, 0 to 1.
+        federated_accuracy: accuracy of Σ ρ_n ω_n on validation images, 0 to 1.
         augmented_accuracy: accuracy of ω_a on the same images, 0 to 1.
         n: number of these images.
     """

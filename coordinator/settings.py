@@ -63,7 +63,8 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         float,
         Meta(ge=1e-6, le=1),
         "q: how many real samples a synthetic one is worth to the learning curve, "
-        'as "fimi generator evaluate" finds it; 1: as many as it costs, one.',
+        'as "fimi generator evaluate" finds it for a number of images; 1: as many as it costs, '
+        "one.",
     ] = 1.0
     synthetic_max: Annotated[int, Meta(ge=0), "Most synthetic samples that one device may get."] = (
         500
@@ -136,8 +137,13 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tuple[Annotated[float, Meta(ge=0, le=1)], ...],
         "Share of a device's synthetic images that is trained on, in each round from the first; "
         "the last one holds for all rounds after. Frequency, bandwidth and power are planned for "
-        "it. Empty: all of them in every round.",
+        "it. Empty: all of them in every round, but for fade_at_target.",
     ] = ()
+    fade_at_target: Annotated[
+        bool,
+        "With target_accuracy and without a schedule: rounds train on local data alone as long as "
+        "the global model has that accuracy on images for validation.",
+    ] = True
     rounds_scale: Annotated[
         float,
         Meta(gt=0),

@@ -1,4 +1,4 @@
-"""The local epochs of fewest joules to a target accuracy, docs/model.md (36).
+"""The local epochs of fewest joules to a target accuracy, docs/model.md (50).
 
 For every E the best Δ_max is a search of its own (:mod:`fimi.optim.target`), whose plans are dear
 where devices have steps. So a bound is taken first: for any multipliers the dual function (22) of a
@@ -31,8 +31,8 @@ from fimi.optim.target import Choice, EpochsTrial, excess_range
 
 _WORTH = 2e-3
 """Fewer joules by less than this are not worth another search."""
-_CUTS = 10
-"""Most lines below the joules of a round."""
+_FIRST_CUTS, _CUTS = (0.5, 0.0, 1.0, 0.25), 14
+"""Lines below the joules of a round: where the first ones are taken, and most of all."""
 _CUT_SETTLED = 5e-4
 """Two lines that raise the bound by less than this are the last."""
 _GRID = 2000
@@ -178,14 +178,16 @@ def least_to_target_j(
     count = np.array([model.rounds(floor + float(x), accuracy) for x in grid])
 
     def least_of(round_j: Array) -> tuple[float, float]:
-        """(37) The least of rounds times joules, and where: between two points at most the next."""
+        """(50) The least of rounds times joules, and where: between two points at most the next."""
         total_j = count[:-1] * round_j[1:] if len(grid) > 1 else count * round_j
         first = int(np.argmin(total_j))
         return float(total_j[first]), float(grid[first])
 
     envelope = np.zeros(_GRID)
-    least_j, at, settled = 0.0, math.sqrt(low * high), 0
-    for _ in range(_CUTS):
+    least_j, at, settled = 0.0, low, 0
+    for number in range(_CUTS):
+        if number < len(_FIRST_CUTS):
+            at = low * (high / low) ** _FIRST_CUTS[number]
         prices = near.at(at)
         point = dual(widest, math.exp(prices.log_lam), _price(prices.log_mu), prices.round_s)
         line = point.bound_j + point.learning_multiplier * (high - grid)
@@ -195,7 +197,7 @@ def least_to_target_j(
         if progress is not None:
             progress()
         settled = settled + 1 if least_j - before <= _CUT_SETTLED * least_j else 0
-        if settled > 1:
+        if settled > 1 and number >= len(_FIRST_CUTS):
             break
     return least_j
 

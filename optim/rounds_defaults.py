@@ -2,16 +2,19 @@
 
 They are for the small CNN on the digits, fitted where error limits are chosen
 (docs/decisions/0066-rounds-where-plans-are-chosen.md, 0079-local-epochs-are-planned.md). The model
-itself is :class:`fimi.optim.target.RoundsModel`; a problem file and a configuration have keys for
-all three.
+itself is :class:`fimi.optim.rounds_model.RoundsModel`; a problem file and a configuration have keys
+for all three.
 
 * :data:`ROUNDS_SCALE`        r, with :data:`EPOCHS` local epochs
 * :data:`ROUNDS_SENSITIVITY`  c
 * :data:`EPOCHS_EXPONENT`     κ
+* :data:`ROUNDS_OF`           what they were fitted to
 """
 
-ROUNDS_SCALE = 0.304
-ROUNDS_SENSITIVITY = 15.3
-EPOCHS_EXPONENT = 0.5
+ROUNDS_SCALE = 0.3
+ROUNDS_SENSITIVITY = 15.1
+EPOCHS_EXPONENT = 0.85
 EPOCHS = 5
 """The local epochs for which r is given."""
+ROUNDS_OF = ("digits", "small-cnn")
+"""Data set and network."""

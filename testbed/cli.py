@@ -24,6 +24,7 @@ from fimi.testbed.commands.learning_curve import learning_curve
 from fimi.testbed.commands.meter import meter
 from fimi.testbed.commands.nodes import agent, broker
 from fimi.testbed.commands.optimise import optimise
+from fimi.testbed.commands.pilot import pilot
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -91,6 +92,7 @@ for _command in (
     report,
     experiment,
     learning_curve,
+    pilot,
     broker,
     coordinator,
     generator,

@@ -89,7 +89,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             DatasetError: a partition file that cannot be used.
             ConfigError: the private part cannot be divided as configured.
         """
-        return _parts_of(self.config, self.split.private)
+        return parts_of(self.config, self.split.private)
 
     def way(self, *, one_machine: bool) -> Way:
         """How devices get their samples.
@@ -278,7 +278,7 @@ def check_division(config: Config, collection: Collection) -> None:
         DatasetError: a part of them lacks a class, or a partition file cannot be used.
     """
     split = split_of(config, collection)
-    _parts_of(config, split.private)
+    parts_of(config, split.private)
     dataset.check_classes(split)
 
 
@@ -356,7 +356,13 @@ def _origin_of(private: Dataset) -> NDArray[np.intp]:
     return private.origin
 
 
-def _parts_of(config: Config, private: Dataset) -> list[NDArray[np.intp]]:
+def parts_of(config: Config, private: Dataset) -> list[NDArray[np.intp]]:
+    """Which samples of a part each device holds, as the configuration divides it.
+
+    Raises:
+        ConfigError: it cannot be divided so.
+        DatasetError: a partition file that cannot be used.
+    """
     data, devices = config.data, config.fleet.devices
     with _division():
         if data.partition == "file":

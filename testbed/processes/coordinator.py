@@ -34,6 +34,12 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import EmulatedDevice
 from fimi.messaging.topics import COORDINATOR
+from fimi.optim.rounds_defaults import (
+    EPOCHS_EXPONENT,
+    ROUNDS_OF,
+    ROUNDS_SCALE,
+    ROUNDS_SENSITIVITY,
+)
 from fimi.record.events import Listener, Resumed
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
@@ -89,6 +95,7 @@ def coordinate(
     try:
         with watch.stage("curve"):
             _describe_curve(scenario, folder, say, cancel)
+            _doubt_rounds(config, say)
     except TrainingCancelled:
         reason = "stopped while the learning curve was measured"
         store.end("interrupted", reason, _now())
@@ -161,6 +168,22 @@ def coordinate(
         meter.close()
     store.end(federation.status, federation.reason, _now())
     return federation
+
+
+def _doubt_rounds(config: Config, say: Callable[[str], None]) -> None:
+    """Say where rounds(Δ, E) is that of other data or another network."""
+    plan = config.plan
+    used = (plan.rounds_scale, plan.rounds_sensitivity, plan.rounds_epochs_exponent)
+    if (
+        plan.target_accuracy
+        and STRATEGIES[config.run.strategy].plans_data
+        and used == (ROUNDS_SCALE, ROUNDS_SENSITIVITY, EPOCHS_EXPONENT)
+        and (config.data.dataset, config.training.model) != ROUNDS_OF
+    ):
+        say(
+            f"rounds to {100 * plan.target_accuracy:g} % are predicted as of {ROUNDS_OF[1]} on "
+            f"{ROUNDS_OF[0]}; 'fimi pilot' fits plan.rounds_* to these data and this network"
+        )
 
 
 def _describe_curve(

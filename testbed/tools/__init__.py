@@ -7,4 +7,5 @@
 * :mod:`~fimi.testbed.tools.generators`      training generators and measuring them
 * :mod:`~fimi.testbed.tools.learning_curve`  a measured learning curve as table, lines to paste and
   picture
+* :mod:`~fimi.testbed.tools.pilot`           rounds(Δ, E) fitted to short federations
 """

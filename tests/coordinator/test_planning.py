@@ -11,11 +11,19 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.participation import predicted
-from fimi.coordinator.planning import device_plans, make_problem, smallest_deadline_s, with_target
+from fimi.coordinator.planning import (
+    cheapest,
+    device_plans,
+    expecting,
+    make_problem,
+    smallest_deadline_s,
+    training_of,
+)
 from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings, RoundSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.cost_model import download_cost, predict_round
@@ -162,16 +170,57 @@ def test_a_target_accuracy_chooses_the_error_limit() -> None:
         )
         for name in ("fimi", "tfl")
     )
-    chosen = with_target(given, settings)
+    choice = cheapest(given, settings)
+    assert choice is not None
+    chosen = choice.apply(given)
     model = RoundsModel()
 
     def total_j(problem: FimiProblem) -> float:
-        return model.rounds(problem.error_max, 0.9) * plan(problem, seed=0).search_energy_j
+        return (
+            model.at(problem.epochs).rounds(problem.error_max, 0.9)
+            * plan(problem, seed=0).search_energy_j
+        )
 
     assert chosen.error_max != given.error_max
     assert total_j(chosen) < total_j(given)
-    assert with_target(baseline, settings) is baseline
-    assert with_target(given, SETTINGS) is given
+    assert cheapest(baseline, settings) is None
+    assert cheapest(given, SETTINGS) is None
+
+
+def test_the_chosen_epochs_are_what_devices_are_planned_for() -> None:
+    """In the training that they are told, and in the predicted time of it."""
+    aimed = configured(target_accuracy=0.9)
+    problem = problem_of(aimed)
+    choice, held = cheapest(problem, aimed), cheapest(problem, aimed, hold_epochs=True)
+    assert choice is not None and held is not None
+    assert {choice.epochs, *(other.epochs for other in choice.others)} == {1, 2, 3, 5, 8}
+    assert held.epochs == 5 and not held.others
+    as_given = cheapest(problem, configured(target_accuracy=0.9, choose_epochs=False))
+    assert as_given == held
+    found = plan(choice.apply(problem), seed=0, settings=SearchSettings(iterations=20))
+    delivered = {share.device: share.synthetic_counts for share in found.devices}
+    seconds = {}
+    for epochs in (None, 2):
+        told = plans_of(replace(found, epochs=epochs), profiles(), aimed, delivered)
+        compute = [c for share in told.values() for c in share.predicted if c.phase == "compute"]
+        seconds[epochs] = sum(cost.duration_s for cost in compute)
+        training = training_of(aimed, replace(found, epochs=epochs))
+        assert training == replace(aimed.training, epochs=epochs or 5)
+    assert seconds[2] == pytest.approx(0.4 * seconds[None])
+
+
+def test_what_is_expected_is_the_joules_of_the_plan_itself() -> None:
+    aimed = configured(target_accuracy=0.9)
+    problem = problem_of(aimed)
+    choice = cheapest(problem, aimed)
+    assert choice is not None
+    chosen = choice.apply(problem)
+    found = expecting(plan(chosen, seed=0, settings=SearchSettings(iterations=20)), chosen, choice)
+    assert found.expected is not None
+    assert (found.expected.accuracy, found.epochs) == (0.9, choice.epochs)
+    assert found.expected.rounds == choice.best.rounds
+    assert found.expected.energy_j == pytest.approx(choice.best.total_j, rel=0.05)
+    assert found.expected.energy_j == pytest.approx(choice.best.rounds * found.energy_j)
 
 
 def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> None:
@@ -323,10 +372,13 @@ def test_the_mean_round_of_k_of_n_takes_k_nths_of_the_plan(objective: str) -> No
 
 def test_a_budget_is_that_of_the_run_whatever_the_target() -> None:
     free = problem_of(configured(target_accuracy=0.9))
-    assert with_target(free, configured(target_accuracy=0.9)).rounds != free.rounds
+    choice = cheapest(free, configured(target_accuracy=0.9))
+    assert choice is not None and choice.apply(free).rounds != free.rounds
     settings = configured(target_accuracy=0.9, fleet_budget_j=1e6)
     problem = problem_of(settings)
-    assert with_target(problem, settings).rounds == problem.rounds == SETTINGS.rounds.count
+    choice = cheapest(problem, settings)
+    assert choice is not None
+    assert choice.apply(problem).rounds == problem.rounds == SETTINGS.rounds.count
 
 
 def test_a_rate_beyond_the_cap_of_the_radio_is_not_promised() -> None:

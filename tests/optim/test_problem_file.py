@@ -384,10 +384,13 @@ def test_rounds_to_an_accuracy_have_the_same_defaults_everywhere(tmp_path: Path)
     path = tmp_path / "problem.toml"
     rounds = "[rounds]" + EXAMPLE.partition("[rounds]")[2].partition("[[device]]")[0]
     texts = EXAMPLE, EXAMPLE.replace(rounds, "")
-    expected = msgspec.structs.asdict(RoundsModel())
+    model = RoundsModel()
+    names = "scale", "sensitivity", "epochs_exponent"
+    expected = {name: getattr(model, name) for name in names}
     for text in texts:
         path.write_text(text, encoding="utf-8")
         assert msgspec.structs.asdict(read(path)[1].rounds) == expected
     plan = PlanSettings()
-    assert {"scale": plan.rounds_scale, "sensitivity": plan.rounds_sensitivity} == expected
+    keys = plan.rounds_scale, plan.rounds_sensitivity, plan.rounds_epochs_exponent
+    assert dict(zip(names, keys, strict=True)) == expected
     assert texts[0] != texts[1]
