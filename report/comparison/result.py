@@ -26,7 +26,7 @@ from fimi.report.comparison.runs import (
     RunFigures,
     point_text,
 )
-from fimi.report.comparison.statistics import Bounds, Sample
+from fimi.report.comparison.statistics import Bounds, Interval, Sample
 from fimi.report.comparison.tuning import TuningChoice
 
 
@@ -51,6 +51,13 @@ class Record(Struct, frozen=True, kw_only=True):
     costs: dict[str, float | None]
     test_accuracy: float | None = None
     least_total_j: float | None = None
+
+    def test_interval(self, confidence: float) -> Interval | None:
+        """``test_accuracy`` with Wilson's interval by the number of test images."""
+        images = self.cell.figures.test_samples if self.cell.figures else None
+        if self.test_accuracy is None or not images:
+            return None
+        return statistics.wilson(self.test_accuracy, images, confidence)
 
 
 class StrategySummary(Struct, frozen=True, kw_only=True):

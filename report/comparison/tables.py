@@ -233,17 +233,22 @@ def as_markdown(result: ExperimentResult) -> str:
 def as_csv(result: ExperimentResult) -> str:
     """One line per run; a cell that has not run has a line as well."""
     out = io.StringIO()
-    rows = [_csv_row(record, side) for side, each in sides(result) for record in each.records]
+    rows = [
+        _csv_row(record, side, result.confidence)
+        for side, each in sides(result)
+        for record in each.records
+    ]
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _csv_value(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
 
 
-def _csv_row(record: Record, side: str) -> dict[str, Any]:
+def _csv_row(record: Record, side: str, confidence: float) -> dict[str, Any]:
     """A cell of an experiment; ``None`` is an empty cell of the table."""
     cell, run = record.cell, record.cell.figures
     last = run.points[-1] if run and run.points else None
+    then = record.test_interval(confidence)
     even = fairness(run)
     return {
         **cell.point,
@@ -260,6 +265,8 @@ def _csv_row(record: Record, side: str) -> dict[str, Any]:
         "accuracy_std": even.std if even else None,
         "target_accuracy": record.target,
         "test_accuracy_at_target": record.test_accuracy,
+        "test_accuracy_low": then.low if then else None,
+        "test_accuracy_high": then.high if then else None,
         **{f"{cost}_to_target": _named(record.costs[cost]) for cost in ALL_COSTS},
         "total_at_least_j_to_target": _named(record.least_total_j),
         "total_board_j": last.energy_so_far.value_j if last else None,
@@ -337,6 +344,7 @@ def _side(result: ExperimentResult) -> dict[str, Any]:
                 "problem": r.cell.problem,
                 "target_accuracy": r.target,
                 "test_accuracy_at_target": r.test_accuracy,
+                "test_accuracy_interval": _interval(r.test_interval(result.confidence)),
                 "to_target": {cost: _named(r.costs[cost]) for cost in ALL_COSTS},
                 "total_at_least_j_to_target": _named(r.least_total_j),
                 "series": _series(r.cell.figures),

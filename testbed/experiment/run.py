@@ -109,7 +109,8 @@ class ExperimentPlan(Struct, frozen=True, kw_only=True):
         """Runs in the folder that belong to no cell."""
         mine = {cell.name for cell in self.cells}
         try:
-            there = [path.name for path in (self.experiment.folder / "runs").iterdir()]
+            folders = (self.experiment.folder / "runs").iterdir()
+            there = [path.name for path in folders if (path / STORE_NAME).exists()]
         except OSError:
             return []
         return sorted(set(there) - mine)

@@ -22,6 +22,7 @@ from fimi.report.comparison.result import ComparisonError, ExperimentResult, com
 from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, RunFigures
 from fimi.report.comparison.tables import as_csv, as_json, as_markdown, as_text, tables
 from fimi.report.comparison.tuning import choose
+from fimi.report.words import percent
 
 RUNS = {
     "tfl-seed0": run(0.2, 0.5, 0.4),
@@ -132,7 +133,14 @@ class TestValidation:
             )
             for seed in (0, 1)
         }
-        said = as_markdown(result(**figures))
+        found = result(**figures)
+        rows = [r for r in csv.DictReader(io.StringIO(as_csv(found))) if r["strategy"] == "tfl"]
+        for row in rows:
+            assert float(row["test_accuracy_low"]) == pytest.approx(middle - half, abs=1e-6)
+            assert float(row["test_accuracy_high"]) == pytest.approx(middle + half, abs=1e-6)
+        page = render(found).replace("\u00a0", " ")
+        assert f"[{percent(middle - half)}, {percent(middle + half)}]" in page
+        said = as_markdown(found)
         assert "358 images, 0.28 points each" in said
         assert f"between {100 * (middle - half):.1f} and {100 * (middle + half):.1f} %" in said
         assert "144 images, 0.69 points each" in said
