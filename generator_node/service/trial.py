@@ -85,7 +85,7 @@ class ClassesSeen(Struct, frozen=True, kw_only=True):
         return (
             f"{right} of {of} first images show their class to the judge "
             f"({right / of:.0%}, 95 % interval {low:.0%} to {high:.0%}; chance {self.chance:.0%}, "
-            f"so many by chance with probability {tail(right, of, self.chance):.2g}; asked: {LEVEL})"
+            f"so many by chance with probability {tail(right, of, self.chance):.2g})"
         )
 
 
