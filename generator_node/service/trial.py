@@ -84,7 +84,8 @@ class ClassesSeen(Struct, frozen=True, kw_only=True):
         low, high = wilson(right, of)
         return (
             f"{right} of {of} first images show their class to the judge "
-            f"({right / of:.0%}, 95 % interval {low:.0%} to {high:.0%}; chance {self.chance:.0%})"
+            f"({right / of:.0%}, 95 % interval {low:.0%} to {high:.0%}; chance {self.chance:.0%}, "
+            f"so many by chance with probability {tail(right, of, self.chance):.2g})"
         )
 
 
