@@ -9,6 +9,7 @@ two do not fit. :mod:`fimi.coordinator.data_replanning` then plans the data agai
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -24,6 +25,8 @@ _SURE = 2.0
 """Standard deviations by which a measured level must differ from the planned one."""
 _WIDE = 1.5
 """Devices whose classes would be even with so many times their samples show more than a level."""
+_STRAY, _STRAY_ERROR = 3.0, 0.05
+"""A device's error counts up to so many times the median, and this."""
 _LEVEL_MAX, _BETA_MAX = 0.95, 5.0
 """Highest level and exponent of a fitted curve."""
 
@@ -92,8 +95,10 @@ class LearningAdaptation:
 
     def learn(self, result: RoundResult) -> None:
         """Take in a round whose participants trained on all of their images."""
-        state, error = self.state, result.local_error
-        if error is not None:
+        state, errors = self.state, [e.local_error for e in result.participants]
+        measured = [error for error in errors if error is not None]
+        if measured:
+            error = _without_strays(measured)
             own = [e.training_accuracy for e in result.participants if e.local_error is not None]
             known = [accuracy for accuracy in own if accuracy is not None]
             own_error = 1.0 - math.fsum(known) / len(known) if known else error
@@ -166,6 +171,12 @@ class LearningAdaptation:
             state, planned=planned, expected=expected, numbers=(), errors=(), gap=0.0
         )
         self._progress = self.state.progress
+
+
+def _without_strays(errors: Sequence[float]) -> float:
+    """The mean, where a device whose training has diverged counts no more than a bad one."""
+    most = _STRAY * statistics.median(errors) + _STRAY_ERROR
+    return math.fsum(min(error, most) for error in errors) / len(errors)
 
 
 def begin(curve: LearningCurve, rounds: RoundsModel, planned: float, classes: int) -> LearningState:
