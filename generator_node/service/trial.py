@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from fimi.generator_node.service.gate import Gate
 from fimi.learning.data.dataset import Labels
 
-LEVEL = 0.005
+LEVEL = 0.001
 """Probability at which images without any class pass one look at them."""
 _LEAST, _PER_CLASS = 200, 12
 _PUBLIC_IMAGES = 1000
