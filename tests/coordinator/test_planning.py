@@ -189,13 +189,15 @@ def test_a_target_accuracy_chooses_the_error_limit() -> None:
 
 def test_the_chosen_epochs_are_what_devices_are_planned_for() -> None:
     """In the training that they are told, and in the predicted time of it."""
-    aimed = configured(target_accuracy=0.9)
+    aimed = configured(target_accuracy=0.9, objective="dynamic")
     problem = problem_of(aimed)
     choice, held = cheapest(problem, aimed), cheapest(problem, aimed, hold_epochs=True)
     assert choice is not None and held is not None
     assert {choice.epochs, *(other.epochs for other in choice.others)} == {1, 2, 3, 5, 8}
     assert held.epochs == 5 and not held.others
-    as_given = cheapest(problem, configured(target_accuracy=0.9, choose_epochs=False))
+    as_given = cheapest(
+        problem, configured(target_accuracy=0.9, objective="dynamic", choose_epochs=False)
+    )
     assert as_given == held
     found = plan(choice.apply(problem), seed=0, settings=SearchSettings(iterations=20))
     delivered = {share.device: share.synthetic_counts for share in found.devices}
@@ -210,7 +212,7 @@ def test_the_chosen_epochs_are_what_devices_are_planned_for() -> None:
 
 
 def test_what_is_expected_is_the_joules_of_the_plan_itself() -> None:
-    aimed = configured(target_accuracy=0.9)
+    aimed = configured(target_accuracy=0.9, objective="dynamic")
     problem = problem_of(aimed)
     choice = cheapest(problem, aimed)
     assert choice is not None
@@ -372,11 +374,11 @@ def test_the_mean_round_of_k_of_n_takes_k_nths_of_the_plan(objective: str) -> No
 
 def test_a_budget_is_that_of_the_run_whatever_the_target() -> None:
     free = problem_of(configured(target_accuracy=0.9))
-    choice = cheapest(free, configured(target_accuracy=0.9))
+    choice = cheapest(free, configured(target_accuracy=0.9), hold_epochs=True)
     assert choice is not None and choice.apply(free).rounds != free.rounds
     settings = configured(target_accuracy=0.9, fleet_budget_j=1e6)
     problem = problem_of(settings)
-    choice = cheapest(problem, settings)
+    choice = cheapest(problem, settings, hold_epochs=True)
     assert choice is not None
     assert choice.apply(problem).rounds == problem.rounds == SETTINGS.rounds.count
 

@@ -10,7 +10,7 @@ from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, OperatingPoint
 from fimi.record.events import BatchDelivered
 from fimi.record.reader import read_run
-from fimi.record.record import Generation, PlanSummary, RunData, RunInfo
+from fimi.record.record import Expectation, Generation, PlanSummary, RunData, RunInfo
 from fimi.record.store import RunStore
 from fimi.record.summary import summarise
 from fimi.report.besides import Extra, extras
@@ -115,3 +115,16 @@ def test_why_nothing_was_asked() -> None:
     assert said(True, (0, 1)) == []
     assert said(False, (0, 0)) == []
     assert said(None, (0, 0)) == []  # an older store does not say
+
+
+def test_what_was_expected_is_held_against_the_run() -> None:
+    """With a run that has no round yet; taken joules are those of the prices of accuracies."""
+    expected = Expectation(accuracy=0.95, rounds=3.42, energy_j=812.0, error_max=0.081)
+    plan = PlanSummary(objective="board", epochs=8, expected=expected)
+    (extra,) = told(RunData(path=Path("run"), info=RunInfo(run="run"), plan=plan))
+    assert (extra.term, extra.value) == ("expected", "3.4 rounds and 812 J to 95.0 %")
+    assert extra.note == (
+        "accuracy (board energy, Δ_max 0.081, 8 local epochs a round); it was not reached in 0 "
+        "rounds"
+    )
+    assert told(RunData(path=Path("run"), info=RunInfo(run="run"), plan=PlanSummary())) == ()
