@@ -52,6 +52,7 @@ _MATTERS = (
     "weight_decay",
     "label_smoothing",
     "clip_norm",
+    "augment",
 )
 """Settings of a training from scratch that change what so many samples teach."""
 

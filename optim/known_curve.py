@@ -203,7 +203,10 @@ def read_curve(path: Path) -> KnownCurve:
     try:
         known = msgspec.json.decode(path.read_bytes(), type=KnownCurve)
     except OSError as error:
-        raise CurveError(f"{path}: cannot be read: {error.strerror}") from error
+        raise CurveError(
+            f"plan.curve: {path} cannot be read as a file: {error.strerror}; there are the words "
+            '"auto", "fit" and "given" too'
+        ) from error
     except (msgspec.DecodeError, ValueError) as error:
         raise CurveError(
             f"{path} is no file of a learning curve ({error}); 'fimi learning-curve --write FILE' "

@@ -54,7 +54,7 @@ def plan_held(
         above: from :func:`fimi.record.resolution.above_rest`.
     """
     changed = [*run.refits, *(number - 1 for number in run.joined_late.values())]
-    since = max(changed, default=0)
+    since = max([*changed, *_other_data(run)], default=0)
     lengths_s = [result.duration_s for result in run.rounds if result.number > since]
     if run.plan is None or not lengths_s:
         return None
@@ -76,6 +76,26 @@ def plan_held(
         round_s=mean(lengths_s) or 0.0,
         planned_round_s=run.plan.round_s,
     )
+
+
+def _other_data(run: RunData) -> list[int]:
+    """Rounds after which was planned for other samples: top-ups, and a schedule of their use.
+
+    A device that trains on another number of given samples than when it was drawn before tells
+    that there was such a round in between.
+    """
+    found = [refit.round for refit in run.learning_refits if refit.images]
+    seen: dict[str, tuple[int, int]] = {}
+    for result in run.rounds:
+        for entry in result.participants:
+            if entry.status != "accepted" or entry.unlabelled_samples:
+                continue  # of images without labels every round keeps others
+            since, count = seen.get(entry.device, (0, entry.synthetic_samples))
+            known = any(since <= each < result.number for each in found)
+            if entry.synthetic_samples != count and not known:
+                found.append(result.number - 1)
+            seen[entry.device] = result.number, entry.synthetic_samples
+    return found
 
 
 def _mean(tally: EnergyTally, rounds: int, planned_j: float | None) -> Compared:

@@ -66,7 +66,7 @@ def _learning(run: RunData) -> Extra | None:
     if last is None:
         return None
     value = f"{percent(last.local_error)} error of devices’ models in round {last.number}"
-    said = "" if last.planned_error is None else f", planned {percent(last.planned_error)}"
+    said = [] if last.planned_error is None else [f"planned {percent(last.planned_error)}"]
     apart = [
         abs(each.planned_error - each.local_error)
         for each in run.rounds
@@ -75,18 +75,18 @@ def _learning(run: RunData) -> Extra | None:
         and each.local_error is not None
     ]
     if apart:
-        said += (
-            f"; from round {_SETTLED + 1} on apart by {100 * fmean(apart):.1f} points on average, "
+        said.append(
+            f"from round {_SETTLED + 1} on apart by {100 * fmean(apart):.1f} points on average, "
             f"{100 * max(apart):.1f} at most"
         )
     for refit in run.learning_refits:
         images = f"{refit.images} further images" if refit.images else "no further images"
         why = f" ({refit.reason})" if refit.reason else ""
-        said += (
-            f"; curve fitted again after round {refit.round}: {percent(refit.measured)} instead of "
+        said.append(
+            f"curve fitted again after round {refit.round}: {percent(refit.measured)} instead of "
             f"{percent(refit.before)}, {images}{why}"
         )
-    return Extra(term="learning", value=f"{value},", note=said.removeprefix(", "))
+    return Extra(term="learning", value=f"{value}," if said else value, note="; ".join(said))
 
 
 def _expected(run: RunData, summary: Summary) -> Extra | None:

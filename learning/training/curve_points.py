@@ -133,7 +133,7 @@ def measure(
         start: where every training starts.
         data: samples to draw from, without regard to class.
         test: held-out data.
-        settings: training settings; ``steps`` sets the epochs.
+        settings: training settings; ``steps`` sets the epochs, and ``proximal`` counts as 0.
         amounts: D of each training, see :func:`check_amounts`.
         draws: number of draws of each amount.
         steps: approximate number of steps, see :func:`epochs_for`.
@@ -163,7 +163,8 @@ def measure(
                 start,
                 data.images[chosen],
                 data.labels[chosen],
-                msgspec.structs.replace(settings, epochs=epochs, steps=0),
+                # from scratch there is no global model that parameters are to stay near
+                msgspec.structs.replace(settings, epochs=epochs, steps=0, proximal=0.0),
                 stream=(seed, draw, amount),
                 cancelled=cancelled,
             )

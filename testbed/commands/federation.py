@@ -210,7 +210,11 @@ def federate(
                     click.echo(show_report(folder.path), err=True)
                 click.echo(go_on, err=True)
         if not kept:
-            fail("stopped before there was a plan; nothing is kept", EXIT_INTERRUPTED)
+            fail(
+                "stopped before there was a plan; nothing is kept but finished trainings of a "
+                "learning curve",
+                EXIT_INTERRUPTED,
+            )
         text = show_report(folder.path)
         click.echo(as_json(folder.path) if output == "json" else text)
     if federation.status == "interrupted":

@@ -100,11 +100,12 @@ def curve_words(scenario: Scenario) -> str:
     config = scenario.config
     if not STRATEGIES[config.run.strategy].plans_data:
         return f"none is needed: strategy {config.run.strategy} plans no data"
+    what = f"{config.training.model} on {config.data.dataset}"
+    why = f"none is built in for {what} with these settings: it"
     return (
-        f"none is built in for {config.training.model} on {config.data.dataset} with these "
-        "settings: it is measured on the public part when the run starts, within "
-        f"plan.curve_seconds {config.plan.curve_seconds:g}, or now by 'fimi learning-curve --write "
-        "FILE', with plan.curve the file"
+        f"{'that of ' + what if config.plan.curve == 'fit' else why} is measured on the public "
+        f"part when the run starts, within plan.curve_seconds {config.plan.curve_seconds:g}, or "
+        "now by 'fimi learning-curve --write FILE', with plan.curve the file"
     )
 
 

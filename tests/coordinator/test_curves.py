@@ -129,6 +129,22 @@ class TestChosen:
         assert curves.chosen(PlanSettings(), SCENARIO.subject) is None
         assert curves.chosen(PlanSettings(curve="fit"), usual) is None
 
+    def test_images_that_are_changed_in_training_are_another_run(self) -> None:
+        augmented = Config(training=TrainingSettings(augment=1.0))
+        subject = Scenario(config=augmented).subject
+        assert curves.chosen(PlanSettings(), subject) is None
+        assert subject.differences(Scenario(config=Config()).subject) == (
+            "training.augment 1.0 instead of 0.0",
+        )
+
+    def test_being_pulled_to_the_global_model_is_no_other_run(self) -> None:
+        pulled = Scenario(config=Config(training=TrainingSettings(proximal=0.5))).subject
+        assert curves.chosen(PlanSettings(), pulled) is not None
+
+    def test_a_word_that_is_no_file_names_the_key_and_the_words(self) -> None:
+        with pytest.raises(CurveError, match='plan.curve: fitt cannot be read.*"fit"'):
+            curves.chosen(PlanSettings(curve="fitt"), SCENARIO.subject)
+
     def test_one_of_another_run_is_refused(self, tmp_path: Path) -> None:
         path = tmp_path / "curve.json"
         path.write_bytes(msgspec.json.encode(fitted(tmp_path / "curves")))

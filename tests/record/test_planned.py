@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from fimi.optim.learning_curve import LearningCurve
+from fimi.record.events import LearningRefitted
 from fimi.record.planned import plan_held
 from fimi.record.reader import read_run
 from fimi.record.record import Enrolment, RunData
@@ -50,6 +52,46 @@ def test_only_rounds_since_the_plan_was_changed_count(run_dir: Path, build: Any)
     late = Enrolment(device="device-1", device_index=1, since_round=2, why_not="")
     assert held(replace(run, enrolments=(late,))).rounds == 2
     assert summarise(replace(run, refits=(3,))).held is None  # no round since
+
+
+def test_a_plan_for_other_data_is_another_one(run_dir: Path, build: Any) -> None:
+    """Top-ups, and a schedule of synthetic samples: no board was fitted."""
+    run = read_run(run_dir)
+    assert held(run).rounds == 3
+
+    def with_samples(*counts: int, looked: int = 0) -> RunData:
+        rounds = tuple(
+            replace(
+                result,
+                devices=tuple(
+                    replace(d, synthetic_samples=count, unlabelled_samples=looked)
+                    for d in result.devices
+                ),
+            )
+            for result, count in zip(run.rounds, counts, strict=True)
+        )
+        return replace(run, rounds=rounds)
+
+    assert held(with_samples(0, 0, 90)).rounds == 1
+    assert held(with_samples(90, 45, 45)).rounds == 2
+    assert held(with_samples(90, 45, 45)).board.measured.value_j == pytest.approx(
+        2 * build.measured_j
+    )
+    assert held(with_samples(10, 20, 30, looked=40)).rounds == 3  # pseudo-labels: one plan
+
+    # k of n: after a top-up in round 1, a device that is drawn in round 3 first tells nothing new
+    topped = with_samples(0, 0, 90)
+    event = LearningRefitted(
+        round=1,
+        before=0.1,
+        measured=0.3,
+        planned=0.1,
+        curve=LearningCurve(alpha=2.0, beta=0.5, delta0=0.0),
+        images=90,
+    )
+    assert held(replace(topped, learning_refits=(event,))).rounds == 2
+    none = replace(event, round=2, images=0)
+    assert held(replace(with_samples(0, 0, 0), learning_refits=(none,))).rounds == 3
 
 
 def test_a_round_of_k_of_n_has_its_share_of_the_plan(run_dir: Path) -> None:

@@ -128,3 +128,16 @@ def test_what_was_expected_is_held_against_the_run() -> None:
         "rounds"
     )
     assert told(RunData(path=Path("run"), info=RunInfo(run="run"), plan=PlanSummary())) == ()
+
+
+def test_learning_says_only_what_is_known(run_dir: Path) -> None:
+    def line(planned: float | None) -> str:
+        back = read_run(run_dir)
+        first, *rest = back.rounds
+        devices = tuple(replace(d, local_error=0.2, planned_error=planned) for d in first.devices)
+        told_of = told(replace(back, rounds=(replace(first, devices=devices), *rest)))
+        (learning,) = [extra for extra in told_of if extra.term == "learning"]
+        return f"{learning.value} {learning.note}".strip()
+
+    assert line(None) == "20.0 % error of devices’ models in round 1"
+    assert line(0.25) == "20.0 % error of devices’ models in round 1, planned 25.0 %"

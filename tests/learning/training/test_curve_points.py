@@ -32,7 +32,7 @@ START = {"w": np.zeros(1, np.float32)}
 def data(samples: int, classes: int = 2) -> Dataset:
     return Dataset(
         name="d",
-        images=np.arange(samples, dtype=np.uint8).reshape(samples, 1, 1, 1),
+        images=np.arange(samples).astype(np.uint8).reshape(samples, 1, 1, 1),
         labels=np.arange(samples) % classes,
         class_names=tuple("abcdef"[:classes]),
     )
@@ -114,13 +114,13 @@ class TestMeasure:
 
 class TestAmounts:
     def test_from_a_batch_to_everything(self) -> None:
-        amounts = amounts_of(719, 20)
+        amounts = amounts_of(data(719), 20)
         assert (amounts[0], amounts[-1], len(amounts)) == (20, 719, 8)
         assert list(amounts) == sorted(set(amounts))
 
     def test_too_few_samples(self) -> None:
         with pytest.raises(DatasetError, match="39 samples are too few"):
-            amounts_of(39, 20)
+            amounts_of(data(39), 20)
 
     @pytest.mark.parametrize(
         ("amounts", "what"),

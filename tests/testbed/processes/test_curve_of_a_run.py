@@ -69,6 +69,8 @@ def test_it_is_measured_stored_shown_and_found_again(tmp_path: Path) -> None:
     first, second = Said(), Said()
     asked = scenario(tmp_path, "a")
     assert "measured on the public part when the run starts" in curve_words(asked)
+    usual = scenario(tmp_path, "b", training__learning_rate=0.2, plan__curve="fit")
+    assert curve_words(usual).startswith("that of small-cnn on digits is measured on the public")
     assert plan_words(asked).startswith("not tried")
     assert ran(asked, first).status == "completed"
     assert first.about_the_curve()[0].startswith("learning curve: 7 trainings of small-cnn")
