@@ -38,7 +38,8 @@ from pathlib import Path
 import numpy as np
 backend, model, batch, threads, steps, folder = sys.argv[1:7]
 batch, threads, steps = int(batch), int(threads), int(steps)
-from learning import graphs, tensors
+from fimi.learning.onnx import graphs
+from fimi.learning.training import tensors
 from fimi.learning.training.trainer import TrainingSettings
 with np.load(Path(folder) / "data.npz") as data:
     images, labels, classes = data["images"], data["labels"], int(data["classes"])

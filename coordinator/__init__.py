@@ -18,6 +18,7 @@ Strategies and plans
 
 * :mod:`~fimi.coordinator.strategies`      FIMI and the strategies with which it is compared
 * :mod:`~fimi.coordinator.strategy_plans`  the plan of a fleet under a strategy
+* :mod:`~fimi.coordinator.curves`          the learning curve of a run: found, read, or measured
 * :mod:`~fimi.coordinator.planning`        profiles in, plans out
 * :mod:`~fimi.coordinator.fixed_steps`     rounds that are a number of steps, not of passes
 * :mod:`~fimi.coordinator.preparation`     receiving synthetic samples, where their number is given
@@ -39,6 +40,8 @@ Rounds
 * :mod:`~fimi.coordinator.participation`    k of n: who takes part in a round
 * :mod:`~fimi.coordinator.update_store`  updates on their way into the mean, on disk where memory is
   short
+* :mod:`~fimi.coordinator.dealt`            what devices train on, where it was dealt out here
+* :mod:`~fimi.coordinator.gradients`        similarity of devices' gradients to the IID one
 * :mod:`~fimi.coordinator.insight`          learning metrics of a round's updates
 * :mod:`~fimi.coordinator.server_training`  the server's training in a round
 * :mod:`~fimi.coordinator.mixing`           GenFL's aggregation and its weights

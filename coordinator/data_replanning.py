@@ -29,6 +29,8 @@ from fimi.record.events import LearningRefitted
 
 Counts = dict[str, tuple[int, ...]]
 """Images per class, by device."""
+_SLACK = 0.02
+"""By so much may the accuracy be below the target before images are trained on again."""
 _LIMITS = (1.0, 1.25, 1.6, 2.0, 3.0, 5.0)
 """Limits on Δ that are tried one after another, over the one that was asked for."""
 
@@ -74,7 +76,7 @@ class DataReplanning:
         Returns:
             The plan in force from now on.
         """
-        use = self._context.settings.plan.use_in(number + 1)
+        use = self._use_in(number + 1)
         made: dict[str, SyntheticBatch] = {}
         event = None
         if self._learning is not None and use == self._plans.use:
@@ -107,6 +109,17 @@ class DataReplanning:
                 plan, profiles, top_ups=made, use=use, checkpoint=self._rounds.checkpoint()
             )
         return plan
+
+    def _use_in(self, number: int) -> float:
+        """Share of the synthetic samples that a round is to train on."""
+        if not self._context.strategy.fills_devices:
+            return 1.0
+        settings, judged = self._context.settings.plan, self._rounds.results[-1].validation
+        fades = settings.target_accuracy and settings.fade_at_target
+        if settings.synthetic_schedule or not fades or judged is None:
+            return settings.use_in(number)
+        slack = 0.0 if self._plans.use else _SLACK  # so that it does not come and go
+        return 0.0 if judged.accuracy >= settings.target_accuracy - slack else 1.0
 
     def _refit(
         self, number: int, learning: LearningAdaptation, level: float

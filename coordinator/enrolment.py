@@ -21,6 +21,7 @@ from fimi.coordinator.checkpoint import DevicePart
 from fimi.coordinator.context import Context
 from fimi.learning.data import leak
 from fimi.learning.data.contract import Contract, Way
+from fimi.learning.data.dataset import Dataset
 from fimi.learning.data.shares import INDICES_MEDIA, SAMPLES_MEDIA
 from fimi.messaging.messages import (
     EmulatedDevice,
@@ -48,6 +49,7 @@ class Terms(Struct, frozen=True, kw_only=True):
         hashes: payload of the held-out images' hashes by the run's instance; ``None`` for nothing
             to compare with.
         emulated: by index, the board of a device that has no meter.
+        samples: a device's samples by its index, for measuring; ``None`` where they are its own.
     """
 
     contract: Contract
@@ -55,6 +57,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     share: Callable[[int], bytes]
     hashes: Callable[[str], bytes] | None = None
     emulated: Callable[[int], EmulatedDevice] | None = None
+    samples: Callable[[int], Dataset] | None = None
 
 
 class Roster:

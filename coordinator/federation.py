@@ -23,6 +23,7 @@ from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
 from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.data_replanning import DataReplanning
+from fimi.coordinator.dealt import DealtData
 from fimi.coordinator.deployment import Deployments, Export
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster, Terms
@@ -222,8 +223,11 @@ class Coordinator:
             public,
             settings.training,
             seed=settings.run.seed,
+            spool=UpdateStore(store.path.parent),
             cancelled=cancel.is_set,
         )
+        self._terms, self._cancelled = terms, cancel.is_set
+        self._dealt = UpdateStore(store.path.parent)
         self._trainer = trainer
         self._model = model
         self._keeper = keeper or ForgetfulKeeper()
@@ -294,6 +298,7 @@ class Coordinator:
             raise
         finally:
             self._spool.clear()
+            self._dealt.clear()
             self._store.spend(stages_wall_s=context.watch.seconds)
             self._say_goodbye(status, reason)
             self._notify(RunFinished(status=status, reason=reason))
@@ -448,6 +453,15 @@ class Coordinator:
             self._validation,
             self._server,
             self._observer,
+            DealtData(
+                context,
+                self._terms,
+                self._roster,
+                plans,
+                self._trainer,
+                self._dealt,
+                self._cancelled,
+            ),
             self._spool,
             self._model,
             self._keeper,
@@ -481,7 +495,8 @@ class Coordinator:
         if (planning := self._planner.planned_for(len(self._roster.members))) is not None:
             self._notify(planning)
         made = self._planner.plan(self._roster.members)
-        part = PlanPart(plan=made.plan, server_counts=made.server_counts)
+        use = self._settings.plan.use_in(1) if self._context.strategy.fills_devices else 1.0
+        part = PlanPart(plan=made.plan, server_counts=made.server_counts, synthetic_use=use)
         with self._store.together():
             if made.plan is not None:
                 self._store.write_plan(made.plan)

@@ -1,13 +1,11 @@
 """Insight: learning metrics of a round's updates, computed every few rounds.
 
 * local error Δ_i, docs/model.md (L6): of each device's model on the test set, before aggregation
-* similarity, (L3) and (L7): the cosine between a device's update and the update of IID data, which
-  FIMI's paper plots
+* gradient similarity, (L3): the cosine between the gradient on what a device trains on and the IID
+  gradient, which FIMI's paper plots (:mod:`fimi.coordinator.gradients`)
+* similarity, (L7): the cosine between a device's whole update and the IID update, the result of the
+  same local training, from the same global model, on public samples, as many of every class
 * orthogonality, (L4): how perpendicular the devices' updates are to each other
-
-The IID reference is an update, not a gradient: the result of the same local training, from the same
-global model, on public samples with the same number of every class. Devices train for epochs, so
-their updates are not gradients either; with one step of plain SGD the two are the same.
 
 Insight does not change the model.
 """
@@ -15,12 +13,15 @@ Insight does not change the model.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import overload
 
 import numpy as np
 
-from fimi.coordinator.update_store import MEMORY_BYTES, Updates
+from fimi.coordinator.dealt import Samples
+from fimi.coordinator.gradients import Gradients
+from fimi.coordinator.update_store import MEMORY_BYTES, Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import metrics, tensors
 from fimi.learning.training.tensors import Parameters
@@ -63,7 +64,8 @@ class Observer:
         public: samples for the IID reference; ``None`` for no reference.
         training: training settings of devices.
         seed: seed of the run.
-        cancelled: when it returns true, the training of the reference ends.
+        spool: keeps gradients.
+        cancelled: when it returns true, what is computed ends.
 
     Attributes:
         training: training settings of devices; a plan may choose their epochs.
@@ -77,6 +79,7 @@ class Observer:
         training: TrainingSettings,
         *,
         seed: int,
+        spool: UpdateStore,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
         self._trainer = trainer
@@ -84,16 +87,23 @@ class Observer:
         self.training = training
         self._seed = seed
         self._cancelled = cancelled
+        self._gradients = Gradients(trainer, training, seed, spool, cancelled)
         self._reference = None if public is None else balanced(public, REFERENCE_SAMPLES, seed)
 
-    def look(self, number: int, before: Parameters, updates: Updates) -> Insight:
+    def look(self, number: int, before: Parameters, updates: Updates, samples: Samples) -> Insight:
         """The insight of a round.
 
         Args:
             number: number of the round.
             before: the global model from which devices trained.
             updates: accepted models, by device.
+            samples: what devices train on, as far as it is known.
+
+        Raises:
+            TrainingCancelled: ``cancelled`` returned true.
         """
+        began_s = time.perf_counter()
+        aligned, pooled = self._gradients.alignment(number, before, updates.devices, samples)
         iid = self._iid_update(number, before) if updates else None
         found = []
         for device in updates.devices:
@@ -105,12 +115,16 @@ class Observer:
                     device=device,
                     local_error=metrics.local_errors({device: scored.accuracy})[device],
                     similarity=None if iid is None else metrics.cosine_similarity(change, iid),
+                    gradient_similarity=aligned.get(device),
                 )
             )
+        orthogonality = metrics.orthogonality(_changes(before, updates))
         return Insight(
             round=number,
-            orthogonality=metrics.orthogonality(_changes(before, updates)),
+            orthogonality=orthogonality,
             reference_samples=len(self._reference) if iid is not None and self._reference else 0,
+            gradient_samples=pooled,
+            seconds=time.perf_counter() - began_s,
             devices=tuple(found),
         )
 

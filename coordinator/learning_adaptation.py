@@ -1,4 +1,4 @@
-"""When planned errors drift, and the learning curve as fitted to the run; docs/model.md (46), (47).
+"""When planned errors drift, and the learning curve as fitted to the run; docs/model.md (48), (49).
 
 What :mod:`fimi.coordinator.adaptation` does for boards is done here for learning. The plan says to
 which error Δ the devices' local training falls. :class:`LearningAdaptation` foresees from it the
@@ -9,6 +9,7 @@ two do not fit. :mod:`fimi.coordinator.data_replanning` then plans the data agai
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -24,6 +25,8 @@ _SURE = 2.0
 """Standard deviations by which a measured level must differ from the planned one."""
 _WIDE = 1.5
 """Devices whose classes would be even with so many times their samples show more than a level."""
+_STRAY, _STRAY_ERROR = 3.0, 0.05
+"""A device's error counts up to so many times the median, and this."""
 _LEVEL_MAX, _BETA_MAX = 0.95, 5.0
 """Highest level and exponent of a fitted curve."""
 
@@ -92,8 +95,10 @@ class LearningAdaptation:
 
     def learn(self, result: RoundResult) -> None:
         """Take in a round whose participants trained on all of their images."""
-        state, error = self.state, result.local_error
-        if error is not None:
+        state, errors = self.state, [e.local_error for e in result.participants]
+        measured = [error for error in errors if error is not None]
+        if measured:
+            error = _without_strays(measured)
             own = [e.training_accuracy for e in result.participants if e.local_error is not None]
             known = [accuracy for accuracy in own if accuracy is not None]
             own_error = 1.0 - math.fsum(known) / len(known) if known else error
@@ -131,7 +136,7 @@ class LearningAdaptation:
         return None
 
     def refit(self, level: float, held: Holding) -> LearningState:
-        """(47) Curve and rounds(Δ) fitted to the run; they are in force from now on.
+        """(49) Curve and rounds(Δ) fitted to the run; they are in force from now on.
 
         A fleet shows the level at one amount of data. If its classes are even, the curve is scaled.
         Else a level above the curve is laid to what classes lack: with even classes the curve
@@ -166,6 +171,12 @@ class LearningAdaptation:
             state, planned=planned, expected=expected, numbers=(), errors=(), gap=0.0
         )
         self._progress = self.state.progress
+
+
+def _without_strays(errors: Sequence[float]) -> float:
+    """The mean, where a device whose training has diverged counts no more than a bad one."""
+    most = _STRAY * statistics.median(errors) + _STRAY_ERROR
+    return math.fsum(min(error, most) for error in errors) / len(errors)
 
 
 def begin(curve: LearningCurve, rounds: RoundsModel, planned: float, classes: int) -> LearningState:

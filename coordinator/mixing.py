@@ -6,17 +6,19 @@ Design, Research Challenges and Future Directions*, section III, equation (1).
 * :func:`mix`     ω = κ1 Σ ρ_n ω_n + κ2 ω_a, with κ1 + κ2 = 1
 * :func:`server_weight`        κ2 that is constant or follows a schedule
 * :func:`weight_by_performance`  κ2 from the errors of both models
+* :func:`client_shares`          ρ_n from the devices' samples, and the errors that judge them
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fimi.coordinator.settings import StrategySettings
+from fimi.coordinator.settings import ClientWeights, StrategySettings
 from fimi.learning.training.aggregation import fedavg
 from fimi.learning.training.tensors import Parameters
 
@@ -70,12 +72,38 @@ def weight_by_performance(federated_accuracy: float, augmented_accuracy: float, 
     a model without a mistake does not get all the weight.
 
     Args:
-        federated_accuracy: accuracy of Σ ρ_n ω_n on public images, 0 to 1.
+        federated_accuracy: accuracy of Σ ρ_n ω_n on validation images, 0 to 1.
         augmented_accuracy: accuracy of ω_a on the same images, 0 to 1.
         n: number of these images.
     """
-    federated, augmented = (
-        (n * (1.0 - accuracy) + 1.0) / (n + 2.0)
-        for accuracy in (federated_accuracy, augmented_accuracy)
-    )
+    federated, augmented = (error(each, n) for each in (federated_accuracy, augmented_accuracy))
     return federated / (federated + augmented)
+
+
+def error(accuracy: float, n: int) -> float:
+    """(wrong + 1) / (n + 2) of a model with this accuracy, 0 to 1, on n images: never 0 or 1."""
+    return (n * (1.0 - accuracy) + 1.0) / (n + 2.0)
+
+
+def client_shares(
+    policy: ClientWeights, samples: Sequence[float], errors: Sequence[float]
+) -> list[float]:
+    """ρ_n, the devices' shares of their mean model, by the paper's quality or contribution.
+
+    ``quality``: ρ_n ∝ D_n / e_n, with e_n the error of the device's own model. ``contribution``:
+    ρ_n ∝ D_n e_(−n), with e_(−n) the error of the mean of all others: who makes the mean better
+    leaves a worse one behind. ``size``: ρ_n ∝ D_n.
+
+    Args:
+        policy: which of them.
+        samples: D_n of each device, not all 0.
+        errors: by :func:`error`, of each device; not used by ``size``.
+    """
+    factors = {
+        "size": [1.0 for _ in samples],
+        "quality": [1.0 / each for each in errors],
+        "contribution": list(errors),
+    }[policy]
+    weights = [each * factor for each, factor in zip(samples, factors, strict=True)]
+    whole = math.fsum(weights)
+    return [weight / whole for weight in weights]

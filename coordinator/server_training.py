@@ -4,6 +4,9 @@
 * ``continue`` (SST) averages the devices' updates and trains that mean further.
 * ``alone`` (AIGC only) trains the global model; there are no devices.
 
+The devices' mean has their training samples as weights, or shares by the quality of their models or
+by their contribution, judged on images for validation.
+
 The images come from the generator node before the first round. They are used class by class in
 their order: with a growing set, a round trains on the first images of each class. Wall seconds are
 recorded, and joules where the machine has a meter. Both belong to the server and are never added to
@@ -24,14 +27,21 @@ from numpy.typing import NDArray
 
 from fimi.coordinator.context import FederationError
 from fimi.coordinator.inbox import Cancelled
-from fimi.coordinator.mixing import Model, mix, server_weight, weight_by_performance
+from fimi.coordinator.mixing import (
+    Model,
+    client_shares,
+    error,
+    mix,
+    server_weight,
+    weight_by_performance,
+)
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import Strategy
 from fimi.energy.work_meter import Metered
 from fimi.learning.data import batches
 from fimi.learning.data.batches import Batch
 from fimi.learning.data.dataset import Dataset
-from fimi.learning.training.aggregation import fedavg
+from fimi.learning.training.aggregation import fedavg, without
 from fimi.learning.training.trainer import (
     Evaluation,
     Trainer,
@@ -60,8 +70,7 @@ class Server:
         cancelled: called repeatedly; training ends when it returns true.
 
     Raises:
-        FederationError: the weight policy is ``performance``, and there are no images for
-            validation.
+        FederationError: weights are to be judged, and there are no images for validation.
     """
 
     def __init__(
@@ -85,15 +94,18 @@ class Server:
         if epochs := settings.strategy.server_epochs:
             self._training = replace(self._training, epochs=epochs, steps=0)
         self._validation: Dataset | None = None
-        if strategy.server == "mix" and settings.strategy.weights == "performance":
+        options = settings.strategy
+        self._mixes_by_errors = strategy.server == "mix" and options.weights == "performance"
+        judging = []
+        if self._mixes_by_errors:
+            judging.append('strategy.weights is "performance" (take "constant" or "scheduled")')
+        if strategy.devices_train and options.client_weights != "size":
+            judging.append(f'strategy.client_weights is "{options.client_weights}" (take "size")')
+        if judging:
             if validation is None or not len(validation):
-                raise FederationError(
-                    'strategy.weights is "performance", and there are no images for validation to '
-                    'judge the models by; take "constant" or "scheduled"'
-                )
-            self._validation = _some(
-                validation, settings.strategy.validation_images, settings.run.seed
-            )
+                keys = " and ".join(judging)
+                raise FederationError(f"{keys}, and there are no images for validation to judge by")
+            self._validation = _some(validation, options.validation_images, settings.run.seed)
 
     def receive(self, batch: SyntheticBatch, peer: Peer, image_shape: tuple[int, int, int]) -> None:
         """Fetch the server's images, in addition to those that it has.
@@ -146,6 +158,26 @@ class Server:
             self._augmented = pool.submit(self._train, number, model)
             yield
 
+    def weigh(self, updates: Sequence[Model], samples: Sequence[float]) -> list[float]:
+        """The weights of the devices' updates in their mean, as they are configured.
+
+        Args:
+            updates: updates of the devices.
+            samples: their training samples, which are the weights where nothing is judged.
+        """
+        policy = self._settings.strategy.client_weights
+        if policy == "size" or len(updates) < 2:
+            return list(samples)
+        if policy == "quality":
+            errors = [self._error(update) for update in updates]
+        else:
+            mean, whole = fedavg(updates, samples), sum(samples)
+            errors = [
+                self._error(without(mean, update, size / whole))
+                for update, size in zip(updates, samples, strict=True)
+            ]
+        return client_shares(policy, samples, errors)
+
     def aggregate(
         self, number: int, model: Model, updates: Sequence[Model], weights: Sequence[float]
     ) -> tuple[Model, ServerRound | None]:
@@ -155,7 +187,7 @@ class Server:
             number: number of the round.
             model: the round's global model, which stays if there is no new one.
             updates: updates of the devices.
-            weights: their training samples.
+            weights: their weights, by :meth:`weigh`.
         """
         part = self._strategy.server
         if part == "mix" and self._batch is not None:
@@ -175,20 +207,22 @@ class Server:
         if augmented is None:
             return fedavg(updates, weights), entry
         federated = judged = None
-        if self._validation is None:
+        if not self._mixes_by_errors:
             weight = server_weight(options, number, self._settings.rounds.count)
         else:
             federated = self._judge(fedavg(updates, weights))
             judged = self._judge(augmented)
-            weight = weight_by_performance(
-                federated.accuracy, judged.accuracy, len(self._validation)
-            )
+            weight = weight_by_performance(federated.accuracy, judged.accuracy, judged.samples)
         return mix(updates, weights, augmented, weight), replace(
             entry,
             weight=weight,
             federated_accuracy=federated and federated.accuracy,
             augmented_accuracy=judged and judged.accuracy,
         )
+
+    def _error(self, model: Model) -> float:
+        judged = self._judge(model)
+        return error(judged.accuracy, judged.samples)
 
     def _judge(self, model: Model) -> Evaluation:
         assert self._validation is not None

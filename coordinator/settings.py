@@ -15,6 +15,7 @@ from fimi.optim.problem import Objective
 from fimi.optim.rounds_defaults import EPOCHS_EXPONENT, ROUNDS_SCALE, ROUNDS_SENSITIVITY
 
 WeightPolicy = Literal["constant", "scheduled", "performance"]
+ClientWeights = Literal["size", "quality", "contribution"]
 
 BAND_PER_DEVICE_HZ = 20e3
 """A device's share of the uplink band where none is configured, Hz."""
@@ -62,7 +63,8 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         float,
         Meta(ge=1e-6, le=1),
         "q: how many real samples a synthetic one is worth to the learning curve, "
-        'as "fimi generator evaluate" finds it; 1: as many as it costs, one.',
+        'as "fimi generator evaluate" finds it for a number of images; 1: as many as it costs, '
+        "one.",
     ] = 1.0
     synthetic_max: Annotated[int, Meta(ge=0), "Most synthetic samples that one device may get."] = (
         500
@@ -135,8 +137,13 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tuple[Annotated[float, Meta(ge=0, le=1)], ...],
         "Share of a device's synthetic images that is trained on, in each round from the first; "
         "the last one holds for all rounds after. Frequency, bandwidth and power are planned for "
-        "it. Empty: all of them in every round.",
+        "it. Empty: all of them in every round, but for fade_at_target.",
     ] = ()
+    fade_at_target: Annotated[
+        bool,
+        "With target_accuracy and without a schedule: rounds train on local data alone as long as "
+        "the global model has that accuracy on images for validation.",
+    ] = True
     rounds_scale: Annotated[
         float,
         Meta(gt=0),
@@ -178,10 +185,11 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     insight_every: Annotated[
         int,
         Meta(ge=0),
-        "Rounds from one look at the devices' updates to the next: local errors, "
-        "orthogonality, similarity to the IID update. Takes about one local training and one "
-        "evaluation for each device; 0: never.",
-    ] = 10
+        "Rounds from one look at the devices' updates to the next, the first and the last round "
+        "always: local errors, orthogonality, similarity of gradients and updates to those of IID "
+        "data. Takes the server about an evaluation and one pass over its data for each device; "
+        "0: never.",
+    ] = 5
     target_accuracies: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
         "Accuracies whose price in rounds, joules, seconds and bytes is reported, "
@@ -205,6 +213,11 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "Wall time after which a round of emulated devices is closed with whoever "
         "reported, s. A round of physical devices is closed at its deadline.",
     ] = 120.0
+
+    def looks_into(self, number: int) -> bool:
+        """Whether there is an insight of a round, counted from 1."""
+        every = self.insight_every
+        return every > 0 and (number in (1, self.count) or number % every == 0)
 
 
 class DeploymentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -256,6 +269,12 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         'server_weight; "scheduled": from there in equal steps to server_weight_end in the '
         'last round; "performance": by the errors of both models on validation images.',
     ] = "constant"
+    client_weights: Annotated[
+        ClientWeights,
+        'Weight of a device\'s model in the mean, where devices train. "size": its training '
+        'samples; "quality": these over the error of its model on images for validation; '
+        '"contribution": these times the error on them of the mean without it.',
+    ] = "size"
     server_weight: Annotated[
         float, Meta(ge=0, le=1), "κ2, of the first round where it is scheduled."
     ] = 0.3
@@ -265,7 +284,8 @@ class StrategySettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     validation_images: Annotated[
         int,
         Meta(ge=1, le=1_000_000),
-        'Most validation images that both models are judged by with weights = "performance".',
+        'Most images for validation by which models are judged with weights = "performance", or '
+        'with client_weights = "quality" or "contribution".',
     ] = 1000
     unlabelled: Annotated[
         Literal["public", "synthetic"],

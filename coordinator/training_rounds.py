@@ -19,6 +19,7 @@ from fimi.coordinator import checkpoint, participation
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.checkpoint import RoundPart
 from fimi.coordinator.context import Context, FederationError
+from fimi.coordinator.dealt import Samples
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.inbox import Cancelled
@@ -77,6 +78,7 @@ class TrainingRounds:
         validation: public samples that nobody trains on; ``None`` for none.
         server: the server's part of a round.
         observer: computes insights.
+        samples: what devices train on, for the observer.
         spool: keeps updates until they are averaged.
         model: parameters to start from.
         keeper: keeps the global model.
@@ -99,6 +101,7 @@ class TrainingRounds:
         validation: Dataset | None,
         server: Server,
         observer: Observer,
+        samples: Samples,
         spool: UpdateStore,
         model: Model,
         keeper: ModelKeeper,
@@ -116,6 +119,7 @@ class TrainingRounds:
         self._errors = LocalErrors(trainer, validation, seed=context.settings.run.seed)
         self._server = server
         self._observer = observer
+        self._samples = samples
         self._spool = spool
         self._keeper = keeper
         self.model = model
@@ -220,12 +224,11 @@ class TrainingRounds:
                 devices, outcome.updates, lambda entry: self._planned_error(number, entry)
             )
         with context.watch.stage("aggregate"):
-            self.model, server = self._server.aggregate(
-                number, before, outcome.updates, outcome.weights
-            )
+            weights = self._server.weigh(outcome.updates, outcome.weights)
+            self.model, server = self._server.aggregate(number, before, outcome.updates, weights)
+        devices = _weighted(devices, dict(zip(outcome.updates.devices, weights, strict=True)))
         insight = None
-        every = settings.rounds.insight_every
-        if every and (number - 1) % every == 0:
+        if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
         self._finish(number, outcome.duration_s, devices, server, participants, current, insight)
@@ -353,7 +356,7 @@ class TrainingRounds:
                 gone afterwards, and a run that goes on repeats the round with its insight.
         """
         try:
-            return self._observer.look(number, before, updates)
+            return self._observer.look(number, before, updates, self._samples)
         except TrainingCancelled as error:
             raise Cancelled from error
 
@@ -377,6 +380,17 @@ class TrainingRounds:
         if kinds == {"physical"}:
             return self._settings.plan.deadline_s + DEADLINE_GRACE_S
         return self._settings.rounds.wall_timeout_s
+
+
+def _weighted(
+    devices: tuple[DeviceRound, ...], weights: dict[str, float]
+) -> tuple[DeviceRound, ...]:
+    """Entries with each device's share of the mean model."""
+    whole = sum(weights.values())
+    return tuple(
+        replace(entry, share=weights[entry.device] / whole) if entry.device in weights else entry
+        for entry in devices
+    )
 
 
 def _place(report: RoundReport) -> dict[str, Any]:

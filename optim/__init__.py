@@ -5,6 +5,7 @@ The problem
 * :mod:`fimi.optim.problem`        (P1) as arrays over devices; the error for infeasible problems
 * :mod:`fimi.optim.board_problem`  (P1) of boards as they are declared or calibrated
 * :mod:`fimi.optim.learning_curve` how the error falls with data
+* :mod:`fimi.optim.known_curve`    the same with what it was measured on; the built-in ones
 * :mod:`fimi.optim.curve_profile`  the law of least squares, and how far its parameters may go
 * :mod:`fimi.optim.problem_file`   a problem as a TOML file
 * :mod:`fimi.optim.file_devices`   the devices in it, by keys or calibrated profiles

@@ -1,4 +1,4 @@
-"""How the mean local error falls over the rounds of a run; docs/model.md (46).
+"""How the mean local error falls over the rounds of a run; docs/model.md (48).
 
 Δ(D) of the learning curve is where local training ends up with D samples. In a run, devices start
 each round from the global model of the round before, which only guesses at first. So Δ of a round
@@ -31,7 +31,7 @@ _FLOOR_SD, _START_SD, _ROUNDS_SD = 0.7, 0.7, 0.5
 
 
 class Progress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """(46) Δ_t = Δ_∞ + A e^(−(t − 1)/τ) of round t, from 1; at most 1.
+    """(48) Δ_t = Δ_∞ + A e^(−(t − 1)/τ) of round t, from 1; at most 1.
 
     Attributes:
         floor: Δ_∞, to which the error falls.

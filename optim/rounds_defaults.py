@@ -2,8 +2,8 @@
 
 They are for the small CNN on the digits, fitted where error limits are chosen
 (docs/decisions/0066-rounds-where-plans-are-chosen.md, 0079-local-epochs-are-planned.md). The model
-itself is :class:`fimi.optim.target.RoundsModel`; a problem file and a configuration have keys for
-all three.
+itself is :class:`fimi.optim.rounds_model.RoundsModel`; a problem file and a configuration have keys
+for all three.
 
 * :data:`ROUNDS_SCALE`        r, with :data:`EPOCHS` local epochs
 * :data:`ROUNDS_SENSITIVITY`  c

@@ -4,6 +4,7 @@ Writing
 
 * :mod:`~fimi.record.events`   events of a run
 * :mod:`~fimi.record.results`  rounds and runs in numbers
+* :mod:`~fimi.record.fairness`  how evenly a model serves the devices
 * :mod:`~fimi.record.insight`  types of the learning metrics of a round
 * :mod:`~fimi.record.schema`   the tables of a run store: every column, once
 * :mod:`~fimi.record.views`    its flat views, for people and their tools

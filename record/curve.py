@@ -20,6 +20,7 @@ from typing import Literal
 from msgspec import Struct
 
 from fimi.energy.joules import Energy
+from fimi.record.fairness import Fairness, fairness
 from fimi.record.phases import add_dynamic
 from fimi.record.record import RunData
 from fimi.record.resolution import PartKey
@@ -80,6 +81,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
         moved_so_far: from the beginning.
         server_so_far: training on the server, from the beginning; empty if it does not train.
         total_so_far: boards, generator node and server from the beginning.
+        fairness: accuracy of the global model as each device would see it.
     """
 
     number: int
@@ -104,6 +106,7 @@ class RoundPoint(Struct, frozen=True, kw_only=True):
     moved_so_far: Moved
     server_so_far: Sum
     total_so_far: Sum
+    fairness: Fairness
 
 
 class Price(Struct, frozen=True, kw_only=True):
@@ -151,6 +154,7 @@ def points(
         (0, each) for each in run.preparations if each.phases or each.predicted
     ]  # others have rested, and received nothing
     moved_so_far, elapsed_s = Moved(), 0.0
+    held = {d: p.label_counts if (p := run.profiles.get(d)) else () for d in run.devices}
     found = []
     for result in run.rounds:
         during = of_round.get(result.number, [])
@@ -194,6 +198,7 @@ def points(
                 moved_so_far=moved_so_far,
                 server_so_far=server_so_far,
                 total_so_far=joined(board_so_far, generator, server_so_far),
+                fairness=fairness(result.evaluation.class_accuracy, held),
             )
         )
         before, moving, waited_s = [], [], 0.0

@@ -78,6 +78,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
         unknown_max: the most that the device can have used in the part of the round for which
             nothing was reported, by :func:`fimi.record.bounds.unknown_max`; never measured, and in
             no sum of joules. ``None``: nothing is unknown, or nothing bounds it.
+        share: ρ, of its update in the devices' mean model, 0 to 1; ``None`` where it has no part
+            in it, and in older stores.
     """
 
     status: DeviceStatus
@@ -95,6 +97,7 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     planned_error: float | None = None
     trained_at: tuple[float, float] | None = None
     unknown_max: Energy | None = None
+    share: float | None = None
 
     @property
     def is_outside(self) -> bool:

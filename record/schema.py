@@ -205,6 +205,7 @@ DEVICE_ROUND = StoreTable(
             "at most, where nothing was reported; never metered, in no sum",
             "unknown_max", "unknown_", "unknown_max_j",
         ),
+        real("share", "0 to 1", "of its update in the mean of the devices' models", null=True),
     ))
 
 SAMPLE = StoreTable(
@@ -370,6 +371,8 @@ INSIGHT = StoreTable(
         ROUND,
         real("orthogonality", "0 to 1", "how little updates have to do with each other", null=True),
         whole("reference_samples", "samples", "behind the IID update; 0 for none"),
+        whole("gradient_samples", "samples", "behind the IID gradient; 0 for none", null=True),
+        real("seconds", "s", "wall time of computing this", null=True),
     ))
 
 DEVICE_INSIGHT = StoreTable(
@@ -379,7 +382,8 @@ DEVICE_INSIGHT = StoreTable(
     columns=(
         DEVICE,
         real("local_error", "0 to 1", "of its model on the test set before aggregation"),
-        real("similarity", "-1 to 1", "cosine to the IID update", null=True),
+        real("similarity", "-1 to 1", "cosine of its update to the IID update", null=True),
+        real("gradient_similarity", "-1 to 1", "cosine of its gradient to the IID one", null=True),
     ))
 # fmt: on
 

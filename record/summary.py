@@ -87,6 +87,8 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
         notes: what it could not do as planned.
         observed: clock, throttling, network, and what watching it took.
         second: what a second meter says beside the first; ``None`` where it has none.
+        accuracy: of the last global model as this device would see it, 0 to 1; ``None`` where that
+            is not known.
     """
 
     device: str
@@ -111,6 +113,7 @@ class DeviceSummary(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     observed: DeviceObserved
     second: SecondMeter | None = None
+    accuracy: float | None = None
 
 
 class Summary(Struct, frozen=True, kw_only=True):
@@ -139,6 +142,10 @@ class Summary(Struct, frozen=True, kw_only=True):
         generator: what drawing images took; empty where none were asked for.
         total: boards, generator node and server together; in no other sum is more than one.
         server_s: wall time of that, s; ``None`` likewise.
+        insight_s: wall time of the server for learning metrics, s; ``None`` without any, and in
+            older stores. Devices compute nothing for them.
+        insight_idle_j: about what real boards drew at rest meanwhile, J: a part of their idle
+            energy; ``None`` without a real board or ``insight_s``.
         budgets: of joules, the fleet's first, as far as any joules are known.
         warnings: what else a reader must know.
     """
@@ -162,6 +169,8 @@ class Summary(Struct, frozen=True, kw_only=True):
     generator: Sum
     total: Sum
     server_s: float | None
+    insight_s: float | None
+    insight_idle_j: float | None
     budgets: tuple[Budget, ...]
     warnings: tuple[str, ...]
 
@@ -197,7 +206,8 @@ def summarise(run: RunData) -> Summary:
     server = end.server_so_far if end else Sum()
     generator = generator_sum(run)
     trained = [r.server for r in run.rounds if r.server is not None]
-    devices = tuple(_device(run, name, own) for name, own in of_device.items())
+    seen = end.fairness.devices if end else {}
+    devices = tuple(_device(run, name, own, seen.get(name)) for name, own in of_device.items())
     energy = end.energy_so_far if end else before.sum()
     resting = {
         name: RestFigure.of(seen.resting)
@@ -205,6 +215,8 @@ def summarise(run: RunData) -> Summary:
         if seen.resting is not None
     }
     unknown = sorted({gap.device for gap in dynamic.missing} - set(resting))
+    looked = [each.seconds for each in run.insights if each.seconds is not None]
+    insight_s = math.fsum(looked) if looked else None
     return Summary(
         devices=devices,
         phases=fleet_cells(cells, told),
@@ -227,6 +239,8 @@ def summarise(run: RunData) -> Summary:
         generator=generator,
         total=end.total_so_far if end else joined(energy, generator),
         server_s=math.fsum(training.seconds for training in trained) if trained else None,
+        insight_s=insight_s,
+        insight_idle_j=_idled_j(run, resting, insight_s),
         budgets=_budgets(run, devices, energy),
         warnings=(
             *run.warnings,
@@ -259,7 +273,19 @@ def _budgets(run: RunData, devices: tuple[DeviceSummary, ...], fleet: Sum) -> tu
     )
 
 
-def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
+def _idled_j(run: RunData, resting: dict[str, RestFigure], seconds: float | None) -> float | None:
+    """What real boards draw at rest in some time, J; ``None`` without any."""
+    powers_w = [
+        resting[device].power_w if device in resting else profile.board.idle_power_w
+        for device, profile in run.profiles.items()
+        if profile.hardware.kind == "physical"
+    ]
+    return None if seconds is None or not powers_w else seconds * math.fsum(powers_w)
+
+
+def _device(
+    run: RunData, name: str, parts: list[EnergyPart], accuracy: float | None
+) -> DeviceSummary:
     profile, plan = run.profiles.get(name), run.device_plans.get(name)
     entries = run.rounds_of(name)
     drawn = [(number, d) for number, d in entries if d.status not in APART]
@@ -299,4 +325,5 @@ def _device(run: RunData, name: str, parts: list[EnergyPart]) -> DeviceSummary:
         notes=run.notes.get(name, ()),
         observed=device_observed(run, name),
         second=second_meter(run, name),
+        accuracy=accuracy,
     )

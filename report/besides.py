@@ -41,6 +41,7 @@ def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
         _generation(run),
         _server(run.rounds, summary),
         _total(summary),
+        _insight(run, summary),
         _pseudo_labels(run),
         *_kept(summary),
     )
@@ -100,7 +101,8 @@ def _expected(run: RunData, summary: Summary) -> Extra | None:
     if paid.rounds is None or taken is None:
         took = f"it was not reached in {len(summary.points)} rounds"
     else:
-        took = f"took {paid.rounds} rounds and {whole(taken) or MISSING}"
+        rounds = f"{paid.rounds} round{'s' if paid.rounds > 1 else ''}"
+        took = f"took {rounds} and {whole(taken) or MISSING}"
     return Extra(
         term="expected",
         value=expected_words(expected),
@@ -173,6 +175,17 @@ def _total(summary: Summary) -> Extra | None:
         value=at_least(summary.total),
         note=f"of all machines: boards {boards}, {others}",
     )
+
+
+def _insight(run: RunData, summary: Summary) -> Extra | None:
+    if summary.insight_s is None:
+        return None
+    looks = f"{len(run.insights)} look{'' if len(run.insights) == 1 else 's'}"
+    idled = summary.insight_idle_j
+    note = f"of the server for {looks} at updates and gradients; devices compute nothing for them"
+    if idled is not None:
+        note += f"; real boards rested meanwhile, about {format_joules(idled)} of their idle energy"
+    return Extra(term="insight", value=seconds(summary.insight_s), note=note)
 
 
 def _pseudo_labels(run: RunData) -> Extra | None:

@@ -15,6 +15,7 @@ from msgspec import Struct
 from fimi.learning.training.classifier import FileCheck
 from fimi.record.curve import Price
 from fimi.record.events import LearningRefitted
+from fimi.record.fairness import Fairness
 from fimi.record.planned import PlanHeld
 from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
@@ -76,7 +77,11 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     overspent: tuple[Budget, ...]
     orthogonality: dict[int, float | None]
     local_error: dict[int, dict[str, float]]
+    gradient_similarity: dict[int, dict[str, float | None]]
     similarity: dict[int, dict[str, float | None]]
+    insight_seconds: float | None
+    insight_idle_j: float | None
+    fairness: tuple[Fairness, ...]
     targets: tuple[Price, ...]
     run_dir: str
     deployment: DeployedModel | None
@@ -190,6 +195,13 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         local_error={
             each.round: {d.device: d.local_error for d in each.devices} for each in run.insights
         },
+        gradient_similarity={
+            each.round: {d.device: d.gradient_similarity for d in each.devices}
+            for each in run.insights
+        },
+        insight_seconds=summary.insight_s,
+        insight_idle_j=summary.insight_idle_j,
+        fairness=tuple(point.fairness for point in points),
         similarity={
             each.round: {d.device: d.similarity for d in each.devices} for each in run.insights
         },

@@ -23,7 +23,12 @@ from fimi.report.energy_figures import (
 )
 from fimi.report.error_figures import planned_error_plot
 from fimi.report.labels import skew
-from fimi.report.learning_figures import local_error_plot, similarity_plot
+from fimi.report.learning_figures import (
+    device_accuracy_plot,
+    gradient_similarity_plot,
+    local_error_plot,
+    similarity_plot,
+)
 from fimi.report.plot_style import Picture
 from fimi.report.prediction import cause_plot, residual_plot
 from fimi.report.words import MISSING, cross_entropy, joules, percent, seconds, small_percent, whole
@@ -48,8 +53,10 @@ def pictures(run: RunData, summary: Summary) -> dict[str, Picture]:
         labels(run, summary),
         skew(run),
         class_accuracy(run),
+        gradient_similarity_plot(run),
         similarity_plot(run),
         local_error_plot(run),
+        device_accuracy_plot(summary),
     )
     return {picture.name: picture for picture in drawn if picture is not None}
 

@@ -1,72 +1,107 @@
-"""Pictures of the learning metrics of updates, over the rounds that have an insight."""
+"""Pictures of learning, device by device over the rounds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from fimi.record.insight import DeviceInsight
 from fimi.record.record import RunData
-from fimi.record.sums import mean
+from fimi.record.summary import Summary
 from fimi.report import plot_style
 from fimi.report.plot_style import Picture
 
 
+def gradient_similarity_plot(run: RunData) -> Picture | None:
+    """Cosine of each device's gradient to the IID one, as the paper draws it."""
+    found = _of_insights(run, lambda device: device.gradient_similarity)
+    samples = max((each.gradient_samples for each in run.insights), default=0)
+    return _plot(
+        found,
+        "gradient-similarity",
+        "Similarity to the IID gradient",
+        "Cosine between the gradient on all that a device trains on, real and synthetic, and the "
+        f"one on the {samples} real samples of all devices, both at the round’s global model. 1: "
+        "the same direction.",
+        "cosine similarity",
+    )
+
+
 def similarity_plot(run: RunData) -> Picture | None:
     """Cosine of each device's update to the IID one."""
-    if not any(d.similarity is not None for each in run.insights for d in each.devices):
-        return None
-    samples = max(each.reference_samples for each in run.insights)
+    found = _of_insights(run, lambda device: device.similarity)
+    samples = max((each.reference_samples for each in run.insights), default=0)
     return _plot(
-        run,
+        found,
         "similarity",
         "Similarity to the IID update",
         "Cosine between what each device’s data did to the global model and what the same training "
         f"on {samples} public samples, as many of every class, did. 1: the same direction.",
-        lambda device: device.similarity,
         "cosine similarity",
     )
 
 
 def local_error_plot(run: RunData) -> Picture | None:
     """Local learning error of each device before aggregation."""
-    if not any(each.devices for each in run.insights):
-        return None
     return _plot(
-        run,
+        _of_insights(run, lambda device: 100.0 * device.local_error),
         "local-error",
         "Local learning error",
         "Wrong answers on held-out data of each device’s model, before aggregation.",
-        lambda device: 100.0 * device.local_error,
         "local error, %",
     )
 
 
+def device_accuracy_plot(summary: Summary) -> Picture | None:
+    """Accuracy of the global model as each device would see it."""
+    found = {
+        point.number: {
+            device: None if accuracy is None else 100.0 * accuracy
+            for device, accuracy in point.fairness.devices.items()
+        }
+        for point in summary.points
+    }
+    return _plot(
+        found,
+        "device-accuracy",
+        "Accuracy by device",
+        "Accuracy of the global model as each device would see it: that of the classes on held-out "
+        "data, weighted by the device’s own labels.",
+        "accuracy, %",
+    )
+
+
+def _of_insights(
+    run: RunData, value: Callable[[DeviceInsight], float | None]
+) -> dict[int, dict[str, float | None]]:
+    return {each.round: {d.device: value(d) for d in each.devices} for each in run.insights}
+
+
 def _plot(
-    run: RunData,
-    name: str,
-    title: str,
-    caption: str,
-    value: Callable[[DeviceInsight], float | None],
-    unit: str,
-) -> Picture:
-    """A faint line for each device, a strong one for their mean."""
+    found: dict[int, dict[str, float | None]], name: str, title: str, caption: str, unit: str
+) -> Picture | None:
+    """A faint line for each device, a strong one for their mean; nothing without a value.
+
+    ``found`` has values by round and device, ``None`` where one is not known.
+    """
+    known = {
+        number: {device: value for device, value in of.items() if value is not None}
+        for number, of in found.items()
+    }
+    devices = sorted({device for of in known.values() for device in of})
+    if not devices:
+        return None
     figure = plot_style.figure(
         330,
         xaxis=plot_style.axis("round", tickformat="d"),
         yaxis=plot_style.axis(unit),
         showlegend=False,
     )
-    devices = sorted({d.device for each in run.insights for d in each.devices})
     for device in devices:
-        points = [
-            (each.round, found)
-            for each in run.insights
-            for d in each.devices
-            if d.device == device and (found := value(d)) is not None
-        ]
+        points = [(number, of[device]) for number, of in known.items() if device in of]
         figure.add_scatter(
             x=[number for number, _ in points],
-            y=[found for _, found in points],
+            y=[value for _, value in points],
             mode="lines+markers",
             name=plot_style.label(device),
             line={"color": plot_style.MEASURED, "width": 1},
@@ -75,8 +110,7 @@ def _plot(
             hovertemplate=f"<b>{plot_style.label(device)}</b><br>round %{{x}}<br>{unit} %{{y:.2f}}"
             "<extra></extra>",
         )
-    means = {each.round: mean(map(value, each.devices)) for each in run.insights}
-    known = {number: found for number, found in means.items() if found is not None}
+    means = {number: math.fsum(of.values()) / len(of) for number, of in known.items() if of}
     hover = f"round %{{x}}<br>mean {unit} %{{y:.2f}}<extra></extra>"
-    plot_style.add_mean(figure, [*known], [*known.values()], hovertemplate=hover)
+    plot_style.add_mean(figure, [*means], [*means.values()], hovertemplate=hover)
     return Picture(name=name, title=title, caption=caption, figure=figure)

@@ -135,7 +135,8 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 pair(show("accuracy"), show("energy-to-accuracy")),
                 pair(show("planned-error")),
                 pair(show("cumulative-energy"), page_tables.target_panel(run, summary)),
-                pair(show("similarity"), show("local-error")),
+                pair(show("gradient-similarity"), show("similarity")),
+                pair(show("local-error"), show("device-accuracy")),
             ),
             section(
                 "Devices",

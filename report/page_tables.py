@@ -52,6 +52,8 @@ def device_table(summary: Summary) -> Html:
     )
     updates = f"{sum(d.accepted for d in devices)}/{sum(d.rounds for d in devices)}"
     error = signed_percent(compared.error_percent)
+    worst = summary.points[-1].fairness.worst if summary.points else None
+    even = MISSING if worst is None else f"worst {percent(worst)}"
     fleet = sum_cell(summary.energy, bare=bare)
     setting: Column[DeviceSummary] = Column(
         "Operating point", "", lambda d: d.setting or MISSING, "text"
@@ -71,6 +73,7 @@ def device_table(summary: Summary) -> Html:
         Column("Energy", heading(known), lambda d: _metered(d, bare=bare), foot=fleet),
         Column("Error", "", lambda d: signed_percent(d.compared.error_percent), foot=error),
         Column("Updates", "accepted", lambda d: f"{d.accepted}/{d.rounds}", foot=updates),
+        Column("Accuracy", "by its labels", lambda d: percent(d.accuracy), foot=even),
     ]
     return table(columns, devices)
 

@@ -26,6 +26,7 @@ from fimi.report.words import (
     MISSING,
     above_rest,
     alike,
+    fairness_words,
     gaps_by_device,
     joules,
     parts,
@@ -143,6 +144,8 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         highest = f"best {percent(best.accuracy)} in round {best.number}"
         said.append(("accuracy", f"{in_the_end}, {highest}"))
         said.append(("per round", accuracy_curve(summary)))
+        if even := fairness_words(points[-1].fairness):
+            said.append(("by device", even))
     said += _energy_words(summary)
     said += [(extra.term, f"{extra.value} {extra.note}") for extra in extras(run, summary)]
     said += _first(second_lines(summary))

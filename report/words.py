@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable
 
 from fimi.energy.joules import Energy, SumKind, format_energy, format_joules
+from fimi.record.fairness import Fairness
 from fimi.record.sums import Compared, Gap, Sum, is_told, most
 
 MISSING = "–"
@@ -95,15 +96,13 @@ def whole(total: Sum) -> str:
 
 
 def at_least(total: Sum) -> str:
-    """A sum, or what it is at least: ``at least 165 J (emulated, board), without … of generator``.
+    """A sum, or what is known of it: ``at least 165 J (emulated, board)``.
 
     ``unknown`` where nothing of it is known; empty where there was nothing to add.
     """
     if total.value is not None or not total.missing:
         return whole(total)
-    if total.known is None:
-        return "unknown"
-    return f"at least {format_energy(total.known)}, without {gaps(total.missing)}"
+    return f"at least {format_energy(total.known)}" if total.known else "unknown"
 
 
 def predicted(compared: Compared, total: Sum, more: str = "") -> str:
@@ -226,6 +225,19 @@ def seconds(value_s: float | None) -> str:
 
 
 _ORDER: tuple[SumKind, ...] = ("measured", "modelled", "emulated", "mixed")
+
+
+def fairness_words(found: Fairness) -> str:
+    """How evenly a model serves the devices; empty where that is not known."""
+    if found.std is None:
+        return ""
+    unknown = sum(each is None for each in found.devices.values())
+    left_out = f"; {unknown} of {len(found.devices)} not known" if unknown else ""
+    return (
+        f"worst {percent(found.worst)} ({found.worst_device}), mean {percent(found.mean)}, "
+        f"standard deviation {100 * found.std:.1f} points{left_out}; of classes, weighted by each "
+        "device's labels"
+    )
 
 
 def alike(energies: Iterable[Energy | None]) -> bool:

@@ -47,6 +47,7 @@ NEEDS_TORCH = {
     "fimi.learning.onnx.builder",
     "fimi.learning.onnx.convolution",
     "fimi.learning.onnx.convolution_gradients",
+    "fimi.learning.onnx.draws",
     "fimi.learning.onnx.elementwise",
     "fimi.learning.onnx.linear",
     "fimi.learning.onnx.lowering",

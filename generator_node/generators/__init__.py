@@ -8,6 +8,7 @@
 * :mod:`~fimi.generator_node.generators.gan`             a conditional GAN's generator
 * :mod:`~fimi.generator_node.generators.text_to_image`   any text-to-image pipeline of diffusers
 * :mod:`~fimi.generator_node.generators.prompts`         its prompts
+* :mod:`~fimi.generator_node.generators.class_meanings`  what class names mean, for prompts
 * :mod:`~fimi.generator_node.generators.bootstrap`       public images, slightly changed
 * :mod:`~fimi.generator_node.generators.public_samples`  public images as they are
 * :mod:`~fimi.generator_node.generators.card`            the card of a trained generator: its

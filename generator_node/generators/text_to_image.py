@@ -33,7 +33,8 @@ from fimi.generator_node.generators.base import (
     out_of_memory,
 )
 from fimi.generator_node.generators.card import NO_DIGEST, noise_of
-from fimi.generator_node.generators.prompts import NEGATIVE, TEMPLATES, meaning, prompts
+from fimi.generator_node.generators.class_meanings import meanings_of
+from fimi.generator_node.generators.prompts import NEGATIVE, TEMPLATES, prompts
 from fimi.generator_node.service.seeds import redraw_seed
 from fimi.generator_node.training.network import library_versions, torch_threads
 from fimi.learning.data.dataset import Dataset, Images, Labels
@@ -55,6 +56,8 @@ class TextSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         dtype: precision of the computation; ``"auto"``: half on CUDA, single elsewhere.
         redraws: how often an image that the safety checker made black is drawn again.
         templates: templates of the prompts.
+        class_meanings: what classes mean; see
+            :func:`fimi.generator_node.generators.class_meanings.meanings_of`.
         negative: negative prompt; ignored by models without guidance.
         download: whether to fetch a model that is not on this machine.
     """
@@ -67,6 +70,7 @@ class TextSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     redraws: Annotated[int, Meta(ge=0, le=100)] = 3
     templates: tuple[str, ...] = TEMPLATES
+    class_meanings: str = ""
     negative: str = NEGATIVE
     download: bool = True
 
@@ -95,7 +99,7 @@ class TextToImageGenerator(Generator):
         super().__init__(like.classes, like.image_shape)
         self._pipeline = pipeline
         self._dataset = like.name
-        self._class_names = like.class_names
+        self._meanings = meanings_of(like, settings.class_meanings)
         self._settings = settings
         self._digest = digest
         self._threads = threads
@@ -151,9 +155,8 @@ class TextToImageGenerator(Generator):
     def provenance(self) -> Provenance:
         """The origin of its images: a model that was not trained on this data set's files."""
         chosen = self._settings
-        meant = [meaning(self._dataset, name) for name in self._class_names]
         how = msgspec.json.encode(
-            [chosen.templates, meant, chosen.negative, chosen.size, chosen.dtype]
+            [chosen.templates, self._meanings, chosen.negative, chosen.size, chosen.dtype]
         )
         return Provenance(
             generator=self.name,
@@ -199,7 +202,7 @@ class TextToImageGenerator(Generator):
 
     def _batch(self, class_ids: Labels, seeds: Seeds) -> tuple[Images, Any]:
         chosen = self._settings
-        texts = prompts(self._dataset, self._class_names, class_ids, seeds, chosen.templates)
+        texts = prompts(self._meanings, class_ids, seeds, chosen.templates)
         options: dict[str, Any] = {
             "num_inference_steps": chosen.steps,
             "guidance_scale": chosen.guidance,

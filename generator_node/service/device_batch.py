@@ -80,7 +80,7 @@ class Making:
         addresses: one per image, sorted by class.
 
     Attributes:
-        lacking: places that are not settled yet.
+        lacking: places that are not settled yet; classes take turns.
         tally: draws for it so far.
         error: the error that occurred, or empty; after an error nothing more is drawn for it.
     """
@@ -91,9 +91,15 @@ class Making:
         self.request = request
         labels = np.repeat(np.arange(len(counts)), counts).tolist()
         self._places: list[Place] = list(zip(labels, addresses, strict=True))
-        self.lacking = deque(self._places)
+        ranks = [rank for count in counts for rank in range(count)]
+        by_turns = sorted(zip(ranks, self._places, strict=True))
+        self.lacking = deque(place for _, place in by_turns)
         self.tally = DrawingTally()
         self.error = ""
+
+    def refuse(self, why: str) -> None:
+        """Give it no image at all."""
+        self._places, self.error = [], why
 
     @property
     def ready(self) -> bool:

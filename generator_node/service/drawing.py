@@ -22,6 +22,7 @@ from fimi.generator_node.generators.base import FiniteGenerator, Generator, Imag
 from fimi.generator_node.service.gate import Gate, GateSettings
 from fimi.generator_node.service.pool import Draw, Pool, Verdict
 from fimi.generator_node.service.seeds import redraw_seed
+from fimi.generator_node.service.trial import GeneratorTrial
 from fimi.learning.data.dataset import Images, Labels
 
 Place = tuple[int, int]
@@ -48,6 +49,7 @@ class Drawing:
 
     Attributes:
         chunk: number of images of the next chunk.
+        trial: whether its images show their classes; ``None``: it is not on trial.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Drawing:
         pool: Pool,
         chunk: int,
         *,
+        trial: GeneratorTrial | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.trial = trial
         self.chunk = min(chunk, FIRST)
         self._most = chunk
         self._clock = clock
@@ -115,6 +119,10 @@ class Drawing:
         if self._gate:
             judged = self._gate.judge(images, labels)
             verdicts, confidence = list(judged.verdicts), judged.confidence
+            if self.trial and self.trial.result == "open":
+                first = np.array(attempts) == 0
+                self.trial.add(labels[first], judged.taken[first])
+                self._pool.remember(msgspec.json.encode(self.trial.seen))
         by_class: dict[int, list[Draw]] = {}
         fresh: set[tuple[int, bytes]] = set()
         for index, (class_id, address) in enumerate(places):

@@ -85,6 +85,7 @@ class Judged(Struct, frozen=True, kw_only=True):
     Attributes:
         verdicts: ``kept``, or the reason of the refusal, (N,).
         confidence: the judge's confidence in the image's class, 0 to 1, (N,).
+        taken: the class that the judge takes the image for, (N,).
         distance: distance to the nearest public image, root mean square over pixels from 0 to 1,
             (N,).
         deviation: standard deviation of the pixels, 0 to 1, (N,).
@@ -92,6 +93,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 
     verdicts: tuple[Verdict, ...]
     confidence: Floats
+    taken: Labels
     distance: Floats
     deviation: Floats
 
@@ -117,7 +119,7 @@ class Gate:
                 f"each of the {public.classes} classes of {public.name}"
             )
         self.judged_by = judge
-        self._public_digest = public.digest()
+        self.public = public
         self._limits = np.broadcast_to(np.array(limits, np.float32), public.classes)
         self._real = Neighbours(public.images)
         self._blank = BLANK_SHARE * float(_deviation(public.images).min())
@@ -143,13 +145,14 @@ class Gate:
         return Judged(
             verdicts=tuple(verdicts),
             confidence=confidence,
+            taken=probabilities.argmax(1),
             distance=distance,
             deviation=deviation,
         )
 
     def describe(self) -> str:
         """Everything that determines verdicts: settings, judge and public data."""
-        judged_by = {"settings": self.settings, "public": self._public_digest}
+        judged_by = {"settings": self.settings, "public": self.public.digest()}
         return msgspec.json.encode(judged_by).decode()
 
 

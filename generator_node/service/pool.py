@@ -11,6 +11,7 @@ So an accepted image never changes, and a node that was killed continues where i
         lock                            one node at a time writes here
         3f9a…/                          one generator with one gate, named by their digest
             pool.json                   which generator and gate
+            trial.json                  what the judge saw of the first draws
             class-0007.draws            draws of one class, appended, each with its own checksum
 
 A file is a sequence of records of one size: address, attempt, verdict, confidence, pixels,
@@ -261,6 +262,19 @@ class Pool:
                 "lost if this node stops: make room and start it again",
                 self._folder,
             )
+
+    def remember(self, trial: bytes) -> None:
+        """Keep what was found on trial; without a folder, or on a full disk, it is not kept."""
+        if self._folder and self.durable:
+            try:
+                write_whole(self._folder / "trial.json", trial, durable=self._synced)
+            except OSError as error:
+                log.warning("%s/trial.json cannot be written: %s", self._folder, error)
+
+    def remembered(self) -> bytes:
+        """What :meth:`remember` was given last; empty if there is none."""
+        path = self._folder and self._folder / "trial.json"
+        return path.read_bytes() if path and path.is_file() else b""
 
     def release(self) -> None:
         """Drop all draws that are in memory only."""

@@ -4,7 +4,9 @@
 missing images, for the first request first, and fills up the chunk with images of the next
 requests. Draws are judged and kept (:mod:`fimi.generator_node.service.drawing`). A batch is
 returned (:mod:`fimi.generator_node.service.device_batch`) as soon as it is complete, or as complete
-as it can be: it states its counts, the refused images and any error.
+as it can be: it states its counts, the refused images and any error. Until the generator's trial
+(:mod:`fimi.generator_node.service.trial`) has ended well, batches wait as long as there are images
+to draw; if it ends badly, all requests are refused.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from fimi.generator_node.service.drawing import Drawing, Place, made_by
 from fimi.generator_node.service.gate import Gate
 from fimi.generator_node.service.pool import Pool
 from fimi.generator_node.service.seeds import image_seeds, stock_seeds
+from fimi.generator_node.service.trial import ClassesSeen, GeneratorTrial
 from fimi.messaging.messages import SyntheticRequest
 
 CHUNK = 256
@@ -62,6 +65,8 @@ class BatchService:
         generator: the generator.
         images_max: most images in one request.
         gate: judges images; ``None`` accepts all but images of one colour.
+        trial: whether a generator of no use is refused; by the judge of the gate, where there is
+            one.
         pool: keeps draws; by default in memory.
         metered: meters the drawing; by default it is unmetered.
         share_images: whether all devices get the same images instead of images of their own.
@@ -78,6 +83,7 @@ class BatchService:
         *,
         images_max: int = 10_000,
         gate: Gate | None = None,
+        trial: bool = True,
         pool: Pool | None = None,
         metered: Metered | None = None,
         share_images: bool = False,
@@ -92,7 +98,8 @@ class BatchService:
         self._pool = pool or Pool(None, generator.image_shape, made_by(generator, gate))
         self._metered = metered or Metered()
         self._share_images = share_images
-        self._drawing = Drawing(generator, gate, self._pool, chunk)
+        tried = _trial(gate, self._pool) if gate and trial else None
+        self._drawing = Drawing(generator, gate, self._pool, chunk, trial=tried)
         self._queue: deque[Making] = deque()
         self._tally = DrawingTally()
         self._provenance = msgspec.json.encode(generator.provenance).decode()
@@ -118,10 +125,12 @@ class BatchService:
         """Take a request; :meth:`work` returns its batch.
 
         Raises:
-            RequestRefusedError: a class is unknown, a count is negative, or there are too many
-                images.
+            RequestRefusedError: a class is unknown, a count is negative, there are too many
+                images, or the generator is of no use.
         """
         self._check(request)
+        if useless := self._useless():
+            raise RequestRefusedError(useless)
         owner = "" if self._share_images else request.device
         counts, generator, skip = request.counts, self.generator, request.skip
         if isinstance(generator, FiniteGenerator):
@@ -140,8 +149,13 @@ class BatchService:
         chosen = self._choose()
         if chosen:
             self._draw(chosen)
+        if useless := self._useless():
+            for making in self._queue:
+                making.refuse(useless)
         ready = [making for making in self._queue if making.ready]
-        self._queue = deque(making for making in self._queue if not making.ready)
+        if self._awaits_trial():
+            ready = [making for making in ready if making.error]
+        self._queue = deque(making for making in self._queue if making not in ready)
         return [making.batch(self._pool, self.generator, self._provenance) for making in ready]
 
     def make(self, request: SyntheticRequest) -> MadeBatch:
@@ -166,6 +180,25 @@ class BatchService:
         """Close the pool and stop the meters."""
         self._pool.close()
         self._metered.close()
+
+    def _awaits_trial(self) -> bool:
+        """Whether the trial is open, and draws that are still to be made go on with it."""
+        trial = self._drawing.trial
+        lacking = any(making.lacking and not making.error for making in self._queue)
+        return trial is not None and trial.result == "open" and lacking
+
+    def _useless(self) -> str:
+        """Why the generator is of no use and what to do; empty if it may be of use."""
+        trial = self._drawing.trial
+        if trial is None or trial.result != "useless":
+            return ""
+        return (
+            f"{self.generator.name} is of no use, nothing of it is shipped: {trial.seen}, while of "
+            f"public images {sum(trial.of_public.right) / sum(trial.of_public.ordered):.0%} do. "
+            "Look at its images with `fimi generator evaluate --out`; train it longer (--steps) or "
+            "name another generator.weights; generator.kind = 'bootstrap' and --strategy tfl need "
+            "no trained generator"
+        )
 
     def _check(self, request: SyntheticRequest) -> None:
         who = f"request for device {request.device!r}"
@@ -213,6 +246,7 @@ class BatchService:
 
     def _draw(self, chosen: list[tuple[Making, Place]]) -> None:
         makings = list(dict.fromkeys(making for making, _ in chosen))
+        open_before = self._drawing.trial is not None and self._drawing.trial.result == "open"
         try:
             with self._metered.span() as span:
                 verdicts = self._drawing.draw([place for _, place in chosen])
@@ -221,6 +255,8 @@ class BatchService:
             for making in makings:
                 making.error = f"{type(error).__name__}: {error}"
             return
+        if self._drawing.trial and open_before and self._drawing.trial.result != "open":
+            log.info("%s: %s", self.generator.name, self._drawing.trial.seen)
         self._tally.add(verdicts, span.seconds, span.energy)
         for making in makings:
             own = [v for v, (of, _) in zip(verdicts, chosen, strict=False) if of is making]
@@ -230,3 +266,20 @@ class BatchService:
                 making.tally.add(own, span.seconds * part, energy)
             settled = self._drawing.settled
             making.lacking = deque(place for place in making.lacking if not settled(place))
+
+
+def _trial(gate: Gate, pool: Pool) -> GeneratorTrial:
+    """The trial, which goes on where the pool's last node left it."""
+    try:
+        seen = msgspec.json.decode(pool.remembered() or b"null", type=ClassesSeen | None)
+    except (OSError, msgspec.DecodeError) as error:
+        log.warning("what was seen on trial cannot be read, it begins again: %s", error)
+        seen = None
+    trial = GeneratorTrial(gate, seen)
+    if trial.result == "untried":
+        log.warning(
+            "the judge knows not even public images (%s), so that a generator of no use would not "
+            "be noticed; take more public images",
+            trial.of_public,
+        )
+    return trial

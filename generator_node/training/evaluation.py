@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from fimi.generator_node.service.gate import Floats, Judge, Neighbours
@@ -24,6 +25,7 @@ from fimi.generator_node.training.quality import class_accuracy_score
 from fimi.learning.data.dataset import Dataset
 
 NEIGHBOURS = 5
+WORTH_DRAWS = 2000
 COPY_QUANTILE = 0.01
 
 
@@ -39,6 +41,39 @@ class Score(Struct, frozen=True, kw_only=True):
     images: int
     mean: float
     deviation: float
+
+
+class Worth(Struct, frozen=True, kw_only=True):
+    """The worth of a generated image in real ones, q; it belongs to a number of images.
+
+    Attributes:
+        value: q; see :func:`discount`.
+        low: lower end of its 90 % interval over classifiers; 0 if the scores give none.
+        high: the upper end; ``None`` if the scores give none.
+        images: generated images that each classifier was trained on.
+        real_images: real images at which q is 1 if both teach the same.
+        classifiers: classifiers per training set.
+        tested_on: the real images that the classifiers were tested on.
+    """
+
+    value: float
+    low: float
+    high: float | None
+    images: int
+    real_images: int
+    classifiers: int
+    tested_on: str
+
+    def __str__(self) -> str:
+        if self.classifiers < 2:
+            interval = "no interval from one classifier"
+        else:
+            high = "no upper limit" if self.high is None else f"{self.high:.2f}"
+            interval = f"90 % interval {self.low:.2f} to {high} over {self.classifiers} classifiers"
+        return (
+            f"{self.value:.2f} real ones with {self.images} generated and {self.real_images} real "
+            f"images ({interval}), by the scores on {self.tested_on}"
+        )
 
 
 class Likeness(Struct, frozen=True, kw_only=True):
@@ -74,15 +109,15 @@ class GeneratorEvaluation(Struct, frozen=True, kw_only=True):
         generator: its name.
         scores: class accuracy scores of generated images, of real public ones, and of a quarter
             of those.
-        worth: worth of a generated image in real ones, by the last test set; see
-            :func:`discount`. ``None`` if the scores do not determine it.
+        worth: worth of a generated image in real ones, by the last test set; ``None`` if the
+            scores do not determine it.
         likeness: comparisons of generated images, and of real test images, with real ones.
     """
 
     generator: str
     scores: tuple[Score, ...]
     likeness: tuple[Likeness, ...]
-    worth: float | None
+    worth: Worth | None
 
 
 def evaluate(
@@ -115,16 +150,12 @@ def evaluate(
         class_accuracy_scores(training, tests, classifiers=classifiers, seed=seed, threads=threads)
         for training in (generated, public, quarter)
     ]
-    try:
-        worth = discount(*(each[-1] for each in scores))
-    except ValueError:
-        worth = None
     real, others = (tests[0], tests[-1]) if len(tests) > 1 else halves(tests[0], seed)
     return GeneratorEvaluation(
         generator=name,
         scores=tuple(score for each in scores for score in each),
         likeness=likenesses((generated, others), public, real, judge),
-        worth=worth,
+        worth=worth_of(*(each[-1] for each in scores), classifiers=classifiers, seed=seed),
     )
 
 
@@ -246,6 +277,51 @@ def discount(synthetic: Score, real: Score, smaller: Score) -> float:
     slope = np.log(errors[2] / errors[1]) / np.log(real.images / smaller.images)
     worth = (errors[1] / errors[0]) ** (1 / slope)
     return float(worth * real.images / synthetic.images)
+
+
+def worth_of(
+    synthetic: Score, real: Score, smaller: Score, *, classifiers: int, seed: int = 0
+) -> Worth | None:
+    """Q of :func:`discount` with its interval; ``None`` if the scores do not determine q.
+
+    The interval is that of q for means drawn from Student's t about the measured ones, with the
+    classifiers' scatter. Draws without a learning curve count as below and as above all others.
+    Which images were drawn and tested on adds to it and is not in it.
+    """
+    try:
+        value = discount(synthetic, real, smaller)
+    except ValueError:
+        return None
+    low, high = 0.0, np.inf
+    if classifiers > 1:
+        draw = np.random.default_rng((seed, 0x30F7))
+        lows, highs = [], []
+        for _ in range(WORTH_DRAWS):
+            moved = [
+                replace(
+                    score,
+                    mean=score.mean
+                    + score.deviation / (classifiers - 1) ** 0.5 * draw.standard_t(classifiers - 1),
+                )
+                for score in (synthetic, real, smaller)
+            ]
+            try:
+                lows.append(discount(*moved))
+                highs.append(lows[-1])
+            except ValueError:
+                lows.append(0.0)
+                highs.append(np.inf)
+        low = float(np.quantile(lows, 0.05, method="lower"))
+        high = float(np.quantile(highs, 0.95, method="higher"))
+    return Worth(
+        value=value,
+        low=low,
+        high=high if np.isfinite(high) else None,
+        images=synthetic.images,
+        real_images=real.images,
+        classifiers=classifiers,
+        tested_on=synthetic.tested_on,
+    )
 
 
 def _distances(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:

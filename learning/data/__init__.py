@@ -1,7 +1,7 @@
 """Data sets, their partition over devices, the contract of a run, and all of them as bytes.
 
-* :mod:`~fimi.learning.data.dataset`  labelled images and their split into public, private and test
-  part
+* :mod:`~fimi.learning.data.dataset`  labelled images and their split into public, validation,
+  private and test part
 * :mod:`~fimi.learning.data.contract`           what the data of a run are, with one digest
 * :mod:`~fimi.learning.data.coverage`           exchanges until no part lacks a class
 * :mod:`~fimi.learning.data.collection`         the interface for a data set of the user's own
@@ -18,6 +18,7 @@
 * :mod:`~fimi.learning.data.image_coding`  images as differences, which compress better
 * :mod:`~fimi.learning.data.changes`            small random changes of images
 * :mod:`~fimi.learning.data.batches`            labelled images as bytes
+* :mod:`~fimi.learning.data.use`                a share of a batch
 * :mod:`~fimi.learning.data.packing`            named arrays as bytes with a note
 * :mod:`~fimi.learning.data.data_file`          labelled images as a file, with their contract
 * :mod:`~fimi.learning.data.shares`             a device's share as bytes: indices or samples

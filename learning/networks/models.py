@@ -4,6 +4,7 @@ A network is built from its name, the number of classes and the shape of an imag
 are named float32 tensors (:data:`fimi.learning.training.tensors.Parameters`); nothing else of it
 travels. A name of the form ``module:factory`` is a network of the user's own: ``factory(classes,
 image_shape)`` from an importable module gives a :class:`torch.nn.Module` from images to logits.
+``torchvision.models:NAME`` is one of torchvision's, without weights.
 """
 
 from __future__ import annotations
@@ -267,7 +268,25 @@ def _imported(name: str) -> Constructor:
         raise ModelError(
             f"model {name!r}: {error}; the module must be importable here and hold the factory"
         ) from error
-    return found
+    return (
+        functools.partial(_of_torchvision, found)
+        if place.startswith("torchvision.models")
+        else found
+    )
+
+
+def _of_torchvision(
+    factory: Callable[..., nn.Module], classes: int, image_shape: ImageShape
+) -> nn.Module:
+    """A network of torchvision; its first convolution takes as many channels as images have."""
+    network = factory(weights=None, num_classes=classes)
+    channels = image_shape[0]
+    first = next((layer for layer in network.modules() if isinstance(layer, nn.Conv2d)), None)
+    if first is not None and first.in_channels != channels:
+        those = [channel % first.in_channels for channel in range(channels)]
+        first.weight = nn.Parameter(first.weight.detach()[:, those])
+        first.in_channels = channels
+    return network
 
 
 def parameters_of(module: nn.Module) -> dict[str, NDArray[np.float32]]:
@@ -280,6 +299,7 @@ def parameters_of(module: nn.Module) -> dict[str, NDArray[np.float32]]:
 
 def load_parameters(module: nn.Module, parameters: Parameters) -> None:
     """Copy parameters into a network."""
-    module.load_state_dict(
-        {name: torch.from_numpy(np.array(tensor)) for name, tensor in parameters.items()}
-    )
+    state = module.state_dict()  # it holds the version of every layer too
+    state.clear()
+    state.update({name: torch.from_numpy(np.array(tensor)) for name, tensor in parameters.items()})
+    module.load_state_dict(state)

@@ -13,7 +13,8 @@ The compiler (needs torch)
 * :mod:`~fimi.learning.onnx.builder`                nodes, constants, inputs and outputs of a graph
 * :mod:`~fimi.learning.onnx.operators`              the rule for each operator; rules are in
 * :mod:`~fimi.learning.onnx.elementwise`            activations and arithmetic
-* :mod:`~fimi.learning.onnx.shapes`                 reshaping, transposing, joining, reducing
+* :mod:`~fimi.learning.onnx.shapes`                 reshaping, cutting, joining, reducing
+* :mod:`~fimi.learning.onnx.draws`                  dropout and stochastic depth
 * :mod:`~fimi.learning.onnx.convolution`            convolution
 * :mod:`~fimi.learning.onnx.convolution_gradients`  its gradients
 * :mod:`~fimi.learning.onnx.linear`  the fully connected layer

@@ -16,6 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 OPSET = 18
 """Version of the standard operators; ONNX Runtime has had all of them since 1.15."""
 IR_VERSION = 9
+BATCH = "batch"
+"""Name of the dimension that is free."""
 
 _TYPES = {
     "float32": TensorProto.FLOAT,

@@ -7,7 +7,7 @@ fastest (``benchmarks/onnx_training.py``):
 * with respect to the weights, one matrix product per position of the kernel, with the images
   shifted by that position: (out, N·H·W) × (N·H·W, in). A convolution whose kernel is as large as
   the image gives the same and takes three times as long. With few channels the products are joined
-  to one.
+  to one; with one per group they are products of numbers.
 """
 
 from __future__ import annotations
@@ -39,10 +39,15 @@ def image_gradient(
     size = window.output(height, width)
     # Rows and columns at the end that no window reaches get no gradient.
     rest = [
-        full
-        + 2 * window.padding[i]
-        - (window.stride[i] * (size[i] - 1) + window.dilation[i] * (window.kernel[i] - 1) + 1)
-        for i, full in enumerate((height, width))
+        full - (stride * (count - 1) + dilation * (kernel - 1) + 1)
+        for full, stride, count, dilation, kernel in zip(
+            window.padded(height, width),
+            window.stride,
+            size,
+            window.dilation,
+            window.kernel,
+            strict=True,
+        )
     ]
     return tape.graph.op(
         "ConvTranspose",
@@ -68,6 +73,8 @@ def weight_gradient(
     assert channels and height and width and out
     size = window.output(height, width)
     inner, outer = channels // groups, out // groups
+    if inner == outer == 1:
+        return _depthwise_weight_gradient(tape, gradient, image, window)
     if groups == 1 and inner * math.prod(window.kernel) <= NARROW:
         return _narrow_weight_gradient(tape, gradient, image, weight, window)
     if groups == 1:
@@ -89,6 +96,19 @@ def weight_gradient(
     apart = [graph.reshape(product, 1, out * inner) for product in products]
     turned = graph.transpose(graph.op("Concat", *apart, axis=0), 1, 0)
     return graph.reshape(turned, out, inner, *window.kernel)
+
+
+def _depthwise_weight_gradient(tape: Tape, gradient: str, image: Value, window: Window) -> str:
+    """A sum of products per position; matrices of one row are four times as slow."""
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    assert channels and height and width
+    seen = window.views(tape, image.name, (height, width), axis=2, rank=4)
+    over = graph.integers(0, 2, 3)
+    sums = [graph.op("ReduceSum", graph.op("Mul", gradient, v), over, keepdims=1) for v in seen]
+    joined = graph.op("Concat", *sums, axis=0) if len(sums) > 1 else sums[0]
+    apart = graph.transpose(graph.reshape(joined, len(sums), channels), 1, 0)
+    return graph.reshape(apart, channels, 1, *window.kernel)
 
 
 def _narrow_weight_gradient(

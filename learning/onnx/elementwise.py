@@ -123,6 +123,11 @@ def subtract(tape: Tape, shape: Shape, args: list[Any], kwargs: dict[str, Any]) 
     return _sum(tape, shape, args, -float(kwargs.get("alpha", 1)))
 
 
+def subtract_from(tape: Tape, shape: Shape, args: list[Any], kwargs: dict[str, Any]) -> Value:
+    """``b − alpha·a``."""
+    return subtract(tape, shape, [args[1], args[0]], kwargs)
+
+
 def _sum(tape: Tape, shape: Shape, args: list[Any], sign: float) -> Value:
     graph = tape.graph
     one, other = (_value(tape, arg) for arg in args[:2])
@@ -198,6 +203,7 @@ ELEMENTWISE: dict[str, Rule] = {
         lambda x, low=-1.0, high=1.0: x.op("Clip", low, high),
         lambda x, y, low=-1.0, high=1.0: _inside(x, low, high),
     ),
+    "relu6": _pointwise(lambda x: x.op("Clip", 0.0, 6.0), lambda x, y: _inside(x, 0.0, 6.0)),
     "hardsigmoid": _pointwise(_hardsigmoid, lambda x, y: _hardsigmoid_slope(x)),
     "hardswish": _pointwise(
         lambda x: x * _hardsigmoid(x),
@@ -206,6 +212,8 @@ ELEMENTWISE: dict[str, Rule] = {
     "softplus": _pointwise(_softplus, lambda x, y, *_: x.op("Sigmoid")),
     "add": add,
     "sub": subtract,
+    "rsub": subtract_from,
+    "neg": lambda tape, shape, args, _: multiply(tape, shape, [args[0], -1.0], {}),
     "mul": multiply,
     "div": divide,
 }

@@ -18,15 +18,13 @@ import numpy as np
 from torch import nn
 
 from fimi.learning.networks import models
-from fimi.learning.onnx.builder import GraphBuilder
+from fimi.learning.onnx.builder import BATCH, GraphBuilder
 from fimi.learning.onnx.graphs import ANCHOR, NEW, PARAMETER, STATE, SUM, GraphSet, recipe
 from fimi.learning.onnx.lowering import ExportError, Lowering, trace
 from fimi.learning.onnx.tape import Shape, Tape, Value
 from fimi.learning.training.trainer import ADAM_BETAS, ADAM_EPSILON, CLIP_EPSILON, TrainingSettings
 
 __all__ = ["ExportError", "evaluation_graph", "export", "export_module"]
-
-BATCH = "batch"
 
 
 def export(settings: TrainingSettings, classes: int, image_shape: tuple[int, int, int]) -> GraphSet:

@@ -3,8 +3,9 @@
 The coordinator exports them once (:mod:`fimi.learning.onnx.export`); a device runs them with ONNX
 Runtime (:mod:`fimi.learning.training.onnx_trainer`) and needs no PyTorch. The names of inputs and
 outputs have prefixes: ``parameter.*`` for the network's parameters, ``state.*`` for the optimiser's
-state, ``sum.*`` for summed gradients, ``anchor.*`` for the parameters at the start of the round. An
-output ``new.X`` is the next step's input ``X``.
+state, ``sum.*`` for summed gradients, ``anchor.*`` for the parameters at the start of the round,
+``draw.*`` for the uniform numbers by which dropout decides
+(:mod:`fimi.learning.training.draws`). An output ``new.X`` is the next step's input ``X``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ MAX_BYTES = 64 << 20
 """Largest set of graphs, unpacked, that is decoded."""
 
 PARAMETER, STATE, SUM, ANCHOR, NEW = "parameter.", "state.", "sum.", "anchor.", "new."
+DRAW = "draw."
 
 
 class GraphError(ValueError):

@@ -2,7 +2,7 @@
 
 :func:`torch.export.export` gives a flat list of operators with the layer of each. The rule of each
 operator writes its nodes. Batch normalisation and dropout, whose training differs from their
-evaluation, are handled here.
+evaluation, are handled here, and so are operators with several results.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 from collections.abc import Iterator
+from operator import getitem
 from typing import Any
 
 import torch
@@ -19,11 +20,14 @@ from torch.export.graph_signature import InputKind
 
 from fimi.errors import InputError
 from fimi.learning.onnx import norms
-from fimi.learning.onnx.operators import rule_for
+from fimi.learning.onnx.draws import bernoulli, dropout
+from fimi.learning.onnx.operators import adaptive_max_pool, rule_for
+from fimi.learning.onnx.shapes import part
 from fimi.learning.onnx.tape import NotExportableError, Shape, Tape, Value
 
-DROPOUTS = tuple(f"aten.{kind}dropout" for kind in ("", "feature_", "alpha_", "feature_alpha_"))
-"""Names of the operators that drop values at random in training, in place or not."""
+ONE_TENSOR = "the network must give one tensor, the logits, in training and in evaluation"
+SPLITS = tuple(f"aten.{kind}." for kind in ("chunk", "split", "split_with_sizes", "tensor_split"))
+"""Names of the operators that divide a tensor along a dimension, their third argument."""
 
 
 class ExportError(InputError, ValueError):
@@ -52,11 +56,10 @@ def trace(
         lines = str(error).splitlines()
         why = lines[0] if lines else type(error).__name__
         if "data-dependent" in why:
-            why = "its forward pass branches on values of the data"
-        raise ExportError(
-            f"PyTorch cannot trace {type(module).__name__}: {why}; make its "
-            "forward pass free of branches on data and of fixed batch sizes"
-        ) from error
+            why = "its forward pass branches on values of the data; make it free of such branches"
+        elif "Constraints violated" in why:
+            why = "its forward pass takes one number of images only; make it take any number"
+        raise ExportError(f"PyTorch cannot trace {type(module).__name__}: {why}") from error
     finally:
         module.train(was_training)
 
@@ -112,9 +115,10 @@ class Lowering:
             elif node.op == "call_function":
                 self._emit(node)
             elif node.op == "output":
-                (logits,) = node.args[0]
-                return self._tensor(logits)
-        raise ExportError("the traced network has no output")
+                if len(node.args[0]) != 1:
+                    break
+                return self._tensor(node.args[0][0])
+        raise ExportError(ONE_TENSOR)
 
     def _constant(self, target: str) -> Value:
         stores = (self._program.constants, self._program.state_dict)
@@ -127,25 +131,53 @@ class Lowering:
     def _tensor(self, node: object) -> Value:
         value = self._values[node] if isinstance(node, fx.Node) else None
         if not isinstance(value, Value):
-            raise ExportError("the network must give one tensor, the logits")
+            raise ExportError(ONE_TENSOR)
         return value
 
     def _emit(self, node: fx.Node) -> None:
         operator = str(node.target)
         meta = node.meta.get("val")
-        if not isinstance(meta, torch.Tensor):  # a size, or arithmetic with sizes
+        unused = node.target is getitem and not node.users
+        if unused or not isinstance(meta, torch.Tensor):  # sizes, or several tensors
             self._values[node] = None
             return
+        changes = operator.startswith("aten.") and operator.split(".")[1].endswith("_")
         try:
             shape = tuple(size if isinstance(size, int) else None for size in meta.shape)
-            value = self._call(node, operator, shape)
+            if changes:
+                _refuse_shared(node)
+            if node.target is getitem:
+                value = self._part(node, shape)
+            else:
+                value = self._call(node, operator, shape)
         except NotExportableError as problem:
             raise ExportError(
                 f"{_layer(node)} uses {problem}, which has no rule for ONNX; {problem.remedy}"
             ) from problem
+        except Exception as error:  # a rule that was given what it does not expect
+            raise ExportError(
+                f"{_layer(node)} uses {operator} in a form that has no rule for ONNX "
+                f"({type(error).__name__}: {error}); change the layer"
+            ) from error
         self._values[node] = value
-        if operator.split(".")[1].endswith("_") and isinstance(node.args[0], fx.Node):
+        if changes and isinstance(node.args[0], fx.Node):
             self._values[node.args[0]] = value
+
+    def _part(self, node: fx.Node, shape: Shape) -> Value:
+        """One of the results of an operator that has several."""
+        whole, index = node.args
+        assert isinstance(whole, fx.Node) and isinstance(index, int)
+        operator = str(whole.target)
+        args = [self._argument(arg) for arg in whole.args]
+        if operator.startswith("aten.adaptive_max_pool2d") and index == 0:
+            return adaptive_max_pool(self._tape, shape, args, {})
+        if operator.startswith("aten.unbind."):
+            return part(self._tape, shape, args[0], int((*args, 0)[1]), index)
+        if operator.startswith(SPLITS):
+            axis = int((*args, 0)[2]) % len(shape)
+            before = sum(piece.shape[axis] for piece in whole.meta["val"][:index])
+            return part(self._tape, shape, args[0], axis, before)
+        raise NotExportableError(f"the operator {operator}")
 
     def _call(self, node: fx.Node, operator: str, shape: Shape) -> Value:
         first = node.args[0] if node.args else None
@@ -153,14 +185,16 @@ class Lowering:
             return self._count(first, node)
         if operator.startswith("aten.batch_norm"):
             return self._batch_norm(node)
-        if operator.startswith(DROPOUTS):
-            rate, training = float(node.args[1]), bool(node.args[2])  # type: ignore[arg-type]
-            if training and rate > 0:
-                # Only PyTorch can draw PyTorch's random numbers: the backends would disagree.
-                raise NotExportableError(
-                    f"dropout with rate {rate:g} ({operator})", "set the rate to 0"
-                )
-            return self._tensor(first)
+        if operator.startswith(("aten.dropout", "aten.feature_dropout")):
+            source, rate, training = node.args[:3]
+            if not training or not rate:
+                return self._tensor(source)
+            channels = operator.startswith("aten.feature")
+            return dropout(self._tape, self._tensor(source), float(rate), channels=channels)  # type: ignore[arg-type]
+        if operator.startswith(("aten.empty.", "aten.new_empty.")):  # to be filled
+            return Value(name=self._tape.graph.number(0.0), shape=shape)
+        if operator.startswith("aten.bernoulli_.float"):
+            return bernoulli(self._tape, shape, float((*node.args, 0.5)[1]))  # type: ignore[arg-type]
         rule = rule_for(operator) if operator.startswith("aten.") else None
         if rule is None:
             raise NotExportableError(f"the operator {operator}")
@@ -199,6 +233,47 @@ class Lowering:
                 assert isinstance(argument, fx.Node)
                 self.new_buffers[self._names[argument]] = name
         return output
+
+
+_VIEWS = (
+    tuple(
+        f"aten.{kind}."
+        for kind in (
+            *("view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "permute"),
+            *("transpose", "slice", "select", "expand", "expand_as", "unbind", "contiguous"),
+        )
+    )
+    + SPLITS
+)
+
+
+def _refuse_shared(node: fx.Node) -> None:
+    """Refuse a change in place that another name of the same numbers sees afterwards.
+
+    Raises:
+        NotExportableError: there is one.
+    """
+    changed = node.args[0]
+    if not isinstance(changed, fx.Node):
+        return
+    same, ahead = {changed}, [changed]
+    while ahead:
+        one = ahead.pop()
+        near = {user for user in one.users if _is_view(user)}
+        if _is_view(one) and isinstance(one.args[0], fx.Node):
+            near.add(one.args[0])
+        ahead += near - same
+        same |= near
+    order = {each: i for i, each in enumerate(node.graph.nodes)}
+    if any(order[user] > order[node] for other in same - {changed} for user in other.users):
+        raise NotExportableError(
+            f"{node.target} on numbers that another view of them shows later",
+            "change them by a function that is not in place",
+        )
+
+
+def _is_view(node: fx.Node) -> bool:
+    return node.target is getitem or str(node.target).startswith(_VIEWS)
 
 
 def _layer(node: fx.Node) -> str:

@@ -6,22 +6,23 @@ needed. The first of equal maxima gets the gradient, as in PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from fimi.learning.onnx.convolution_gradients import image_gradient
 from fimi.learning.onnx.tape import Tape, Value
 from fimi.learning.onnx.window import Window
 
+Numbers = NDArray[np.float32]
+
 
 def max_pool(tape: Tape, image: Value, window: Window) -> Value:
     """The largest value under each window."""
     _, channels, height, width = image.shape
     assert channels and height and width
-    exact = height % window.kernel[0] == 0 and width % window.kernel[1] == 0
-    pairs = window.kernel == window.stride == (2, 2) and not any(window.padding) and exact
+    exact = window.padded(height, width) == (height, width) and height % 2 == width % 2 == 0
+    pairs = window.kernel == window.stride == (2, 2) and exact
     if pairs and not tape.plain:
         return _max_pool_pairs(tape, image)
     graph = tape.graph
@@ -94,33 +95,40 @@ def _divide(tape: Tape, gradient: str, one: str, other: str) -> tuple[str, str]:
     return mine, graph.op("Sub", gradient, mine)
 
 
-def average_pool(tape: Tape, image: Value, window: Window, *, count_padding: bool) -> Value:
+def average_pool(
+    tape: Tape, image: Value, window: Window, *, count_padding: bool, divisor: int | None = None
+) -> Value:
     """The mean under each window.
 
     Args:
         tape: the graph.
         image: (N, C, H, W).
         window: kernel, stride, padding.
-        count_padding: whether padding counts as pixels of value zero.
+        count_padding: whether padding counts as pixels of value zero; what the window has beyond
+            the padding never counts.
+        divisor: by which the sum under a window is divided, instead of by its pixels.
     """
     graph = tape.graph
     _, channels, height, width = image.shape
     assert channels and height and width
     size = window.output(height, width)
+    area = window.kernel[0] * window.kernel[1]
+    pixels = _pixels(window, (height, width), size, padding=count_padding)
+    if divisor is not None:
+        pixels = np.full(size, divisor, np.float32)
     name = graph.op(
         "AveragePool",
         image.name,
         kernel_shape=window.kernel,
         strides=window.stride,
         pads=window.attributes["pads"],
-        count_include_pad=int(count_padding),
+        count_include_pad=1,
     )
+    if (pixels != area).any():
+        name = graph.op("Mul", name, graph.constant(np.float32(area) / pixels))
 
     def backward(gradient: str) -> None:
-        shares = np.full(size, 1.0 / (window.kernel[0] * window.kernel[1]), np.float32)
-        if not count_padding:
-            shares = 1.0 / _pixels_inside(window, (height, width), size)
-        scaled = graph.op("Mul", gradient, graph.constant(shares))
+        scaled = graph.op("Mul", gradient, graph.constant(np.float32(1.0) / pixels))
         alone = graph.reshape(scaled, -1, 1, *size)
         ones = graph.constant(np.ones((1, 1, *window.kernel), np.float32))
         single = Value(name="", shape=(None, 1, height, width))
@@ -131,12 +139,44 @@ def average_pool(tape: Tape, image: Value, window: Window, *, count_padding: boo
     return tape.record(Value(name=name, shape=(None, channels, *size)), [image], backward)
 
 
-def _pixels_inside(
-    window: Window, full: Sequence[int], size: tuple[int, int]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+def _pixels(
+    window: Window, full: tuple[int, int], size: tuple[int, int], *, padding: bool
+) -> Numbers:
+    """The pixels under each window, with those of the padding or without."""
     counts = []
     for axis in range(2):
         start = np.arange(size[axis]) * window.stride[axis] - window.padding[axis]
-        inside = np.minimum(start + window.kernel[axis], full[axis]) - np.maximum(start, 0)
-        counts.append(inside.astype(np.float32))
+        outside = window.padding[axis] if padding else 0
+        last = np.minimum(start + window.kernel[axis], full[axis] + outside)
+        counts.append((last - np.maximum(start, -outside)).astype(np.float32))
     return np.outer(*counts).astype(np.float32)
+
+
+def adaptive_average_pool(tape: Tape, image: Value, size: tuple[int, int]) -> Value:
+    """The mean of windows that share an image evenly, overlapping where they must.
+
+    It is linear along both axes, so it is two products with constant matrices.
+    """
+    graph = tape.graph
+    _, channels, height, width = image.shape
+    assert channels and height and width
+    down, across = _shares(height, size[0]), _shares(width, size[1])
+
+    def between(name: str, left: Numbers, right: Numbers) -> str:
+        product = graph.op("MatMul", graph.constant(left), name)
+        return graph.op("MatMul", product, graph.constant(right))
+
+    def backward(gradient: str) -> None:
+        tape.pass_on(image, between(gradient, np.ascontiguousarray(down.T), across))
+
+    name = between(image.name, down, np.ascontiguousarray(across.T))
+    return tape.record(Value(name=name, shape=(None, channels, *size)), [image], backward)
+
+
+def _shares(pixels: int, windows: int) -> Numbers:
+    """The share of each pixel in each window's mean, (windows, pixels)."""
+    shares = np.zeros((windows, pixels), np.float32)
+    for i in range(windows):
+        begin, end = i * pixels // windows, -(-(i + 1) * pixels // windows)
+        shares[i, begin:end] = 1.0 / (end - begin)
+    return shares

@@ -13,7 +13,8 @@ from typing import Any, TypeGuard
 import numpy as np
 from msgspec import Struct
 
-from fimi.learning.onnx.builder import GraphBuilder
+from fimi.learning.onnx.builder import BATCH, GraphBuilder
+from fimi.learning.onnx.graphs import DRAW
 
 Shape = tuple[int | None, ...]
 """Dimensions; ``None`` for one that depends on the batch size."""
@@ -43,12 +44,19 @@ class Tape:
         self._active: set[str] = set()
         self.rectified: dict[str, Value] = {}
         """The input of each ReLU, by the name of its output."""
+        self._draws = 0
         self.multiply_adds = 0
         """Multiply-accumulates of convolutions and linear layers so far, forward, one sample."""
 
     def watch(self, value: Value) -> None:
         """Mark a trainable parameter, whose gradient is wanted."""
         self._active.add(value.name)
+
+    def draw(self, shape: Shape) -> str:
+        """Declare an input of uniform numbers from 0 to 1, drawn anew for every step."""
+        name = f"{DRAW}{self._draws}"
+        self._draws += 1
+        return self.graph.input(name, "float32", [BATCH if n is None else n for n in shape])
 
     def is_active(self, value: Value | None) -> TypeGuard[Value]:
         """Whether there is this value and a gradient with respect to it is wanted."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from fimi.learning.onnx.tape import Tape
 
@@ -18,12 +20,19 @@ class Window(Struct, frozen=True, kw_only=True):
         stride: step, pixels.
         padding: zeros on either side, pixels.
         dilation: distance of the kernel's elements, pixels.
+        rest: zeros more at the end, pixels, for a last window that reaches beyond the padding.
     """
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int]
     dilation: tuple[int, int] = (1, 1)
+    rest: tuple[int, int] = (0, 0)
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Zeros at the end of both axes, pixels."""
+        return self.padding[0] + self.rest[0], self.padding[1] + self.rest[1]
 
     @property
     def attributes(self) -> dict[str, object]:
@@ -31,18 +40,54 @@ class Window(Struct, frozen=True, kw_only=True):
 
         Padding is the begin of both axes, then the end of both.
         """
-        pads = [*self.padding, *self.padding]
+        pads = [*self.padding, *self.ends]
         return {"strides": self.stride, "pads": pads, "dilations": self.dilation}
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Size of an image with its padding."""
+        return (
+            height + self.padding[0] + self.ends[0],
+            width + self.padding[1] + self.ends[1],
+        )
 
     def output(self, height: int, width: int) -> tuple[int, int]:
         """Size of the output."""
         high, wide = (
-            (size + 2 * pad - dilation * (kernel - 1) - 1) // stride + 1
-            for size, kernel, stride, pad, dilation in zip(
-                (height, width), self.kernel, self.stride, self.padding, self.dilation, strict=True
+            (full - dilation * (kernel - 1) - 1) // stride + 1
+            for full, kernel, stride, dilation in zip(
+                self.padded(height, width), self.kernel, self.stride, self.dilation, strict=True
             )
         )
         return high, wide
+
+    def reads(self, height: int, width: int) -> NDArray[np.float32]:
+        """1 where an element of the kernel reads a pixel for a pixel of the output, else 0.
+
+        (kernel height, kernel width, height, width, output height, output width).
+        """
+        down, across = (
+            np.array(
+                [
+                    [
+                        [made * step - pad + tap * apart == seen for made in range(count)]
+                        for seen in range(side)
+                    ]
+                    for tap in range(kernel)
+                ],
+                np.float32,
+            )
+            for side, count, kernel, step, pad, apart in zip(
+                (height, width),
+                self.output(height, width),
+                self.kernel,
+                self.stride,
+                self.padding,
+                self.dilation,
+                strict=True,
+            )
+        )
+        both: NDArray[np.float32] = np.einsum("ahi,bwj->abhwij", down, across)
+        return both
 
     def views(
         self, tape: Tape, name: str, shape: tuple[int, int], *, axis: int, rank: int
@@ -57,10 +102,11 @@ class Window(Struct, frozen=True, kw_only=True):
             rank: number of axes.
         """
         graph, size = tape.graph, self.output(*shape)
-        if any(self.padding):
-            pads = [0] * axis + [*self.padding] + [0] * (rank - axis - 2)
-            name = graph.op("Pad", name, graph.integers(*pads, *pads))
-        full = tuple(side + 2 * pad for side, pad in zip(shape, self.padding, strict=True))
+        full = self.padded(*shape)
+        if full != shape:
+            before, after = [0] * axis, [0] * (rank - axis - 2)
+            pads = [*before, *self.padding, *after, *before, *self.ends, *after]
+            name = graph.op("Pad", name, graph.integers(*pads))
         for element in itertools.product(range(self.kernel[0]), range(self.kernel[1])):
             offset = [i * d for i, d in zip(element, self.dilation, strict=True)]
             if offset == [0, 0] and size == full and self.stride == (1, 1):

@@ -4,6 +4,8 @@ Without torch
 
 * :mod:`~fimi.learning.training.trainer`  the trainer interface, its settings and the order of
   batches
+* :mod:`~fimi.learning.training.draws`  what a network draws while it trains, the same for every
+  backend
 * :mod:`~fimi.learning.training.onnx_trainer`   the trainer that runs ONNX graphs
 * :mod:`~fimi.learning.training.onnx_runtime`   ONNX Runtime, without its telemetry
 * :mod:`~fimi.learning.training.classifier`     runs a trained network from an ONNX file

@@ -1,4 +1,8 @@
-"""The mean of the devices' models, by which the coordinator makes the global model."""
+"""The mean of the devices' models, by which the coordinator makes the global model.
+
+* :func:`fedavg`   the weighted mean
+* :func:`without`  the same mean as it would be without one of the models
+"""
 
 from __future__ import annotations
 
@@ -38,3 +42,22 @@ def fedavg(
                 sums[name] = np.zeros(tensor.shape, np.float64)
             sums[name] += (weight / whole) * tensor
     return {name: total.astype(np.float32) for name, total in sums.items()}
+
+
+def without(mean: Parameters, model: Parameters, share: float) -> dict[str, NDArray[np.float32]]:
+    """The mean of all other models, (mean − ρ ω) / (1 − ρ), rounded as the mean is.
+
+    Args:
+        mean: of all models.
+        model: one of them.
+        share: its share ρ of the weights, at least 0 and below 1.
+
+    Raises:
+        ValueError: ρ is outside of that: nothing would be left.
+    """
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"share is {share}; without a model something must be left of the mean")
+    return {
+        name: ((tensor.astype(np.float64) - share * model[name]) / (1.0 - share)).astype(np.float32)
+        for name, tensor in mean.items()
+    }

@@ -12,7 +12,7 @@ a zero vector.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,15 +125,15 @@ def cosine_similarity(a: Tensors, b: Tensors) -> float | None:
     return _cosine(a, b, _length(a), _length(b))
 
 
-def alignment(gradients: Mapping[str, Tensors], iid: Tensors) -> dict[str, float | None]:
+def alignment(gradients: Iterable[tuple[str, Tensors]], iid: Tensors) -> dict[str, float | None]:
     """Cosine similarity of each device's gradient to the IID gradient.
 
     Args:
-        gradients: device to gradient.
+        gradients: each device with its gradient; one is held at a time.
         iid: the gradient on data of all classes in their true shares, at the same parameters;
             :func:`pooled_gradient` where there is no such data.
     """
-    return {device: cosine_similarity(gradient, iid) for device, gradient in gradients.items()}
+    return {device: cosine_similarity(gradient, iid) for device, gradient in gradients}
 
 
 def orthogonality(updates: Sequence[Tensors]) -> float | None:

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from fimi.learning.data.dataset import Images, Labels
 from fimi.learning.onnx import graph_check
-from fimi.learning.onnx.graphs import ANCHOR, NEW, PARAMETER, SUM, GraphError, GraphSet, recipe
+from fimi.learning.onnx.graphs import (
+    ANCHOR,
+    DRAW,
+    NEW,
+    PARAMETER,
+    SUM,
+    GraphError,
+    GraphSet,
+    recipe,
+)
+from fimi.learning.training.draws import Draws
 from fimi.learning.training.onnx_runtime import onnxruntime as ort
 from fimi.learning.training.onnx_runtime import session_of
 from fimi.learning.training.tensors import Parameters
@@ -66,7 +76,8 @@ class OnnxTrainer(Trainer):
         parameters, images, labels, settings = training[:4]
         self._check(images, settings)
         with _Cancellation(training.cancelled) as cancellation:
-            runner = _Runner(self._step, self._apply, parameters, settings.learning_rate)
+            draws = Draws(training.stream)
+            runner = _Runner(self._step, self._apply, parameters, settings.learning_rate, draws)
             for _, order in training.batches:
                 for part in pieces(order, settings.micro_batch):
                     given = training.changed(part) if training.changed else images[part]
@@ -120,6 +131,7 @@ class _Runner:
         apply: ort.InferenceSession | None,
         parameters: Parameters,
         learning_rate: float,
+        draws: Draws,
     ) -> None:
         rate = _buffer(np.array(learning_rate, np.float32))
         self._buffers: dict[str, ort.OrtValue] = {}
@@ -127,8 +139,8 @@ class _Runner:
         for session in (step, apply):
             if session is not None:
                 self._allocate(session, parameters)
-        self.step = _Program(step, self._buffers, self._spares, rate).run
-        self._apply = _Program(apply, self._buffers, self._spares, rate) if apply else None
+        self.step = _Program(step, self._buffers, self._spares, rate, draws).run
+        self._apply = _Program(apply, self._buffers, self._spares, rate, draws) if apply else None
 
     def _allocate(self, session: ort.InferenceSession, parameters: Parameters) -> None:
         starts = {
@@ -138,7 +150,8 @@ class _Runner:
         carried = {output.name.removeprefix(NEW) for output in session.get_outputs()}
         for given in session.get_inputs():
             name = given.name
-            if given.type != "tensor(float)" or name in ("weights", "learning_rate"):
+            batched = name == "weights" or name.startswith(DRAW)
+            if given.type != "tensor(float)" or batched or name == "learning_rate":
                 continue
             zeros = np.zeros(given.shape, np.float32)
             if name not in self._buffers:
@@ -173,11 +186,14 @@ class _Program:
         buffers: dict[str, ort.OrtValue],
         spares: dict[str, ort.OrtValue],
         rate: ort.OrtValue,
+        draws: Draws,
     ) -> None:
         self._session = session
         self._buffers, self._spares = buffers, spares
         self._binding = session.io_binding()
         inputs = [given.name for given in session.get_inputs()]
+        self._draws = draws
+        self._drawn = [given for given in session.get_inputs() if given.name.startswith(DRAW)]
         self._fixed = [name for name in inputs if name in buffers]
         outputs = [output.name for output in session.get_outputs()]
         self._reports = {
@@ -210,6 +226,9 @@ class _Program:
             binding.bind_cpu_input("images", np.ascontiguousarray(images))
             binding.bind_cpu_input("labels", np.ascontiguousarray(labels))
             binding.bind_cpu_input("weights", self._weights)
+            for place, given in enumerate(self._drawn):
+                shape = [len(labels) if isinstance(n, str) else n for n in given.shape]
+                binding.bind_cpu_input(given.name, self._draws.uniform(place, shape))
         cancellation.run(self._session, binding)
         for name in self._carried:
             key = name.removeprefix(NEW)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fimi.learning.data.dataset import Images
 from fimi.learning.networks import models
 from fimi.learning.training import precision
+from fimi.learning.training.draws import Draws
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import (
     ADAM_BETAS,
@@ -111,6 +115,7 @@ class TorchTrainer(Trainer):
 
     def _fit(self, training: LocalTraining) -> None:
         module, device = self._module, self._device
+        drawing = _Drawing(training.stream)
         _, images, labels, settings = training[:4]
         inputs = torch.from_numpy(to_float(images)).to(device)
         targets = torch.from_numpy(labels).to(device)
@@ -127,7 +132,7 @@ class TorchTrainer(Trainer):
                 given = inputs[indices]
                 if training.changed is not None:
                     given = torch.from_numpy(to_float(training.changed(part))).to(device)
-                with precision.autocast(device, amp):
+                with precision.autocast(device, amp), drawing.forward():
                     logits = module(given)
                     loss = functional.cross_entropy(
                         logits.float(), targets[indices], label_smoothing=settings.label_smoothing
@@ -172,6 +177,46 @@ def _gradients(loss: Tensor, weights: list[Tensor]) -> list[Tensor]:
         torch.zeros_like(weight) if gradient is None else gradient
         for weight, gradient in zip(weights, found, strict=True)
     ]
+
+
+class _Drawing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Lets dropout and stochastic depth draw from :class:`Draws`, as other backends do.
+
+    What else a network draws comes from PyTorch's generator.
+    """
+
+    def __init__(self, stream: tuple[int, ...]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._draws = Draws(stream)
+        self._place = self._passes = 0
+
+    def forward(self) -> AbstractContextManager[object]:
+        """For one forward pass; nothing, once a pass has drawn nothing."""
+        if self._place == 0 and self._passes:
+            return nullcontext()
+        self._passes, self._place = self._passes + 1, 0
+        return self
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # PyTorch's compiler, 150 MB in two seconds, would be loaded to be skipped
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.bernoulli_.float:
+            noise, chance = (*args, 0.5)[:2]
+            return noise.copy_(self._kept(noise, chance))
+        if func is torch.ops.aten.native_dropout.default:  # dropout on CUDA
+            source, rate, _training = args
+            kept = self._kept(source, 1.0 - rate)
+            return source * kept / (1.0 - rate), kept
+        return func(*args, **(kwargs or {}))
+
+    def _kept(self, like: Tensor, chance: float) -> Tensor:
+        kept = self._draws.uniform(self._place, like.shape) < np.float32(chance)
+        self._place += 1
+        return torch.from_numpy(kept).to(like.device)
 
 
 class _Optimiser:

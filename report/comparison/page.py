@@ -115,6 +115,12 @@ def _runs(result: ExperimentResult) -> Html:
     def reaching(record: Record, cost: str, shown: Callable[[float | None], str]) -> str:
         return NEVER if record.costs["rounds"] == math.inf else shown(record.costs[cost])
 
+    def then(record: Record) -> str:
+        found = record.test_interval(result.confidence)
+        if found is None:
+            return percent(record.test_accuracy)
+        return f"{percent(found.value)} [{percent(found.low)}, {percent(found.high)}]"
+
     columns: list[Column[Record]] = [
         Column("run", "", lambda r: r.cell.name, "name"),
         Column(
@@ -123,7 +129,7 @@ def _runs(result: ExperimentResult) -> Html:
             lambda r: percent(r.cell.judged("final")),
         ),
         Column("target", "", lambda r: percent(r.target)),
-        Column("accuracy then", "test", lambda r: percent(r.test_accuracy)),
+        Column("accuracy then", "test", then),
         Column("rounds", "to target", lambda r: reaching(r, "rounds", _count)),
         Column("whole board", "to target", lambda r: reaching(r, "board_j", joules)),
         Column("wall time", "", _wall_time),

@@ -17,14 +17,16 @@ from typing import Any
 from msgspec import Struct
 
 from fimi.errors import RunFailedError
+from fimi.record.fairness import Fairness
 from fimi.report.comparison import statistics
 from fimi.report.comparison.runs import (
     ALL_COSTS,
     AccuracyTarget,
     ComparedCell,
+    RunFigures,
     point_text,
 )
-from fimi.report.comparison.statistics import Bounds, Sample
+from fimi.report.comparison.statistics import Bounds, Interval, Sample
 from fimi.report.comparison.tuning import TuningChoice
 
 
@@ -50,6 +52,13 @@ class Record(Struct, frozen=True, kw_only=True):
     test_accuracy: float | None = None
     least_total_j: float | None = None
 
+    def test_interval(self, confidence: float) -> Interval | None:
+        """``test_accuracy`` with Wilson's interval by the number of test images."""
+        images = self.cell.figures.test_samples if self.cell.figures else None
+        if self.test_accuracy is None or not images:
+            return None
+        return statistics.wilson(self.test_accuracy, images, confidence)
+
 
 class StrategySummary(Struct, frozen=True, kw_only=True):
     """One strategy at one grid point.
@@ -60,6 +69,8 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
         records: one per seed.
         final: accuracy after the last round, 0 to 1.
         best: highest accuracy of any round, 0 to 1.
+        worst: worst-device accuracy after the last round, 0 to 1.
+        std: standard deviation of the accuracy over devices after it, 0 to 1.
         costs: of reaching the target.
         test_accuracy: on the test set when it was reached, of the seeds that did.
         least_total: known part of the joules of all machines until then, J.
@@ -70,6 +81,8 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
     records: tuple[Record, ...]
     final: Sample
     best: Sample
+    worst: Sample
+    std: Sample
     costs: dict[str, Sample]
     test_accuracy: Sample
     least_total: Sample
@@ -260,16 +273,24 @@ def _record(goal: AccuracyTarget, cell: ComparedCell, cells: Sequence[ComparedCe
     )
 
 
+def fairness(figures: RunFigures | None) -> Fairness | None:
+    """Accuracy by device after the last round of a run; ``None`` where no round was finished."""
+    return figures.points[-1].fairness if figures is not None and figures.points else None
+
+
 def _summary(records: Sequence[Record], confidence: float) -> StrategySummary:
     def over(values: Sequence[float | None], bounds: Bounds = statistics.COST) -> Sample:
         return statistics.sample(values, confidence, bounds)
 
+    even = [fairness(r.cell.figures) for r in records]
     return StrategySummary(
         point=records[0].cell.point,
         label=records[0].cell.label,
         records=tuple(records),
         final=over([r.cell.judged("final") for r in records], statistics.SHARE),
         best=over([r.cell.judged("best") for r in records], statistics.SHARE),
+        worst=over([each.worst if each else None for each in even], statistics.SHARE),
+        std=over([each.std if each else None for each in even], statistics.SHARE),
         costs={cost: over([r.costs[cost] for r in records]) for cost in ALL_COSTS},
         test_accuracy=over([r.test_accuracy for r in records], statistics.SHARE),
         least_total=over([r.least_total_j for r in records]),

@@ -23,9 +23,8 @@ from fimi.record.sums import Sum
 
 COSTS = ("rounds", "board_j", "dynamic_j", "duration_s", "size_bytes")
 """What an accuracy may cost the devices, in the order of the tables."""
-BESIDES = ("generator_j", "server_j", "total_j")
-"""What it costs besides: drawing images, training on the server, and all machines together."""
-ALL_COSTS = (*COSTS, *BESIDES)
+ALL_COSTS = (*COSTS, "generator_j", "server_j", "total_j")
+"""And what it costs besides: drawing images, training on the server, all machines together."""
 
 
 class AccuracyTarget(Struct, frozen=True):
@@ -129,6 +128,7 @@ class ComparedCell(Struct, frozen=True, kw_only=True):
         fills_devices: whether the strategy gives devices synthetic samples.
         devices_train: whether devices take part in it.
         error_max: ``plan.error_max``.
+        saves: name of the joules that its plan makes least, as in :data:`ALL_COSTS`.
         settings: keys that are tuned to the values that this cell has; empty without any.
         figures: of its run; ``None`` if there is none to look at.
         problem: why not.
@@ -142,6 +142,7 @@ class ComparedCell(Struct, frozen=True, kw_only=True):
     fills_devices: bool
     devices_train: bool
     error_max: float
+    saves: str = "board_j"
     settings: dict[str, Any] = {}
     figures: RunFigures | None = None
     problem: str = ""

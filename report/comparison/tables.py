@@ -24,8 +24,14 @@ from msgspec import Struct
 from fimi.record.clean import clean
 from fimi.record.sums import Sum
 from fimi.report.comparison.plans import HEADING, plan_body, plan_columns, plan_rows
-from fimi.report.comparison.result import Comparison, ExperimentResult, Record, StrategySummary
-from fimi.report.comparison.runs import ALL_COSTS, BESIDES, COSTS, RunFigures, point_text
+from fimi.report.comparison.result import (
+    Comparison,
+    ExperimentResult,
+    Record,
+    StrategySummary,
+    fairness,
+)
+from fimi.report.comparison.runs import ALL_COSTS, COSTS, RunFigures, point_text
 from fimi.report.comparison.statistics import LEAST, Interval, Sample, median_level, wilson
 from fimi.report.layout import Marked, Paper, entries, table, wrap
 from fimi.report.words import MISSING, joules, percent
@@ -59,7 +65,7 @@ class Table(Struct, frozen=True, kw_only=True):
 
 
 def tables(result: ExperimentResult) -> list[Table]:
-    """Four tables for each grid point, and one of the plans where there are any."""
+    """Four tables for each grid point, and those of devices and plans where there are any."""
     found = []
     for point in result.points:
         here = [s for s in result.summaries if s.point == point]
@@ -71,6 +77,8 @@ def tables(result: ExperimentResult) -> list[Table]:
         ]
         if any(c.point == point for c in result.comparisons):
             found.append(_against(result, point, where))
+        if any(summary.worst.mean for summary in here):
+            found.append(_devices(here, f"{where}accuracy by device, mean over seeds"))
         if rows := plan_rows(here):
             caption = f"{where}plan of a round, median over seeds"
             found.append(Table(caption=caption, heading=HEADING, rows=rows))
@@ -144,6 +152,8 @@ def methods(result: ExperimentResult) -> list[str]:
         f"Joules are {result.kind}. Whole board: all phases, idle included. Dynamic: the paper's, "
         "compute and upload above idle. Those of plans are modelled; a gap is the distance from "
         "what no plan can go below, the largest over the seeds.",
+        "Accuracy by device: of the last global model, accuracies of the classes weighted by each "
+        "device's own labels; the worst device's, and the standard deviation over devices.",
         "Total: whole boards, and what drawing all images of the run and training on the server "
         "until then took; their kinds stand in the heading. Where one was not metered the total is "
         "at least what is known.",
@@ -223,17 +233,23 @@ def as_markdown(result: ExperimentResult) -> str:
 def as_csv(result: ExperimentResult) -> str:
     """One line per run; a cell that has not run has a line as well."""
     out = io.StringIO()
-    rows = [_csv_row(record, side) for side, each in sides(result) for record in each.records]
+    rows = [
+        _csv_row(record, side, result.confidence)
+        for side, each in sides(result)
+        for record in each.records
+    ]
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows({key: _csv_value(value) for key, value in row.items()} for row in rows)
     return out.getvalue()
 
 
-def _csv_row(record: Record, side: str) -> dict[str, Any]:
+def _csv_row(record: Record, side: str, confidence: float) -> dict[str, Any]:
     """A cell of an experiment; ``None`` is an empty cell of the table."""
     cell, run = record.cell, record.cell.figures
     last = run.points[-1] if run and run.points else None
+    then = record.test_interval(confidence)
+    even = fairness(run)
     return {
         **cell.point,
         "strategy": cell.label,
@@ -245,8 +261,12 @@ def _csv_row(record: Record, side: str) -> dict[str, Any]:
         "final_accuracy": cell.judged("final"),
         "best_accuracy": cell.judged("best"),
         "best_validation_accuracy": cell.judged("best", "validation"),
+        "worst_device_accuracy": even.worst if even else None,
+        "accuracy_std": even.std if even else None,
         "target_accuracy": record.target,
         "test_accuracy_at_target": record.test_accuracy,
+        "test_accuracy_low": then.low if then else None,
+        "test_accuracy_high": then.high if then else None,
         **{f"{cost}_to_target": _named(record.costs[cost]) for cost in ALL_COSTS},
         "total_at_least_j_to_target": _named(record.least_total_j),
         "total_board_j": last.energy_so_far.value_j if last else None,
@@ -296,6 +316,8 @@ def _side(result: ExperimentResult) -> dict[str, Any]:
                 "final_accuracy": _sample(s.final),
                 "best_accuracy": _sample(s.best),
                 "test_accuracy_at_target": _sample(s.test_accuracy),
+                "worst_device_accuracy": _sample(s.worst),
+                "accuracy_std": _sample(s.std),
                 "to_target": {cost: _sample(s.costs[cost]) for cost in ALL_COSTS},
                 "total_at_least_j_to_target": _sample(s.least_total),
             }
@@ -322,6 +344,7 @@ def _side(result: ExperimentResult) -> dict[str, Any]:
                 "problem": r.cell.problem,
                 "target_accuracy": r.target,
                 "test_accuracy_at_target": r.test_accuracy,
+                "test_accuracy_interval": _interval(r.test_interval(result.confidence)),
                 "to_target": {cost: _named(r.costs[cost]) for cost in ALL_COSTS},
                 "total_at_least_j_to_target": _named(r.least_total_j),
                 "series": _series(r.cell.figures),
@@ -370,9 +393,25 @@ def _costs(
     return Table(caption=caption, heading=tuple(heading), rows=tuple(rows))
 
 
+def _devices(summaries: Sequence[StrategySummary], caption: str) -> Table:
+    """How evenly the strategies serve the devices."""
+    return Table(
+        caption=caption,
+        heading=("strategy", "final accuracy\n%", "worst device\n%", "over devices\nσ, points"),
+        rows=tuple(
+            (
+                each.label,
+                _shown(each.final.mean, 0.01, digits=1),
+                _shown(each.worst.mean, 0.01, digits=1),
+                _shown(each.std.mean, 0.01, digits=1),
+            )
+            for each in summaries
+        ),
+    )
+
+
 def _joules(result: ExperimentResult, summaries: Sequence[StrategySummary], caption: str) -> Table:
     """Joules of all machines; a total that lacks a part is at least what is known."""
-    shown = ("board_j", *BESIDES)
     parts: dict[str, tuple[str, Callable[[RunFigures], Sum]]] = {
         "board_j": ("devices", lambda run: run.points[-1].energy_so_far),
         "generator_j": ("generator", lambda run: run.generator),
@@ -390,18 +429,19 @@ def _joules(result: ExperimentResult, summaries: Sequence[StrategySummary], capt
     rows = []
     for summary in summaries:
         rounds = summary.costs["rounds"]
+        own = [r.cell.figures for r in summary.records if r.cell.figures and r.cell.figures.points]
         cells = [summary.label]
-        for cost in shown:
+        for cost, (_, pick) in parts.items():
             sample = summary.costs[cost]
             lacks = sample.unknown > rounds.unknown
             never = rounds.never > 0
-            if cost == "total_j" and lacks and summary.least_total.median:
+            if own and all(pick(run) == Sum() for run in own):
+                cells.append("none")
+            elif cost == "total_j" and lacks and summary.least_total.median:
                 least = _shown(summary.least_total.median, scale, never=never)
                 cells.append(f"at least {least}" if least != NEVER else least)
             elif lacks and sample.median is None:
                 cells.append("unknown")
-            elif cost in BESIDES and set(sample.values) <= {0.0, None, math.inf} and not lacks:
-                cells.append("none" if sample.reached else _shown(sample.median, scale))
             else:
                 cells.append(_shown(sample.median, scale, never=never) + _partly(sample, rounds))
         rows.append(tuple(cells))

@@ -69,9 +69,7 @@ class TuningChoice(Struct, frozen=True, kw_only=True):
         return min(whole, key=lambda each: each.rank, default=None)
 
 
-def choose(
-    cells: Sequence[ComparedCell], target: AccuracyTarget, cost: str
-) -> tuple[TuningChoice, ...]:
+def choose(cells: Sequence[ComparedCell], target: AccuracyTarget) -> tuple[TuningChoice, ...]:
     """What suits each strategy at each grid point.
 
     The target of a seed is the accuracy on the validation part of the strategy that the
@@ -81,7 +79,6 @@ def choose(
     Args:
         cells: runs of every strategy, setting and tuning seed; a missing one says why.
         target: of the experiment.
-        cost: name of the joules to save.
     """
     found = []
     for at_point in _groups(cells, lambda cell: point_text(cell.point)):
@@ -92,7 +89,7 @@ def choose(
                 TuningChoice(
                     point=own[0].point,
                     label=own[0].label,
-                    tried=tuple(_tried(each, targets, cost) for each in settings),
+                    tried=tuple(_tried(each, targets) for each in settings),
                     seeds=len(settings[0]),
                 )
             )
@@ -111,7 +108,7 @@ def _targets(cells: Sequence[ComparedCell], target: AccuracyTarget) -> Targets:
     return best
 
 
-def _tried(cells: Sequence[ComparedCell], targets: Targets, cost: str) -> TriedSetting:
+def _tried(cells: Sequence[ComparedCell], targets: Targets) -> TriedSetting:
     paid, accuracy = [], []
     for cell in cells:
         run, target = cell.figures, targets.get(cell.seed)
@@ -119,7 +116,7 @@ def _tried(cells: Sequence[ComparedCell], targets: Targets, cost: str) -> TriedS
         if run is not None and target is not None:
             paid.append(run.cost(target, "validation"))
     there = [each for each in paid if each["rounds"] != math.inf]
-    known = [each[cost] for each in there]
+    known = [each[cells[0].saves] for each in there]
     return TriedSetting(
         settings=cells[0].settings,
         reached=len(there),

@@ -127,8 +127,8 @@ def generator_train(
     "test_file",
     type=click.Path(path_type=Path, exists=True),
     metavar="PATH",
-    help="Real images to test on, as --data. Left out: test and private part of the configured "
-    "data.",
+    help="Real images to test on, as --data. Left out: the validation part of the configured "
+    "data, public images that nobody trains on.",
 )
 @click.option("--per-class", type=click.IntRange(2), default=360, show_default=True)
 @click.option("--classifiers", type=click.IntRange(1), default=3, show_default=True)

@@ -224,6 +224,11 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(min_length=1),
         "Prompts, one chosen for each image by its seed; {} stands for the class.",
     ] = TEMPLATES
+    class_meanings: Annotated[
+        str,
+        'What class names mean, for text: a TOML file with lines name = "meaning", or the name of '
+        "a built-in one (digits, mnist, cifar-10, cifar-100, gtsrb); empty: that of data.dataset.",
+    ] = ""
     text_negative: Annotated[
         str, "What is not wanted; without effect where text_guidance is 0."
     ] = NEGATIVE

@@ -109,7 +109,8 @@ class ExperimentPlan(Struct, frozen=True, kw_only=True):
         """Runs in the folder that belong to no cell."""
         mine = {cell.name for cell in self.cells}
         try:
-            there = [path.name for path in (self.experiment.folder / "runs").iterdir()]
+            folders = (self.experiment.folder / "runs").iterdir()
+            there = [path.name for path in folders if (path / STORE_NAME).exists()]
         except OSError:
             return []
         return sorted(set(there) - mine)
@@ -145,7 +146,7 @@ def _choices(experiment: Experiment, cells: Sequence[Cell]) -> tuple[TuningChoic
     if not runs:
         return ()
     check_pairs(runs)
-    return choose(runs, experiment.target, f"{cells[0].config.plan.objective}_j")
+    return choose(runs, experiment.target)
 
 
 def check_data(cells: Sequence[Cell]) -> None:
@@ -300,8 +301,12 @@ def summarise(experiment: Experiment) -> ExperimentResult:
             confidence=experiment.confidence,
         )
 
+    result = side("configured")
+    steps = experiment.equal_compute
+    equal = f"equal compute: every device trains {steps} steps a round under every strategy"
     result = msgspec.structs.replace(
-        side("configured"),
+        result,
+        notes=(*([equal] if steps else []), *result.notes),
         choices=work.choices,
         tuned=side("tuned") if work.of("tuned") else None,
     )
@@ -346,6 +351,7 @@ def compared_cell(cell: Cell, run: RunFigures | str) -> ComparedCell:
         fills_devices=strategy.fills_devices,
         devices_train=strategy.devices_train,
         error_max=cell.config.plan.error_max,
+        saves=f"{cell.config.plan.objective}_j",
         settings=cell.settings,
         figures=None if isinstance(run, str) else run,
         problem=run if isinstance(run, str) else "",

@@ -315,7 +315,14 @@ def terms(scenario: Scenario, *, one_machine: bool) -> Terms:
     def emulated(index: int) -> EmulatedDevice:
         return emulated_device(config, index, cycles)
 
-    return Terms(contract=contract, way=way, share=share, hashes=hashes, emulated=emulated)
+    return Terms(
+        contract=contract,
+        way=way,
+        share=share,
+        hashes=hashes,
+        emulated=emulated,
+        samples=None if way == "file" else scenario.share,
+    )
 
 
 def _export(scenario: Scenario, trainer: TorchTrainer, folder: RunFolder) -> Export:

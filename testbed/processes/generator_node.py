@@ -13,6 +13,7 @@ from fimi.files import write_whole
 from fimi.generator_node.generators.base import Generator, GeneratorError, WrongDataError
 from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.generators.card import NO_DIGEST, CardKind, find_for, read_card
+from fimi.generator_node.generators.class_meanings import meanings_of
 from fimi.generator_node.generators.open import open_generator, require_cuda
 from fimi.generator_node.generators.public_samples import PublicSamples
 from fimi.generator_node.service.drawing import made_by
@@ -165,6 +166,7 @@ def text_settings(config: Config) -> TextSettings:
         steps=chosen.steps,
         guidance=chosen.text_guidance,
         templates=chosen.text_templates,
+        class_meanings=chosen.class_meanings,
         negative=chosen.text_negative,
         size=chosen.text_size,
         batch_size=chosen.text_batch_size,
@@ -261,11 +263,14 @@ def check(scenario: Scenario) -> None:
     """Make sure that there is a generator for the public part, before anything is started.
 
     Raises:
-        GeneratorError: there is none, or it was trained on other data.
+        GeneratorError: there is none, or it was trained on other data, or it would be asked for
+            classes whose names say nothing.
     """
     config = scenario.config
     if config.generator.kind in ("trained", "gan"):
         find_for(scenario.split.public, config.generator.weights, card_kind(config))
+    elif config.generator.kind == "text":
+        meanings_of(scenario.split.public, config.generator.class_meanings)
 
 
 def main(orders: GeneratorOrders, stop: threading.Event) -> None:

@@ -190,7 +190,7 @@ def evaluate(
     Args:
         scenario: gives generator, gate and data.
         data: public images to use instead of the configured ones.
-        test: real images to test on instead of the configured ones.
+        test: real images to test on instead of the configured validation part.
         out: folder for ``evaluation.json`` and a sheet of samples per class; ``None``: none.
         per_class: number of images of every class.
         classifiers: number of classifiers per class accuracy score.
@@ -205,12 +205,12 @@ def evaluate(
         raise ConfigError("--data needs --test: real images that the generator has not seen")
     config, parts = scenario.config, scenario.split
     public = read_images(data, config.data) if data else parts.public
-    tests = [read_images(test, config.data)] if test else [parts.private, parts.test]
+    tests = [read_images(test, config.data)] if test else [parts.validation]
     for each in tests:
         require_alike(public, each)
     generator = open_configured(config, public)
     gate = open_gate(config, public)
-    service = BatchService(generator, gate=gate, images_max=per_class * public.classes)
+    service = BatchService(generator, gate=gate, trial=False, images_max=per_class * public.classes)
     made = service.make(
         SyntheticRequest(
             run="evaluation",
@@ -261,8 +261,8 @@ def evaluate(
         say("worth of a generated image: these scores do not tell; take more classifiers")
     else:
         say(
-            f"a generated image is worth {found.worth:.2f} real ones, by the scores on "
-            f"{found.scores[-1].tested_on} (plan.synthetic_value)"
+            f"a generated image is worth {found.worth} (plan.synthetic_value; fewer images, "
+            "another value)"
         )
     for like in found.likeness:
         say(

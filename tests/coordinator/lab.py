@@ -110,7 +110,7 @@ class Lab:
             run=RunConfig(strategy=strategy),
             fleet=FleetConfig(devices=wanted or len(behaviours)),
             training=TrainingSettings(epochs=1),
-            plan=plan or PlanSettings(deadline_s=deadline_s, iterations=20),
+            plan=plan or PlanSettings(deadline_s=deadline_s, iterations=20, error_max=0.08),
             rounds=RoundSettings(
                 count=rounds,
                 wall_timeout_s=wall_timeout_s,

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.coordinator.mixing import mix, server_weight, weight_by_performance
-from fimi.coordinator.settings import StrategySettings
+from fimi.coordinator.mixing import (
+    client_shares,
+    error,
+    mix,
+    server_weight,
+    weight_by_performance,
+)
+from fimi.coordinator.settings import ClientWeights, StrategySettings
 
 
 def model(value: float) -> dict[str, np.ndarray]:
@@ -61,3 +69,39 @@ class TestPolicies:
         if augmented > federated:
             assert weight >= 0.5
         assert weight_by_performance(augmented, federated, n) == pytest.approx(1 - weight)
+
+
+POLICIES: tuple[ClientWeights, ...] = ("size", "quality", "contribution")
+JUDGED = st.lists(st.tuples(st.integers(1, 10**6), st.floats(1e-6, 1)), min_size=1, max_size=9)
+
+
+class TestClientShares:
+    def test_by_hand(self) -> None:
+        # quality: 30/0.1 and 10/0.5, 300 and 20; contribution: 30 · 0.1 and 10 · 0.5, 3 and 5
+        found = [client_shares(policy, [30, 10], [0.1, 0.5]) for policy in POLICIES]
+        assert found[0] == pytest.approx([0.75, 0.25])
+        assert found[1] == pytest.approx([300 / 320, 20 / 320])
+        assert found[2] == pytest.approx([3 / 8, 5 / 8])
+
+    def test_an_error_has_never_seen_all(self) -> None:
+        assert (error(1.0, 98), error(0.0, 98), error(0.5, 98)) == (0.01, 0.99, 0.5)
+
+    @given(st.sampled_from(POLICIES), JUDGED, st.randoms(use_true_random=False))
+    def test_shares_of_one_in_any_order(
+        self, policy: ClientWeights, judged: list[tuple[int, float]], order: Random
+    ) -> None:
+        shares = client_shares(policy, *zip(*judged, strict=True))
+        assert min(shares) >= 0
+        assert sum(shares) == pytest.approx(1)
+        places = list(range(len(judged)))
+        order.shuffle(places)
+        moved = client_shares(policy, *zip(*(judged[i] for i in places), strict=True))
+        assert moved == pytest.approx([shares[i] for i in places])
+
+    @given(st.floats(1e-3, 1), st.floats(1e-3, 1), st.integers(1, 1000))
+    def test_who_is_judged_better_has_more(self, one: float, other: float, samples: int) -> None:
+        quality = client_shares("quality", [samples, samples], [one, other])
+        contribution = client_shares("contribution", [samples, samples], [one, other])
+        if one < other:
+            assert quality[0] > quality[1]
+            assert contribution[0] < contribution[1]

@@ -94,7 +94,7 @@ def test_every_remedy_can_be_written_into_the_configuration(case: str) -> None:
         fleet=FleetConfig(devices=3),
         rounds=RoundSettings(count=4),
         training=TrainingSettings(epochs=5, steps=given.get("steps", 0)),
-        plan=PlanSettings(iterations=40, **given["plan"]),
+        plan=PlanSettings(iterations=40, **{"error_max": 0.08, **given["plan"]}),
     )
     with pytest.raises(InfeasibleError) as caught:
         planner(config).plan(profiles())

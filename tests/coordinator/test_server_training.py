@@ -7,11 +7,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from fimi.coordinator.context import FederationError
 from fimi.coordinator.server_training import Server
+from fimi.coordinator.settings import ClientWeights, StrategySettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.learning.data import batches
-from fimi.learning.data.dataset import load_digits
+from fimi.learning.data.dataset import Dataset, load_digits
 from fimi.learning.training.aggregation import fedavg
+from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
@@ -106,3 +109,46 @@ def test_continued(lines: tuple[Peer, Peer]) -> None:
     said(entry)
     for name, tensor in fedavg([STEEP, STEEP], [1.0, 1.0]).items():
         np.testing.assert_array_equal(new[name], tensor)
+
+
+@pytest.fixture(scope="module")
+def updates() -> list[Parameters]:
+    """Of three devices with 250 digits each; the last one has another digit for every label."""
+    trainer, found = TorchTrainer("small-cnn", 10, SHAPE), []
+    for i in range(3):
+        part = DIGITS.subset(np.arange(250 * i, 250 * (i + 1)), f"device {i}")
+        labels = (part.labels + 1) % 10 if i == 2 else part.labels
+        trained = trainer.train(
+            MODEL, part.images, labels, TrainingSettings(epochs=8), stream=(0, i)
+        )
+        found.append(trained.parameters)
+    return found
+
+
+class TestWeighing:
+    """Who harms the mean has less weight in it; nobody is judged by test images."""
+
+    def weigher(self, policy: ClientWeights, public: Dataset | None) -> Server:
+        config = Config(strategy=StrategySettings(client_weights=policy))
+        trainer = TorchTrainer("small-cnn", 10, SHAPE)
+        return Server(STRATEGIES["genfl"], config, trainer, validation=public)
+
+    @pytest.mark.parametrize("policy", ["quality", "contribution"])
+    def test_harmful_updates_get_less_weight(
+        self, policy: ClientWeights, updates: list[Parameters]
+    ) -> None:
+        public = DIGITS.subset(np.arange(800, 1200), "public")
+        shares = self.weigher(policy, public).weigh(updates, [250.0] * 3)
+        assert sum(shares) == pytest.approx(1)
+        assert shares[2] < 0.2 < 0.3 < min(shares[:2])
+
+    def test_by_size_nothing_is_judged(self, updates: list[Parameters]) -> None:
+        assert self.weigher("size", None).weigh(updates, [5.0, 4.0, 3.0]) == [5.0, 4.0, 3.0]
+
+    def test_one_alone_has_all(self, updates: list[Parameters]) -> None:
+        public = DIGITS.subset(np.arange(800, 900), "public")
+        assert self.weigher("contribution", public).weigh(updates[:1], [250.0]) == [250.0]
+
+    def test_there_must_be_something_to_judge_by(self) -> None:
+        with pytest.raises(FederationError, match=r'client_weights is "quality" \(take "size"\)'):
+            self.weigher("quality", None)

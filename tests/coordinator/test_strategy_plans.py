@@ -38,7 +38,7 @@ def settings_of(name: str, deadline_s: float = 10.0) -> Config:
         run=RunConfig(strategy=name),
         fleet=FleetConfig(devices=3),
         training=TrainingSettings(epochs=5),
-        plan=PlanSettings(iterations=40, deadline_s=deadline_s),
+        plan=PlanSettings(iterations=40, deadline_s=deadline_s, error_max=0.08),
         rounds=RoundSettings(count=ROUNDS),
         strategy=OPTIONS,
     )

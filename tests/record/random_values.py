@@ -15,6 +15,7 @@ from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.energy.phase_powers import PowerEquations
 from fimi.messaging.messages import Trial
+from fimi.optim.learning_curve import LearningCurve
 
 _LARGE = 1e12
 _TEXT = st.text(max_size=8)
@@ -150,10 +151,16 @@ def _trials(draw: st.DrawFn) -> Trial:
     return msgspec.structs.replace(trial, metered=draw(st.none() | _phase_records()))
 
 
+def _learning_curves() -> st.SearchStrategy[LearningCurve]:
+    size = st.floats(1e-30, _LARGE)
+    return structs(LearningCurve, alpha=size, beta=st.floats(0.01, 10.0), delta0=size)
+
+
 _OWN: dict[Any, Any] = {
     Energy: _energies,
     PowerEquations: _equations,
     PhaseRecord: _phase_records,
     ComputeModel: _compute_models,
+    LearningCurve: _learning_curves,
     Trial: _trials,
 }

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, OperatingPoint
 from fimi.record.events import BatchDelivered
 from fimi.record.reader import read_run
-from fimi.record.record import Expectation, PlanSummary, RunData, RunInfo
+from fimi.record.record import Expectation, Generation, PlanSummary, RunData, RunInfo
 from fimi.record.store import RunStore
 from fimi.record.summary import summarise
 from fimi.report.besides import Extra, extras
@@ -60,6 +62,14 @@ def test_a_total_without_a_meter_of_the_node_is_unknown(tmp_path: Path) -> None:
     *_, total = told(run(tmp_path, batch("a", energy=None)))
     assert total.value == "unknown"
     assert "the generator node unknown" in total.note
+
+
+def test_a_total_is_at_least_what_is_known(run_dir: Path) -> None:
+    """The boards of this run take 172.2 J; its generator node is made to have no meter."""
+    made = Generation(requested=9, delivered=9, drawn=9, refused=0, seconds=1.0, energy=None)
+    (total,) = [e for e in told(replace(read_run(run_dir), generation=made)) if e.term == "total"]
+    assert total.value == "at least 172 J (emulated, board)"
+    assert total.note == "of all machines: boards 172 J, the generator node unknown"
 
 
 def test_a_part_that_was_not_metered_leaves_no_figure(tmp_path: Path) -> None:

@@ -295,7 +295,7 @@ def test_weights_by_performance_come_from_validation_images(run: Any) -> None:
         ]
         assert server.weight == pytest.approx(wrong[0] / sum(wrong))
     back = read_run(ran.path)
-    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term not in ("synthetic", "insight"))
     assert "κ2" in extra.note
 
 
@@ -308,17 +308,59 @@ def test_the_report_says_what_the_server_did(look: Any) -> None:
     ran = look("sst")
     back = read_run(ran.path)
     assert [r.server for r in back.rounds] == [r.server for r in ran.federation.rounds]
-    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
-    assert extra.term == "server"
+    told = {extra.term: extra for extra in extras(back, summarise(back))}
+    assert "the server 2.00 J (measured" in told["total"].note
+    extra = told["server"]
     assert "in no device's joules" in extra.note
     assert "2.00 J (measured" in extra.note
     assert "server trained on" in server_line(back.rounds[0])
 
 
+TRAINING_DEVICES = [name for name, each in STRATEGIES.items() if each.devices_train]
+
+
+@pytest.mark.parametrize("name", TRAINING_DEVICES)
+def test_every_device_has_a_gradient_similarity_from_the_first_round_on(
+    name: str, look: Any
+) -> None:
+    """Of all that it trains on: at the same first model, only what is added makes a difference."""
+    ran, alone = look(name), look("tfl")
+    back = read_run(ran.path)
+    assert [insight.round for insight in back.insights] == [1, ROUNDS]
+    for insight in back.insights:
+        assert insight.gradient_samples == len(SPLIT.private)
+        assert len(insight.devices) == DEVICES
+        assert all(device.gradient_similarity is not None for device in insight.devices)
+    first, of_tfl = (
+        [device.gradient_similarity for device in read_run(each.path).insights[0].devices]
+        for each in (ran, alone)
+    )
+    if any(device.synthetic_samples for device in back.rounds[0].devices):
+        assert first != of_tfl
+    else:
+        assert first == of_tfl
+
+
+def test_shares_of_devices_are_stored_and_are_those_of_samples(look: Any) -> None:
+    for result in read_run(look("fimi").path).rounds:
+        samples = [d.local_samples + d.synthetic_samples for d in result.devices]
+        shares = [device.share for device in result.devices]
+        assert shares == pytest.approx([each / sum(samples) for each in samples])
+
+
+def test_shares_by_contribution_are_not_those_of_samples(run: Any) -> None:
+    ran = run("genfl", client_weights="contribution", validation_images=200)
+    for result in read_run(ran.path).rounds:
+        shares = [device.share for device in result.devices]
+        samples = [device.local_samples for device in result.devices]
+        assert sum(shares) == pytest.approx(1)
+        assert shares != pytest.approx([each / sum(samples) for each in samples])
+
+
 def test_the_report_says_how_many_pseudo_labels_were_kept(look: Any) -> None:
     ran = look("semi", confidence_min=0.0)
     back = read_run(ran.path)
-    (extra,) = (e for e in extras(back, summarise(back)) if e.term != "synthetic")
+    (extra,) = (e for e in extras(back, summarise(back)) if e.term == "pseudo-labels")
     held = sum(plan.unlabelled for plan in ran.federation.device_plans.values())
     assert f"{held} of {held}" in extra.note
     kept = [d.synthetic_samples for d in ran.federation.rounds[-1].devices]

@@ -22,6 +22,7 @@ from fimi.generator_node.training.evaluation import (
     halves,
     likenesses,
     spread,
+    worth_of,
 )
 from fimi.generator_node.training.quality import class_accuracy_score
 from fimi.learning.data.dataset import Split
@@ -90,7 +91,10 @@ def test_evaluate(parts: Split) -> None:
         ("a quarter of digits/public", "digits/private"),
         ("a quarter of digits/public", "digits/test"),
     ]
-    assert found.worth == discount(found.scores[1], found.scores[3], found.scores[5])
+    assert found.worth is not None
+    assert found.worth.value == discount(found.scores[1], found.scores[3], found.scores[5])
+    assert (found.worth.images, found.worth.real_images) == (200, len(parts.public))
+    assert found.worth.tested_on == "digits/test"
     assert min(s.mean for s in found.scores) > 0.7
     assert [like.name for like in found.likeness] == ["few", "digits/test"]
 
@@ -125,3 +129,47 @@ class TestDiscount:
     def test_no_curve(self) -> None:
         with pytest.raises(ValueError, match="do not give a learning curve"):
             discount(score(400, 0.8), score(400, 0.7), score(100, 0.8))
+
+
+class TestWorth:
+    def scores(self, deviation: float) -> tuple[Score, Score, Score]:
+        """Errors 0.2, 0.1 and 0.2: by the power law, q is a quarter of 400 images in 400."""
+        common = {"trained_on": "a", "tested_on": "b", "deviation": deviation}
+        return (
+            Score(images=400, mean=0.8, **common),  # type: ignore[arg-type]
+            Score(images=400, mean=0.9, **common),  # type: ignore[arg-type]
+            Score(images=100, mean=0.8, **common),  # type: ignore[arg-type]
+        )
+
+    def test_says_with_how_many_images(self) -> None:
+        found = worth_of(*self.scores(0.0), classifiers=3)
+        assert found is not None
+        assert (found.low, found.high) == pytest.approx((0.25, 0.25))
+        assert str(found) == (
+            "0.25 real ones with 400 generated and 400 real images (90 % interval 0.25 to 0.25 "
+            "over 3 classifiers), by the scores on b"
+        )
+
+    def test_the_interval_follows_the_scatter_of_classifiers(self) -> None:
+        widths = []
+        for deviation in (0.002, 0.006):
+            found = worth_of(*self.scores(deviation), classifiers=4)
+            assert found is not None
+            assert found.high is not None
+            assert found.low < 0.25 < found.high
+            widths.append(found.high - found.low)
+        assert widths[1] > 2 * widths[0]
+
+    def test_scores_that_give_hardly_a_curve_give_no_limit(self) -> None:
+        found = worth_of(*self.scores(0.2), classifiers=2)
+        assert found is not None
+        assert (found.low, found.high) == (0, None)
+        assert "0.00 to no upper limit" in str(found)
+
+    def test_one_classifier(self) -> None:
+        found = worth_of(*self.scores(0.0), classifiers=1)
+        assert "no interval from one classifier" in str(found)
+
+    def test_scores_without_a_curve(self) -> None:
+        synthetic, real, smaller = self.scores(0.0)
+        assert worth_of(synthetic, smaller, real, classifiers=3) is None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from fimi.learning.networks import models
@@ -85,3 +86,26 @@ def test_a_factory_that_fails_is_told_with_its_place(monkeypatch: pytest.MonkeyP
 def test_images_too_small_for_a_network(model: str, shape: ImageShape) -> None:
     with pytest.raises(ModelError, match=f"{model} needs images of at least"):
         models.build(model, 10, shape, seed=0)
+
+
+class TestTorchvision:
+    def test_classes_and_channels(self) -> None:
+        network = models.build("torchvision.models:squeezenet1_1", 7, (1, 32, 32), seed=3)
+        assert network(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
+        first = next(layer for layer in network.modules() if isinstance(layer, nn.Conv2d))
+        assert (first.in_channels, tuple(first.weight.shape)) == (1, (64, 1, 3, 3))
+
+    def test_colours_are_left_as_they_are(self) -> None:
+        network = models.build("torchvision.models:squeezenet1_1", 7, (3, 32, 32), seed=3)
+        torch.manual_seed(3)
+        state = torchvision.models.squeezenet1_1(num_classes=7).state_dict()
+        assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+
+    def test_what_is_no_factory(self) -> None:
+        with pytest.raises(ModelError, match=r"torchvision.models:VGG'.* raised TypeError"):
+            models.build("torchvision.models:VGG", 7, (3, 32, 32), seed=3)
+
+    def test_a_layer_that_has_versions(self) -> None:
+        """MnasNet refuses a state without the version of its layers."""
+        network = models.build("torchvision.models:mnasnet0_5", 7, (3, 32, 32), seed=3)
+        models.load_parameters(network, models.parameters_of(network))

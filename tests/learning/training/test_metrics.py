@@ -123,7 +123,7 @@ class TestGradients:
         whole = gradient(np.arange(300))
         pooled = metrics.pooled_gradient(gradients, {d: len(i) for d, i in shares.items()})
         assert metrics.cosine_similarity(pooled, whole) == pytest.approx(1.0, abs=1e-3)
-        aligned = metrics.alignment(gradients, whole)
+        aligned = metrics.alignment(gradients.items(), whole)
         assert aligned["high"] is not None
         assert aligned["low"] is not None
         assert aligned["low"] < aligned["high"] < 1.0

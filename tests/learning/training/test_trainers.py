@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from fimi.learning.data.changes import Augmentation
 from fimi.learning.data.dataset import Images, load_digits
@@ -17,7 +21,7 @@ from fimi.learning.networks import models
 from fimi.learning.onnx import export
 from fimi.learning.training.onnx_trainer import OnnxTrainer
 from fimi.learning.training.tensors import Parameters
-from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
+from fimi.learning.training.torch_trainer import TorchTrainer, _Drawing, initial_parameters
 from fimi.learning.training.trainer import (
     EpochDone,
     Trainer,
@@ -204,8 +208,6 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_both_backends_give_the_same(name: str) -> None:
-    import msgspec
-
     large = VARIANTS[name].model == "resnet-18"
     settings = msgspec.structs.replace(VARIANTS[name], epochs=1 if large else 10, batch_size=32)
     results = {}
@@ -250,7 +252,10 @@ OWN = "fimi.learning.networks.models:own"
 
 
 def drowsy(classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, classes))
+    return nn.Sequential(
+        *(nn.Conv2d(1, 4, 3), nn.Dropout2d(0.2), nn.ReLU(), nn.Flatten()),
+        *(nn.Dropout(0.5), nn.Linear(144, classes)),
+    )
 
 
 class Lazy(nn.Module):
@@ -265,18 +270,63 @@ class Lazy(nn.Module):
         return answer
 
 
-def test_what_a_network_draws_comes_from_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def dropping(monkeypatch: pytest.MonkeyPatch) -> TrainingSettings:
     monkeypatch.setattr(models, "own", drowsy, raising=False)
-    settings = TrainingSettings(model=OWN, epochs=1, batch_size=20)
-    trainer, before = TorchTrainer(OWN, 10, SHAPE), initial_parameters(OWN, 10, SHAPE, seed=1)
+    return TrainingSettings(model=OWN, epochs=2, batch_size=20)
+
+
+def test_what_a_network_draws_comes_from_the_stream(
+    backend: str, dropping: TrainingSettings
+) -> None:
+    trainer, before = make(backend, dropping), initial_parameters(OWN, 10, SHAPE, seed=1)
     state = torch.random.get_rng_state()
     results = [
-        trainer.train(before, IMAGES, LABELS, settings, stream=(number,)).parameters
+        trainer.train(before, IMAGES, LABELS, dropping, stream=(number,)).parameters
         for number in (1, 1, 2)
     ]
     assert distance(results[0], results[1]) == 0
     assert distance(results[0], results[2]) > 1e-6
     assert torch.equal(torch.random.get_rng_state(), state)
+    logits = [trainer.predict(results[0], IMAGES) for _ in range(2)]
+    assert (logits[0] == logits[1]).all()
+
+
+@pytest.mark.parametrize("micro_batch", [0, 7])
+def test_both_backends_drop_the_same(dropping: TrainingSettings, micro_batch: int) -> None:
+    """In whole batches or not: the numbers of a sample are its own."""
+    before = initial_parameters(OWN, 10, SHAPE, seed=1)
+    whole = make("torch", dropping).train(before, IMAGES, LABELS, dropping, stream=(4,)).parameters
+    parts = msgspec.structs.replace(dropping, micro_batch=micro_batch)
+    for backend in ("torch", "onnx"):
+        result = make(backend, parts).train(before, IMAGES, LABELS, parts, stream=(4,))
+        assert distance(result.parameters, whole) < 1e-5
+
+
+def test_dropout_as_cuda_has_it(dropping: TrainingSettings) -> None:
+    """PyTorch calls another operator there; it drops the same, forward and backward."""
+    ones, results = torch.ones(6, 5, requires_grad=True), []
+    for drop in (functional.dropout, lambda x, rate: torch.native_dropout(x, rate, True)[0]):
+        with _Drawing((0,)).forward():
+            dropped = drop(ones, 0.4)
+        (slope,) = torch.autograd.grad(dropped.sum(), ones)
+        results += [dropped.detach(), slope]
+    assert 0 < int((results[0] == 0).sum()) < 30
+    for other in results[1:]:
+        torch.testing.assert_close(results[0], other)
+
+
+def test_dropout_loads_no_compiler() -> None:
+    """150 MB and two seconds that a device would spend on being told to leave it alone."""
+    code = (
+        "import sys, torch\n"
+        "from torch.nn import functional\n"
+        "from fimi.learning.training.torch_trainer import _Drawing\n"
+        "with _Drawing((0,)).forward():\n"
+        "    functional.dropout(torch.ones(3), 0.5)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_layer_that_is_never_asked_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,12 +15,14 @@ from msgspec.structs import replace
 
 from fimi.energy.joules import Energy
 from fimi.record.curve import generator_sum
+from fimi.record.fairness import fairness
 from fimi.record.record import Generation, PlannedEnergy, PlanSummary, RunData, RunInfo
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ComparisonError, ExperimentResult, compare
 from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, RunFigures
 from fimi.report.comparison.tables import as_csv, as_json, as_markdown, as_text, tables
 from fimi.report.comparison.tuning import choose
+from fimi.report.words import percent
 
 RUNS = {
     "tfl-seed0": run(0.2, 0.5, 0.4),
@@ -47,6 +49,13 @@ def result(target: AccuracyTarget = TARGET, **changes: RunFigures | str) -> Expe
         ],
         target,
     )
+
+
+def by_device(accuracies: tuple[float, ...], counts: dict[str, tuple[int, int]]) -> RunFigures:
+    """A run of one round, by the accuracies of two classes of which devices hold samples."""
+    figures = run(0.5)
+    found = fairness(accuracies, counts)
+    return replace(figures, points=(replace(figures.points[0], fairness=found),))
 
 
 class TestTargets:
@@ -124,7 +133,14 @@ class TestValidation:
             )
             for seed in (0, 1)
         }
-        said = as_markdown(result(**figures))
+        found = result(**figures)
+        rows = [r for r in csv.DictReader(io.StringIO(as_csv(found))) if r["strategy"] == "tfl"]
+        for row in rows:
+            assert float(row["test_accuracy_low"]) == pytest.approx(middle - half, abs=1e-6)
+            assert float(row["test_accuracy_high"]) == pytest.approx(middle + half, abs=1e-6)
+        page = render(found).replace("\u00a0", " ")
+        assert f"[{percent(middle - half)}, {percent(middle + half)}]" in page
+        said = as_markdown(found)
         assert "358 images, 0.28 points each" in said
         assert f"between {100 * (middle - half):.1f} and {100 * (middle + half):.1f} %" in said
         assert "144 images, 0.69 points each" in said
@@ -167,6 +183,15 @@ class TestTotal:
         (table,) = [t for t in tables(found) if t.caption.startswith("joules")]
         assert "(measured)" in table.heading[2]
         assert "(emulated+mixed)" in table.heading[4]
+
+    def test_who_takes_no_part_has_none_also_where_nobody_gets_there(self) -> None:
+        found = compared(
+            [
+                cell("tfl", 0, RUNS["tfl-seed0"]),
+                cell("fimi", 0, replace(RUNS["fimi-seed0"], points=rounds((0.1,), [10.0]))),
+            ]
+        )
+        assert self.rows(found)["fimi"] == ("never", "none", "none", "never")
 
     def test_without_a_meter_the_total_is_at_least_what_is_known(self) -> None:
         found = self.one_seed(drawn_for(None))
@@ -353,7 +378,7 @@ class TestTuned:
         ]
         return replace(
             compared(configured),
-            choices=choose(tried, TARGET, "board_j"),
+            choices=choose(tried, TARGET),
             tuned=compared(better),
         )
 
@@ -386,3 +411,44 @@ class TestTuned:
         assert found.tuned is not None
         assert {r.target for r in found.records} == {0.5}
         assert {r.target for r in found.tuned.records} == {0.7}
+
+
+class TestDevices:
+    def result(self) -> ExperimentResult:
+        held = {"x": (1, 0), "y": (0, 1)}
+        even, uneven, worse = (
+            by_device(accuracies, held) for accuracies in ((0.5, 0.5), (0.9, 0.3), (0.9, 0.1))
+        )
+        return compared(
+            [
+                cell("tfl", 0, uneven),
+                cell("tfl", 1, worse),
+                cell("fimi", 0, even),
+                cell("fimi", 1, even),
+            ]
+        )
+
+    def test_the_worst_device_and_the_spread_are_means_over_seeds(self) -> None:
+        tfl, fimi = self.result().summaries
+        assert tfl.worst.mean is not None
+        assert tfl.std.mean is not None
+        assert fimi.std.mean is not None
+        assert tfl.worst.mean.value == pytest.approx((0.3 + 0.1) / 2)
+        assert tfl.std.mean.value == pytest.approx((0.3 + 0.4) / 2)
+        assert fimi.std.mean.value == 0.0
+
+    def test_they_are_in_a_table_in_the_lines_and_in_the_document(self) -> None:
+        result = self.result()
+        (table,) = (each for each in tables(result) if "by device" in each.caption)
+        assert [row[0] for row in table.rows] == ["tfl", "fimi"]
+        assert table.rows[0][2].startswith("20.0")
+        assert table.rows[0][3].startswith("35.0")
+        (first, *_) = csv.DictReader(io.StringIO(as_csv(result)))
+        assert float(first["worst_device_accuracy"]) == pytest.approx(0.3)
+        summary = json.loads(as_json(result))["summaries"][0]
+        assert summary["accuracy_std"]["mean"]["value"] == pytest.approx(0.35)
+
+    def test_without_label_counts_there_is_no_table(self) -> None:
+        result = compared([cell(label, 0, RUNS[f"{label}-seed0"]) for label in ("tfl", "fimi")])
+        assert not [each for each in tables(result) if "by device" in each.caption]
+        assert result.summaries[0].worst.mean is None

@@ -17,16 +17,16 @@ Runs = Mapping[float, tuple[RunFigures | str, ...]]
 
 
 def chosen(
-    *, target: AccuracyTarget = TARGET, cost: str = "board_j", **strategies: Runs
+    *, target: AccuracyTarget = TARGET, saves: str = "board_j", **strategies: Runs
 ) -> dict[str, TuningChoice]:
     """Runs of each strategy by learning rate, one for each of the seeds 100, 101, …."""
     cells: list[ComparedCell] = [
-        cell(label, seed, figures, rate=rate)
+        replace(cell(label, seed, figures, rate=rate), saves=saves)
         for label, settings in strategies.items()
         for rate, runs in settings.items()
         for seed, figures in enumerate(runs, 100)
     ]
-    return {choice.label: choice for choice in choose(cells, target, cost)}
+    return {choice.label: choice for choice in choose(cells, target)}
 
 
 def taken(choice: TuningChoice) -> Any:
@@ -106,4 +106,4 @@ def test_the_paper_s_joules_may_be_what_is_saved() -> None:
     fimi: Runs = {0.1: (run(0.9, joules=10),), 0.2: (run(0.1, 0.9, joules=9.2),)}
     tfl: Runs = {0.1: (run(0.5),)}
     assert taken(chosen(tfl=tfl, fimi=fimi)["fimi"]) == 0.1
-    assert taken(chosen(tfl=tfl, fimi=fimi, cost="dynamic_j")["fimi"]) == 0.2
+    assert taken(chosen(tfl=tfl, fimi=fimi, saves="dynamic_j")["fimi"]) == 0.2

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+from PIL import Image
 
 from fimi.generator_node.generators.base import FiniteGenerator, GeneratorError
 from fimi.generator_node.generators.card import find_for
@@ -76,6 +78,7 @@ class TestText:
                 text_model="a/b",
                 text_guidance=0.0,
                 text_templates=("{} at night",),
+                class_meanings="cifar-10",
                 text_negative="fog",
                 text_size=64,
                 text_batch_size=3,
@@ -87,11 +90,28 @@ class TestText:
             steps=2,
             guidance=0.0,
             templates=("{} at night",),
+            class_meanings="cifar-10",
             negative="fog",
             size=64,
             batch_size=3,
             dtype="bfloat16",
         )
+
+    def test_names_that_say_nothing_are_noticed_before_anything_starts(
+        self, tmp_path: Path
+    ) -> None:
+        for number in range(2):
+            (tmp_path / str(number)).mkdir()
+            for shade in range(30):
+                pixels = np.full((8, 8), 8 * shade + number, np.uint8)
+                Image.fromarray(pixels).save(tmp_path / str(number) / f"{shade}.png")
+        data = DataConfig(dataset="image-folder", root=str(tmp_path))
+        table = tmp_path / "meanings.toml"
+        table.write_text('0 = "an empty bus"\n1 = "a full bus"\n')
+        known = GeneratorConfig(kind="text", class_meanings=str(table))
+        check(Scenario(config=Config(data=data, generator=known)))
+        with pytest.raises(GeneratorError, match="class 0, 1 of image-folder/public says nothing"):
+            check(Scenario(config=Config(data=data, generator=GeneratorConfig(kind="text"))))
 
     @pytest.mark.parametrize("templates", [["a photo"], []])
     def test_a_template_has_a_place_for_the_class(self, templates: list[str]) -> None:
