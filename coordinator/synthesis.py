@@ -107,9 +107,10 @@ class Synthesis:
         if patience is None:
             patience = context.settings.rounds.gather_timeout_s
         if not self._await_generator(patience):
+            remedy = "; start one, or use --strategy tfl" if patience_s is None else ""
             raise FederationError(
                 f"{context.strategy.name} asks for {sum(map(sum, wanted.values()))} images, and "
-                f"no generator node came within {patience:g} s; start one, or use --strategy tfl"
+                f"no generator node came within {patience:g} s{remedy}"
             )
         while len(batches) < len(wanted):
             generator = registry.generators[0]
@@ -129,10 +130,10 @@ class Synthesis:
                     "start it again"
                 )
             if not self._await_generator(patience, gone=True):
+                remedy = "; start it again and resume the run" if patience_s is None else ""
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
-                    f" went away and did not come back within {patience:g} s; start it again and "
-                    "resume the run"
+                    f" went away and did not come back within {patience:g} s{remedy}"
                 )
         if not skip and not any(sum(batch.delivered) for batch in batches.values()):
             raise FederationError(
