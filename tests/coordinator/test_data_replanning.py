@@ -10,18 +10,22 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from lab import TEST_SET, Lab
 from msgspec.structs import replace
 from scripted import Behaviour, ScriptedDevice, honest
 
+from fimi.coordinator.data_replanning import DataReplanning
 from fimi.coordinator.federation import Federation
 from fimi.coordinator.settings import PlanSettings
-from fimi.learning.training import tensors
+from fimi.coordinator.strategies import STRATEGIES
+from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import RoundStart, SyntheticBatch, SyntheticRequest
+from fimi.messaging.messages import SyntheticBatch, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import (
@@ -32,11 +36,15 @@ from fimi.record.events import (
     RoundFinished,
     RoundStarted,
 )
+from fimi.record.results import RoundResult
+from fimi.testbed.configuration.sections import Config
 
 HOPEFUL = LearningCurve(alpha=2.0, beta=0.93, delta0=0.002)
 """By it some 71 samples of a device are enough for an error of 0.04."""
 UNEVEN, EVEN = (50, 5, 5), (24, 20, 16)
-PLAN = PlanSettings(iterations=20, error_max=0.04, error_drift=0.02, refit_window=3)
+PLAN = PlanSettings(
+    iterations=5, candidates=40, error_max=0.04, error_drift=0.02, refit_window=3, refit_percent=0
+)
 BOTH = ("device-1", "device-2")
 WRONG = honest(0.01)
 """Sends another model in every round, which is hardly ever right."""
@@ -46,7 +54,9 @@ class Node:
     """A generator node that offers what it is asked for, until it leaves. A context manager."""
 
     def __init__(self, broker: EmbeddedBroker, fleet: str) -> None:
-        self.peer = Peer(broker.address, fleet=fleet, peer="generator", role="generator")
+        self.peer = Peer(
+            broker.address, fleet=fleet, peer="generator", role="generator", heartbeat_s=1.0
+        )
         self.asked: list[SyntheticRequest] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live)
@@ -277,31 +287,55 @@ def test_a_run_that_goes_on_asks_for_the_same_images(ran: Ran, moment: type[Even
     assert receiving(federation) == [0, 0, 0, 2, 0]
 
 
-def goes(*totals: float) -> Behaviour:
-    """After each round the model is as good as it says, in tenths."""
+class Standing:
+    """What :class:`DataReplanning` asks of a run to know what share of the images is due."""
 
-    def behave(device: ScriptedDevice, start: RoundStart) -> None:
-        model = tensors.load(device.peer.transfers.fetch(start.model, 5.0))
-        wanted = {name: 0 * t + t.dtype.type(totals[start.round - 1]) for name, t in model.items()}
-        device.offer(start, tensors.dump(wanted))
-        device.report(start)
+    def __init__(self, strategy: str = "fimi", **plan: Any) -> None:
+        settings = Config(plan=replace(PLAN, **plan))
+        self.context: Any = SimpleNamespace(strategy=STRATEGIES[strategy], settings=settings)
+        self.plans: Any = SimpleNamespace(use=1.0)
+        self.rounds: Any = SimpleNamespace(results=[])
 
-    return behave
+    def uses(self, *accuracies: float | None) -> list[float]:
+        """The shares of the rounds after those in which the model was so good on validation."""
+        nothing: Any = None
+        replanning = DataReplanning(
+            self.context, nothing, self.plans, self.rounds, nothing, None, nothing
+        )
+        found = []
+        for number, accuracy in enumerate(accuracies, 1):
+            judged = Evaluation(accuracy=accuracy or 0.0, loss=1.0, class_accuracy=(), samples=9)
+            result = RoundResult(
+                number=number,
+                start_s=0.0,
+                duration_s=1.0,
+                evaluation=replace(judged, accuracy=1.0),  # of test images: they decide nothing
+                validation=None if accuracy is None else judged,
+                devices=(),
+            )
+            self.rounds.results.append(result)
+            self.plans.use = replanning._use_in(number + 1)
+            found.append(self.plans.use)
+        return found
 
 
-def test_images_fade_at_the_target_and_come_back_well_below_it(ran: Ran) -> None:
-    """0.55 is to be reached; a little less, and they stay away: 0.53."""
-    plan = PlanSettings(
-        iterations=20,
-        target_accuracy=0.55,
-        fade_at_target=True,
-        choose_epochs=False,
-        error_drift=0.0,
-    )
-    totals = (4.0, 5.6, 5.41, 5.2, 5.42, 5.61, 5.62)
-    federation = ran.run(goes(*totals), rounds=7, plan=plan, curve=HOPEFUL, counts=(6, 0, 0))
-    held = [sum(p.synthetic_counts) for p in federation.device_plans.values()]
-    assert min(held) > 0
-    nothing = [0] * len(held)
-    assert synthetic(federation) == [held, held, nothing, nothing, held, held, nothing]
-    assert [len(ran.node.of(device)) for device in BOTH] == [1, 1], "asked for no others"
+class TestUse:
+    def test_images_fade_at_the_target_and_come_back_well_below_it(self) -> None:
+        """0.55 is to be reached; a little less, and they stay away: 0.53."""
+        run = Standing(target_accuracy=0.55)
+        accuracies = (0.40, 0.56, 0.54, 0.531, 0.529, 0.54, 0.55, 0.2)
+        assert run.uses(*accuracies) == [1, 0, 0, 0, 1, 1, 0, 1]
+
+    def test_they_stay_where_nothing_says_how_good_the_model_is(self) -> None:
+        assert Standing(target_accuracy=0.55).uses(None, 0.9, None) == [1, 0, 1]
+
+    def test_they_stay_where_it_is_switched_off_or_there_is_no_target(self) -> None:
+        assert Standing(target_accuracy=0.55, fade_at_target=False).uses(0.9, 0.9) == [1, 1]
+        assert Standing().uses(0.9, 1.0) == [1, 1]
+
+    def test_a_schedule_goes_before_a_target(self) -> None:
+        run = Standing(target_accuracy=0.55, synthetic_schedule=(1.0, 0.5, 0.25))
+        assert run.uses(0.9, 0.9, 0.1) == [0.5, 0.25, 0.25]
+
+    def test_a_strategy_without_images_has_all_of_none(self) -> None:
+        assert Standing("tfl", target_accuracy=0.55).uses(0.9) == [1]
