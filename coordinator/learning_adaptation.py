@@ -23,6 +23,9 @@ from fimi.record.results import DeviceRound, RoundResult
 
 _SURE = 2.0
 """Standard deviations by which a measured level must differ from the planned one."""
+_BEYOND, _STAYS = 2.0, 0.8
+"""What is wrong on other images alone tells a level beyond so many times the error that was expected
+of the round, if it is at least this share of what it was in the round before."""
 _WIDE = 1.5
 """Devices whose classes would be even with so many times their samples show more than a level."""
 _STRAY, _STRAY_ERROR = 3.0, 0.05
@@ -41,7 +44,7 @@ class LearningState(Struct, frozen=True, kw_only=True):
         expected: the errors that were expected with that plan, before it was in force.
         numbers: rounds under that plan whose errors were measured.
         errors: their mean local errors, 0 to 1.
-        gap: by how much the last of them is above the devices' errors on their own samples.
+        gaps: by how much each of them is above the devices' errors on their own samples.
         accuracies: of the global model on images for validation, of all rounds so far.
     """
 
@@ -51,7 +54,7 @@ class LearningState(Struct, frozen=True, kw_only=True):
     expected: Progress
     numbers: tuple[int, ...] = ()
     errors: tuple[float, ...] = ()
-    gap: float = 0.0
+    gaps: tuple[float, ...] = ()
     accuracies: tuple[float, ...] = ()
 
     @property
@@ -106,7 +109,7 @@ class LearningAdaptation:
                 state,
                 numbers=(*state.numbers, result.number),
                 errors=(*state.errors, error),
-                gap=error - own_error,
+                gaps=(*state.gaps, error - own_error),
             )
         if result.validation is not None:
             state = replace(state, accuracies=(*state.accuracies, result.validation.accuracy))
@@ -118,8 +121,8 @@ class LearningAdaptation:
         """To which error the devices' training falls, where that is not Δ of the plan.
 
         It is the level of the rounds so far where they tell it. Earlier it is what is wrong on
-        other images and right on the devices' own, where that is beyond doubt: training is done
-        then, and the data lack something. ``None`` before a whole window of rounds, where nothing
+        other images and right on the devices' own, where that is far more than was expected of the
+        round, and stays: training is done then, and the data lack something. ``None`` before a whole window of rounds, where nothing
         drifts, and where refits are off.
         """
         settings, state, found = self._settings, self.state, self._progress
@@ -131,8 +134,10 @@ class LearningAdaptation:
             and apart > _SURE * found.floor_sd
         ):
             return found.floor
-        if state.gap > 2.0 * state.planned + settings.error_drift:
-            return state.gap
+        before, gap = state.gaps[-2:][0], state.gaps[-1]
+        expected = state.expected.error(state.numbers[-1])
+        if gap > _BEYOND * expected + settings.error_drift and gap > _STAYS * before:
+            return gap
         return None
 
     def refit(self, level: float, held: Holding) -> LearningState:
@@ -168,7 +173,7 @@ class LearningAdaptation:
             gone = min((state.numbers[-1] - 1) / expected.rounds, 50.0)
             expected = replace(expected, start=above * math.exp(gone))
         self.state = replace(
-            state, planned=planned, expected=expected, numbers=(), errors=(), gap=0.0
+            state, planned=planned, expected=expected, numbers=(), errors=(), gaps=()
         )
         self._progress = self.state.progress
 

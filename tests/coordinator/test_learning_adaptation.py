@@ -104,6 +104,13 @@ class TestLevel:
         found.learn(result(3, [device(0.85, own=0.05)]))
         assert found.level == pytest.approx(0.8)
 
+    def test_a_gap_that_falls_is_learning(self) -> None:
+        """As in runs of many local epochs: right on one's own at once, on others by and by."""
+        found = learning()
+        for number, error in enumerate((0.8, 0.5, 0.3, 0.2, 0.12), 1):
+            found.learn(result(number, [device(error, own=0.02)]))
+            assert found.level is None
+
     def test_slow_learning_lacks_no_data(self) -> None:
         """Devices are as wrong on their own samples as on others."""
         found = learning()
