@@ -129,6 +129,8 @@ class DevicePlans:
                 beside=checkpoint,
             )
             store.write_device_plans(self.devices)
+            if batches or top_ups:
+                self._record_labels()
         store.then(self._send_all)
 
     @property

@@ -54,7 +54,7 @@ def predicted(
     """The predicted phases of a round.
 
     It lasts as long as the slowest participant is busy. Participants wait for that one; resting
-    devices idle for the whole round.
+    devices idle for the whole round, but for receiving synthetic samples that are due.
 
     Args:
         present: plans of all devices that are online.
@@ -62,18 +62,18 @@ def predicted(
         boards: cost parameters of every device.
     """
     busy = {
-        device: tuple(cost for cost in plan.predicted if cost.phase != "idle")
+        device: tuple(
+            cost
+            for cost in plan.predicted
+            if cost.phase == "synthetic-download" or (device in drawn and cost.phase != "idle")
+        )
         for device, plan in present.items()
     }
     seconds = {
-        device: math.fsum(cost.duration_s for cost in busy[device]) if device in drawn else 0.0
-        for device in present
+        device: math.fsum(cost.duration_s for cost in costs) for device, costs in busy.items()
     }
-    round_s = max(seconds.values())
+    round_s = max(seconds[device] for device in drawn)
     return {
-        device: (
-            *(busy[device] if device in drawn else ()),
-            idle_cost(boards[device], round_s - seconds[device]),
-        )
-        for device in present
+        device: (*costs, idle_cost(boards[device], max(round_s - seconds[device], 0.0)))
+        for device, costs in busy.items()
     }

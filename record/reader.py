@@ -470,13 +470,17 @@ def generation(events: Iterable[Event]) -> Generation | None:
     """What the generator node made; ``None`` if no batch came.
 
     A device has one batch: where it was delivered again, as after a resume, the last counts. What
-    was drawn and what that took counts every time. The server's images come in several batches.
+    was drawn and what that took counts every time. The server's images come in several batches, and
+    those of devices where the learning curve was fitted to the run and images were lacking.
     """
-    batches = [event for event in events if isinstance(event, BatchDelivered)]
+    told = list(events)
+    batches = [event for event in told if isinstance(event, BatchDelivered)]
     if not batches:
         return None
-    of_device = {batch.device: batch for batch in batches if batch.device != COORDINATOR}
-    held = [*of_device.values(), *(batch for batch in batches if batch.device == COORDINATOR)]
+    topped_up = any(isinstance(event, LearningRefitted) and event.images for event in told)
+    several = [batch for batch in batches if topped_up or batch.device == COORDINATOR]
+    of_device = {batch.device: batch for batch in batches if batch not in several}
+    held = [*of_device.values(), *several]
     drawn = [batch for batch in batches if batch.drawn]
     energies = [batch.energy for batch in drawn if batch.energy is not None]
     return Generation(

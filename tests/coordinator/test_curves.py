@@ -142,7 +142,7 @@ class TestChosen:
         assert curves.chosen(PlanSettings(), pulled) is not None
 
     def test_a_word_that_is_no_file_names_the_key_and_the_words(self) -> None:
-        with pytest.raises(CurveError, match='plan.curve: fitt cannot be read.*"fit"'):
+        with pytest.raises(CurveError, match=r'plan\.curve: fitt cannot be read.*"fit"'):
             curves.chosen(PlanSettings(curve="fitt"), SCENARIO.subject)
 
     def test_one_of_another_run_is_refused(self, tmp_path: Path) -> None:

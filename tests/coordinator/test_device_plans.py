@@ -5,7 +5,9 @@ The conversation and the roster are stand-ins; plans, prices and the run store a
 
 from __future__ import annotations
 
+import json
 import math
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -117,6 +119,19 @@ class TestTopUps:
             assert other.synthetic_counts == before[device].synthetic_counts
         assert [order.device for order in desk.orders] == [*PROFILES]
         assert desk.store.read_checkpoint().keys() == {"plan"}
+
+    def test_labels_count_them(self, desk: Desk, tmp_path: Path) -> None:
+        def filled() -> int:
+            with closing(sqlite3.connect(tmp_path / "run.sqlite")) as db:
+                (counts,) = db.execute(
+                    "SELECT counts FROM label_skew WHERE device = 'device-1' AND stage = 'filled'"
+                ).fetchone()
+            return sum(json.loads(counts))
+
+        local = sum(PROFILES["device-1"].label_counts)
+        assert filled() == local + 14
+        desk.top_up()
+        assert filled() == local + 17
 
     def test_they_stay_and_others_follow(self, desk: Desk) -> None:
         desk.top_up()

@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.coordinator.participation import draw, predicted
-from fimi.energy.cost_model import OperatingPoint, PhaseCost
+from fimi.energy.cost_model import OperatingPoint, PhaseCost, download_cost
 from fimi.energy.emulation.boards import declare_board
 from fimi.messaging.messages import DevicePlan
 
@@ -91,6 +92,18 @@ class TestPredicted:
         (idle,) = self.of("a")["c"]
         assert (idle.phase, idle.dynamic_j) == ("idle", 0.0)
         assert idle.board_j == pytest.approx(3.0 * self.BOARD.idle_power_w)
+
+    def test_who_rests_receives_what_is_due_first(self) -> None:
+        receiving = download_cost("synthetic-download", self.BOARD, 1e6)
+        rests = self.PLANS["c"]
+        plans = self.PLANS | {
+            "c": msgspec.structs.replace(rests, predicted=(receiving, *rests.predicted))
+        }
+        found = predicted(plans, ("a",), dict.fromkeys(plans, self.BOARD))
+        assert [cost.phase for cost in found["c"]] == ["synthetic-download", "idle"]
+        assert found["c"][0] == receiving
+        assert math.fsum(c.duration_s for c in found["c"]) == pytest.approx(3.0)
+        assert found["a"] == self.of("a")["a"]
 
     def test_participants_keep_their_work(self) -> None:
         assert self.of("a", "c")["a"][0] == self.PLANS["a"].predicted[0]

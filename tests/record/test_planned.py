@@ -81,6 +81,9 @@ def test_a_plan_for_other_data_is_another_one(run_dir: Path, build: Any) -> None
 
     # k of n: after a top-up in round 1, a device that is drawn in round 3 first tells nothing new
     topped = with_samples(0, 0, 90)
+    first, second, third = topped.rounds
+    resting = tuple(replace(d, status="resting") for d in second.devices)
+    topped = replace(topped, rounds=(first, replace(second, devices=resting), third))
     event = LearningRefitted(
         round=1,
         before=0.1,

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, OperatingPoint
-from fimi.record.events import BatchDelivered
+from fimi.optim.learning_curve import LearningCurve
+from fimi.record.events import BatchDelivered, LearningRefitted
 from fimi.record.reader import read_run
 from fimi.record.record import Expectation, Generation, PlanSummary, RunData, RunInfo
 from fimi.record.store import RunStore
@@ -128,6 +129,30 @@ def test_what_was_expected_is_held_against_the_run() -> None:
         "rounds"
     )
     assert told(RunData(path=Path("run"), info=RunInfo(run="run"), plan=PlanSummary())) == ()
+
+
+def test_top_ups_are_batches_of_their_own(tmp_path: Path) -> None:
+    refit = LearningRefitted(
+        round=3,
+        before=0.05,
+        measured=0.3,
+        planned=0.06,
+        curve=LearningCurve(alpha=2.0, beta=0.5, delta0=0.0),
+        images=180,
+    )
+    store = RunStore(tmp_path / "run.sqlite")
+    for event in (batch("a"), batch("b"), batch("a"), batch("b"), refit):
+        store.write_event(event)
+    store.close()
+    generation = read_run(tmp_path).generation
+    assert generation is not None
+    assert (generation.requested, generation.delivered, generation.drawn) == (380, 360, 400)
+
+
+def test_a_batch_that_came_again_counts_once(tmp_path: Path) -> None:
+    generation = run(tmp_path, batch("a"), batch("b"), batch("a")).generation
+    assert generation is not None
+    assert (generation.requested, generation.delivered, generation.drawn) == (190, 180, 300)
 
 
 def test_learning_says_only_what_is_known(run_dir: Path) -> None:
