@@ -114,13 +114,19 @@ class TestMeasure:
 
 class TestAmounts:
     def test_from_a_batch_to_everything(self) -> None:
-        amounts = amounts_of(719, 20)
+        amounts = amounts_of(data(719), 20)
         assert (amounts[0], amounts[-1], len(amounts)) == (20, 719, 8)
         assert list(amounts) == sorted(set(amounts))
 
     def test_too_few_samples(self) -> None:
-        with pytest.raises(DatasetError, match="39 samples are too few"):
-            amounts_of(39, 20)
+        with pytest.raises(DatasetError, match="39 samples of .* are too few"):
+            amounts_of(data(39), 20)
+
+    def test_the_first_amount_has_room_for_every_class(self) -> None:
+        assert amounts_of(data(100), 1)[0] == data(100).classes
+
+    def test_the_last_amount_may_be_limited(self) -> None:
+        assert amounts_of(data(719), 20, most=300)[-1] == 300
 
     @pytest.mark.parametrize(
         ("amounts", "what"),
