@@ -32,7 +32,7 @@ START = {"w": np.zeros(1, np.float32)}
 def data(samples: int, classes: int = 2) -> Dataset:
     return Dataset(
         name="d",
-        images=np.arange(samples).astype(np.uint8).reshape(samples, 1, 1, 1),
+        images=np.arange(samples, dtype=np.uint8).reshape(samples, 1, 1, 1),
         labels=np.arange(samples) % classes,
         class_names=tuple("abcdef"[:classes]),
     )
@@ -119,8 +119,14 @@ class TestAmounts:
         assert list(amounts) == sorted(set(amounts))
 
     def test_too_few_samples(self) -> None:
-        with pytest.raises(DatasetError, match="39 samples of d are too few"):
+        with pytest.raises(DatasetError, match="39 samples of .* are too few"):
             amounts_of(data(39), 20)
+
+    def test_the_first_amount_has_room_for_every_class(self) -> None:
+        assert amounts_of(data(100), 1)[0] == data(100).classes
+
+    def test_the_last_amount_may_be_limited(self) -> None:
+        assert amounts_of(data(719), 20, most=300)[-1] == 300
 
     @pytest.mark.parametrize(
         ("amounts", "what"),
