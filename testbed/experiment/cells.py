@@ -149,9 +149,9 @@ def _require_held_epochs(experiment: Experiment, cell: Cell) -> None:
     if config.plan.epochs_choices and STRATEGIES[config.run.strategy].plans_data:
         raise ConfigError(
             f"{experiment.path}: [tune.grid]: training.epochs would change little for "
-            f"{cell.label}, which chooses its epochs for plan.target_accuracy = {config.plan.target_accuracy:g}, "
-            "while the others are tuned; set plan.choose_epochs = false below "
-            f"[overrides.{cell.label}], or tune other keys"
+            f"{cell.label}, which chooses them for plan.target_accuracy = "
+            f"{config.plan.target_accuracy:g}, while the others are tuned; set "
+            f"plan.choose_epochs = false below [overrides.{cell.label}], or tune other keys"
         )
 
 
