@@ -1,7 +1,7 @@
 """Rounds to an accuracy at several learning errors and local epochs, and (34) fitted to them.
 
     python benchmarks/rounds_model.py [--seeds 5] [--first-seed 10] [--rounds 20]
-                                      [--errors 0.05 0.06 0.07 0.08 0.1] [--epochs 1 2 3 5 8]
+                                      [--errors 0.08 0.12] [--epochs 1 2 3 5 8]
                                       [--set KEY=VALUE]
 
 Federations of the default configuration, trained and averaged as in ``fimi dry-run`` without its
@@ -24,11 +24,11 @@ from collections.abc import Iterator
 import numpy as np
 from msgspec.structs import replace
 
+from fimi.coordinator.curves import chosen
 from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training.pilot import even_level, federate, filled
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 from fimi.optim.categories import fill
-from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.rounds_model import RoundsModel
 from fimi.testbed.configuration.load import load, parse_setting
 from fimi.testbed.processes.generator_node import open_configured
@@ -48,7 +48,10 @@ def runs(
     generator = open_configured(config, split.public)
     shares = list(scenario.shares)
     plan, training = config.plan, config.training
-    curve = LearningCurve(alpha=plan.curve_alpha, beta=plan.curve_beta, delta0=plan.curve_delta0)
+    known = chosen(plan, scenario.subject)
+    if known is None:
+        sys.exit("no learning curve of this data set and network; give plan.curve")
+    curve = known.curve
     trainer = TorchTrainer.of(training, split.test.classes, split.test.image_shape)
     start = initial_parameters(
         training.model, split.test.classes, split.test.image_shape, seed=seed
@@ -105,7 +108,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--errors", type=float, nargs="+", default=[0.05, 0.06, 0.07, 0.08, 0.1])
+    parser.add_argument("--errors", type=float, nargs="+", default=[0.08, 0.12])
     parser.add_argument("--epochs", type=int, nargs="+", default=[1, 2, 3, 5, 8])
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     asked = parser.parse_args()

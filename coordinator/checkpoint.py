@@ -22,7 +22,14 @@ from msgspec import Struct
 
 from fimi.coordinator.adaptation import AdaptationState
 from fimi.coordinator.learning_adaptation import LearningState
-from fimi.messaging.messages import DevicePlan, Heard, PlanApplied, Profile, SyntheticBatch
+from fimi.messaging.messages import (
+    DevicePlan,
+    Heard,
+    PlanApplied,
+    Profile,
+    SyntheticBatch,
+    SyntheticRequest,
+)
 from fimi.optim.plans import Plan
 
 Part = TypeVar("Part", bound=Struct)
@@ -117,6 +124,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
         devices: by id.
         plan: the plan in force; ``None`` before there is one.
         batches: what the generator node has delivered, by :func:`receiver`.
+        requests: what it was asked for then; the same request gives the same bytes again.
         rounds: the state after the last round.
         interim: an export that was made when the run was interrupted.
     """
@@ -125,11 +133,12 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     devices: dict[str, DevicePart] = {}
     plan: PlanPart | None = None
     batches: dict[str, SyntheticBatch] = {}
+    requests: dict[str, SyntheticRequest] = {}
     rounds: RoundPart = RoundPart()
     interim: InterimPart = InterimPart()
 
 
-_DEVICE, _BATCH = "device:", "batch:"
+_DEVICE, _BATCH, _REQUEST = "device:", "batch:", "request:"
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -153,9 +162,9 @@ def receiver(device: str, skip: tuple[int, ...] = ()) -> str:
     return f"{device}+{sum(skip)}" if skip else device
 
 
-def of_batch(to: str, batch: SyntheticBatch) -> dict[str, bytes]:
+def of_batch(to: str, batch: SyntheticBatch, request: SyntheticRequest) -> dict[str, bytes]:
     """A batch for a :func:`receiver`, as keys and bytes for the run store."""
-    return {_BATCH + to: _encode(batch)}
+    return {_BATCH + to: _encode(batch), _REQUEST + to: _encode(request)}
 
 
 def of_rounds(part: RoundPart) -> dict[str, bytes]:
@@ -181,20 +190,21 @@ def read(stored: Mapping[str, bytes]) -> Checkpoint:
         raise ValueError("it holds no checkpoint: it was made by an older version of fimi")
     return Checkpoint(
         run=_part(stored, "run", RunPart),
-        devices={
-            key[len(_DEVICE) :]: _part(stored, key, DevicePart)
-            for key in sorted(stored)
-            if key.startswith(_DEVICE)
-        },
-        batches={
-            key[len(_BATCH) :]: _part(stored, key, SyntheticBatch)
-            for key in sorted(stored)
-            if key.startswith(_BATCH)
-        },
+        devices=_parts(stored, _DEVICE, DevicePart),
+        batches=_parts(stored, _BATCH, SyntheticBatch),
+        requests=_parts(stored, _REQUEST, SyntheticRequest),
         plan=_part(stored, "plan", PlanPart) if "plan" in stored else None,
         rounds=_part(stored, "rounds", RoundPart) if "rounds" in stored else RoundPart(),
         interim=_part(stored, "interim", InterimPart) if "interim" in stored else InterimPart(),
     )
+
+
+def _parts(stored: Mapping[str, bytes], prefix: str, kind: type[Part]) -> dict[str, Part]:
+    return {
+        key[len(prefix) :]: _part(stored, key, kind)
+        for key in sorted(stored)
+        if key.startswith(prefix)
+    }
 
 
 def _part(stored: Mapping[str, bytes], key: str, kind: type[Part]) -> Part:

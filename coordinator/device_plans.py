@@ -201,6 +201,8 @@ class DevicePlans:
                 for t in plan.top_ups
             )
             changed = msgspec.structs.replace(plan, top_ups=top_ups)
+        elif batch.skip:
+            return  # it was drawn for a plan that was not made
         else:
             changed = msgspec.structs.replace(plan, batch=batch.offer)
         if changed != plan:

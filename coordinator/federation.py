@@ -234,7 +234,10 @@ class Coordinator:
         self._spool = UpdateStore(store.path.parent)
         self._roster = Roster(context, terms, found.devices if found is not None else {})
         self._synthesis = Synthesis(
-            context, terms.contract, found.batches if found is not None else {}
+            context,
+            terms.contract,
+            found.batches if found is not None else {},
+            found.requests if found is not None else {},
         )
         self._planner = FleetPlanner(
             settings,

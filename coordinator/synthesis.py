@@ -42,6 +42,7 @@ class Synthesis:
         context: the context of the run.
         contract: the data of the run.
         known: batches that are stored already, of a run that goes on.
+        requests: what they were asked for with.
         silence_s: how long a generator node that is online may be silent, s.
     """
 
@@ -50,6 +51,7 @@ class Synthesis:
         context: Context,
         contract: Contract,
         known: Mapping[str, SyntheticBatch] = {},
+        requests: Mapping[str, SyntheticRequest] = {},
         *,
         silence_s: float = SILENCE_S,
     ) -> None:
@@ -58,7 +60,7 @@ class Synthesis:
         self._known = dict(known)
         self._silence_s = silence_s
         # Both by receiver, see :func:`fimi.coordinator.checkpoint.receiver`:
-        self._requests: dict[str, SyntheticRequest] = {}
+        self._requests: dict[str, SyntheticRequest] = dict(requests)
         self._asked: dict[str, str] = {}  # to the start of the node that was asked
 
     def of(
@@ -88,6 +90,8 @@ class Synthesis:
         wanted = {device: each for device, each in counts.items() if sum(each)}
         to = {device: checkpoint.receiver(device, skip.get(device, ())) for device in wanted}
         for device, each in wanted.items():
+            if to[device] in self._known and to[device] in self._requests:
+                continue  # the same request gives the same bytes; plans have changed since
             self._requests[to[device]] = self._request(
                 device, each, unlabelled, skip.get(device, ())
             )
@@ -103,9 +107,10 @@ class Synthesis:
         if patience is None:
             patience = context.settings.rounds.gather_timeout_s
         if not self._await_generator(patience):
+            remedy = "; start one, or use --strategy tfl" if patience_s is None else ""
             raise FederationError(
                 f"{context.strategy.name} asks for {sum(map(sum, wanted.values()))} images, and "
-                f"no generator node came within {patience:g} s; start one, or use --strategy tfl"
+                f"no generator node came within {patience:g} s{remedy}"
             )
         while len(batches) < len(wanted):
             generator = registry.generators[0]
@@ -125,10 +130,10 @@ class Synthesis:
                     "start it again"
                 )
             if not self._await_generator(patience, gone=True):
+                remedy = "; start it again and resume the run" if patience_s is None else ""
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
-                    f" went away and did not come back within {patience:g} s; start it again and "
-                    "resume the run"
+                    f" went away and did not come back within {patience:g} s{remedy}"
                 )
         if not skip and not any(sum(batch.delivered) for batch in batches.values()):
             raise FederationError(
@@ -204,7 +209,7 @@ class Synthesis:
             return
         self._known[to] = batch
         with self._context.store.together():
-            self._context.store.write_checkpoint(checkpoint.of_batch(to, batch))
+            self._context.store.write_checkpoint(checkpoint.of_batch(to, batch, self._requests[to]))
             self._context.notify(
                 BatchDelivered(
                     device=batch.device,

@@ -49,6 +49,7 @@ from fimi.messaging.messages import (
     DeploymentReport,
     DeploymentTest,
     DevicePlan,
+    Goodput,
     Invitation,
     ModelFile,
     Offer,
@@ -144,6 +145,7 @@ class Member:
         self._batches = Kept(tools.cache, "batch")
         self._metering = Metering(invitation.device, hardware)
         self._plan: DevicePlan | None = None
+        self._filled: str | None = None  # digest of the first batch that it has; empty: none
         self._topped_up = 0  # batches that came after the first one
         self._cores: int | None = None
         self._owed: tuple[PhaseRecord, ...] = ()  # of plans, to be reported with what comes next
@@ -163,8 +165,7 @@ class Member:
         """
         metering, rests = self._metering, False
         metering.close()
-        before = self._plan
-        anew = before is None or _digest(before.batch) != _digest(plan.batch)
+        anew = self._filled != _digest(plan.batch)
         if anew:
             metering.drop()
             began_s = self._fleet_time_s(plan)
@@ -172,14 +173,23 @@ class Member:
                 metering.rest("before", self._unwanted(plan))
             self._hardware.join_fleet(began_s)
             self.data.clear()
-            self._topped_up = 0
+            self._filled, self._topped_up = None, 0
         idle = metering.take(0)  # of rounds to come: it is reported with the next one
         self._plan = None
+        own: tuple[PhaseRecord, ...] = ()  # of receiving the first batch
+        moved: tuple[Goodput, ...] = ()
         applied, error = None, ""
         try:
-            if plan.batch is not None and anew:
-                self._line.show("fetching")
-                self._keep(plan, self._batch(plan, _first, booked=plan.booked))
+            if anew:
+                try:
+                    if plan.batch is not None:
+                        self._line.show("fetching")
+                        self._keep(plan, self._batch(plan, _first, booked=plan.booked))
+                    self._filled = _digest(plan.batch)
+                finally:
+                    spent, moved = (*self._owed, *metering.take(0)), self._exchange.take()
+                    own = tuple(record for record in spent if record.phase != "idle")
+                    self._owed = tuple(record for record in spent if record.phase == "idle")
             for number in range(self._topped_up, len(plan.top_ups)):
                 self._line.show("fetching")
                 booked = plan.top_ups[number].booked
@@ -191,24 +201,22 @@ class Member:
             metering.ledger.regime = applied.point or f"{plan.point.frequency_hz / 1e6:.6g} MHz"
             self._plan = plan
         except TransferCancelled:
-            self._owed += metering.take(0)
+            self._owed = (*self._owed, *own, *metering.take(0), *idle)
             self._exchange.take()
             raise BrokenOff from None
         except Exception as problem:
             error = self._words(problem, "cannot follow its plan")
-        spent = (*self._owed, *metering.take(0))
-        # what a device receives within the rounds is reported with the next one
-        own = tuple(record for record in spent if anew and record.phase != "idle")
         reply = PlanApplied(
             run=plan.run,
             device=plan.device,
             applied=applied,
             phases=own,
             error=error,
-            transfers=self._exchange.take() if anew else (),
+            transfers=moved,
             evidence=metering.evidence() if rests else None,
         )
-        self._owed = (*(record for record in spent if record not in own), *idle)
+        # what a device receives within the rounds is reported with the next one
+        self._owed = (*self._owed, *metering.take(0), *idle)
         self._idle()
         return self._with_faults(reply)
 
@@ -342,7 +350,7 @@ class Member:
         self._metering.drop()
         self._hardware.restore()
         self.data.clear()
-        self._plan = None
+        self._plan = self._filled = None
 
     def _idle(self) -> None:
         self._hardware.begin_idle()

@@ -349,14 +349,6 @@ class DevicePlan(DeviceMessage, frozen=True, kw_only=True, tag="plan"):
         """Synthetic samples per class that rounds train on."""
         return in_use(self.synthetic_counts, self.synthetic_use)
 
-    @property
-    def first_counts(self) -> tuple[int, ...]:
-        """Synthetic samples per class of the first batch, without top-ups."""
-        later = [top_up.counts for top_up in self.top_ups]
-        return tuple(
-            count - sum(more[k] for more in later) for k, count in enumerate(self.synthetic_counts)
-        )
-
 
 class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
     """Device to coordinator: the plan is in force, and the synthetic batch has arrived.

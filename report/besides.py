@@ -101,7 +101,8 @@ def _expected(run: RunData, summary: Summary) -> Extra | None:
     if paid.rounds is None or taken is None:
         took = f"it was not reached in {len(summary.points)} rounds"
     else:
-        took = f"took {paid.rounds} rounds and {whole(taken) or MISSING}"
+        rounds = f"{paid.rounds} round{'s' if paid.rounds > 1 else ''}"
+        took = f"took {rounds} and {whole(taken) or MISSING}"
     return Extra(
         term="expected",
         value=expected_words(expected),

@@ -25,26 +25,26 @@ def planned_error_plot(run: RunData) -> Picture | None:
         ),
     )
     points = [
-        (each.number, 100.0 * entry.local_error, entry.device)
+        (each.number, entry.local_error, entry.device)
         for each in rounds
         for entry in each.devices
         if entry.local_error is not None
     ]
     figure.add_scatter(
         x=[number for number, _, _ in points],
-        y=[max(error, _TICKS[0]) for _, error, _ in points],
+        y=[_drawn(error) for _, error, _ in points],
         mode="markers",
         name="of one device, measured",
         marker={"size": 5, "color": plot_style.MEASURED, "symbol": "circle-open"},
         opacity=0.5,
         text=[
-            f"<b>{plot_style.label(device)}</b><br>round {number}<br>measured {error:.1f} %"
+            f"<b>{plot_style.label(device)}</b><br>round {number}<br>measured {percent(error)}"
             for number, error, device in points
         ],
     )
     figure.add_scatter(
         x=[each.number for each in rounds],
-        y=[100.0 * (each.local_error or 0.0) for each in rounds],
+        y=[_drawn(each.local_error) for each in rounds],
         mode="lines+markers",
         name="mean of devices, measured",
         line={"color": plot_style.MEASURED, "width": 2.5},
@@ -57,7 +57,7 @@ def planned_error_plot(run: RunData) -> Picture | None:
     if planned:
         figure.add_scatter(
             x=[each.number for each in planned],
-            y=[100.0 * (each.planned_error or 0.0) for each in planned],
+            y=[_drawn(each.planned_error) for each in planned],
             mode="lines+markers",
             name="mean of devices, planned",
             line={"color": plot_style.PREDICTED, "width": 2.5, "dash": "dash"},
@@ -69,7 +69,7 @@ def planned_error_plot(run: RunData) -> Picture | None:
         )
     figure.add_scatter(
         x=[each.number for each in run.rounds],
-        y=[max(100.0 * (1.0 - each.evaluation.accuracy), _TICKS[0]) for each in run.rounds],
+        y=[_drawn(1.0 - each.evaluation.accuracy) for each in run.rounds],
         mode="lines",
         name="global model, test images",
         line={"color": plot_style.LINE, "width": 2, "dash": "dot"},
@@ -91,3 +91,8 @@ def planned_error_plot(run: RunData) -> Picture | None:
         "again.",
         figure=figure,
     )
+
+
+def _drawn(error: float | None) -> float:
+    """An error in percent, as far as it is on the axis, whose logarithm is drawn."""
+    return max(100.0 * (error or 0.0), _TICKS[0])

@@ -15,6 +15,7 @@ Without torch
 * :mod:`~fimi.learning.training.pseudo_labels`  labels that a model gives to unlabelled images
 * :mod:`~fimi.learning.training.curve_points`  errors at several amounts of data, for a learning
   curve
+* :mod:`~fimi.learning.training.pilot`  short federations without boards: rounds to an accuracy
 * :mod:`~fimi.learning.training.memory`         gives freed memory back to the system
 
 With torch

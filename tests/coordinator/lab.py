@@ -37,6 +37,7 @@ TEST_SET = Dataset(
     class_names=("a", "b", "c"),
 )
 
+CURVE = LearningCurve(alpha=5.8, beta=0.93, delta0=0.027)
 
 TERMS = Terms(
     contract=of(TEST_SET),
@@ -105,6 +106,7 @@ class Lab:
         prepare: Callable[[list[ScriptedDevice]], None] = lambda devices: None,
         plan: PlanSettings | None = None,
         validation: Dataset | None = None,
+        curve: LearningCurve = CURVE,
     ) -> Federation:
         settings = Config(
             run=RunConfig(strategy=strategy),
@@ -167,7 +169,7 @@ class Lab:
                 TEST_SET,
                 terms or TERMS,
                 store=store,
-                curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
+                curve=curve,
                 resume=resume,
                 listener=listen,
                 keeper=self,

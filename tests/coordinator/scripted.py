@@ -193,7 +193,7 @@ class ScriptedDevice:
                 device=self.name,
                 round=start.round,
                 local_samples=sum(self.counts) if samples is None else samples,
-                synthetic_samples=0,
+                synthetic_samples=sum(self.plans[-1].used_counts) if self.plans else 0,
                 training_loss=0.5,
                 training_accuracy=0.5,
                 frequency_hz=1e9,

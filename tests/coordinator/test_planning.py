@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.device_plans import DevicePlans
+from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.participation import predicted
 from fimi.coordinator.planning import (
     cheapest,
@@ -454,3 +455,20 @@ def test_a_new_plan_keeps_the_unlabelled_images() -> None:
     again = told(plans.delivered)
     assert [each.unlabelled for each in again.values()] == [4, 5, 6]
     assert again == first
+
+
+def test_later_plans_of_a_run_keep_the_epochs_of_the_first() -> None:
+    """Whether resources are planned again, or all of it for another fleet."""
+    settings = configured(target_accuracy=0.9, objective="dynamic", iterations=5)
+    planner = FleetPlanner(settings, MODEL_BYTES, curve=CURVE)
+    made = planner.plan(profiles()).plan
+    assert made is not None and made.expected is not None and made.epochs != 3
+    planner.first = first = replace(made, epochs=3)
+    delivered = {share.device: share.synthetic_counts for share in made.devices}
+    again = planner.replan(profiles(), delivered, made)
+    assert (again.epochs, again.expected) == (3, first.expected)
+    whole = planner.plan({name: profiles()[name] for name in ("device-1", "device-3")}).plan
+    assert whole is not None and whole.expected is not None
+    assert whole.epochs == 3
+    plain = FleetPlanner(configured(iterations=5), MODEL_BYTES, curve=CURVE).plan(profiles()).plan
+    assert plain is not None and (plain.epochs, plain.expected) == (None, None)

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from run_contract import DIGITS
 
+from fimi.coordinator.checkpoint import receiver
 from fimi.coordinator.context import Context, FederationError, Stopwatch
 from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.inbox import Inbox
@@ -114,6 +115,9 @@ def synthesise(
     patience_s: float = 10.0,
     silence_s: float = 30.0,
     on_end: Callable[[], None] = lambda: None,
+    known: tuple[SyntheticBatch, ...] = (),
+    requests: tuple[SyntheticRequest, ...] = (),
+    ask: Callable[[Synthesis], dict[str, SyntheticBatch]] = lambda synthesis: synthesis.of(COUNTS),
 ) -> tuple[dict[str, SyntheticBatch], list[Event]]:
     """What comes of :data:`COUNTS` while the generator node lives its lives in a thread."""
     settings = Config(
@@ -143,7 +147,14 @@ def synthesise(
         thread = threading.Thread(target=lives)
         thread.start()
         try:
-            made = Synthesis(context, DIGITS, silence_s=silence_s).of(COUNTS)
+            synthesis = Synthesis(
+                context,
+                DIGITS,
+                {receiver(batch.device, batch.skip): batch for batch in known},
+                {receiver(request.device, request.skip): request for request in requests},
+                silence_s=silence_s,
+            )
+            made = ask(synthesis)
         finally:
             on_end()
             thread.join()
@@ -252,3 +263,170 @@ class TestSilence:
         made, _ = synthesise(a_broker, fleet_name, answers_the_second_time)
         assert {device: batch.delivered for device, batch in made.items()} == COUNTS
         assert asked[: len(COUNTS)] == asked[len(COUNTS) : 2 * len(COUNTS)]
+
+
+def answered(request: SyntheticRequest, delivered: tuple[int, ...] | None = None) -> SyntheticBatch:
+    return SyntheticBatch(
+        run=request.run,
+        instance=request.instance,
+        device=request.device,
+        skip=request.skip,
+        delivered=request.counts if delivered is None else delivered,
+        offer=None,
+        seconds=0.1,
+        generator="scripted",
+    )
+
+
+def wanted(device: str, counts: tuple[int, ...], skip: tuple[int, ...] = ()) -> SyntheticRequest:
+    return SyntheticRequest(
+        run="r1", instance="i1", device=device, counts=counts, skip=skip, seed=0, contract=DIGITS
+    )
+
+
+def nobody() -> None:
+    """There is no generator node."""
+
+
+MORE = {"device-1": (0, 5, 0), "device-2": (1, 1, 1), "device-3": (0, 0, 9)}
+
+
+class TestFurther:
+    """Images beside those that a device has."""
+
+    def further(self, synthesis: Synthesis) -> dict[str, SyntheticBatch]:
+        return synthesis.of(MORE, skip=COUNTS, patience_s=5.0)
+
+    def life(
+        self,
+        broker: EmbeddedBroker,
+        fleet: str,
+        count: int,
+        asked: list[SyntheticRequest],
+        tells: Callable[[SyntheticRequest], list[SyntheticBatch]] = lambda r: [answered(r)],
+    ) -> None:
+        """A generator node that answers so many requests, and goes."""
+        with Peer(broker.address, fleet=fleet, peer="generator", role="generator") as me:
+            for _ in range(count):
+                asked.append(request := Node.next_request(me))
+                for batch in tells(request):
+                    me.send(COORDINATOR, batch)
+            assert me.flush(5.0)
+
+    def test_each_device_is_asked_for_what_follows_its_own(
+        self, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        asked: list[SyntheticRequest] = []
+
+        def both(synthesis: Synthesis) -> dict[str, SyntheticBatch]:
+            first = synthesis.of(COUNTS)
+            found = self.further(synthesis)
+            assert {d: b.delivered for d, b in first.items()} == COUNTS
+            assert all(synthesis.is_known(b) for b in (*first.values(), *found.values()))
+            assert all(synthesis.is_ours(b) for b in (*first.values(), *found.values()))
+            return found
+
+        made, events = synthesise(
+            a_broker, fleet_name, lambda: self.life(a_broker, fleet_name, 6, asked), ask=both
+        )
+        assert {device: batch.delivered for device, batch in made.items()} == MORE
+        assert {r.device: r.skip for r in asked[:3]} == dict.fromkeys(COUNTS, ())
+        assert {r.device: r.skip for r in asked[3:]} == COUNTS
+        told = [event for event in events if isinstance(event, BatchDelivered)]
+        assert [event.requested for event in told[3:]] == [event.delivered for event in told[3:]]
+
+    def test_what_is_known_is_not_asked_for(
+        self, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        known = [answered(wanted(d, n)) for d, n in COUNTS.items()]
+        known += [answered(wanted(d, n, COUNTS[d])) for d, n in MORE.items()]
+        made, events = synthesise(
+            a_broker, fleet_name, nobody, known=tuple(known), ask=self.further
+        )
+        assert {device: batch.delivered for device, batch in made.items()} == MORE
+        assert events == []
+
+    def test_a_node_that_starts_again_is_asked_for_the_same(
+        self, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        asked: list[SyntheticRequest] = []
+
+        def lives() -> None:
+            self.life(a_broker, fleet_name, 1, asked)
+            self.life(a_broker, fleet_name, 2, asked)
+
+        made, _ = synthesise(a_broker, fleet_name, lives, ask=self.further)
+        assert {device: batch.delivered for device, batch in made.items()} == MORE
+        assert {r.device: (r.counts, r.skip) for r in asked} == {
+            device: (MORE[device], COUNTS[device]) for device in COUNTS
+        }
+
+    def test_the_first_batch_offered_again_is_not_the_further_one(
+        self, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        asked: list[SyntheticRequest] = []
+
+        def both(request: SyntheticRequest) -> list[SyntheticBatch]:
+            first = answered(wanted(request.device, COUNTS[request.device]))
+            return [first, answered(request)]
+
+        made, events = synthesise(
+            a_broker,
+            fleet_name,
+            lambda: self.life(a_broker, fleet_name, 3, asked, both),
+            ask=self.further,
+        )
+        assert {device: batch.delivered for device, batch in made.items()} == MORE
+        assert sum(isinstance(event, BatchDelivered) for event in events) == 3
+
+    def test_none_is_waited_for_without_patience(
+        self, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        began_s = time.monotonic()
+        with pytest.raises(FederationError, match=r"no generator node came within 0 s$"):
+            synthesise(
+                a_broker,
+                fleet_name,
+                nobody,
+                ask=lambda synthesis: synthesis.of(MORE, skip=COUNTS, patience_s=0.0),
+            )
+        assert time.monotonic() - began_s < 10.0, "what gathering may take"
+
+    def test_no_further_ones_are_no_error(self, a_broker: EmbeddedBroker, fleet_name: str) -> None:
+        """A generator with a stock may have none left; of first batches that is the end."""
+        asked: list[SyntheticRequest] = []
+
+        def life() -> None:
+            self.life(a_broker, fleet_name, 3, asked, lambda r: [answered(r, (0, 0, 0))])
+
+        made, _ = synthesise(a_broker, fleet_name, life, ask=self.further)
+        assert {batch.delivered for batch in made.values()} == {(0, 0, 0)}
+        with pytest.raises(FederationError, match="made none of the 9 images"):
+            synthesise(a_broker, fleet_name, life)
+
+    def test_a_run_that_goes_on_asks_as_it_has_asked_before(
+        self, a_broker: EmbeddedBroker, fleet_name: str
+    ) -> None:
+        """Its plan has other numbers by now; another request would give other bytes."""
+        before = [wanted(d, n) for d, n in COUNTS.items()]
+        before += [wanted(d, n, COUNTS[d]) for d, n in MORE.items()]
+        totals = {d: tuple(map(sum, zip(COUNTS[d], MORE[d], strict=True))) for d in COUNTS}
+        asked: list[SyntheticRequest] = []
+
+        def goes_on(synthesis: Synthesis) -> dict[str, SyntheticBatch]:
+            found = synthesis.of(totals)
+            context = synthesis._context
+            assert context.inbox.wait(lambda: bool(context.registry.generators), 10.0)
+            synthesis.offer_again(COUNTS)
+            return found
+
+        made, _ = synthesise(
+            a_broker,
+            fleet_name,
+            lambda: self.life(a_broker, fleet_name, 6, asked),
+            known=tuple(map(answered, before)),
+            requests=tuple(before),
+            ask=goes_on,
+        )
+        assert {device: batch.delivered for device, batch in made.items()} == COUNTS
+        assert sorted(asked, key=str) == sorted(before, key=str)

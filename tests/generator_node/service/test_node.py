@@ -102,8 +102,11 @@ class Bench:
         device: str = "device-1",
         run: str = "r1",
         contract: Contract = CONTRACT,
+        skip: tuple[int, ...] = (),
     ) -> SyntheticRequest:
-        request = SyntheticRequest(run=run, device=device, counts=counts, seed=7, contract=contract)
+        request = SyntheticRequest(
+            run=run, device=device, counts=counts, seed=7, contract=contract, skip=skip
+        )
         self.desk.send("generator", request)
         return request
 
@@ -211,6 +214,70 @@ class TestRequests:
         bench.ask(device="device-2")
         assert bench.answer().device == "device-2"
         assert bench.generator.made == sum(COUNTS)
+
+
+class TestTopUps:
+    """Further images of a device are offered beside its first ones; those of the server are not."""
+
+    MORE = (1, 2, 0, 0, 0, 0, 0, 0, 0, 0)
+
+    def test_both_batches_of_a_device_are_offered(self, bench: Bench) -> None:
+        bench.ask()
+        first = bench.answer()
+        bench.ask(self.MORE, skip=COUNTS)
+        second = bench.answer()
+        assert (first.skip, second.skip) == ((), COUNTS)
+        assert (second.device, second.delivered) == ("device-1", self.MORE)
+        images = []
+        for answer, labels in ((first, [0, 0, 2, 9]), (second, [0, 1, 1])):
+            batch = decode(bench.fetch(answer.offer), classes=10)
+            assert batch.labels.tolist() == labels
+            images += [image.tobytes() for image in batch.images]
+        assert len({*images}) == 7, "the second one goes on where the first one ended"
+
+    def test_asked_again_both_are_as_they_were(self, bench: Bench) -> None:
+        bench.ask()
+        bench.ask(self.MORE, skip=COUNTS)
+        answers = [bench.answer(), bench.answer()]
+        made = bench.generator.made
+        bench.ask()
+        bench.ask(self.MORE, skip=COUNTS)
+        assert [bench.answer(), bench.answer()] == answers
+        assert bench.generator.made == made
+
+    def test_another_one_after_the_same_images_replaces_it_alone(self, bench: Bench) -> None:
+        bench.ask()
+        first = bench.answer()
+        bench.ask(self.MORE, skip=COUNTS)
+        second = bench.answer()
+        other = (0,) * 8 + (2, 0)
+        bench.ask(other, skip=COUNTS)
+        third = bench.answer()
+        assert decode(bench.fetch(third.offer), classes=10).labels.tolist() == [8, 8]
+        assert len(bench.fetch(first.offer)) > 0
+        with pytest.raises(TransferError, match="no longer serves"):
+            bench.fetch(second.offer)
+
+    def test_a_part_of_the_server_drops_the_one_before(self, bench: Bench) -> None:
+        bench.ask(device=COORDINATOR)
+        first = bench.answer()
+        assert len(bench.fetch(first.offer)) > 0
+        bench.ask(self.MORE, device=COORDINATOR, skip=COUNTS)
+        second = bench.answer()
+        assert decode(bench.fetch(second.offer), classes=10).labels.tolist() == [0, 1, 1]
+        with pytest.raises(TransferError, match="no longer serves"):
+            bench.fetch(first.offer)
+
+    def test_the_end_of_the_run_frees_both(self, bench: Bench) -> None:
+        bench.ask()
+        bench.ask(self.MORE, skip=COUNTS)
+        answers = [bench.answer(), bench.answer()]
+        bench.desk.send("generator", RunEnded(run="r1", reason="completed"))
+        bench.ask(device="device-9", run="r2")
+        bench.answer()
+        for answer in answers:
+            with pytest.raises(TransferError, match="no longer serves"):
+                bench.fetch(answer.offer)
 
 
 class TestContracts:
