@@ -29,6 +29,8 @@ from fimi.record.events import LearningRefitted
 
 Counts = dict[str, tuple[int, ...]]
 """Images per class, by device."""
+_PATIENCE_S = 10.0
+"""How long boards wait for a generator node that is away, s."""
 _SLACK = 0.02
 """By so much may the accuracy be below the target before images are trained on again."""
 _LIMITS = (1.0, 1.25, 1.6, 2.0, 3.0, 5.0)
@@ -126,6 +128,7 @@ class DataReplanning:
     ) -> tuple[dict[str, SyntheticBatch], LearningRefitted]:
         """Fit the curve and fetch what devices lack by it."""
         before, profiles = learning.state.planned, self._adaptation.profiles(self._plans.members)
+        known = learning.state
         found = learning.refit(level, self._holding(profiles))
         self._planner.curve, self._planner.rounds = found.curve, found.rounds
         event = LearningRefitted(
@@ -146,9 +149,16 @@ class DataReplanning:
             return {}, replace(event, reason="devices have the images that they need")
         try:
             had = {device: held for device, held in self._plans.delivered.items() if any(held)}
-            made = self._synthesis.of(lacking, skip=had, patience_s=0.0)
-        except FederationError as error:
-            return {}, replace(event, reason=str(error))
+            made = self._synthesis.of(lacking, skip=had, patience_s=_PATIENCE_S)
+        except (
+            FederationError
+        ) as error:  # as if nothing had been fitted: the next window asks again
+            learning.state, self._planner.curve, self._planner.rounds = (
+                known,
+                known.curve,
+                known.rounds,
+            )
+            return {}, replace(event, curve=known.curve, reason=str(error))
         made = {device: batch for device, batch in made.items() if batch.offer is not None}
         images = sum(sum(batch.delivered) for batch in made.values())
         if not images:

@@ -24,8 +24,8 @@ from fimi.record.results import DeviceRound, RoundResult
 _SURE = 2.0
 """Standard deviations by which a measured level must differ from the planned one."""
 _BEYOND, _STAYS = 2.0, 0.8
-"""What is wrong on other images alone tells a level beyond so many times the error that was expected
-of the round, if it is at least this share of what it was in the round before."""
+"""What is wrong on other images alone tells a level beyond so many times the error that was
+expected of the round, if it is at least this share of what it was in the round before."""
 _WIDE = 1.5
 """Devices whose classes would be even with so many times their samples show more than a level."""
 _STRAY, _STRAY_ERROR = 3.0, 0.05
@@ -122,8 +122,8 @@ class LearningAdaptation:
 
         It is the level of the rounds so far where they tell it. Earlier it is what is wrong on
         other images and right on the devices' own, where that is far more than was expected of the
-        round, and stays: training is done then, and the data lack something. ``None`` before a whole window of rounds, where nothing
-        drifts, and where refits are off.
+        round, and stays: training is done then, and the data lack something. ``None`` before a
+        whole window of rounds, where nothing drifts, and where refits are off.
         """
         settings, state, found = self._settings, self.state, self._progress
         if not settings.error_drift or len(state.numbers) < settings.refit_window:

@@ -8,6 +8,8 @@ from fimi.report.plot_style import Picture
 from fimi.report.words import percent
 
 _TICKS = (0.5, 1, 2, 5, 10, 20, 50, 100)
+_AUTOMATIC = 4
+"""Up to this ratio of the largest to the smallest value plotly's own ticks are dense enough."""
 
 
 def planned_error_plot(run: RunData) -> Picture | None:
@@ -17,12 +19,8 @@ def planned_error_plot(run: RunData) -> Picture | None:
         return None
     figure = plot_style.figure(
         360,
-        xaxis=plot_style.axis(
-            "round", tickformat="d", **({"dtick": 1} if len(rounds) < 13 else {})
-        ),
-        yaxis=plot_style.axis(
-            "error, %", type="log", tickvals=_TICKS, ticktext=[f"{tick:g}" for tick in _TICKS]
-        ),
+        xaxis=plot_style.round_axis(len(rounds)),
+        yaxis=plot_style.axis("error, %", type="log"),
     )
     points = [
         (each.number, entry.local_error, entry.device)
@@ -78,6 +76,9 @@ def planned_error_plot(run: RunData) -> Picture | None:
             for each in run.rounds
         ],
     )
+    drawn = [value for trace in figure.data for value in trace.y]
+    if max(drawn) > _AUTOMATIC * min(drawn):
+        figure.update_yaxes(tickvals=_TICKS, ticktext=[f"{tick:g}" for tick in _TICKS])
     for refit in run.learning_refits:
         figure.add_vline(
             x=refit.round + 0.5, line={"color": plot_style.LINE, "dash": "dash", "width": 1}

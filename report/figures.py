@@ -61,11 +61,6 @@ def pictures(run: RunData, summary: Summary) -> dict[str, Picture]:
     return {picture.name: picture for picture in drawn if picture is not None}
 
 
-def _whole(count: int) -> dict[str, Any]:
-    """Ticks at whole numbers only; left to itself plotly repeats them where there are few."""
-    return {"tickformat": "d", **({"dtick": 1} if count <= 12 else {})}
-
-
 def accuracy_by_round(summary: Summary) -> Picture | None:
     """Accuracy of the global model after each round."""
     points = summary.points
@@ -73,7 +68,7 @@ def accuracy_by_round(summary: Summary) -> Picture | None:
         return None
     figure = plot_style.figure(
         330,
-        xaxis=plot_style.axis("round", rangemode="tozero", **_whole(len(points))),
+        xaxis=plot_style.round_axis(len(points), rangemode="tozero"),
         yaxis=plot_style.accuracy_axis(),
         showlegend=False,
     )
@@ -161,7 +156,7 @@ def cumulative_energy(summary: Summary) -> Picture | None:
     scale, unit = plot_style.joule_unit(largest)
     figure = plot_style.figure(
         330,
-        xaxis=plot_style.axis("round", rangemode="tozero", **_whole(len(points))),
+        xaxis=plot_style.round_axis(len(points), rangemode="tozero"),
         yaxis=plot_style.axis(
             f"energy so far, {unit}{qualifier(summary.energy.known)}", rangemode="tozero"
         ),
@@ -304,7 +299,7 @@ def class_accuracy(run: RunData) -> Picture | None:
     table = [[row[k] if k < len(row) else None for row in columns] for k in range(classes)]
     figure = plot_style.figure(
         min(700, plot_style.row_height(len(run.devices), row_px=38, least_px=330)),
-        xaxis=plot_style.axis("round", showgrid=False, **_whole(len(rounds))),
+        xaxis=plot_style.round_axis(len(rounds), showgrid=False),
         yaxis=_class_axis(names, range=[classes - 0.5, -0.5]),
         showlegend=False,
     )
@@ -336,7 +331,7 @@ def class_accuracy(run: RunData) -> Picture | None:
     return Picture(
         name="class-accuracy",
         title="Accuracy of each class",
-        caption="Global model on held-out data, round by round.",
+        caption="Global model on test images, round by round.",
         figure=figure,
     )
 

@@ -47,7 +47,7 @@ def local_error_plot(run: RunData) -> Picture | None:
         _of_insights(run, lambda device: 100.0 * device.local_error),
         "local-error",
         "Local learning error",
-        "Wrong answers on held-out data of each device’s model, before aggregation.",
+        "Wrong answers of each device’s model on test images, before aggregation.",
         "local error, %",
     )
 
@@ -65,8 +65,8 @@ def device_accuracy_plot(summary: Summary) -> Picture | None:
         found,
         "device-accuracy",
         "Accuracy by device",
-        "Accuracy of the global model as each device would see it: that of the classes on held-out "
-        "data, weighted by the device’s own labels.",
+        "Accuracy of the global model as each device would see it: that of the classes on test "
+        "images, weighted by the device’s own labels.",
         "accuracy, %",
     )
 
@@ -93,7 +93,7 @@ def _plot(
         return None
     figure = plot_style.figure(
         330,
-        xaxis=plot_style.axis("round", tickformat="d"),
+        xaxis=plot_style.round_axis(max(known)),
         yaxis=plot_style.axis(unit),
         showlegend=False,
     )

@@ -88,9 +88,15 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 8}, "automargin": True, "zeroline": False, **more}
 
 
+def round_axis(count: int, **more: Any) -> dict[str, Any]:
+    """An axis of so many rounds; plotly alone repeats numbers where they are few."""
+    few = {"dtick": 1} if count <= 12 else {}
+    return axis("round", tickformat="d", **few, **more)
+
+
 def accuracy_axis() -> dict[str, Any]:
     """The axis of an accuracy of the global model."""
-    return axis("accuracy on held-out data, %", range=[0, 102])
+    return axis("accuracy on test images, %", range=[0, 102])
 
 
 def marker(

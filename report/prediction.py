@@ -65,9 +65,9 @@ def residual_plot(run: RunData) -> Picture | None:
     step = max(1, -(-len(groups) // POINTS_MAX))
     figure = plot_style.figure(
         340,
-        xaxis=plot_style.axis("round", domain=[0, 0.47], tickformat="d"),
+        xaxis=plot_style.round_axis(len(run.rounds), domain=[0, 0.47]),
         yaxis=plot_style.axis("error of joules, %", zeroline=True),
-        xaxis2=plot_style.axis("round", domain=[0.55, 1], anchor="y2", tickformat="d", matches="x"),
+        xaxis2=plot_style.round_axis(len(run.rounds), domain=[0.55, 1], anchor="y2", matches="x"),
         yaxis2=plot_style.axis("error of busy time, %", anchor="x2", zeroline=True),
     )
     for k, (name, value) in enumerate((("joules", energy_error), ("busy time", time_error))):

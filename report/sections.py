@@ -294,7 +294,7 @@ def method(run: RunData, summary: Summary) -> Html:
             f"stand beside it. {bound}Predictions are compared with measurements over exactly the "
             "phases of which both are known.",
         ),
-        ("Accuracy.", f"Of the global model on {tested}held-out samples."),
+        ("Accuracy.", f"Of the global model on {tested}test images."),
         ("Meters.", ", ".join(sources) if sources else None),
     ]
     said = ((element("b", head), text) for head, text in paragraphs if text is not None)

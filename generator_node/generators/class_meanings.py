@@ -209,8 +209,8 @@ def meanings_of(dataset: Dataset, table: str = "") -> tuple[str, ...]:
         table: another key of :data:`MEANINGS`, or a TOML file with lines ``name = "meaning"``.
 
     Raises:
-        GeneratorError: the file cannot be used, it has names that are no classes, or a name without
-            a meaning has no letter, such as ``"14"``.
+        GeneratorError: the file cannot be used, it has names that are no classes or no name of one,
+            or a name without a meaning has no letter, such as ``"14"``.
     """
     known: Mapping[str, str]
     if table and table not in MEANINGS:
@@ -223,6 +223,11 @@ def meanings_of(dataset: Dataset, table: str = "") -> tuple[str, ...]:
             )
     else:
         known = MEANINGS.get(table or dataset.name.split("/")[0], {})
+        if table and not known.keys() & set(dataset.class_names):
+            raise GeneratorError(
+                f"generator.class_meanings {table} has none of the classes of {dataset.name}, "
+                f"{', '.join(dataset.class_names[:8])}{', …' if dataset.classes > 8 else ''}"
+            )
     dumb = [
         name
         for name in dataset.class_names

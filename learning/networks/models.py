@@ -240,9 +240,10 @@ def _check_fit(name: str, network: nn.Module, classes: int, image_shape: ImageSh
     network.eval()
     try:
         logits = network(torch.zeros((2, *image_shape)))
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except Exception as error:
         raise ModelError(
-            f"model {name!r} cannot take images {image_shape} (channels, height, width): {error}"
+            f"model {name!r} cannot take images {image_shape} (channels, height, width): "
+            f"{type(error).__name__}: {error}"
         ) from error
     finally:
         for module, training in modes:

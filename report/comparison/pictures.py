@@ -49,7 +49,9 @@ def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int)
         _curves,
         name=f"rounds-{number}",
         title="Accuracy against rounds",
-        axis=plot_style.axis("round", rangemode="tozero", tickformat="d"),
+        axis=plot_style.round_axis(
+            max(len(run.points) for s in summaries for run in _runs(s)), rangemode="tozero"
+        ),
         x=lambda run: [float(n) for n in range(1, len(run.points) + 1)],
         hover=lambda value: f"round {value:.0f}",
     )
@@ -88,7 +90,7 @@ def sweep_pictures(result: ExperimentResult) -> list[Picture]:
                 draw(
                     name=f"sweep-accuracy-{slug}",
                     title=f"Final accuracy over {key}{where}",
-                    axis=plot_style.axis("accuracy on held-out data, %"),
+                    axis=plot_style.axis("accuracy on test images, %"),
                     pick=lambda s: s.final,
                     scale=0.01,
                 )

@@ -115,7 +115,7 @@ def chosen(result: ExperimentResult) -> Table:
                 *([point_text(choice.point)] if points != [{}] else []),
                 *(point_text({key: value}).partition(" = ")[2] for key, value in at.items()),
                 "missing" if tried.accuracy is None else f"{tried.reached} of {choice.seeds}",
-                joules(tried.joules) if tried.reached else NEVER,
+                joules(tried.joules) if tried.reached or tried.accuracy is None else NEVER,
                 percent(tried.accuracy),
                 "taken" if tried is taken else "",
             )

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from fimi.coordinator.strategies import STRATEGIES
 from fimi.record.reader import ReportError, read_info
 from fimi.report.comparison.tuning import TuningChoice
 from fimi.testbed.configuration import load as configuration
@@ -131,12 +132,27 @@ def cells(experiment: Experiment, choices: Iterable[TuningChoice] = ()) -> list[
         for label in experiment.strategies
         for settings, seed in itertools.product(tune.settings, tune.seeds)
     ]
+    if "training.epochs" in tune.grid:
+        for cell in found:
+            _require_held_epochs(experiment, cell)
     return found + [
         naming.cell(choice.point, choice.label, seed, "tuned", choice.taken.settings)
         for choice in choices
         if choice.taken is not None
         for seed in experiment.seeds
     ]
+
+
+def _require_held_epochs(experiment: Experiment, cell: Cell) -> None:
+    """Epochs are tuned only where no plan chooses others."""
+    config = cell.config
+    if config.plan.epochs_choices and STRATEGIES[config.run.strategy].plans_data:
+        raise ConfigError(
+            f"{experiment.path}: [tune.grid]: training.epochs would change little for "
+            f"{cell.label}, which chooses them for plan.target_accuracy = "
+            f"{config.plan.target_accuracy:g}, while the others are tuned; set "
+            f"plan.choose_epochs = false below [overrides.{cell.label}], or tune other keys"
+        )
 
 
 class _Naming:

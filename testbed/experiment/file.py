@@ -188,6 +188,11 @@ def _tuning(said: _Tune, reported: tuple[int, ...], grid: Mapping[str, Any], pat
         )
     for key in found:
         _require_same_data(key, f"{path}: [tune.grid]")
+        if key == "plan.objective":
+            raise ConfigError(
+                f"{path}: [tune.grid]: plan.objective decides by which joules settings are judged, "
+                "so that its values cannot be compared; put it below [base], [grid] or [overrides]"
+            )
         if key in grid:
             raise ConfigError(
                 f"{path}: {key} stands in [grid] and in [tune.grid]; a key is either varied, with "
@@ -287,6 +292,7 @@ def _check_generators(experiment: Experiment) -> None:
     said = [
         experiment.base.get(key, ""),
         *experiment.grid.get(key, ()),
+        *(experiment.tune.grid.get(key, ()) if experiment.tune else ()),
         *(table.get(key, "") for table in experiment.overrides.values()),
     ]
     asked = {value[1:] for value in said if isinstance(value, str) and value.startswith("@")}
@@ -298,7 +304,8 @@ def _check_generators(experiment: Experiment) -> None:
     for name in sorted(set(names) - asked):
         raise ConfigError(
             f"{experiment.path}: [[generator]] {name!r} is used by no run; refer to it with "
-            f'generator.weights = "@{name}" below [base.generator], [grid] or [overrides]'
+            f'generator.weights = "@{name}" below [base.generator], [grid], [tune.grid] or '
+            "[overrides]"
         )
 
 

@@ -302,13 +302,14 @@ def summarise(experiment: Experiment) -> ExperimentResult:
         )
 
     result = side("configured")
+    tuned = side("tuned") if work.of("tuned") else None
     steps = experiment.equal_compute
     equal = f"equal compute: every device trains {steps} steps a round under every strategy"
     result = msgspec.structs.replace(
         result,
-        notes=(*([equal] if steps else []), *result.notes),
+        notes=(*([equal] if steps else []), *notes_of(result, work.choices, tuned)),
         choices=work.choices,
-        tuned=side("tuned") if work.of("tuned") else None,
+        tuned=tuned,
     )
     folder = experiment.folder
     write_atomically(folder / "results.csv", as_csv(result))
@@ -316,6 +317,20 @@ def summarise(experiment: Experiment) -> ExperimentResult:
     write_atomically(folder / "table.md", as_markdown(result))
     write_atomically(folder / "table.html", render(result))
     return result
+
+
+def notes_of(
+    result: ExperimentResult, choices: Sequence[TuningChoice], tuned: ExperimentResult | None
+) -> list[str]:
+    """Notes of the runs as configured, of those to tune with, and of the tuned ones."""
+    if not choices:
+        return list(result.notes)
+    failed = [tried.problem for choice in choices for tried in choice.tried if tried.problem]
+    return [
+        *(f"as configured: {note}" for note in result.notes),
+        *(f"to tune with: {problem}" for problem in failed),
+        *(f"tuned: {note}" for note in (tuned.notes if tuned else ())),
+    ]
 
 
 def _figures(experiment: Experiment, cell: Cell, state: State) -> RunFigures | str:

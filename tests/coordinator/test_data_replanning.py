@@ -18,6 +18,7 @@ from lab import TEST_SET, Lab
 from msgspec.structs import replace
 from scripted import Behaviour, ScriptedDevice, honest
 
+from fimi.coordinator import data_replanning
 from fimi.coordinator.data_replanning import DataReplanning
 from fimi.coordinator.federation import Federation
 from fimi.coordinator.settings import PlanSettings
@@ -211,7 +212,11 @@ class TestDrift:
 
 
 class TestTrouble:
-    def test_without_a_generator_node_the_plan_stays(self, ran: Ran) -> None:
+    def test_without_a_generator_node_the_plan_stays(
+        self, ran: Ran, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(data_replanning, "_PATIENCE_S", 0.0)
+
         def leave(event: Event) -> None:
             if isinstance(event, RoundStarted) and event.round == 1:
                 ran.node.leave()
@@ -229,6 +234,9 @@ class TestTrouble:
             assert not isinstance(event, AwaitingGenerator) or event.left_s == 0.0
         (every,) = {tuple(each) for each in synthetic(federation)}
         assert sum(every) == sum(sum(r.counts) for r in ran.node.asked)
+        # nothing is fitted then, so that the next window of rounds may ask again
+        assert ran.refit.curve == HOPEFUL
+        assert ran.refit.planned == pytest.approx(ran.refit.before)
 
     def test_a_limit_that_cannot_be_met_is_raised(self, ran: Ran) -> None:
         """Even classes: the curve is scaled tenfold, and 560 samples do not meet the limit."""

@@ -73,6 +73,17 @@ def test_what_is_said_is_not_cut_off(run: RunData) -> None:
     assert "planned 80.0" in found["mean of devices, planned"].text[0]
 
 
+def test_an_axis_of_few_errors_has_ticks(run: RunData) -> None:
+    def ticks(run: RunData) -> Any:
+        picture = planned_error_plot(run)
+        assert picture is not None
+        return picture.figure.layout.yaxis.tickvals
+
+    assert 10 in ticks(run)
+    # 60 to 80 %: none of these numbers lies between
+    assert ticks(replace(run, rounds=run.rounds[:1])) is None
+
+
 def test_a_line_for_every_refit(run: RunData) -> None:
     picture = planned_error_plot(replace(run, learning_refits=(refit(1), refit(2))))
     assert picture is not None

@@ -31,6 +31,11 @@ class Tuple(nn.Module):
         return images, images
 
 
+class Asserts(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        raise AssertionError("too small")
+
+
 class TestOnesOwn:
     def test_fits(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(build(monkeypatch, linear), nn.Sequential)
@@ -61,6 +66,7 @@ class TestOnesOwn:
                 lambda classes, shape: linear(classes, (3, 32, 32)),
                 r"cannot take images \(1, 8, 8\)",
             ),
+            (lambda classes, shape: Asserts(), r"cannot take images .*AssertionError: too small"),
             (lambda classes, shape: "a network", "gave a str, not a torch.nn.Module"),
         ],
     )

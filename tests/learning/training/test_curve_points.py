@@ -119,7 +119,7 @@ class TestAmounts:
         assert list(amounts) == sorted(set(amounts))
 
     def test_too_few_samples(self) -> None:
-        with pytest.raises(DatasetError, match="39 samples of .* are too few"):
+        with pytest.raises(DatasetError, match=r"39 samples of .* are too few"):
             amounts_of(data(39), 20)
 
     def test_the_first_amount_has_room_for_every_class(self) -> None:

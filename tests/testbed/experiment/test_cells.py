@@ -190,6 +190,19 @@ class TestTuning:
             assert [len(each) for each in of] == [2 * 2] * 2
         assert {c.seed for c in found} == {100, 101}
 
+    def test_epochs_are_tuned_only_where_no_plan_chooses_them(self, tuned: Experiment) -> None:
+        assert tuned.tune is not None
+        aimed = {"plan.target_accuracy": 0.9}
+        asked = replace(
+            tuned,
+            overrides={"fimi": aimed},
+            tune=replace(tuned.tune, grid={"training.epochs": (2,)}),
+        )
+        with pytest.raises(ConfigError, match=r"\[overrides\.fimi\]"):
+            cells(asked)
+        cells(replace(asked, overrides={"fimi": aimed | {"plan.choose_epochs": False}}))
+        cells(replace(asked, overrides={"tfl": aimed}))
+
     def test_a_setting_wins_over_the_overrides(self, tuned: Experiment) -> None:
         rates = {
             part: {c.config.training.learning_rate for c in cells(tuned) if c.part == part}

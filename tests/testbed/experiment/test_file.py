@@ -140,6 +140,8 @@ class TestRefusals:
                 "training.learning_rate",
                 "tuned",
             ),
+            (GOOD + TUNE + "plan.objective = ['board', 'dynamic']", "[tune.grid]", "[base]"),
+            (GOOD + TUNE + 'generator.weights = ["@x"]', "@x", "[[generator]]"),
             (GOOD + TUNE + "training.epohcs = [1]", "[tune.grid]", "'epochs'"),
             (GOOD + 'target_on = "train"', "target_on", "docs/experiments.md"),
             (GOOD + "jobs = 0", "jobs", "docs/experiments.md"),

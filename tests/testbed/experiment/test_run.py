@@ -93,6 +93,22 @@ def test_a_run_that_failed_ends_the_tuning_too(experiment: Experiment) -> None:
     }
 
 
+def test_notes_of_all_runs_are_told(experiment: Experiment) -> None:
+    for cell in run.plan(experiment).of("tuning"):
+        fails = cell.label == "tfl" and cell.config.training.learning_rate == 0.3
+        store(cell, status="failed" if fails else "completed", accuracy=better_with(0.3, cell))
+    found = run.summarise(experiment)
+    # seeds 0 and 1 of both, but TFL's with 0.2 as tuned are those as configured
+    kinds = [note.partition(": ")[0] for note in found.notes[1:]]
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "as configured": 4,
+        "to tune with": 1,
+        "tuned": 4,
+    }
+    table = (experiment.folder / "table.md").read_text()
+    assert "| tfl | 0.3 | missing | – | – |  |" in table.splitlines()
+
+
 def test_how_long_it_takes_is_not_known_before_a_run_has_ended(experiment: Experiment) -> None:
     work = run.plan(experiment)
     assert work.left_s is None
