@@ -27,6 +27,9 @@ Strategies and plans
 * :mod:`~fimi.coordinator.device_plans`    the plan of each device, and receiving its batch
 * :mod:`~fimi.coordinator.newcomers`       devices that join a run that has begun
 * :mod:`~fimi.coordinator.synthesis`       requests the plan's synthetic batches
+* :mod:`~fimi.coordinator.local_errors`  errors of the devices' models, before they are averaged
+* :mod:`~fimi.coordinator.learning_adaptation`  when these drift, and the curve as fitted
+* :mod:`~fimi.coordinator.data_replanning`  further images then, and the share of them in use
 * :mod:`~fimi.coordinator.replanning`      between rounds: a new plan for the same data, where due
 * :mod:`~fimi.coordinator.adaptation`      when predictions drift, and the boards as fitted
 * :mod:`~fimi.coordinator.refit`           that fit
