@@ -101,7 +101,7 @@ def test_other_names_are_used_as_they_are() -> None:
 def test_a_table_of_another_data_set() -> None:
     shrunk = named("image-folder/public", "dog", "cat")
     assert meanings_of(shrunk, "cifar-10") == ("a dog", "a cat, the pet")
-    with pytest.raises(GeneratorError, match="gtsrb has none of the classes of .*, dog, cat"):
+    with pytest.raises(GeneratorError, match=r"gtsrb has none of the classes of .*, dog, cat"):
         meanings_of(shrunk, "gtsrb")
 
 
