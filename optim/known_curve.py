@@ -136,8 +136,7 @@ class KnownCurve(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def law(self) -> str:
         """The formula with its numbers: ``Δ(D) = 5.6 D^(−0.87) + 0.033``."""
-        c = self.curve
-        return f"Δ(D) = {c.alpha:.3g} D^(−{c.beta:.3g}) + {c.delta0:.2g}"
+        return self.curve.law
 
     @property
     def origin(self) -> str:

@@ -49,6 +49,11 @@ class LearningCurve(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
                     f"from {low:g} to {high:g}"
                 )
 
+    @property
+    def law(self) -> str:
+        """The formula with its numbers: ``Δ(D) = 5.6 D^(−0.87) + 0.033``."""
+        return f"Δ(D) = {self.alpha:.3g} D^(−{self.beta:.3g}) + {self.delta0:.2g}"
+
     def error(self, samples: Array | float) -> Array:
         """(8) Δ(D) for D ≥ 0 of any shape; infinite for no data."""
         with np.errstate(divide="ignore"):

@@ -360,6 +360,13 @@ class RunData(Struct, frozen=True, kw_only=True):
         return known.beyond(max(held)) if known is not None and planned and held else ""
 
     @property
+    def refitted_curve(self) -> str:
+        """The learning curve as last fitted to the run, with its formula; empty if it never was."""
+        for refit in self.learning_refits[-1:]:
+            return f"fitted to the run after round {refit.round}: {refit.curve.law}"
+        return ""
+
+    @property
     def joined_late(self) -> dict[str, int]:
         """Devices that were used from a later round than the first, with that round."""
         since = {each.device: each.since_round or 1 for each in self.enrolments}

@@ -212,12 +212,12 @@ def _lengths(plan: PlanSummary, held: PlanHeld | None) -> str:
 
 
 def _curve(run: RunData) -> str:
-    """The curve of the first plan and where it comes from, and whether a device is beyond it."""
+    """The curve of the first plan, where it comes from, who is beyond it, and the one in force."""
     known = run.info.curve
     if known is None:
         return MISSING
     said = f"{known.law}, {known.provenance}"
-    return "; ".join(filter(None, [said, *known.doubts, run.beyond_curve]))
+    return "; ".join(filter(None, [said, *known.doubts, run.beyond_curve, run.refitted_curve]))
 
 
 def plan_panel(run: RunData, summary: Summary) -> Html | None:

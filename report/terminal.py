@@ -258,7 +258,7 @@ def _curve_words(run: RunData) -> str:
     known, plan = run.info.curve, run.plan
     if known is None or plan is None or plan.error is None:
         return ""
-    return "; ".join(filter(None, [known.law, known.origin, run.beyond_curve]))
+    return "; ".join(filter(None, [known.law, known.origin, run.beyond_curve, run.refitted_curve]))
 
 
 def _plan_words(run: RunData) -> str:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from fimi.energy.joules import Energy
 from fimi.messaging.messages import DevicePlan, OperatingPoint
+from fimi.optim.known_curve import KnownCurve
 from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import BatchDelivered, LearningRefitted
 from fimi.record.reader import read_run
@@ -15,6 +16,7 @@ from fimi.record.record import Expectation, Generation, PlanSummary, RunData, Ru
 from fimi.record.store import RunStore
 from fimi.record.summary import summarise
 from fimi.report.besides import Extra, extras
+from fimi.report.page_tables import plan_panel
 
 METERED = Energy(value_j=30.0, kind="measured", source="rapl:package-0", scope="cpu")
 
@@ -166,3 +168,30 @@ def test_learning_says_only_what_is_known(run_dir: Path) -> None:
 
     assert line(None) == "20.0 % error of devices’ models in round 1"
     assert line(0.25) == "20.0 % error of devices’ models in round 1, planned 25.0 %"
+
+
+def test_a_curve_that_was_fitted_to_the_run_is_named(run_dir: Path) -> None:
+    back = read_run(run_dir)
+    assert back.refitted_curve == ""
+    refits = tuple(
+        LearningRefitted(
+            round=number,
+            before=0.05,
+            measured=0.3,
+            planned=0.06,
+            curve=LearningCurve(alpha=alpha, beta=0.5, delta0=0.01),
+            images=0,
+        )
+        for number, alpha in ((3, 2.0), (5, 4.0))
+    )
+    known = KnownCurve(curve=LearningCurve(alpha=1.0, beta=0.5, delta0=0.0), source="given")
+    assert back.plan is not None
+    changed = replace(
+        back,
+        learning_refits=refits,
+        info=replace(back.info, curve=known),
+        plan=replace(back.plan, error=0.06),
+    )
+    words = "fitted to the run after round 5: Δ(D) = 4 D^(−0.5) + 0.01"
+    assert changed.refitted_curve == words
+    assert words in str(plan_panel(changed, summarise(changed)))
