@@ -54,6 +54,7 @@ Around a plan
 * :mod:`fimi.optim.target`         the Δ_max of fewest joules to a target accuracy
 * :mod:`fimi.optim.epochs`         the local epochs of fewest joules to it
 * :mod:`fimi.optim.rounds_model`   how many rounds an accuracy takes
+* :mod:`fimi.optim.progress`       how the mean local error falls over the rounds of a run
 * :mod:`fimi.optim.rounds_defaults` rounds to an accuracy where nobody says otherwise
 * :mod:`fimi.optim.sweep`          certified plans over ranges of the limits
 * :mod:`fimi.optim.quality`        plans in which a synthetic sample is worth less than a real one

@@ -322,6 +322,10 @@ class LiveView(LiveDisplay):
 
     def _count(self, result: RoundResult) -> None:
         self._results.append(result)
+        for entry in result.participants:
+            planned = self._devices.get(entry.device, [""] * 3)[2]
+            if planned and entry.status == "accepted":  # after top-ups, or on a share of them
+                self._set(entry.device, 2, str(entry.synthetic_samples))
         parts = round_parts(result)
         for device in {part.device: None for part in parts}:
             own = EnergyTally(part for part in parts if part.device == device)

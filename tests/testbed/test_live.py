@@ -7,6 +7,7 @@ import logging
 from itertools import pairwise
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 from stored_runs import device_plan, profile
@@ -328,6 +329,19 @@ class TestLive:
             "board",
         ]
         assert any("device-02 went offline" in line for line in lines)
+
+    def test_synthetic_samples_are_those_of_the_last_round(self, screen: Console) -> None:
+        view = LiveView(screen, rounds=4, title="FIMI")
+        for event in STORY:
+            view(event)
+        view._devices["device-01"][2] = "5"  # by the plan
+        (finished,) = [e for e in STORY if isinstance(e, RoundFinished) and e.result.number == 2]
+        devices = tuple(
+            msgspec.structs.replace(d, synthetic_samples=9) for d in finished.result.devices
+        )
+        view(RoundFinished(result=msgspec.structs.replace(finished.result, devices=devices)))
+        assert view._devices["device-01"][2] == "9"
+        assert view._devices["device-02"][2] == ""  # nothing was planned for it
 
     def test_a_run_that_goes_on_begins_with_what_is_stored(self, screen: Console) -> None:
         """Devices that are still there do not join again."""
