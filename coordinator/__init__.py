@@ -27,11 +27,10 @@ Strategies and plans
 * :mod:`~fimi.coordinator.device_plans`    the plan of each device, and receiving its batch
 * :mod:`~fimi.coordinator.newcomers`       devices that join a run that has begun
 * :mod:`~fimi.coordinator.synthesis`       requests the plan's synthetic batches
-* :mod:`~fimi.coordinator.local_errors`  errors of the devices' models, before they are averaged
-* :mod:`~fimi.coordinator.learning_adaptation`  when these drift, and the curve as fitted
-* :mod:`~fimi.coordinator.data_replanning`  further images then, and the share of them in use
 * :mod:`~fimi.coordinator.replanning`      between rounds: a new plan for the same data, where due
+* :mod:`~fimi.coordinator.data_replanning`  between rounds: other data, where it is due
 * :mod:`~fimi.coordinator.adaptation`      when predictions drift, and the boards as fitted
+* :mod:`~fimi.coordinator.learning_adaptation`  when errors drift, and the curve as fitted
 * :mod:`~fimi.coordinator.refit`           that fit
 * :mod:`~fimi.coordinator.allowance`       what is left of budgets after some rounds
 
@@ -46,6 +45,7 @@ Rounds
 * :mod:`~fimi.coordinator.dealt`            what devices train on, where it was dealt out here
 * :mod:`~fimi.coordinator.gradients`        similarity of devices' gradients to the IID one
 * :mod:`~fimi.coordinator.insight`          learning metrics of a round's updates
+* :mod:`~fimi.coordinator.local_errors`     errors of devices' models, planned and measured
 * :mod:`~fimi.coordinator.server_training`  the server's training in a round
 * :mod:`~fimi.coordinator.mixing`           GenFL's aggregation and its weights
 * :mod:`~fimi.coordinator.deployment`       the trained model as files, tried on devices

@@ -7,6 +7,7 @@ The problem
 * :mod:`fimi.optim.learning_curve` how the error falls with data
 * :mod:`fimi.optim.known_curve`    the same with what it was measured on; the built-in ones
 * :mod:`fimi.optim.curve_profile`  the law of least squares, and how far its parameters may go
+* :mod:`fimi.optim.progress`       how that error falls over the rounds of a run
 * :mod:`fimi.optim.problem_file`   a problem as a TOML file
 * :mod:`fimi.optim.file_devices`   the devices in it, by keys or calibrated profiles
 * :mod:`fimi.optim.doubts`         values in a wrong unit, operating points that nobody would use

@@ -5,7 +5,7 @@
 * :mod:`~fimi.report.page_tables`     its tables
 * :mod:`~fimi.report.figures`         its pictures, but for those of the next two modules
 * :mod:`~fimi.report.energy_figures`  joules and seconds, measured beside predicted
-* :mod:`~fimi.report.error_figures`   planned and measured local errors
+* :mod:`~fimi.report.error_figures`  planned and measured errors of devices' models
 * :mod:`~fimi.report.learning_figures`  what updates say of learning, round by round
 * :mod:`~fimi.report.planned`         both energies of a plan, and how they held
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round

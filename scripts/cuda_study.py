@@ -125,6 +125,8 @@ def needs(given: argparse.Namespace) -> list[str]:
         *lines,
         "(data.download = true fetches what is missing: "
         "fimi check --set data.dataset=NAME --set data.root=DIR --set data.download=true)",
+        "packages: pip install 'fimi-testbed[all]', with a PyTorch that is built for CUDA"
+        + ("; Stable Diffusion is fetched from its hub by the first run" if text else ""),
         f"disk: about {disk:.0f} GB, data included; {free:.0f} GB are free at {given.out}",
         "GPU memory: the diffusion model has 6.1 million parameters, 0.1 GB with optimiser and "
         "average; its activations at batches of 128 are not measured"

@@ -111,7 +111,14 @@ def test_dry_it_says_what_it_needs_and_writes_nothing(data: Path, tmp_path: Path
     steps = ["check gtsrb", "train gtsrb", "evaluate gtsrb", "experiments gtsrb fimi-gtsrb"]
     assert [name for name in names if "gtsrb" in name][-4:] == steps
     text = "\n".join(lines)
-    for needed in (f"{data}/gtsrb/GTSRB/", "GB are free", "GPU memory", "hours", "device: cpu"):
+    for needed in (
+        f"{data}/gtsrb/GTSRB/",
+        "fimi-testbed[all]",
+        "GB are free",
+        "GPU memory",
+        "hours",
+        "device: cpu",
+    ):
         assert needed in text
     assert not out.exists()
 
