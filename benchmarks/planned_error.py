@@ -6,8 +6,8 @@ FIMI with the default configuration, or with the settings given, on seeds 0, 1, 
 error of a round follows from the learning curve and the rounds before it, the measured one from
 each device's model on images for validation, before averaging. Printed are both for every round,
 and over the rounds after the third the share that is within 0.02, the median of how far they are
-apart, and the same for the error that was planned for round 3 and is kept. The ratio is of the two
-medians. A device whose training diverges shows in the
+apart, and the same for the simplest forecast there is: the error that was measured in the round
+before. The ratio is of the two medians. A device whose training diverges shows in the
 mean of its round; such rounds (a device errs by more than 0.3 above the mean of the others) are
 counted and printed.
 """
@@ -67,13 +67,12 @@ def main() -> None:
                     f"  after round {refit.round}: {refit.measured:.3f} instead of "
                     f"{refit.before:.3f}, {refit.images} further images {refit.reason}"
                 )
-            first: dict[int, float] = {}
+            last = 0.0
             print("round  planned  measured  apart")
             for each in found.rounds:
                 planned, measured = each.planned_error, each.local_error
                 if planned is None or measured is None:
                     continue
-                first.setdefault(each.number, planned)
                 errors = [d.local_error for d in each.devices if d.local_error is not None]
                 odd = diverged(errors)
                 print(
@@ -82,8 +81,9 @@ def main() -> None:
                 )
                 if each.number > AFTER:
                     apart.append(abs(planned - measured))
-                    fixed.append(abs(first[AFTER] - measured))
+                    fixed.append(abs(last - measured))
                     wild += odd
+                last = measured
     within = sum(each <= WITHIN for each in apart)
     print(
         f"\nafter round {AFTER}: {within} of {len(apart)} rounds within {WITHIN}, median apart "
@@ -92,7 +92,7 @@ def main() -> None:
     )
     ratio = statistics.median(apart) / max(statistics.median(fixed), 1e-9)
     print(
-        f"kept from round {AFTER}: median apart {statistics.median(fixed):.4f}; revised, "
+        f"the round before as a forecast: median apart {statistics.median(fixed):.4f}; planned, "
         f"{ratio:.2f} of that"
     )
 

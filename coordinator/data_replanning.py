@@ -25,7 +25,7 @@ from fimi.messaging.messages import Profile, SyntheticBatch
 from fimi.optim.categories import fill
 from fimi.optim.plans import Plan
 from fimi.optim.problem import InfeasibleError
-from fimi.record.events import LearningRefitted
+from fimi.record.events import LearningRefitted, SyntheticUse
 
 Counts = dict[str, tuple[int, ...]]
 """Images per class, by device."""
@@ -107,6 +107,9 @@ class DataReplanning:
             store.write_plan(plan)
             if event is not None:
                 self._context.notify(event)
+            if use != self._plans.use:
+                fades = not self._context.settings.plan.synthetic_schedule
+                self._context.notify(SyntheticUse(round=number, share=use, fades=fades))
             self._plans.change(
                 plan, profiles, top_ups=made, use=use, checkpoint=self._rounds.checkpoint()
             )
@@ -139,6 +142,8 @@ class DataReplanning:
             curve=found.curve,
             images=0,
         )
+        if (planning := self._planner.planned_for(len(profiles))) is not None:
+            self._context.notify(planning)
         try:
             wanted, reason = self._planned(profiles, level)
         except InfeasibleError as error:

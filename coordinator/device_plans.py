@@ -259,9 +259,10 @@ class DevicePlans:
     def _as_of(self, fleet_time_s: float, device: str, plan: DevicePlan) -> DevicePlan:
         """A plan with what a start of the device is to know that finds it at that time."""
         booked = self._roster.prepared_s(device) is not None
+        held = self._roster.topped_up(device)  # who was away has not received the others
         top_ups = tuple(
-            msgspec.structs.replace(t, booked=t.fleet_time_s < self.fleet_time_s)
-            for t in plan.top_ups
+            msgspec.structs.replace(t, booked=k < held and t.fleet_time_s < self.fleet_time_s)
+            for k, t in enumerate(plan.top_ups)
         )
         return msgspec.structs.replace(
             plan, fleet_time_s=fleet_time_s, booked=booked, top_ups=top_ups

@@ -109,6 +109,11 @@ class Roster:
         part = self._parts.get(device)
         return None if part is None else part.prepared_s
 
+    def topped_up(self, device: str) -> int:
+        """How many top-ups a device holds by its last answer."""
+        part = self._parts.get(device)
+        return 0 if part is None or part.applied is None else part.applied.top_ups
+
     def came(self, device: str, boot_id: str) -> None:
         """A device is online; it is invited after each start, also if it was refused before."""
         part = self._parts.get(device)

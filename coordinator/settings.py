@@ -137,7 +137,8 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tuple[Annotated[float, Meta(ge=0, le=1)], ...],
         "Share of a device's synthetic images that is trained on, in each round from the first; "
         "the last one holds for all rounds after. Frequency, bandwidth and power are planned for "
-        "it. Empty: all of them in every round, but for fade_at_target.",
+        "it. Empty: all of them in every round, but for fade_at_target. It is for strategies that "
+        "give devices labelled images; others have no images, or use all of them.",
     ] = ()
     fade_at_target: Annotated[
         bool,

@@ -214,6 +214,7 @@ class Member:
             error=error,
             transfers=moved,
             evidence=metering.evidence() if rests else None,
+            top_ups=self._topped_up,
         )
         # what a device receives within the rounds is reported with the next one
         self._owed = (*self._owed, *metering.take(0), *idle)

@@ -359,6 +359,7 @@ class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
         error: why the plan could not be followed, or empty.
         transfers: goodput of the batch.
         evidence: what readings said so far, beside the energy of phases: the resting power.
+        top_ups: how many of the plan's top-ups the device holds.
     """
 
     applied: Applied | None
@@ -366,6 +367,7 @@ class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
     error: str = ""
     transfers: tuple[Goodput, ...] = ()
     evidence: Evidence | None = None
+    top_ups: Count = 0
 
 
 class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):

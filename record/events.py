@@ -337,6 +337,21 @@ class LearningRefitted(Event, frozen=True, kw_only=True, tag="learning-refitted"
     reason: str = ""
 
 
+class SyntheticUse(Event, frozen=True, kw_only=True, tag="synthetic-use"):
+    """Rounds train on another share of the synthetic images from now on.
+
+    Attributes:
+        round: after which.
+        share: of each device's synthetic images, 0 to 1.
+        fades: because the target accuracy is reached, or is not held any more; else by the
+            schedule.
+    """
+
+    round: int
+    share: float
+    fades: bool
+
+
 class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):
     """The global model was exported, and tried where that was asked for."""
 
@@ -365,7 +380,7 @@ Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
     | RoundStarted | DeviceReported | MeterDoubted
     | UpdateRejected | Credited | Resumed | Refitted | LearningRefitted
-    | NotDeployed | RunFinished
+    | SyntheticUse | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
 

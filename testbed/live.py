@@ -52,6 +52,7 @@ from fimi.record.events import (
     RoundStarted,
     RunFinished,
     SearchProgress,
+    SyntheticUse,
     UpdateRejected,
 )
 from fimi.record.phases import preparation_parts, round_parts
@@ -315,7 +316,14 @@ class LiveView(LiveDisplay):
                 self._notices = [*self._notices[-2:], f"round {event.round}: {event.reason}"]
             case RoundFinished():
                 self._count(event.result)
-            case Refitted() | LearningRefitted() | Deployed() | NotDeployed() | MeterDoubted():
+            case (
+                Refitted()
+                | LearningRefitted()
+                | SyntheticUse()
+                | Deployed()
+                | NotDeployed()
+                | MeterDoubted()
+            ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():
                 self._doing = event.status

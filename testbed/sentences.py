@@ -35,6 +35,7 @@ from fimi.record.events import (
     Refitted,
     Resumed,
     RunFinished,
+    SyntheticUse,
     UpdateRejected,
 )
 from fimi.record.results import Deployment, RoundResult
@@ -110,6 +111,8 @@ def describe(event: Event) -> str:
             return f"{event.device}: {event.error or '; '.join(event.notes)}"
         case Refitted():
             return _refit(event)
+        case SyntheticUse():
+            return _synthetic_use(event)
         case LearningRefitted():
             return _learning_refit(event)
         case Deployed():
@@ -199,6 +202,14 @@ def _learning_refit(event: LearningRefitted) -> str:
     if not event.images:
         return f"{said}no further images: {event.reason}; Δ of the plan is {event.planned:.3f} now"
     return f"{said}{event.images} further images, and Δ of the plan is {event.planned:.3f} now"
+
+
+def _synthetic_use(event: SyntheticUse) -> str:
+    of = f"{event.share:.0%} of the synthetic images" if event.share else "local data alone"
+    why = "by plan.synthetic_schedule"
+    if event.fades:
+        why = "the target accuracy is " + ("not held any more" if event.share else "reached")
+    return f"after round {event.round} devices train on {of}: {why}"
 
 
 def _deployment(made: Deployment) -> str:

@@ -67,7 +67,9 @@ RUN = [
     click.option("--rounds", type=int, help="rounds.count"),
     click.option("--alpha", type=float, help="data.alpha"),
     click.option(
-        "--target-accuracy", type=float, help="plan.target_accuracy: choose error_max for it."
+        "--target-accuracy",
+        type=float,
+        help="plan.target_accuracy: choose error limit and local epochs for it.",
     ),
     click.option("--name", help="run.name"),
     click.option("--directory", help="run.directory"),

@@ -27,6 +27,7 @@ APART = {
     "plan": ("body.search_s", "body.certificate_s"),
     "device_plan": ("body.run",),
     "device_round": ("trained_from", "trained_until"),
+    "insight": ("seconds",),
     "server_round": ("seconds", "energy_j", "uncertainty_j"),  # real work of this machine
 }
 """Columns, or keys in them, that are not compared, by table."""

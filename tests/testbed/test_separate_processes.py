@@ -178,4 +178,8 @@ def is_whole_but_for(store: Any, device: str) -> bool:
 
 
 def numbers(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in result.items() if key not in ("run_dir", "wall_s")}
+    return {
+        key: value
+        for key, value in result.items()
+        if key not in ("run_dir", "wall_s", "insight_seconds")
+    }

@@ -141,7 +141,7 @@ def configured(name: str, **options: Any) -> Config:
         "run.strategy": name,
         "fleet.devices": DEVICES,
         "rounds.count": ROUNDS,
-        "plan.error_max": 0.08,
+        "plan.error_max": 0.055,
         "plan.iterations": 20,
         "training.backend": "torch",
         "training.epochs": 1,

@@ -335,7 +335,11 @@ class TestInterrupted:
 
 def numbers(run: SharedRun) -> dict[str, object]:
     """A result without what may differ."""
-    return {key: value for key, value in run.result.items() if key not in ("run_dir", "wall_s")}
+    return {
+        key: value
+        for key, value in run.result.items()
+        if key not in ("run_dir", "wall_s", "insight_seconds")
+    }
 
 
 def assert_ended_in_order(place: Workplace) -> None:
