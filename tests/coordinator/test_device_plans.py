@@ -63,6 +63,7 @@ class Desk:
         self.orders: list[DevicePlan] = []
         store.write_plan(PLAN)
         self.prepared_s: dict[str, float] = {"device-1": 0.5}
+        self.held: dict[str, int] = {}  # top-ups, by the devices' answers
         context: Any = SimpleNamespace(
             run="r",
             settings=SETTINGS,
@@ -72,6 +73,7 @@ class Desk:
         )
         roster: Any = SimpleNamespace(
             members=PROFILES,
+            topped_up=lambda device: self.held.get(device, 0),
             indices={device: index for index, device in enumerate(PROFILES)},
             prepared_s=self.prepared_s.get,
         )
@@ -166,6 +168,9 @@ class TestTopUps:
             said = desk.told(device)
             assert (said.booked, [t.booked for t in said.top_ups]) == (prepared, [False])
         desk.plans.fleet_time_s = 28.0
+        said = desk.told("device-1")
+        assert [t.booked for t in said.top_ups] == [False]  # it was away when they were sent
+        desk.held["device-1"] = 1
         said = desk.told("device-1")
         assert (said.booked, [t.booked for t in said.top_ups]) == (True, [True])
         desk.plans.change(PLAN, PROFILES)
