@@ -130,18 +130,20 @@ class DataReplanning:
         self, number: int, learning: LearningAdaptation, level: float
     ) -> tuple[dict[str, SyntheticBatch], LearningRefitted]:
         """Fit the curve and fetch what devices lack by it."""
-        before, profiles = learning.state.planned, self._adaptation.profiles(self._plans.members)
-        known = learning.state
+        known, profiles = learning.state, self._adaptation.profiles(self._plans.members)
         found = learning.refit(level, self._holding(profiles))
         self._planner.curve, self._planner.rounds = found.curve, found.rounds
         event = LearningRefitted(
             round=number,
-            before=before,
+            before=known.planned,
             measured=level,
-            planned=before,
+            planned=known.planned,
             curve=found.curve,
             images=0,
         )
+        enough = replace(event, reason="devices have the images that they need")
+        if level <= known.planned:
+            return {}, enough
         if (planning := self._planner.planned_for(len(profiles))) is not None:
             self._context.notify(planning)
         try:
@@ -151,18 +153,14 @@ class DataReplanning:
         amounts = {share.device: sum(share.synthetic_counts) for share in wanted.devices}
         lacking = self._lacking(profiles, amounts)
         if not lacking:
-            return {}, replace(event, reason="devices have the images that they need")
+            return {}, enough
         try:
             had = {device: held for device, held in self._plans.delivered.items() if any(held)}
             made = self._synthesis.of(lacking, skip=had, patience_s=_PATIENCE_S)
-        except (
-            FederationError
-        ) as error:  # as if nothing had been fitted: the next window asks again
-            learning.state, self._planner.curve, self._planner.rounds = (
-                known,
-                known.curve,
-                known.rounds,
-            )
+        except FederationError as error:
+            # as if nothing had been fitted: after another window of rounds it is asked again
+            learning.state = known
+            self._planner.curve, self._planner.rounds = known.curve, known.rounds
             return {}, replace(event, curve=known.curve, reason=str(error))
         made = {device: batch for device, batch in made.items() if batch.offer is not None}
         images = sum(sum(batch.delivered) for batch in made.values())
