@@ -161,7 +161,7 @@ def everybody_ends_in_order(fleet: Fleet) -> None:
         if name != "broker":
             *before, last = out.splitlines()  # without the first, by which it was known who is here
             assert last.startswith(f"{name}: stopped"), last
-            said = re.compile(r": (takes part in|done with) run ")
+            said = re.compile(r": (takes part in|done with) run |first images show their class")
             assert all(said.search(line) for line in before), before
     log = (fleet.place.folder / "generator.log").read_text("utf-8")
     assert re.search(r" DEBUG +testbed +device-01: \d+ images ready, \d+ drawn", log)
