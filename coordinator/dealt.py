@@ -9,6 +9,7 @@ file of its own keeps its samples to itself.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -29,6 +30,9 @@ from fimi.messaging.messages import Offer
 
 FETCH_TIMEOUT_S = 120.0
 """Time for one batch, s."""
+PATIENCE_S = 10.0
+"""How long this process waits in all for batches that are not offered, s."""
+_AGAIN_S = 0.5
 
 
 class Labelled(NamedTuple):
@@ -90,6 +94,7 @@ class DealtData:
         self._trainer = trainer
         self._kept = kept
         self._pulled: set[str] = set()
+        self._patience_s = PATIENCE_S
         self._cancelled = cancelled
 
     @property
@@ -111,9 +116,11 @@ class DealtData:
             TrainingCancelled: ``cancelled`` returned true.
         """
         plan, contract = self._plans.devices[device], self._terms.contract
-        if plan.batch is None:
+        offers = [*([] if plan.batch is None else [plan.batch]), *(t.batch for t in plan.top_ups)]
+        if not offers:
             return None
         if plan.unlabelled:
+            assert plan.batch is not None
             images = batches.decode_unlabelled(
                 self._payload(plan.batch),
                 image_shape=contract.image_shape,
@@ -129,7 +136,7 @@ class DealtData:
                 image_shape=contract.image_shape,
                 contract=contract.digest,
             )
-            for offer in (plan.batch, *(top_up.batch for top_up in plan.top_ups))
+            for offer in offers
         ]
         labels = np.concatenate([batch.labels for batch in made])
         used = first_of_each(labels, plan.synthetic_use)
@@ -137,19 +144,34 @@ class DealtData:
         return Labelled(images[used], labels[used]) if len(used) else None
 
     def _payload(self, offer: Offer) -> bytes:
-        """A batch, pulled once from the generator node."""
+        """A batch, pulled once from the generator node.
+
+        In a run that goes on, a node that was started again with it may not offer its batches yet.
+        """
         if offer.digest in self._pulled:
             return self._kept.get(offer.digest)
+        while True:
+            began_s = time.monotonic()
+            try:
+                payload = self._fetched(offer)
+                break
+            except SamplesUnknownError:
+                self._patience_s -= time.monotonic() - began_s + _AGAIN_S
+                if self._patience_s < 0.0:
+                    raise
+                self._context.inbox.wait(lambda: False, _AGAIN_S)
+        self._kept.put(offer.digest, payload)
+        self._pulled.add(offer.digest)
+        return payload
+
+    def _fetched(self, offer: Offer) -> bytes:
         if offer.holder not in self._context.registry.generators:
             raise SamplesUnknownError(f"generator node {offer.holder} is away")
         try:
-            payload = self._context.peer.transfers.fetch(
+            return self._context.peer.transfers.fetch(
                 offer, timeout_s=FETCH_TIMEOUT_S, cancelled=self._cancelled
             )
         except TransferCancelled as error:
             raise TrainingCancelled("the insight was asked to stop") from error
         except TransferError as error:
             raise SamplesUnknownError(str(error)) from error
-        self._kept.put(offer.digest, payload)
-        self._pulled.add(offer.digest)
-        return payload

@@ -44,6 +44,7 @@ class Line:
 
     def __init__(self, answer: Callable[[], bytes]) -> None:
         self.answer, self.asked = answer, 0
+        self.waits: list[float] = []
 
     def fetch(self, offer: Offer, timeout_s: float, *, cancelled: Callable[[], bool]) -> bytes:
         self.asked += 1
@@ -83,7 +84,11 @@ def dealt(
     )
     registry = SimpleNamespace(generators=generators)
     return DealtData(
-        SimpleNamespace(registry=registry, peer=SimpleNamespace(transfers=line)),  # type: ignore[arg-type]
+        SimpleNamespace(  # type: ignore[arg-type]
+            registry=registry,
+            peer=SimpleNamespace(transfers=line),
+            inbox=SimpleNamespace(wait=lambda done, seconds: line.waits.append(seconds)),
+        ),
         Terms(
             contract=CONTRACT,
             way="file" if own else "indices",
@@ -141,11 +146,37 @@ def test_unlabelled_images_get_the_labels_that_the_device_gives_them(tmp_path: P
     np.testing.assert_array_equal(made.images, DATA.images[:2])
 
 
-def test_a_node_that_is_away_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_node_that_is_away_is_waited_for_once_and_not_long(tmp_path: Path) -> None:
     line = Line(lambda: MADE)
+    held = dealt(tmp_path, line, offer(MADE), generators=())
     with pytest.raises(SamplesUnknownError, match="generator is away"):
-        dealt(tmp_path, line, offer(MADE), generators=()).synthetic("x", MODEL)
+        held.synthetic("x", MODEL)
     assert line.asked == 0
+    assert 9.0 <= sum(line.waits) <= 10.0
+    line.waits.clear()
+    with pytest.raises(SamplesUnknownError, match="generator is away"):
+        held.synthetic("x", MODEL)
+    assert line.waits == []
+
+
+def test_a_node_that_has_just_come_offers_its_batches_a_little_later(tmp_path: Path) -> None:
+    def made() -> bytes:
+        if line.asked < 3:
+            raise TransferError("is not offered")
+        return MADE
+
+    line = Line(made)
+    found = dealt(tmp_path, line, offer(MADE)).synthetic("x", MODEL)
+    assert found is not None
+    assert (line.asked, len(line.waits)) == (3, 2)
+
+
+def test_top_ups_without_a_first_batch(tmp_path: Path) -> None:
+    first = dealt(tmp_path, Line(lambda: MADE), offer(MADE)).synthetic("x", MODEL)
+    later = dealt(tmp_path, Line(lambda: MADE), None, top_ups=(offer(MADE),)).synthetic("x", MODEL)
+    assert first is not None
+    assert later is not None
+    assert np.array_equal(first.images, later.images)
 
 
 @pytest.mark.parametrize(
