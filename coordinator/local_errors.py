@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 from msgspec.structs import replace
 
 from fimi.coordinator.update_store import Updates
-from fimi.learning.data.dataset import Dataset
+from fimi.learning.data.dataset import Dataset, some
 from fimi.learning.training.trainer import Trainer
 from fimi.record.results import DeviceRound
 
@@ -35,9 +34,7 @@ class LocalErrors:
         self._trainer = trainer
         self._images = None
         if validation is not None and len(validation):
-            order = np.random.default_rng((seed, IMAGES_MAX)).permutation(len(validation))
-            chosen = np.sort(order[:IMAGES_MAX])
-            self._images = validation.subset(chosen, f"{validation.name}/errors")
+            self._images = some(validation, IMAGES_MAX, seed=seed)
 
     def measured(self, updates: Updates) -> dict[str, float]:
         """Δ_i by device, 0 to 1; empty without images for validation."""

@@ -40,7 +40,7 @@ from fimi.coordinator.strategies import Strategy
 from fimi.energy.work_meter import Metered
 from fimi.learning.data import batches
 from fimi.learning.data.batches import Batch
-from fimi.learning.data.dataset import Dataset
+from fimi.learning.data.dataset import Dataset, some
 from fimi.learning.training.aggregation import fedavg, without
 from fimi.learning.training.trainer import (
     Evaluation,
@@ -105,7 +105,7 @@ class Server:
             if validation is None or not len(validation):
                 keys = " and ".join(judging)
                 raise FederationError(f"{keys}, and there are no images for validation to judge by")
-            self._validation = _some(validation, options.validation_images, settings.run.seed)
+            self._validation = some(validation, options.validation_images, seed=settings.run.seed)
 
     def receive(self, batch: SyntheticBatch, peer: Peer, image_shape: tuple[int, int, int]) -> None:
         """Fetch the server's images, in addition to those that it has.
@@ -269,8 +269,3 @@ class Server:
         most = min(number * self._settings.strategy.images_per_round, len(labels))
         of_class = [np.flatnonzero(labels == label)[:most] for label in np.unique(labels)]
         return np.sort(np.concatenate(of_class))
-
-
-def _some(validation: Dataset, most: int, seed: int) -> Dataset:
-    order = np.random.default_rng((seed, most)).permutation(len(validation))
-    return validation.subset(np.sort(order[:most]), f"{validation.name}/some")

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fimi.generator_node.service.gate import Gate
 from fimi.learning.data.dataset import Labels
+from fimi.learning.training.metrics import wilson
 
 LEVEL = 0.001
 """Probability at which images without any class pass one look at them."""
@@ -138,14 +139,6 @@ def tail(right: int, of: int, chance: float) -> float:
         for k in range(right, of + 1)
     )  # fmt: skip
     return min(1.0, math.fsum(map(math.exp, logs)))
-
-
-def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a share, for ``z`` standard deviations."""
-    share, spare = right / of, z * z / of
-    middle = (share + spare / 2) / (1 + spare)
-    half = z / (1 + spare) * math.sqrt(share * (1 - share) / of + spare / (4 * of))
-    return middle - half, middle + half
 
 
 def _counts(class_ids: NDArray[np.integer], classes: int) -> tuple[int, ...]:

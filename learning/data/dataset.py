@@ -174,6 +174,12 @@ def _other_layout(images: NDArray[np.uint8]) -> str:
     )
 
 
+def some(dataset: Dataset, most: int, *, seed: int) -> Dataset:
+    """At most so many samples, drawn without regard to class; they keep their order."""
+    order = np.random.default_rng((seed, most)).permutation(len(dataset))
+    return dataset.subset(np.sort(order[:most]), f"{dataset.name}/some")
+
+
 def limited(dataset: Dataset, most: int, *, seed: int, least: int = 1) -> Dataset:
     """At most so many samples, drawn from every class in proportion.
 

@@ -4,6 +4,7 @@
 * :func:`gradient_of_step`, :func:`pooled_gradient`, :func:`cosine_similarity`, :func:`alignment`
   how far each device's gradient points away from the gradient on IID data
 * :func:`orthogonality`      how perpendicular the devices' updates are to each other
+* :func:`wilson`             how sure a share of so many images is
 
 An unknown value is ``None``, never zero: the accuracy of a class without samples, the direction of
 a zero vector.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +38,21 @@ def class_accuracy(
     return tuple(
         int(hit) / int(count) if count else None for hit, count in zip(hits, counts, strict=True)
     )
+
+
+def wilson(right: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval (1927) of the share ``right`` of ``of`` images, each end 0 to 1.
+
+    Raises:
+        ValueError: there are no images.
+    """
+    if of < 1:
+        raise ValueError("a share of no trials cannot be given")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share, spare = right / of, z * z / of
+    middle = (share + spare / 2) / (1 + spare)
+    half = z / (1 + spare) * math.sqrt(share * (1 - share) / of + spare / (4 * of))
+    return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
 def local_errors(accuracies: Mapping[str, float]) -> dict[str, float]:

@@ -21,6 +21,8 @@ from collections.abc import Sequence
 from msgspec import Struct
 from scipy import stats
 
+from fimi.learning.training import metrics
+
 LEAST = 3
 """Fewest values that have an interval."""
 Bounds = tuple[float, float]
@@ -150,10 +152,7 @@ def wilson(share: float, count: int, confidence: float) -> Interval:
     Raises:
         ValueError: there are no trials.
     """
-    if count < 1:
-        raise ValueError("a share of no trials cannot be given")
-    found = stats.binomtest(round(share * count), count).proportion_ci(confidence, "wilson")
-    return Interval(share, float(found.low), float(found.high))
+    return Interval(share, *metrics.wilson(round(share * count), count, confidence))
 
 
 def differences(ours: Sequence[float | None], theirs: Sequence[float | None]) -> list[float | None]:

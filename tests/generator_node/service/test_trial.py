@@ -20,13 +20,14 @@ from fimi.generator_node.service.drawing import made_by
 from fimi.generator_node.service.gate import Gate, GateSettings, Judge, read_judge
 from fimi.generator_node.service.pool import Pool
 from fimi.generator_node.service.service import BatchService, RequestRefusedError
-from fimi.generator_node.service.trial import ClassesSeen, most, tail, wilson
+from fimi.generator_node.service.trial import ClassesSeen, most, tail
 from fimi.generator_node.training.diffusion_training import DiffusionSettings
 from fimi.generator_node.training.judge import train_judge
 from fimi.generator_node.training.loop import first_card
 from fimi.generator_node.training.network import NetworkSettings, build_unet, sampling_solver
 from fimi.learning.data.batches import decode
 from fimi.learning.data.dataset import Dataset, Images, Labels, Split
+from fimi.learning.training.metrics import wilson
 from fimi.messaging.messages import SyntheticRequest
 
 
