@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.context import Context, FederationError
-from fimi.coordinator.device_plans import DevicePlans
+from fimi.coordinator.device_plans import DevicePlans, with_top_ups
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.learning_adaptation import Holding, LearningAdaptation
 from fimi.coordinator.synthesis import Synthesis
@@ -88,7 +88,7 @@ class DataReplanning:
         if event is None and use == self._plans.use:
             return plan
         profiles = self._adaptation.profiles(self._plans.members)
-        held = _with(self._plans.delivered, made)
+        held = with_top_ups(self._plans.delivered, made)
         if made or use != self._plans.use:
             used = {device: in_use(counts, use) for device, counts in held.items()}
             try:
@@ -96,10 +96,11 @@ class DataReplanning:
             except InfeasibleError as error:
                 if event is None:
                     return plan  # a share of the data needs no more than all of it
-                made, event = {}, replace(event, images=0, reason=f"the plan stays: {error}")
+                made, held = {}, self._plans.delivered
+                event = replace(event, images=0, reason=f"the plan stays: {error}")
         store = self._context.store
         if event is not None and self._learning is not None:
-            planned = self._planner.error(profiles, held if made else self._plans.delivered)
+            planned = self._planner.error(profiles, held)
             self._learning.begin_again(planned)
             event = replace(event, planned=planned)
             plan = replace(plan, error=planned)
@@ -132,7 +133,7 @@ class DataReplanning:
         """Fit the curve and fetch what devices lack by it."""
         known, profiles = learning.state, self._adaptation.profiles(self._plans.members)
         found = learning.refit(level, self._holding(profiles))
-        self._planner.curve, self._planner.rounds = found.curve, found.rounds
+        self._planner.plan_by(found.curve, found.rounds)
         event = LearningRefitted(
             round=number,
             before=known.planned,
@@ -160,7 +161,7 @@ class DataReplanning:
         except FederationError as error:
             # as if nothing had been fitted: after another window of rounds it is asked again
             learning.state = known
-            self._planner.curve, self._planner.rounds = known.curve, known.rounds
+            self._planner.plan_by(known.curve, known.rounds)
             return {}, replace(event, curve=known.curve, reason=str(error))
         made = {device: batch for device, batch in made.items() if batch.offer is not None}
         images = sum(sum(batch.delivered) for batch in made.values())
@@ -216,11 +217,3 @@ class DataReplanning:
                 local = profiles[device].label_counts
                 found[device] = fill([n + h for n, h in zip(local, held, strict=True)], more)
         return found
-
-
-def _with(held: Counts, made: Mapping[str, SyntheticBatch]) -> Counts:
-    """Images per class with those of top-ups."""
-    return held | {
-        device: tuple(h + m for h, m in zip(held[device], batch.delivered, strict=True))
-        for device, batch in made.items()
-    }

@@ -114,9 +114,7 @@ class DevicePlans:
         """
         store = self._context.store
         delivered = self.delivered | {d: batch.delivered for d, batch in batches.items()}
-        for device, batch in top_ups.items():
-            had = delivered[device]
-            delivered[device] = tuple(h + m for h, m in zip(had, batch.delivered, strict=True))
+        delivered = with_top_ups(delivered, top_ups)
         if use is not None:
             self._part = msgspec.structs.replace(self._part, synthetic_use=use)
         with store.together():
@@ -343,6 +341,16 @@ class DevicePlans:
             devices,
             {"local": summarise(local), "filled": summarise(local + made, local.sum(axis=0))},
         )
+
+
+def with_top_ups(
+    held: Mapping[str, tuple[int, ...]], top_ups: Mapping[str, SyntheticBatch]
+) -> dict[str, tuple[int, ...]]:
+    """Images per class of each device, with those of its top-up."""
+    return {**held} | {
+        device: tuple(h + m for h, m in zip(held[device], batch.delivered, strict=True))
+        for device, batch in top_ups.items()
+    }
 
 
 def _receiving(profile: Profile, batch: Offer) -> PhaseCost:

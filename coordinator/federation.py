@@ -487,7 +487,7 @@ class Coordinator:
             return None
         state, settings = after.learning, self._settings
         if state is not None:
-            self._planner.curve, self._planner.rounds = state.curve, state.rounds
+            self._planner.plan_by(state.curve, state.rounds)
         elif plan.error and (curve := self._planner.curve) is not None:
             model = planning.rounds_model(settings)
             model = model.at(plan.epochs or model.epochs)

@@ -64,6 +64,10 @@ class FleetPlanner:
         self._progress = progress
         self._sample_bytes = sample_bytes
 
+    def plan_by(self, curve: LearningCurve, rounds: RoundsModel) -> None:
+        """Plan by this curve and these rounds from now on, as fitted to the run."""
+        self.curve, self.rounds = curve, rounds
+
     def planned_for(self, devices: int) -> Planning | None:
         """What so many devices are planned for; ``None`` under a strategy that plans nothing."""
         strategy, asked = self._strategy, self._settings.plan

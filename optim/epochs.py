@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -108,34 +109,32 @@ def choose(
     return replace(best, others=tuple(others))
 
 
-class _Near:
+class _Near(NamedTuple):
     """Prices of a plan, for other data and epochs.
 
     With a learning curve's exponent β the price of the error goes as (Δ_max − δ0)^(−1 − 1/β), and
     with the work of a sample.
+
+    Attributes:
+        prices: of the plan.
+        excess: its Δ_max − δ0.
+        power: 1 + 1/β.
     """
 
-    def __init__(self, problem: FimiProblem, prices: Prices) -> None:
-        assert problem.curve is not None
-        self._power = 1.0 + 1.0 / problem.curve.beta
-        self._excess = problem.error_budget
-        self._prices = prices
+    prices: Prices
+    excess: float
+    power: float
 
     def scaled(self, factor: float) -> _Near:
         """For so many times the work of a sample."""
-        changed = object.__new__(_Near)
-        changed._power, changed._excess = self._power, self._excess
-        prices = self._prices
-        changed._prices = Prices(
-            prices.log_lam + math.log(factor), prices.log_mu, prices.round_s * math.sqrt(factor)
-        )
-        return changed
+        log_lam, log_mu, round_s = self.prices.log_lam, self.prices.log_mu, self.prices.round_s
+        prices = Prices(log_lam + math.log(factor), log_mu, round_s * math.sqrt(factor))
+        return self._replace(prices=prices)
 
     def at(self, excess: float) -> Prices:
         """For another Δ_max − δ0."""
-        prices = self._prices
-        moved = self._power * math.log(excess / self._excess)
-        return Prices(prices.log_lam - moved, prices.log_mu, prices.round_s)
+        moved = self.power * math.log(excess / self.excess)
+        return Prices(self.prices.log_lam - moved, self.prices.log_mu, self.prices.round_s)
 
 
 def _prices(problem: FimiProblem) -> _Near | None:
@@ -149,7 +148,8 @@ def _prices(problem: FimiProblem) -> _Near | None:
         return None
     if not solution.learning_multiplier > 0:
         return None
-    return _Near(middle, prices_of(solution))
+    assert problem.curve is not None
+    return _Near(prices_of(solution), middle.error_budget, 1.0 + 1.0 / problem.curve.beta)
 
 
 def least_to_target_j(

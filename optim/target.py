@@ -49,7 +49,7 @@ beside the best one without budgets."""
 _PLANNED_BOUNDS, _PLANNED_TOTALS = 3, 2
 """Where devices have steps, joules jump with Δ: these log(Δ_max − δ0) around the lowest bound are
 tried, and those of the lowest bounds and of the fewest joules are planned in whole samples."""
-ROUNDS_MAX = 1e9
+_ROUNDS_MAX = 1e9
 """More rounds are none that anybody runs."""
 _ROOM = 1.02
 """Room for whole samples in budgets that are enough."""
@@ -146,8 +146,7 @@ def choose(
         InfeasibleError: no Δ_max has a plan.
     """
     aim = _aim(problem, accuracy, rounds, run_rounds, progress)
-    free = _choose(without_budgets(problem), aim) if limited(problem) else None
-    found = _choose(problem, aim, free)
+    found, free = _searched(problem, aim)
     if found is None:
         raise _no_choice(problem, aim, free)
     return found
@@ -168,8 +167,7 @@ def find(
     """
     aim = _aim(problem, accuracy, rounds, run_rounds, progress)
     try:
-        free = _choose(without_budgets(problem), aim) if limited(problem) else None
-        return _choose(problem, aim, free)
+        return _searched(problem, aim)[0]
     except InfeasibleError:
         return None
 
@@ -191,7 +189,7 @@ def _aim(
     model = (rounds or RoundsModel()).at(problem.epochs)
     model.rounds(0.0, accuracy)  # raises if it is not an accuracy
     least = problem.error_floor + excess_range(problem)[0]
-    if (count := model.rounds(least, accuracy)) > ROUNDS_MAX:
+    if (count := model.rounds(least, accuracy)) > _ROUNDS_MAX:
         raise ProblemError(
             f"target accuracy: the smallest error that can be met is {least:.3g}, with which "
             f"rounds(Δ) gives {count:.3g} rounds; check alpha, beta and delta0 of the learning "
@@ -207,6 +205,12 @@ class _Aim(NamedTuple):
     model: RoundsModel
     run_rounds: float | None
     progress: Callable[[], None]
+
+
+def _searched(problem: FimiProblem, aim: _Aim) -> tuple[Choice | None, Choice | None]:
+    """The best Δ_max, and that without budgets where there are some; ``None`` for none."""
+    free = _choose(without_budgets(problem), aim) if limited(problem) else None
+    return _choose(problem, aim, free), free
 
 
 def _choose(problem: FimiProblem, aim: _Aim, free: Choice | None = None) -> Choice | None:
@@ -289,7 +293,7 @@ class _Tried:
 
     def _try(self, log_excess: float) -> tuple[float, float]:
         trial = self.at(log_excess)
-        if trial.rounds > ROUNDS_MAX:
+        if trial.rounds > _ROUNDS_MAX:
             return math.inf, 1.0  # too much error
         last = self.trials[-1].error_max if self.trials else None
         start = None if last is None else prices_of(self.optima[last].solution)

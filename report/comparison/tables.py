@@ -113,14 +113,16 @@ def chosen(result: ExperimentResult) -> Table:
             (
                 choice.label,
                 *([point_text(choice.point)] if points != [{}] else []),
-                *(point_text({key: value}).partition(" = ")[2] for key, value in at.items()),
+                *(
+                    point_text({key: value}).partition(" = ")[2]
+                    for key, value in tried.settings.items()
+                ),
                 "missing" if tried.accuracy is None else f"{tried.reached} of {choice.seeds}",
                 joules(tried.joules) if tried.reached or tried.accuracy is None else NEVER,
                 percent(tried.accuracy),
                 "taken" if tried is taken else "",
             )
             for tried in choice.tried
-            for at in [tried.settings]
         ]
     heading = ["strategy", *(["grid point"] if points != [{}] else [])]
     heading += [key.rpartition(".")[2].replace("_", " ") for key in keys]
