@@ -23,9 +23,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from fimi.coordinator.curves import chosen
-from fimi.learning.data.dataset import Labels
-from fimi.learning.training.aggregation import fedavg
-from fimi.learning.training.pilot import even_level, filled
+from fimi.learning.data.dataset import Images, Labels
+from fimi.learning.training.pilot import Held, even_level, federate, filled
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 from fimi.optim.categories import fill
 from fimi.testbed.configuration.load import load
@@ -54,34 +53,21 @@ def federations(seed: int, asked: argparse.Namespace) -> dict[int, list[float]]:
         asked.error,
         config.plan.synthetic_max,
     )
-    held = []
+    local, mixed = [], []
     for device, (share, level) in enumerate(zip(shares, levels, strict=True)):
 
-        def make(labels: Labels, device: int = device) -> np.ndarray:
+        def make(labels: Labels, device: int = device) -> Images:
             seeds = np.arange(len(labels), dtype=np.uint64) + np.uint64((seed * 64 + device) << 32)
             return generator.generate(labels, seeds)
 
         counts = fill(share.label_counts(), level - len(share))
-        held.append((share, filled(share, counts, make)))
+        local.append(Held(images=share.images, labels=share.labels))
+        mixed.append(filled(share, counts, make))
     found = {}
     for full in (*asked.full, asked.rounds):
-        model, accuracies = start, []
-        for number in range(1, asked.rounds + 1):
-            sets = [
-                (mixed.images, mixed.labels, mixed.synthetic)
-                if number <= full
-                else (share.images, share.labels, 0)
-                for share, mixed in held
-            ]
-            trained = [
-                trainer.train(
-                    model, images, labels, training, stream=(seed, k, number), synthetic=made
-                ).parameters
-                for k, (images, labels, made) in enumerate(sets)
-            ]
-            model = fedavg(trained, [float(len(labels)) for _, labels, _ in sets])
-            judged = trainer.evaluate(model, split.validation.images, split.validation.labels)
-            accuracies.append(judged.accuracy)
+        by_round = [mixed] * full + [local] * (asked.rounds - full)
+        judged = federate(trainer, start, by_round, split.validation, training, seed=seed)
+        accuracies = list(judged)
         found[full] = accuracies
         print(
             f"seed {seed}, {full} rounds with images: {[round(a, 3) for a in accuracies]}",

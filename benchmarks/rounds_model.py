@@ -89,7 +89,8 @@ def runs(
         ]
         asked = replace(training, epochs=passes)
         reached: dict[float, int] = {}
-        found = federate(trainer, start, devices, split.validation, asked, rounds=rounds, seed=seed)
+        every = itertools.repeat(devices, rounds)
+        found = federate(trainer, start, every, split.validation, asked, seed=seed)
         for number, accuracy in enumerate(found, 1):
             for target in ACCURACIES:
                 if accuracy >= target:

@@ -31,7 +31,10 @@ class MixedData:
     @property
     def synthetic_samples(self) -> int:
         """D_gen, as far as it is trained on."""
-        return 0 if self._synthetic is None else len(self._used(self._synthetic[1]))
+        if self._synthetic is None:
+            return 0
+        labels = self._synthetic[1]
+        return len(labels[self._used(labels)])
 
     def add(self, images: Images, labels: Labels) -> None:
         """Add a synthetic batch to what is there.
@@ -75,7 +78,8 @@ class MixedData:
             np.concatenate([self.local.labels, labels[used]]),
         )
 
-    def _used(self, labels: Labels) -> NDArray[np.intp]:
+    def _used(self, labels: Labels) -> NDArray[np.intp] | slice:
+        """Which synthetic samples are trained on; all of them without a copy."""
         if self.unlabelled is not None or self.use >= 1.0:
-            return np.arange(len(labels))
+            return slice(None)
         return first_of_each(labels, self.use)

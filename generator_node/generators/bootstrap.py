@@ -16,9 +16,6 @@ from fimi.generator_node.generators.base import Generator, GeneratorError, Prove
 from fimi.learning.data.changes import ImageChanges, change
 from fimi.learning.data.dataset import Dataset, Images, Labels, missing_classes
 
-BootstrapSettings = ImageChanges
-"""How public images are changed."""
-
 
 class BootstrapGenerator(Generator):
     """Draws public images and changes them.
@@ -27,10 +24,10 @@ class BootstrapGenerator(Generator):
         GeneratorError: a class has no public image.
     """
 
-    def __init__(self, public: Dataset, settings: BootstrapSettings | None = None) -> None:
+    def __init__(self, public: Dataset, settings: ImageChanges | None = None) -> None:
         super().__init__(public.classes, public.image_shape)
         self._public = public
-        self._settings = settings or BootstrapSettings()
+        self._settings = settings or ImageChanges()
         self._members = [np.flatnonzero(public.labels == c) for c in range(public.classes)]
         if empty := missing_classes(public):
             raise GeneratorError(

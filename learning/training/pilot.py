@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from msgspec import Struct
@@ -55,11 +55,10 @@ def filled(
 def federate(
     trainer: Trainer,
     start: Parameters,
-    devices: Sequence[Held],
+    by_round: Iterable[Sequence[Held]],
     judge: Dataset,
     settings: TrainingSettings,
     *,
-    rounds: int,
     seed: int,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[float]:
@@ -68,10 +67,9 @@ def federate(
     Args:
         trainer: trains and evaluates.
         start: parameters to start from.
-        devices: what each device trains on; one without samples is left out.
+        by_round: what each device trains on, round by round; one without samples is left out.
         judge: images that nobody trains on.
         settings: training of a round, with its epochs.
-        rounds: most rounds.
         seed: of the run.
         cancelled: called during training; stops it by returning true.
 
@@ -80,8 +78,8 @@ def federate(
         fimi.learning.training.trainer.TrainingCancelled: ``cancelled`` returned true.
     """
     model = start
-    taking_part = [(index, held) for index, held in enumerate(devices) if len(held.labels)]
-    for number in range(1, rounds + 1):
+    for number, devices in enumerate(by_round, 1):
+        taking_part = [(index, held) for index, held in enumerate(devices) if len(held.labels)]
         trained = [
             trainer.train(
                 model,

@@ -106,10 +106,9 @@ def pilots(
         found = federate(
             trainer,
             start,
-            held,
+            itertools.repeat(held, rounds),
             split.validation,
             replace(training, epochs=passes, steps=0),
-            rounds=rounds,
             seed=dealt.run.seed,
             cancelled=cancelled,
         )

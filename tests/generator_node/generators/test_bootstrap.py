@@ -7,11 +7,12 @@ import pytest
 from contract import GeneratorContract
 
 from fimi.generator_node.generators.base import Generator, GeneratorError
-from fimi.generator_node.generators.bootstrap import BootstrapGenerator, BootstrapSettings
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.service.gate import Neighbours
+from fimi.learning.data.changes import ImageChanges
 from fimi.learning.data.dataset import Dataset, Split
 
-STILL = BootstrapSettings(rotation_degrees=0, shift_pixels=0, scale=0)
+STILL = ImageChanges(rotation_degrees=0, shift_pixels=0, scale=0)
 
 
 class TestContract(GeneratorContract):
@@ -26,7 +27,7 @@ class TestColour(GeneratorContract):
         images = np.random.default_rng(0).integers(0, 256, (20, 3, 6, 9), np.uint8)
         labels = np.arange(20, dtype=np.int64) % 2
         public = Dataset(name="noise", images=images, labels=labels, class_names=("a", "b"))
-        return BootstrapGenerator(public, BootstrapSettings(flip=True))
+        return BootstrapGenerator(public, ImageChanges(flip=True))
 
 
 def test_without_changes_the_images_are_public_ones_of_the_class(parts: Split) -> None:
@@ -39,7 +40,7 @@ def test_without_changes_the_images_are_public_ones_of_the_class(parts: Split) -
 
 
 def test_flipping(parts: Split) -> None:
-    flipping = BootstrapSettings(rotation_degrees=0, shift_pixels=0, scale=0, flip=True)
+    flipping = ImageChanges(rotation_degrees=0, shift_pixels=0, scale=0, flip=True)
     seeds, labels = np.arange(40, dtype=np.uint64), np.full(40, 3, np.int64)
     plain = BootstrapGenerator(parts.public, STILL).generate(labels, seeds)
     mirrored = BootstrapGenerator(parts.public, flipping).generate(labels, seeds)
@@ -50,7 +51,7 @@ def test_flipping(parts: Split) -> None:
 
 def test_changes_are_small(parts: Split) -> None:
     labels = np.arange(60, dtype=np.int64) % 10
-    turning = BootstrapGenerator(parts.public, BootstrapSettings(shift_pixels=0))
+    turning = BootstrapGenerator(parts.public, ImageChanges(shift_pixels=0))
     images = turning.generate(labels, np.arange(60, dtype=np.uint64))
     far = Neighbours(parts.public.images).distances(images)
     assert 0 < np.median(far) < np.median(Neighbours(parts.public.images).among_themselves())

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fimi.generator_node.generators.base import GeneratorError, Provenance, Seeds
-from fimi.generator_node.generators.bootstrap import BootstrapGenerator, BootstrapSettings
+from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.generators.card import JUDGE, shipped_for
 from fimi.generator_node.service.drawing import made_by
 from fimi.generator_node.service.gate import Gate, GateSettings, Judge, Neighbours, read_judge
 from fimi.generator_node.service.service import BatchService
 from fimi.generator_node.training.judge import train_judge
+from fimi.learning.data.changes import ImageChanges
 from fimi.learning.data.dataset import Dataset, Images, Labels, Split
 from fimi.learning.training.onnx_runtime import onnxruntime
 from fimi.messaging.messages import SyntheticRequest
@@ -130,9 +131,9 @@ class Stubborn:
     """Draws public images as they are, the first 40 or for ever."""
 
     def __init__(self, public: Dataset, *, mends: bool) -> None:
-        still = BootstrapSettings(rotation_degrees=0, shift_pixels=0, scale=0)
+        still = ImageChanges(rotation_degrees=0, shift_pixels=0, scale=0)
         self._copies = BootstrapGenerator(public, still)
-        self._changed = BootstrapGenerator(public, BootstrapSettings(shift_pixels=1))
+        self._changed = BootstrapGenerator(public, ImageChanges(shift_pixels=1))
         self._mends = mends
         self.drawn = 0
         self.classes, self.image_shape = self._copies.classes, self._copies.image_shape

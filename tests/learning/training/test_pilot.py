@@ -47,10 +47,9 @@ def test_a_federation_averages_by_samples_as_a_run_does() -> None:
     found = federate(
         trainer,
         {"w": np.zeros(1, np.float32)},
-        held,
+        [held] * 2,
         data([0]),
         TrainingSettings(epochs=2),
-        rounds=2,
         seed=7,
     )
     assert list(found) == pytest.approx([0.5, 1.0])
