@@ -59,11 +59,15 @@ def device_id(index: int, count: int) -> str:
     return f"device-{index + 1:0{max(2, len(str(count)))}d}"
 
 
-def missing(here: Collection[str], count: int) -> tuple[str, ...]:
-    """Who of a fleet has not come; nobody if a device has another name than :func:`device_id`."""
-    names = [device_id(index, count) for index in range(count)]
+def device_names(count: int, members: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of a fleet's devices by index: ``members`` if they are named, else by number."""
+    return tuple(members) or tuple(device_id(index, count) for index in range(count))
+
+
+def missing(here: Collection[str], names: Collection[str]) -> tuple[str, ...]:
+    """Who of ``names`` has not come; nobody if another device is here instead of one of them."""
     absent = tuple(name for name in names if name not in here)
-    return absent if len(here) + len(absent) == count else ()
+    return absent if len(here) + len(absent) == len(names) else ()
 
 
 def topic(fleet: str, sender: str, recipient: str, kind: Kind) -> str:

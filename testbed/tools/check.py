@@ -138,11 +138,11 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
         return f"not tried, for it needs the packages of the coordinator ({error})"
     from fimi.learning.data.batches import packed_bytes
     from fimi.messaging.messages import Profile
-    from fimi.messaging.topics import device_id
+    from fimi.messaging.topics import device_names
 
     config, test, profiles = scenario.config, scenario.split.test, {}
-    for index, held in enumerate(scenario.shares):
-        device = device_id(index, config.fleet.devices)
+    names = device_names(config.fleet.devices, config.fleet.members)
+    for index, (device, held) in enumerate(zip(names, scenario.shares, strict=True)):
         board = emulated_board(config, index, held)
         profiles[device] = Profile(
             device=device,
