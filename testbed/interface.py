@@ -28,8 +28,8 @@ from fimi.testbed.commands.shared import EXIT_INTERRUPTED
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import run
+from fimi.testbed.experiment.engines.base import GRACE_S, Task, View, last_words
 from fimi.testbed.experiment.file import read_experiment
-from fimi.testbed.experiment.runner import GRACE_S, Task, View, last_words
 
 _LOOK_S = 0.2
 """Time between two reads of the output of a run, s."""
@@ -145,7 +145,11 @@ def run_experiment(
         run.require_fresh(work)
     with run.alone(asked.folder) as held:
         run.conduct(
-            run.plan(asked), jobs=jobs, view=_Lines(say), stop=threading.Event(), keep_open=held
+            run.plan(asked),
+            engine=run.local_pool(asked, jobs, held),
+            view=_Lines(say),
+            stop=threading.Event(),
+            keep_open=held,
         )
     return run.summarise(asked)
 
@@ -165,6 +169,11 @@ class _Lines(View):
 
     def __init__(self, say: Say | None) -> None:
         self._say = say
+
+    def noted(self, task: Task, note: str) -> None:
+        """Show the note."""
+        if self._say is not None:
+            self._say(f"{task.name}: {note}")
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""

@@ -101,7 +101,8 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     with stop_on_signals() as stop, view:
         most = "at most " if work.to_come else ""
         view.say(f"{title}: {most}{to_do} to do, {kept} runs finished before")
-        return run.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)
+        engine = run.local_pool(work.experiment, jobs, held)
+        return run.conduct(work, engine=engine, view=view, stop=stop, keep_open=held)
 
 
 def _list(work: Any) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fimi.report.words import seconds
-from fimi.testbed.experiment.runner import Task, View
+from fimi.testbed.experiment.engines.base import Task, View
 from fimi.testbed.live import Lines, LiveDisplay
 from fimi.testbed.logs import SHOWN, one_line
 
@@ -40,6 +40,10 @@ class ExperimentPlainView(Lines, View):
     def expect(self, more: int) -> None:
         """Count them with those that have ended."""
         self._tasks = self._ended + more
+
+    def noted(self, task: Task, note: str) -> None:
+        """Show the note."""
+        self.say(f"{task.name}: {note}")
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""
@@ -79,6 +83,10 @@ class ExperimentLiveView(LiveDisplay, View):
     def expect(self, more: int) -> None:
         """Count them with those that have ended."""
         self._tasks = self._ended + more
+
+    def noted(self, task: Task, note: str) -> None:
+        """Show the note."""
+        self.say(f"{task.name}: {note}")
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""
