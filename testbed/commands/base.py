@@ -3,11 +3,14 @@
 * :class:`Command`  sets up logging before it runs, at any position of the options
 * :class:`Group`    commands with a common first word
 * :class:`ServiceCommand`  a command whose only output is its log
+* :class:`Branching`  a command and others with the same first word
 """
 
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ log = logging.getLogger(__name__)
 
 CONTEXT = {"max_content_width": 100}
 HELP = ["-h", "--help"]
+_FLAG = re.compile(r"-[hqv]+|--help|--quiet|--verbose")
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: int) -> None:
@@ -99,6 +103,42 @@ class ServiceCommand(Command):
     """A command that runs until Ctrl-C and whose only output is its log."""
 
     talks = True
+
+
+class Branching(Command):
+    """A command with others beside it, each called by a word in place of its first argument."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands: dict[str, click.Command] = {}
+
+    def branch(self, function: Callable[..., Any]) -> Command:
+        """Make a command that is called by the function's name after the word of this one."""
+        made = click.command(cls=Command)(function)
+        self.commands[str(made.name)] = made
+        return made
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """That of the command that is meant."""
+        at, word = next((a for a in enumerate(args) if not _FLAG.fullmatch(a[1])), (0, ""))
+        if (meant := self.commands.get(word)) is None:
+            return super().make_context(info_name, args, parent, **extra)
+        rest = [*args[:at], *args[at + 1 :]]
+        return meant.make_context(f"{info_name} {word}", rest, parent, **extra)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, and the commands beside it."""
+        super().format_options(ctx, formatter)
+        rows = [(name, each.get_short_help_str(80)) for name, each in self.commands.items()]
+        if rows:
+            with formatter.section("Commands in place of the first argument"):
+                formatter.write_dl(rows)
 
 
 class Group(click.Group):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import click
 
 from fimi.testbed import logs
-from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.base import Branching
 from fimi.testbed.commands.shared import (
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
@@ -19,7 +19,7 @@ from fimi.testbed.commands.shared import (
 )
 
 
-@click.command(cls=Command)
+@click.command(cls=Branching)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--list", "--dry", "only_list", is_flag=True, help="Show the cells; run nothing.")
 @click.option("--summarise", is_flag=True, help="Make the results again; run nothing.")
@@ -116,14 +116,15 @@ def _list(work: Any) -> None:
     what = {"configured": "as configured", "tuning": "to tune with", "tuned": "tuned"}
     rows = [
         (
-            *(cell.name, cell.label, str(cell.seed), point_text(cell.point) or "-"),
+            *(cell.name, cell.label, str(cell.seed)),
+            "\n".join(point_text({key: value}) for key, value in cell.point.items()) or "-",
             *((what[cell.part],) if tune else ()),
             state[cell.name],
         )
         for cell in work.cells
     ]
     heading = ("run", "strategy", "seed", "grid point", *(("what for",) if tune else ()), "state")
-    click.echo(table(heading, rows, paper=Paper.of(sys.stdout)))
+    click.echo(table(heading, rows, paper=Paper.of(sys.stdout), whole=True))
     for cell, found in work.runs:
         if found.changed:
             click.echo(f"stale: {cell.name}: {'; '.join(found.changed)}")
