@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +16,13 @@ import click
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Branching
 from fimi.testbed.commands.shared import (
+    BROKER_VARIABLE,
+    EXIT_CONFIG,
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
     errors,
+    fail,
+    reach,
     result_format,
     stop_on_signals,
 )
@@ -26,6 +35,18 @@ from fimi.testbed.commands.shared import (
 @click.option("--redo", is_flag=True, help="Run cells again whose configuration has changed.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs side by side, over the file's jobs.")
 @click.option("--directory", type=click.Path(path_type=Path), help="Over the file's directory.")
+@click.option(
+    "--broker",
+    "url",
+    metavar="URL",
+    help="Run on the boards of a fleet, over this broker, one run after another.",
+)
+@click.option("--live", is_flag=True, help=f"The same, over the broker of {BROKER_VARIABLE}.")
+@click.option(
+    "--generator",
+    is_flag=True,
+    help="With boards: a generator node here, beside each run that needs images.",
+)
 @result_format("text", "json")
 def experiment(
     path: Path,
@@ -34,12 +55,21 @@ def experiment(
     redo: bool,
     jobs: int | None,
     directory: Path | None,
+    url: str | None,
+    live: bool,
+    generator: bool,
     output: Literal["text", "json"],
 ) -> None:
     """Run an experiment file: every strategy, seed and grid point, each a dry run of its own.
 
-    What is finished is kept, so that an experiment that was stopped goes on where it was.
+    With --broker or --live they are runs on boards, in a folder of their own. What is finished is
+    kept, so that an experiment that was stopped goes on where it was.
     """
+    live = live or url is not None
+    if generator and not live:
+        raise click.UsageError("'--generator' goes with '--broker URL' or '--live'.")
+    if jobs and live:
+        raise click.UsageError("'--jobs': the runs of a fleet come one after another.")
     from msgspec.structs import replace
 
     from fimi.testbed.experiment import run
@@ -49,6 +79,10 @@ def experiment(
         asked = read_experiment(path)
         if directory is not None:
             asked = replace(asked, directory=directory)
+        if live:
+            from fimi.testbed.experiment.live.study import of_fleet
+
+            asked = of_fleet(asked)
         work = run.plan(asked)
         if only_list:
             _list(work)
@@ -62,8 +96,7 @@ def experiment(
     with errors():
         if not summarise:
             with run.alone(asked.folder) as held:
-                # Another process may have finished runs while this one waited for the folder.
-                outcome = _run(run.plan(asked), jobs or 0, held)
+                outcome = _run(asked, partial(_live, url, generator) if live else _pool(jobs), held)
             failures, interrupted = outcome.failures, outcome.interrupted
         result = run.summarise(asked)
         _show(result, asked.folder, output)
@@ -77,18 +110,24 @@ def experiment(
     for name, why in failures.items():
         click.echo(f"fimi: {name} failed: {why}", err=True)
     if interrupted:
-        click.echo(f"stopped; 'fimi experiment {path}' goes on from here", err=True)
+        again = f"fimi experiment {path}{' --live' if live else ''}"
+        again += " --generator" if generator else ""
+        click.echo(f"stopped; '{again}' goes on from here", err=True)
         sys.exit(EXIT_INTERRUPTED)
     if failures:
         sys.exit(EXIT_FEDERATION)
 
 
-def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
+def _run(asked: Any, engine_for: Opener, held: tuple[int, ...]) -> Any:
+    """Run what is not finished, and show the progress."""
     from rich.console import Console
 
     from fimi.testbed.experiment import run
+    from fimi.testbed.experiment.engines.base import Outcome, Stopped
     from fimi.testbed.experiment.progress import ExperimentLiveView, ExperimentPlainView
 
+    # Another process may have finished runs while this one waited for the folder.
+    work = run.plan(asked)
     console = Console(stderr=True)
     to_do = len(work.having("absent", "unfinished", "stale")) + len(work.lacking) + work.to_come
     kept = len(work.having("finished"))
@@ -101,8 +140,48 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     with stop_on_signals() as stop, view:
         most = "at most " if work.to_come else ""
         view.say(f"{title}: {most}{to_do} to do, {kept} runs finished before")
-        engine = run.local_pool(work.experiment, jobs, held)
-        return run.conduct(work, engine=engine, view=view, stop=stop, keep_open=held)
+        if not to_do:
+            return Outcome(failures={}, interrupted=False)
+        try:
+            with engine_for(asked, view, stop, held) as (asked, engine):
+                return run.conduct(
+                    run.plan(asked), engine=engine, view=view, stop=stop, keep_open=held
+                )
+        except Stopped:
+            return Outcome(failures={}, interrupted=True)
+
+
+Opener = Callable[[Any, Any, threading.Event, tuple[int, ...]], AbstractContextManager[Any]]
+"""Opens an engine: from the experiment, the view, what stops it, and locks that runs hold."""
+
+
+def _pool(jobs: int | None) -> Opener:
+    """Processes on this machine."""
+
+    @contextmanager
+    def opened(asked: Any, view: Any, stop: Any, held: tuple[int, ...]) -> Iterator[Any]:
+        from fimi.testbed.experiment.run import local_pool
+
+        yield asked, local_pool(asked, jobs or 0, held)
+
+    return opened
+
+
+@contextmanager
+def _live(
+    url: str | None, generator: bool, asked: Any, view: Any, stop: Any, held: tuple[int, ...]
+) -> Iterator[Any]:
+    """The boards of a fleet."""
+    from fimi.testbed.experiment.live.study import live_study
+
+    url = url or os.environ.get(BROKER_VARIABLE)
+    if not url:
+        fail(f"--live: {BROKER_VARIABLE} names no broker; or give --broker URL", EXIT_CONFIG)
+    address = reach(url)
+    with live_study(
+        asked, address, generator=generator, tell=view.waiting, stop=stop, keep_open=held
+    ) as opened:
+        yield opened
 
 
 def _list(work: Any) -> None:
