@@ -108,7 +108,7 @@ class Roster:
     def candidates(self) -> set[str]:
         """Devices that are online, and that the run may be with."""
         members, online = self._context.settings.fleet.members, self._context.registry.online
-        return online & set(members) if members else set(online)
+        return set(online & set(members) if members else online)
 
     def prepared_s(self, device: str) -> float | None:
         """How long a device received its batch, s; ``None``: that is not in the run store."""

@@ -145,7 +145,9 @@ class Identity:
                         waits_since_s, waits_for = now_s, tenancy.other.boot_id
                         log.info(
                             "%s was held by %s; waiting for %g s whether it answers",
-                            f"fleet {self._fleet!r}" if self._of_study else f"peer id {self._peer!r}",
+                            f"fleet {self._fleet!r}"
+                            if self._of_study
+                            else f"peer id {self._peer!r}",
                             holder_in_words(tenancy.other),
                             CLAIM_S,
                         )

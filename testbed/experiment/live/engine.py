@@ -199,11 +199,12 @@ class _Course:
                     "coordinator run",
                     discard=fleet._aside.set_aside,
                 )
-                if command.note:
-                    self._view.noted(self._task, command.note)
-                code, refused = self._drive(command)
             except FimiError as error:
                 return str(error)
+            if command.note:
+                self._view.noted(self._task, command.note)
+            fleet._require_held()
+            code, refused = self._drive(command)
             fleet._ended_s = time.monotonic()
             rounds = finished_rounds(self._folder)
             said = "" if code == 0 else last_words(self._task.log, code)
@@ -235,14 +236,12 @@ class _Course:
     def _prepare(self) -> None:
         """The boards are there, rested and cool."""
         fleet, config = self._fleet, self._config
-        fleet._require_held()
         quorum = config.rounds.quorum or config.fleet.devices // 2 + 1
         missing = self._boards.await_members(self._members, quorum)
         ended_s = fleet.since_last_run_s(self._folder.parent)
         if self._folder.exists() and finished_rounds(self._folder):
             ended_s = None  # it goes on, its boards rested before
         warm = self._boards.rest(self._members, ended_s)
-        fleet._require_held()
         if missing:
             self._view.noted(self._task, f"begins without {', '.join(missing)}")
         hot = [f"{name} {c:.0f} °C" for name, c in warm.items() if c > fleet._live.cool_to_c > 0]

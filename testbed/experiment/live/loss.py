@@ -68,7 +68,7 @@ def refusals(folder: Path) -> dict[str, str]:
     try:
         with open_store(folder) as (_, db):
             rows = db.execute(
-                f"SELECT device, why_not FROM {schema.ENROLMENT.name} "  # noqa: S608 - our own name
+                f"SELECT device, why_not FROM {schema.ENROLMENT.name} "
                 "WHERE why_not != '' AND device_index IS NOT NULL ORDER BY device"
             ).fetchall()
     except ReportError:
