@@ -5,6 +5,11 @@ Messages
 * :mod:`~fimi.messaging.topics`    topics, and who may publish on which
 * :mod:`~fimi.messaging.messages`  the types of all messages
 
+Questions of people to boards
+
+* :mod:`~fimi.messaging.questions`  the types of questions and replies, and a board's status
+* :mod:`~fimi.messaging.console`    asks: :class:`~fimi.messaging.console.Console`
+
 A peer's connection
 
 * :mod:`~fimi.messaging.client`    sends and receives typed messages:

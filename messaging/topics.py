@@ -5,9 +5,10 @@ Every peer (coordinator, generator node, device) has an id, and every message on
     fimi/v1/{fleet}/{sender}/{recipient}/{kind}
 
 ``recipient`` is a peer id or ``all``; the kinds are in :data:`Kind`. ``state``, ``desired``,
-``reported`` and ``lease`` are *documents*: the broker keeps the latest (retained), and a later one
-replaces it. Lease and claim go from a peer to itself; ``study`` and ``study-claim`` are those of a
-study that holds the fleet (:mod:`fimi.messaging.reservation`).
+``reported``, ``lease`` and ``status`` are *documents*: the broker keeps the latest (retained), and
+a later one replaces it. Lease and claim go from a peer to itself; ``study`` and ``study-claim`` are
+those of a study that holds the fleet (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer``
+are for people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them.
 
 A peer writes only below its own ``{sender}`` and reads only ``{recipient}`` = itself or ``all``. So
 two lines of broker access rules (``pattern write fimi/v1/+/%u/#``, ``pattern read
@@ -26,8 +27,11 @@ from msgspec import Struct
 VERSION = "v1"
 EVERYBODY = "all"
 COORDINATOR = "coordinator"
-DocumentKind = Literal["desired", "reported", "lease"]
-Kind = Literal["state", "message", "want", "chunk", "claim", "study", "study-claim"] | DocumentKind
+DocumentKind = Literal["desired", "reported", "lease", "status"]
+Kind = (
+    Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
+    | DocumentKind
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 

@@ -30,7 +30,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 
-MORTAR = {"fimi.children", "fimi.errors", "fimi.files", "fimi.fork_server"}
+MORTAR = {"fimi.children", "fimi.errors", "fimi.files", "fimi.fork_server", "fimi.sources"}
 """Modules in the folder ``fimi`` itself that every room may import; they import no room."""
 
 LARGEST_SHARE = 0.24

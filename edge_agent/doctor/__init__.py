@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from fimi.edge_agent.doctor.board import clock, heat, rate
 from fimi.edge_agent.doctor.frequency import frequency
-from fimi.edge_agent.doctor.machine import Check, Machine
+from fimi.edge_agent.doctor.machine import Machine
 from fimi.edge_agent.doctor.meters import meters
 from fimi.edge_agent.doctor.surroundings import broker, python, room
+from fimi.messaging.questions import Check
 
 _PARTS = (python, meters, frequency, rate, clock, heat, broker, room)
 

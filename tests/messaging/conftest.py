@@ -92,17 +92,22 @@ def mosquitto_missing() -> bool:
 
 @pytest.fixture
 def own_mosquitto(tmp_path: Path, free_port: int) -> Iterator[Callable[..., BrokerAddress]]:
-    """Start a mosquitto as a lab runs it: one user, these access rules, these further lines."""
+    """Start a mosquitto as a lab runs it: these users, access rules, and further lines."""
     program = find_mosquitto()
     if program is None:
         pytest.skip("mosquitto is not installed (apt install mosquitto)")
     running: list[subprocess.Popen[bytes]] = []
 
     def start(
-        rules: list[str], *, username: str = "fimi", more: tuple[str, ...] = ()
+        rules: list[str],
+        *,
+        username: str = "fimi",
+        also: tuple[str, ...] = (),
+        more: tuple[str, ...] = (),
     ) -> BrokerAddress:
         hashed = password_hash("sesame", b"salt-of-12-b")
-        (tmp_path / "passwords").write_text(f"{username}:{hashed}\n")
+        users = [f"{name}:{hashed}\n" for name in (username, *also)]
+        (tmp_path / "passwords").write_text("".join(users))
         (tmp_path / "rules").write_text("\n".join(rules) + "\n")
         lines = [
             f"listener {free_port} 127.0.0.1",

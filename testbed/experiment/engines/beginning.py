@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from fimi.errors import FimiError
@@ -30,7 +29,7 @@ def beginning(
     config: Config,
     command: BeginCommand = "dry-run",
     options: tuple[str, ...] = (),
-    discard: Callable[[Path], object] = partial(shutil.rmtree, ignore_errors=True),
+    discard: Callable[[Path], object] = shutil.rmtree,
 ) -> CommandLine:
     """The command that begins a run, or goes on with it.
 
@@ -59,7 +58,8 @@ def beginning(
                 return CommandLine(arguments=(*words, "--resume", str(folder)))
         except (FimiError, OSError) as error:
             why = f"begun anew: {error}"
-    discard(folder)
+    if folder.exists():
+        discard(folder)
     return CommandLine(arguments=(*words, "--config", str(file)), note=why)
 
 

@@ -1,6 +1,6 @@
 """The boards of a study: which they are, whether they are there, and whether they are cool.
 
-* :class:`Board`     what is known of one board at the moment
+* :class:`StudyBoard`     what is known of one board at the moment
 * :class:`Boards`    waits for them, and lets them rest and cool down
 """
 
@@ -22,7 +22,7 @@ LOOK_S = 2.0
 """Time between two looks at the boards while they are waited for, s."""
 
 
-class Board(Struct, frozen=True, kw_only=True):
+class StudyBoard(Struct, frozen=True, kw_only=True):
     """A board at the moment.
 
     Attributes:
@@ -47,7 +47,7 @@ class MissingBoardsError(RunFailedError, RuntimeError):
     """Too few boards have come; the message says which, and what to do."""
 
 
-Look = Callable[[], Mapping[str, Board]]
+Look = Callable[[], Mapping[str, StudyBoard]]
 """Gives every board of the fleet that was ever heard of. Raises BrokerError."""
 
 
@@ -172,7 +172,7 @@ class Boards:
             else:
                 self._wait(f"boards rest, {rest_s:.0f} s left", rest_s)
 
-    def _seen(self) -> Mapping[str, Board]:
+    def _seen(self) -> Mapping[str, StudyBoard]:
         """The boards, once the broker answers."""
         since_s = time.monotonic()
         while True:
@@ -189,6 +189,6 @@ class Boards:
             raise Stopped
 
 
-def _why_not(boards: Mapping[str, Board]) -> str:
+def _why_not(boards: Mapping[str, StudyBoard]) -> str:
     said = [f"{name}: {b.why_not}" for name, b in sorted(boards.items()) if b.online and b.why_not]
     return f" ({'; '.join(said)})" if said else ""

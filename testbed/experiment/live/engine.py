@@ -7,7 +7,7 @@ again. What is wrong for good (a configuration without a plan, a board that refu
 problem, and the next one begins.
 
 * :class:`LiveFleet`   the engine
-* :class:`Journal`     what happened when, in a file
+* :class:`StudyJournal`     what happened when, in a file
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _AGAIN_S = (1.0, 5.0, 15.0, 30.0)
 """Time before an attempt after one, two, three … without a further round, s."""
 
 
-class Journal:
+class StudyJournal:
     """What a study did when: a line of JSON each, on the disk before the study goes on.
 
     Args:
@@ -112,7 +112,7 @@ class LiveFleet:
         self._look = look
         self._environment = {**os.environ, BROKER_VARIABLE: url}
         self._folder = folder
-        self._journal = Journal(folder / "journal.jsonl")
+        self._journal = StudyJournal(folder / "journal.jsonl")
         self._aside = LostRuns(folder / "lost")
         self._generator = generator
         self._require_held = require_held

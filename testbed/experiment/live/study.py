@@ -20,7 +20,7 @@ from fimi.messaging.reservation import Reservation
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import Cell, cells
 from fimi.testbed.experiment.definition import Experiment
-from fimi.testbed.experiment.live.boards import Board, Boards
+from fimi.testbed.experiment.live.boards import StudyBoard, Boards
 from fimi.testbed.experiment.live.engine import LiveFleet
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 
@@ -87,7 +87,7 @@ def live_study(
     held = Reservation(address, fleet=fleet, what=f"study {experiment.name}")
     with held, Console(address, fleet=fleet) as console:
 
-        def look() -> dict[str, Board]:
+        def look() -> dict[str, StudyBoard]:
             return {name: board_of(seen) for name, seen in console.look().items()}
 
         def require_held() -> None:
@@ -120,13 +120,13 @@ def live_study(
         )
 
 
-def board_of(seen: SeenBoard) -> Board:
+def board_of(seen: SeenBoard) -> StudyBoard:
     """What a study asks of a board."""
     status, online = seen.status, seen.standing != "offline"
     why_not = seen.why_not() if online else ""
     if status is not None and status.errand:
         why_not = why_not or status.errand
-    return Board(
+    return StudyBoard(
         online=online,
         why_not=why_not,
         temperature_c=status.temperature_c if status is not None and seen.answered else None,

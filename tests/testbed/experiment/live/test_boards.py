@@ -11,10 +11,10 @@ from fimi.messaging.errors import BrokerUnreachable
 from fimi.testbed.experiment.definition import LiveStudy
 from fimi.testbed.experiment.engines.base import Stopped
 from fimi.testbed.experiment.live import boards as boards_module
-from fimi.testbed.experiment.live.boards import Board, Boards, MissingBoardsError
+from fimi.testbed.experiment.live.boards import StudyBoard, Boards, MissingBoardsError
 
-HERE = Board(online=True, emulated=True)
-AWAY = Board(online=False)
+HERE = StudyBoard(online=True, emulated=True)
+AWAY = StudyBoard(online=False)
 
 
 class Clock:
@@ -45,7 +45,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def waiting(
-    clock: Clock, look: Callable[[float], Mapping[str, Board]], live: LiveStudy
+    clock: Clock, look: Callable[[float], Mapping[str, StudyBoard]], live: LiveStudy
 ) -> tuple[Boards, list[str]]:
     """Boards by the seconds since the first look, and what is told of waits."""
     said: list[str] = []
@@ -70,7 +70,7 @@ def test_they_are_waited_for(clock: Clock) -> None:
 
 
 def test_not_for_ever(clock: Clock) -> None:
-    other = Board(online=True, why_not="b speaks version 4; update it")
+    other = StudyBoard(online=True, why_not="b speaks version 4; update it")
     found, _ = waiting(clock, lambda t: {"a": HERE, "b": other}, LiveStudy(wait_s=50))
     with pytest.raises(MissingBoardsError) as caught:
         found.choose(2)
@@ -116,16 +116,16 @@ class TestRest:
     def test_of_boards_since_the_last_run(
         self, clock: Clock, ended_s: float | None, waits_s: float
     ) -> None:
-        board = Board(online=True, temperature_c=40.0)
+        board = StudyBoard(online=True, temperature_c=40.0)
         found, _ = waiting(clock, lambda t: {"a": board, "b": HERE}, LiveStudy(rest_s=60))
         assert found.rest(("a", "b"), ended_s) == {"a": 40.0}
         assert clock.now_s - 1000 == pytest.approx(waits_s, abs=0.1)
 
     def test_until_the_warmest_is_cool(self, clock: Clock) -> None:
-        def look(t: float) -> dict[str, Board]:
-            warm = Board(online=True, temperature_c=80.0 - t / 10)  # 50 °C after 300 s
-            hot_stranger = Board(online=True, temperature_c=99.0)
-            return {"a": warm, "b": Board(online=True), "z": hot_stranger}
+        def look(t: float) -> dict[str, StudyBoard]:
+            warm = StudyBoard(online=True, temperature_c=80.0 - t / 10)  # 50 °C after 300 s
+            hot_stranger = StudyBoard(online=True, temperature_c=99.0)
+            return {"a": warm, "b": StudyBoard(online=True), "z": hot_stranger}
 
         found, said = waiting(clock, look, LiveStudy(rest_s=0, cool_to_c=50.0))
         (warm,) = found.rest(("a", "b"), None).values()
@@ -134,7 +134,7 @@ class TestRest:
         assert said[0] == "cooling down to 50 °C: a at 80 °C"
 
     def test_not_longer_than_is_allowed(self, clock: Clock) -> None:
-        board = Board(online=True, temperature_c=70.0)
+        board = StudyBoard(online=True, temperature_c=70.0)
         live = LiveStudy(cool_to_c=50.0, cool_max_s=120.0)
         found, _ = waiting(clock, lambda t: {"a": board}, live)
         assert found.rest(("a",), None) == {"a": 70.0}
@@ -142,7 +142,7 @@ class TestRest:
 
 
 def test_a_broker_that_is_away_is_waited_for(clock: Clock) -> None:
-    def look(t: float) -> dict[str, Board]:
+    def look(t: float) -> dict[str, StudyBoard]:
         if t < 30:
             raise BrokerUnreachable("nobody listens")
         return {"a": HERE}

@@ -16,7 +16,7 @@ from fimi.testbed.experiment.cells import finished_rounds
 from fimi.testbed.experiment.definition import LiveStudy
 from fimi.testbed.experiment.engines.base import CommandLine, Task, TaskTimes, View
 from fimi.testbed.experiment.live import engine as module
-from fimi.testbed.experiment.live.boards import Board
+from fimi.testbed.experiment.live.boards import StudyBoard
 from fimi.testbed.experiment.live.engine import LiveFleet
 
 OK = {"a": "accepted", "b": "accepted"}
@@ -47,7 +47,7 @@ class Bench:
         self.stop = threading.Event()
         self.commands: list[tuple[str, ...]] = []
         self.acts: dict[str, list[Act]] = {}
-        self.boards = {"a": Board(online=True, emulated=True), "b": Board(online=True)}
+        self.boards = {"a": StudyBoard(online=True, emulated=True), "b": StudyBoard(online=True)}
         self.held: list[Exception] = []
         monkeypatch.setattr(module, "_AGAIN_S", (0.0,))
         bench = self
@@ -185,7 +185,7 @@ def test_as_much_as_is_allowed_is_not_repeated(bench: Bench) -> None:
 
 
 def test_without_a_quorum_a_run_fails_and_the_others_are_tried(bench: Bench) -> None:
-    bench.boards["b"] = Board(online=False)
+    bench.boards["b"] = StudyBoard(online=False)
     failures = bench.run(bench.task("x"), bench.task("y"))
     assert set(failures) == {"x", "y"}
     assert "1 of 2 boards are there, and 2 are needed" in failures["x"]
