@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,9 @@ from fimi.testbed.experiment.engines.beginning import beginning
 from fimi.testbed.experiment.live.boards import Boards, Look
 from fimi.testbed.experiment.live.loss import LostRuns, lost, refusals
 from fimi.testbed.experiment.live.order import in_order
+
+GENERATOR_VARIABLE = "FIMI_GENERATOR_BROKER"
+"""Environment variable with the broker's URL as the generator node's user, where it has its own."""
 
 _LOOK_S = 0.25
 _LOOK_AT_STORE_S = 2.0
@@ -204,13 +207,13 @@ class _Course:
             if command.note:
                 self._view.noted(self._task, command.note)
             fleet._require_held()
-            code, refused = self._drive(command)
+            code, wrong = self._drive(command)
             fleet._ended_s = time.monotonic()
             rounds = finished_rounds(self._folder)
             said = "" if code == 0 else last_words(self._task.log, code)
             fleet._journal.note("ended", name, code=code, rounds=rounds, said=said)
-            if refused:
-                return refused
+            if wrong:
+                return wrong
             if self._stop.is_set():
                 raise Stopped
             if code == 0:
@@ -256,46 +259,38 @@ class _Course:
         )
 
     def _drive(self, command: CommandLine) -> tuple[int, str]:
-        """Run the process to its end; its exit code, and which boards refuse, in a sentence."""
-        task = self._task
+        """Run the process to its end; its exit code, and what is wrong for good, in a sentence."""
+        task, began_s = self._task, time.monotonic()
+        looked_s, wrong = began_s, ""
         child = self._start(command.arguments, task.log)
-        node: children.Child | None = None
-        began_s = looked_s = time.monotonic()
-        refused = ""
+        node = _Node(self) if self._needs_node else None
         try:
-            while child.code is None and not self._stop.is_set() and not refused:
-                if self._needs_node and (node is None or node.code is not None):
-                    if node is not None:
-                        self._view.noted(task, "its generator node ended; it is started again")
-                    node = self._start_node()
+            while child.code is None and not self._stop.is_set() and not wrong:
+                if node is not None:
+                    wrong = node.keep_up()
                 now_s = time.monotonic()
                 running = [(task, now_s - began_s)]
                 self._view.tick(running, self._left_s(running))
                 if now_s - looked_s > _LOOK_AT_STORE_S:
                     looked_s = now_s
-                    refused = self._refused()
+                    wrong = wrong or self._refused()
                 self._stop.wait(_LOOK_S)
         finally:
-            # The node last: the coordinator tells it that the run is over.
             child.end(GRACE_S + 5.0)
-            if node is not None:
-                node.end(GRACE_S)
+            if node is not None:  # the last one: the coordinator tells it that the run is over
+                node.end()
             self._seconds += time.monotonic() - began_s
         code = child.code
-        return (0 if code is None else code), refused or self._refused()
+        return (0 if code is None else code), wrong or self._refused()
 
     @property
     def _needs_node(self) -> bool:
         strategy = STRATEGIES[self._config.run.strategy]
         return self._fleet._generator and strategy.needs_images
 
-    def _start_node(self) -> children.Child:
-        name = self._task.name
-        file = self._fleet._folder / "cells" / f"{name}.toml"
-        log = self._task.log.with_name(f"{name}.generator.log")
-        return self._start(("generator", "run", "--config", str(file)), log)
-
-    def _start(self, arguments: Sequence[str], log: Path) -> children.Child:
+    def _start(
+        self, arguments: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
+    ) -> children.Child:
         log.parent.mkdir(parents=True, exist_ok=True)
         return children.start(
             "fimi.testbed.child",
@@ -303,7 +298,7 @@ class _Course:
             log=log,
             keeps_output=False,
             keep_open=self._fleet._keep_open,
-            environment=self._fleet._environment,
+            environment=environment or self._fleet._environment,
         )
 
     def _refused(self) -> str:
@@ -341,3 +336,39 @@ class _Course:
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
             raise Stopped
+
+
+class _Node:
+    """The generator node beside a run."""
+
+    def __init__(self, course: _Course) -> None:
+        self._course = course
+        name = course._task.name
+        file = course._fleet._folder / "cells" / f"{name}.toml"
+        self._log = course._task.log.with_name(f"{name}.generator.log")
+        self._arguments = ("generator", "run", "--config", str(file))
+        if url := os.environ.get(GENERATOR_VARIABLE):
+            self._environment = {**os.environ, BROKER_VARIABLE: url}
+        else:
+            self._environment = course._fleet._environment
+        self._starts = 1
+        self._child = self._start()
+
+    def keep_up(self) -> str:
+        """Start it again if it has ended; why not, if it ends each time."""
+        if (code := self._child.code) is None:
+            return ""
+        said = f"its generator node ended: {last_words(self._log, code)}"
+        if self._starts > _STUCK_MAX or code in _HOPELESS:
+            return f"{said}; start one by hand, without --generator"
+        self._course._view.noted(self._course._task, f"{said}; it is started again")
+        self._starts += 1
+        self._child = self._start()
+        return ""
+
+    def end(self) -> None:
+        """End it."""
+        self._child.end(GRACE_S)
+
+    def _start(self) -> children.Child:
+        return self._course._start(self._arguments, self._log, self._environment)

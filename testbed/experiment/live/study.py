@@ -20,7 +20,7 @@ from fimi.messaging.reservation import Reservation
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import Cell, cells
 from fimi.testbed.experiment.definition import Experiment
-from fimi.testbed.experiment.live.boards import StudyBoard, Boards
+from fimi.testbed.experiment.live.boards import Boards, StudyBoard
 from fimi.testbed.experiment.live.engine import LiveFleet
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 

@@ -11,7 +11,7 @@ from fimi.messaging.errors import BrokerUnreachable
 from fimi.testbed.experiment.definition import LiveStudy
 from fimi.testbed.experiment.engines.base import Stopped
 from fimi.testbed.experiment.live import boards as boards_module
-from fimi.testbed.experiment.live.boards import StudyBoard, Boards, MissingBoardsError
+from fimi.testbed.experiment.live.boards import Boards, MissingBoardsError, StudyBoard
 
 HERE = StudyBoard(online=True, emulated=True)
 AWAY = StudyBoard(online=False)
