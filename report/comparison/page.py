@@ -9,7 +9,8 @@ from operator import itemgetter
 from fimi.report.comparison.pictures import point_pictures, sweep_pictures
 from fimi.report.comparison.result import ExperimentResult, Record
 from fimi.report.comparison.runs import point_text
-from fimi.report.comparison.tables import NEVER, Table, chosen, methods, sides, tables
+from fimi.report.comparison.shown import NEVER, Table
+from fimi.report.comparison.tables import chosen, methods, sides, tables
 from fimi.report.markup import Column, Html, element, join, table
 from fimi.report.page import noscript, page
 from fimi.report.sections import details, pair, picture, section
