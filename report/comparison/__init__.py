@@ -10,4 +10,12 @@
 * :mod:`~fimi.report.comparison.plans`       the plans behind the runs, with bounds and gaps
 * :mod:`~fimi.report.comparison.page`        the same as a page
 * :mod:`~fimi.report.comparison.pictures`    its pictures
+
+And several experiments side by side, from their ``results.json``.
+
+* :mod:`~fimi.report.comparison.stored`        that file, read again
+* :mod:`~fimi.report.comparison.side_by_side`  strategies that they have in common
+* :mod:`~fimi.report.comparison.differences`   what differs besides, and whether tables are the same
+* :mod:`~fimi.report.comparison.side_tables`   the same as text, Markdown and JSON
+* :mod:`~fimi.report.comparison.side_page`     the same as a page
 """

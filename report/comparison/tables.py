@@ -34,12 +34,21 @@ from fimi.report.comparison.result import (
     fairness,
 )
 from fimi.report.comparison.runs import ALL_COSTS, COSTS, RunFigures, point_text
-from fimi.report.comparison.shown import NEVER, Table, in_lines, markdown, named, shown
+from fimi.report.comparison.shown import (
+    NEVER,
+    Table,
+    in_lines,
+    interval_body,
+    markdown,
+    named,
+    sample_body,
+    shown,
+)
 from fimi.report.comparison.statistics import LEAST, Interval, Sample, median_level, wilson
 from fimi.report.layout import Marked, Paper, entries, wrap
 from fimi.report.words import joules, percent, rounds_in_words
 
-_UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
+UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
     "rounds": ("rounds", ((1.0, ""),)),
     "board_j": ("whole board", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
     "dynamic_j": ("dynamic", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
@@ -294,7 +303,16 @@ def _columns_beside(run: RunFigures | None) -> dict[str, Any]:
 
 
 def as_json(result: ExperimentResult) -> bytes:
-    """Everything, series of single runs included."""
+    """Everything, series of single runs included.
+
+    Keys of the configuration, and versions, that all runs share stand once; beside each run stand
+    its others.
+    """
+    runs = [r.cell.figures for _, each in sides(result) for r in each.records if r.cell.figures]
+    config, versions = (
+        _shared([run.config for run in runs]),
+        _shared([run.versions for run in runs]),
+    )
     body: dict[str, Any] = {
         "name": result.name,
         "title": result.title,
@@ -304,7 +322,9 @@ def as_json(result: ExperimentResult) -> bytes:
         "energy_kind": result.kind,
         "methods": methods(result),
         "notes": result.notes,
-        **_side(result),
+        "config": config,
+        "versions": versions,
+        **_side(result, config, versions),
         "choices": [
             {
                 "point": choice.point,
@@ -314,12 +334,20 @@ def as_json(result: ExperimentResult) -> bytes:
             }
             for choice in result.choices
         ],
-        "tuned": _side(result.tuned) if result.tuned else None,
+        "tuned": _side(result.tuned, config, versions) if result.tuned else None,
     }
     return msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n"
 
 
-def _side(result: ExperimentResult) -> dict[str, Any]:
+def _shared(dictionaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is in all of them with the same value."""
+    first, *others = dictionaries or [{}]
+    return {k: v for k, v in first.items() if all(k in o and o[k] == v for o in others)}
+
+
+def _side(
+    result: ExperimentResult, config: dict[str, Any], versions: dict[str, str]
+) -> dict[str, Any]:
     """Summaries, comparisons and runs, as configured or as tuned."""
     return {
         "summaries": [
@@ -327,16 +355,16 @@ def _side(result: ExperimentResult) -> dict[str, Any]:
                 "point": s.point,
                 "strategy": s.label,
                 "seeds": [r.cell.seed for r in s.records],
-                "final_accuracy": _sample(s.final),
-                "best_accuracy": _sample(s.best),
-                "test_accuracy_at_target": _sample(s.test_accuracy),
-                "worst_device_accuracy": _sample(s.worst),
-                "accuracy_std": _sample(s.std),
-                "to_target": {cost: _sample(s.costs[cost]) for cost in ALL_COSTS},
-                "total_at_least_j_to_target": _sample(s.least_total),
+                "final_accuracy": sample_body(s.final),
+                "best_accuracy": sample_body(s.best),
+                "test_accuracy_at_target": sample_body(s.test_accuracy),
+                "worst_device_accuracy": sample_body(s.worst),
+                "accuracy_std": sample_body(s.std),
+                "to_target": {cost: sample_body(s.costs[cost]) for cost in ALL_COSTS},
+                "total_at_least_j_to_target": sample_body(s.least_total),
                 "measured_and_predicted": {
                     name: {
-                        **{key: _sample(getattr(own, key)) for key in _BESIDE},
+                        **{key: sample_body(getattr(own, key)) for key in _BESIDE},
                         "energy_kind": own.kinds or None,
                         "left_out": own.left_out,
                     }
@@ -350,9 +378,9 @@ def _side(result: ExperimentResult) -> dict[str, Any]:
                 "point": c.point,
                 "strategy": c.label,
                 "baseline": result.baseline,
-                "final_accuracy_difference": _sample(c.final),
-                "best_accuracy_difference": _sample(c.best),
-                "ratio_to_target": {cost: _sample(c.ratios[cost]) for cost in ALL_COSTS},
+                "final_accuracy_difference": sample_body(c.final),
+                "best_accuracy_difference": sample_body(c.best),
+                "ratio_to_target": {cost: sample_body(c.ratios[cost]) for cost in ALL_COSTS},
             }
             for c in result.comparisons
         ],
@@ -364,9 +392,12 @@ def _side(result: ExperimentResult) -> dict[str, Any]:
                 "seed": r.cell.seed,
                 "run": r.cell.name,
                 "problem": r.cell.problem,
+                "devices_train": r.cell.devices_train,
+                "config": _beyond(config, r.cell.figures.config if r.cell.figures else {}),
+                "versions": _beyond(versions, r.cell.figures.versions if r.cell.figures else {}),
                 "target_accuracy": r.target,
                 "test_accuracy_at_target": r.test_accuracy,
-                "test_accuracy_interval": _interval(r.test_interval(result.confidence)),
+                "test_accuracy_interval": interval_body(r.test_interval(result.confidence)),
                 "to_target": {cost: named(r.costs[cost]) for cost in ALL_COSTS},
                 "total_at_least_j_to_target": named(r.least_total_j),
                 "series": _series(r.cell.figures),
@@ -376,6 +407,10 @@ def _side(result: ExperimentResult) -> dict[str, Any]:
     }
 
 
+def _beyond(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in own.items() if key not in shared}
+
+
 def _costs(
     result: ExperimentResult,
     summaries: Sequence[StrategySummary],
@@ -383,13 +418,13 @@ def _costs(
     pick: Callable[[Sample], Interval | None],
 ) -> Table:
     scales = {
-        cost: _scale(cost, [pick(summary.costs[cost]) for summary in summaries]) for cost in COSTS
+        cost: scale_of(cost, [pick(summary.costs[cost]) for summary in summaries]) for cost in COSTS
     }
     apart = result.target.on == "validation"
     heading = ["strategy", "final accuracy\n%", "target reached"]
     heading += ["accuracy then\n%, test"] if apart else []
     for cost in COSTS:
-        title, unit = _UNITS[cost][0], scales[cost][1]
+        title, unit = UNITS[cost][0], scales[cost][1]
         kind = f" ({result.kind})" if cost.endswith("_j") else ""
         heading.append(f"{title}\n{unit}{kind}" if unit or kind else title)
     rows = []
@@ -441,7 +476,7 @@ def _joules(result: ExperimentResult, summaries: Sequence[StrategySummary], capt
         "total_j": ("total", lambda run: run.points[-1].total_so_far),
     }
     runs = [r.cell.figures for s in summaries for r in s.records if r.cell.figures is not None]
-    scale, unit = _scale("total_j", [s.least_total.median for s in summaries])
+    scale, unit = scale_of("total_j", [s.least_total.median for s in summaries])
     heading = ["strategy"]
     for name, pick in parts.values():
         kinds = {known.kind for run in runs if run.points and (known := pick(run).known)}
@@ -474,7 +509,7 @@ def _against(result: ExperimentResult, point: dict[str, Any], where: str) -> Tab
     own = [each for each in result.comparisons if each.point == point]
     costs = [c for c in ALL_COSTS if c in COSTS or (c == "total_j" and _known(own, c))]
     heading = ["strategy", "final accuracy\npoints, mean", "pairs"]
-    heading += [f"{_UNITS[cost][0]}\nratio, median" for cost in costs]
+    heading += [f"{UNITS[cost][0]}\nratio, median" for cost in costs]
     rows = []
     for each in own:
         rounds = each.ratios["rounds"]
@@ -508,12 +543,12 @@ def _partly(sample: Sample, rounds: Sample) -> str:
     return f" ({hidden} unknown)" if hidden > 0 else ""
 
 
-def _scale(cost: str, intervals: Sequence[Interval | None]) -> tuple[float, str]:
+def scale_of(cost: str, intervals: Sequence[Interval | None]) -> tuple[float, str]:
     """Size and name of the unit in which the largest value is a readable number."""
     largest = max(
         (i.value for i in intervals if i is not None and math.isfinite(i.value)), default=0.0
     )
-    units = _UNITS[cost][1]
+    units = UNITS[cost][1]
     return next(((size, name) for size, name in units if largest >= 2 * size), units[-1])
 
 
@@ -537,6 +572,7 @@ def _series(run: RunFigures | None) -> dict[str, Any] | None:
         "server": run.server,
         "total": run.points[-1].total_so_far if run.points else None,
         "kind": run.kind,
+        "scope": run.scope,
         "measured_and_predicted": {
             name: {
                 **{key: getattr(own, key) for key in ("measured", "predicted", "error")},
@@ -562,20 +598,3 @@ def _csv_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return msgspec.json.encode(value).decode()
     return "" if value is None else value
-
-
-def _sample(sample: Sample) -> dict[str, Any]:
-    return {
-        "values": [named(value) for value in sample.values],
-        "reached": sample.reached,
-        "never": sample.never,
-        "unknown": sample.unknown,
-        "mean": _interval(sample.mean),
-        "median": _interval(sample.median),
-    }
-
-
-def _interval(interval: Interval | None) -> dict[str, Any] | None:
-    if interval is None:
-        return None
-    return {name: named(getattr(interval, name)) for name in interval.__struct_fields__}

@@ -1,4 +1,7 @@
-"""``fimi experiment``: strategies, seeds and a grid of settings, compared on the same data."""
+"""``fimi experiment``: strategies, seeds and a grid of settings, compared on the same data.
+
+``fimi experiment compare`` stands beside it (:mod:`fimi.testbed.commands.compare`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import click
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Branching
+from fimi.testbed.commands.compare import compare
 from fimi.testbed.commands.shared import (
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
@@ -81,6 +85,9 @@ def experiment(
         sys.exit(EXIT_INTERRUPTED)
     if failures:
         sys.exit(EXIT_FEDERATION)
+
+
+experiment.commands["compare"] = compare
 
 
 def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
