@@ -16,6 +16,7 @@ import msgspec
 from fimi.record.clean import clean, enumerated
 from fimi.report.comparison.runs import point_text
 from fimi.report.comparison.stored import StoredResult, StoredRun
+from fimi.report.words import percent
 
 _OF_THE_CELL = ("run.name", "run.directory", "run.seed", "broker.kind", "broker.port")
 """Keys of the configuration that say which cell a run is of, and where it was run."""
@@ -62,7 +63,7 @@ def differences(letters: Sequence[str], results: Sequence[StoredResult]) -> list
         said += _configuration(named, both, (results[0].config, result.config))
         said += _data(named, both)
         said += _versions(named, both, (results[0].versions, result.versions))
-    return said + _missing(letters, cells)
+    return said + _left_out(letters, cells) + _missing(letters, cells)
 
 
 def _cells(result: StoredResult) -> Iterator[tuple[Cell, StoredRun]]:
@@ -132,14 +133,16 @@ def _value(config: Mapping[str, Any], key: str) -> str:
 def _versions(
     letters: tuple[str, str], both: Pairs, shared: tuple[dict[str, str], dict[str, str]]
 ) -> list[str]:
-    found: Counter[str] = Counter()
-    for a, b in both:
-        ours, theirs = {**shared[0], **a.versions}, {**shared[1], **b.versions}
-        for key in dict.fromkeys((*ours, *theirs)):
-            values = [each.get(key, "none") for each in (ours, theirs)]
-            if values[0] != values[1]:
-                found[f"version of {key}: {_each(letters, values)}"] += 1
-    return _counted(found, len(both))
+    of_each = [
+        [{**common, **run.versions} for run in runs]
+        for common, runs in zip(shared, zip(*both, strict=True), strict=False)
+    ]
+    said = []
+    for key in dict.fromkeys(key for own in of_each for each in own for key in each):
+        values = [" and ".join(dict.fromkeys(o.get(key, "none") for o in own)) for own in of_each]
+        if len(set(values)) > 1:
+            said.append(f"version of {key}: {_each(letters, values)}")
+    return said
 
 
 def _counted(found: Counter[str], among: int) -> list[str]:
@@ -163,6 +166,24 @@ def _data(letters: tuple[str, str], both: Pairs) -> list[str]:
         f"data of {' and '.join(letters)} differ ({', '.join(parts)}) in "
         f"{_of(sum(map(bool, other)), len(other))}: so do accuracies and costs for that reason"
     ]
+
+
+def _left_out(letters: Sequence[str], cells: Sequence[Mapping[Cell, StoredRun]]) -> list[str]:
+    """Where joules of all rounds are those of a part of the devices' rounds only."""
+    said = []
+    for letter, own in zip(letters, cells, strict=True):
+        shares: dict[tuple[str, str, str], list[float]] = {}
+        for (*place, _), run in own.items():
+            left_out = run.series and run.series.measured_and_predicted["board_j"].left_out
+            if left_out is not None:
+                shares.setdefault(tuple(place), []).append(left_out)  # type: ignore[arg-type]
+        said += [
+            f"{letter}: {percent(share)} of the device-rounds of {_name(*place)} are in neither "
+            "the metered nor the predicted joules of all rounds"
+            for place, found in shares.items()
+            if 0.0 < (share := math.fsum(found) / len(found)) < 1.0
+        ]
+    return said
 
 
 def _missing(letters: Sequence[str], cells: Sequence[Mapping[Cell, StoredRun]]) -> list[str]:

@@ -58,6 +58,7 @@ def shown(
             return NEVER
         value /= scale
         if digits is not None:
+            value = round(value, digits) + 0.0  # never a minus before a zero
             text = f"{value:{'+' if sign else ''}.{digits}f}"
         else:
             text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")

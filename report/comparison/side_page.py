@@ -83,7 +83,7 @@ def _ratios(
     names = [name for name, each in MEASURES.items() if each.unit != "share"]
     figure = plot_style.figure(
         plot_style.row_height(len(names)),
-        xaxis=plot_style.axis(f"{laid.letters[other + 1]} / {laid.letters[0]}", type="log"),
+        xaxis=plot_style.axis(f"{laid.letters[other + 1]}/{laid.letters[0]}", type="log"),
         yaxis=plot_style.rows(titles),
     )
     figure.add_vline(x=1.0, line={"color": plot_style.LINE, "width": 1.5, "dash": "dash"})
@@ -134,6 +134,6 @@ def _ratios(
         name=name,
         title=f"{laid.letters[other + 1]} against {laid.letters[0]}",
         caption="Medians of ratios seed by seed, with the values between which they lie. Left of "
-        "the line there is less of it.",
+        "the line there is less of it; no point where a target was never reached.",
         figure=figure,
     )

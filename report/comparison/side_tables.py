@@ -35,6 +35,7 @@ _UNITS: dict[Unit, tuple[tuple[float, str], ...]] = {
 }
 _AGAINST = {"rounds": "rounds", "duration_s": "time", "board_j": "board", "dynamic_j": "dynamic"}
 """Costs of the comparison with the baseline, and words for them."""
+_NOTHING = "nothing: configuration, data, versions and cells are the same"
 
 
 def side_tables(laid: SideBySide) -> list[tuple[str, Table]]:
@@ -53,9 +54,9 @@ def _strategy(laid: SideBySide, each: LaidStrategy) -> Table:
     seeds = ", ".join(
         f"{len(own)} in {letter}" for letter, own in zip(letters, each.seeds, strict=True)
     )
-    against = [f"{letter} / {letters[0]}" for letter in letters[1:]]
+    against = [f"{letter}/{letters[0]}" for letter in letters[1:]]
     return Table(
-        caption=f"{_prefix(each.where)}{each.label}, seeds: {seeds}",
+        caption=f"{_prefix(each.where)}seeds of {each.label}: {seeds}",
         heading=(
             each.label,
             letters[0],
@@ -183,12 +184,12 @@ def side_methods(laid: SideBySide) -> list[str]:
     """How the numbers came about, a sentence each."""
     return [
         "Accuracies are means over the seeds with Student's t interval, all else medians with the "
-        "interval by ranks. B / A is the median of ratios seed by seed, of the seeds that both "
+        "interval by ranks. B/A is the median of ratios seed by seed, of the seeds that both "
         "have; of an accuracy it is the mean difference in points.",
-        "To target: what the accuracy cost that each experiment itself asks for. All rounds: over "
-        "the parts of a run that were both metered and predicted; without a prediction all that "
-        f"is known. Intervals are those of {100 * laid.confidence:g} %; fewer than three seeds "
-        "have none.",
+        "To target: what the accuracy cost that each experiment itself asks for. Metered, "
+        "predicted: of all rounds, over the parts of a run of which both are known; without a "
+        "prediction all that was metered.",
+        f"Intervals are those of {100 * laid.confidence:g} %; fewer than three seeds have none.",
     ]
 
 
@@ -196,9 +197,8 @@ def side_text(laid: SideBySide, paper: Paper | None = None) -> str:
     """For a terminal; an interval and the kind of joules stand below their value."""
     paper = paper or Paper()
     blocks = [entries(legend(laid), indent=3, paper=paper)]
-    if laid.differences:
-        said = [("-", each) for each in laid.differences]
-        blocks.append("what differs besides\n" + entries(said, indent=2, paper=paper))
+    said = [("-", each) for each in laid.differences] or [("-", _NOTHING)]
+    blocks.append("what differs besides\n" + entries(said, indent=2, paper=paper))
     blocks += [in_lines(each, paper) for _, each in side_tables(laid)]
     blocks += ["\n".join(wrap(sentence, paper.text_width)) for sentence in side_methods(laid)]
     return paper.kinds("\n\n".join(blocks))
@@ -208,8 +208,8 @@ def side_markdown(laid: SideBySide) -> str:
     """For a page or an issue."""
     lines = ["# Experiments side by side", ""]
     lines += [f"- {letter}: {what}" for letter, what in legend(laid)]
-    lines += ["", "What differs besides:", ""] if laid.differences else []
-    lines += [f"- {clean(each, 500)}" for each in laid.differences]
+    lines += ["", "What differs besides:", ""]
+    lines += [f"- {clean(each, 500)}" for each in laid.differences or [_NOTHING]]
     lines += [""]
     for _, each in side_tables(laid):
         lines += markdown(each)

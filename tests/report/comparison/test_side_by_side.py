@@ -114,7 +114,7 @@ class TestPairs:
         (fimi,) = [each for each in laid.strategies if each.label == "fimi"]
         ratios = [each.values[0] for each in fimi.measures["all_board_j"].against]
         assert ratios == [pytest.approx(2.0), pytest.approx(4.0)]
-        assert "C / A" in side_markdown(laid)
+        assert "C/A" in side_markdown(laid)
 
     def test_who_never_reached_the_target_says_so(self, tmp_path: Path) -> None:
         one = experiment(tmp_path / "a", (1.0,))
@@ -180,6 +180,17 @@ class TestDifferences:
             "B: fimi, seed 1 has no run: the disk was full",
         )
         assert "–" in side_text(lay([one, two]))
+
+    def test_joules_of_a_part_of_the_rounds_are_said_to_be_that(self, tmp_path: Path) -> None:
+        blind = device_round("a", compute=(4.0, None, 22.0), idle=(1.0, 3.0, 3.0))
+        seeing = device_round("a", compute=(4.0, 20.0, 22.0), idle=(1.0, 3.0, 3.0))
+        half = planned_run([seeing], [blind])
+        one = stored(tmp_path / "a", [cell("tfl", 0, ran())])
+        two = stored(tmp_path / "b", [cell("tfl", 0, half)])
+        assert lay([one, two]).differences == (
+            "B: 50.0 % of the device-rounds of tfl are in neither the metered nor the predicted "
+            "joules of all rounds",
+        )
 
     def test_the_same_experiment_differs_in_nothing(self, tmp_path: Path) -> None:
         one = experiment(tmp_path / "a", (1.0, 2.0))
@@ -256,9 +267,10 @@ class TestShown:
         assert max(map(len, text.splitlines())) <= 80
         for said in (text, side_markdown(laid), side_page(laid)):
             assert "what differs besides" in said.lower()
-            assert "all rounds: board, metered" in said or "all rounds:" in said
-            assert "B / A" in said
+            assert "dynamic, predicted" in said
+            assert "B/A" in said
         assert "default-src 'none'" in side_page(laid)
+        assert 'id="ratios-0-0"' in side_page(laid)
         body = json.loads(side_json(laid, [["x"]]))
         (fimi,) = [each for each in body["strategies"] if each["strategy"] == "fimi"]
         own = fimi["measures"]["all_board_j"]
