@@ -14,7 +14,7 @@ from fimi.report.comparison.side_tables import legend, side_methods, side_tables
 from fimi.report.markup import Html, element, join
 from fimi.report.page import noscript, page
 from fimi.report.plot_style import Picture
-from fimi.report.sections import picture, section
+from fimi.report.sections import pair, picture, section
 
 
 def side_page(laid: SideBySide) -> str:
@@ -31,7 +31,7 @@ def side_page(laid: SideBySide) -> str:
             section(
                 where or "All strategies",
                 "",
-                *(picture(each) for each in ratios if each),
+                pair(*(picture(each) for each in ratios)),
                 *(table_of(each, where) for at, each in found if at == where),
             )
         )
