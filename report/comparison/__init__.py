@@ -6,7 +6,8 @@
 * :mod:`~fimi.report.comparison.result`      every grid point and strategy against the baseline
 * :mod:`~fimi.report.comparison.predicted`   what runs took beside what was predicted of them
 * :mod:`~fimi.report.comparison.shown`       how numbers stand in tables
-* :mod:`~fimi.report.comparison.tables`      the same as text, Markdown, CSV and JSON
+* :mod:`~fimi.report.comparison.tables`      the same as text and Markdown
+* :mod:`~fimi.report.comparison.values`      the same for programs: CSV and JSON
 * :mod:`~fimi.report.comparison.plans`       the plans behind the runs, with bounds and gaps
 * :mod:`~fimi.report.comparison.page`        the same as a page
 * :mod:`~fimi.report.comparison.pictures`    its pictures

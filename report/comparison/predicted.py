@@ -140,15 +140,12 @@ def of_run(run: RunFigures | None, quantity: Quantity) -> OfRun:
     else:
         compared, whole = last.dynamic_compared_so_far, last.dynamic_so_far
     told = compared.measured or whole.known
-    kind = (
-        "" if told is None or run.kind is None else run.kind if told.kind == "mixed" else told.kind
-    )
     nothing = "not metered" if whole.missing else "none"
     return OfRun(
         told.value_j if told else None,
         compared.predicted_j,
         None if compared.error_percent is None else compared.error_percent / 100.0,
-        kind,
+        run.kind or "" if told else "",
         len({(gap.device, gap.round) for gap in compared.missing}),
         run.device_rounds,
         (nothing, nothing if told is None else planless),

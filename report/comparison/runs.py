@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from fimi.energy.joules import Energy
 from fimi.record.curve import JudgedOn, RoundPoint, price, reached
 from fimi.record.phases import run_parts
 from fimi.record.planned import PlanHeld
@@ -56,7 +57,8 @@ class RunFigures(Struct, frozen=True, kw_only=True):
 
     Attributes:
         points: the run round by round.
-        kind: what the devices' joules are, several kinds joined by ``+``; ``None`` without any.
+        kind: what the devices' joules are, several kinds joined by ``+``, ``declared`` where a
+            board has no meter but a declared power; ``None`` without any.
         data: digests of the parts of the data and of who holds what; equal for paired runs.
         synthetic_samples: that the devices were to get together.
         wall_s: how long the run took, s; ``None`` if not known.
@@ -181,7 +183,7 @@ def figures_of(run: RunData) -> RunFigures:
     energies = [part.energy for part in parts if part.energy is not None]
     return RunFigures(
         points=summary.points,
-        kind="+".join(sorted({each.kind for each in energies})) or None,
+        kind="+".join(sorted(set(map(_kind, energies)))) or None,
         data={
             "public": data.public_digest,
             "validation": data.validation_digest,
@@ -206,6 +208,11 @@ def figures_of(run: RunData) -> RunFigures:
         config=run.info.config,
         versions=run.info.versions,
     )
+
+
+def _kind(energy: Energy) -> str:
+    """Its kind; ``declared`` of a board without a meter, as what is predicted is modelled, too."""
+    return "declared" if energy.source.startswith("declared:") else energy.kind
 
 
 def _absent(run: RunData) -> dict[str, tuple[int, ...]]:

@@ -2,7 +2,6 @@
 
 * :class:`Table`   text in rows, for every form of a table
 * :func:`shown`    an estimate with its interval
-* :func:`named`    a value for JSON and CSV; :func:`sample_body`, :func:`interval_body` likewise
 * :func:`in_lines`, :func:`markdown`  a table for a terminal, and for a page or an issue
 """
 
@@ -10,11 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from msgspec import Struct
 
-from fimi.report.comparison.statistics import Interval, Sample
+from fimi.report.comparison.statistics import Interval
 from fimi.report.layout import Paper, table
 from fimi.report.words import MISSING
 
@@ -72,11 +70,6 @@ def shown(
     return text
 
 
-def named(value: float | None) -> float | str | None:
-    """A value for JSON and CSV: an infinite one is ``never``."""
-    return NEVER if value is not None and math.isinf(value) else value
-
-
 def in_lines(each: Table, paper: Paper) -> str:
     """A table for a terminal: intervals and kinds stand below their values."""
 
@@ -96,22 +89,3 @@ def markdown(each: Table) -> list[str]:
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def sample_body(sample: Sample) -> dict[str, Any]:
-    """A quantity over the seeds for JSON."""
-    return {
-        "values": [named(value) for value in sample.values],
-        "reached": sample.reached,
-        "never": sample.never,
-        "unknown": sample.unknown,
-        "mean": interval_body(sample.mean),
-        "median": interval_body(sample.median),
-    }
-
-
-def interval_body(interval: Interval | None) -> dict[str, Any] | None:
-    """An estimate for JSON."""
-    if interval is None:
-        return None
-    return {name: named(getattr(interval, name)) for name in interval.__struct_fields__}

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from fimi.record.clean import clean
-from fimi.report.comparison.shown import Table, in_lines, markdown, sample_body, shown
+from fimi.report.comparison.shown import Table, in_lines, markdown, shown
 from fimi.report.comparison.side_by_side import (
     MEASURES,
     LaidMeasure,
@@ -24,6 +24,7 @@ from fimi.report.comparison.side_by_side import (
 )
 from fimi.report.comparison.statistics import Interval, Sample
 from fimi.report.comparison.stored import StoredInterval
+from fimi.report.comparison.values import sample_body
 from fimi.report.layout import Paper, entries, wrap
 from fimi.report.words import MISSING
 

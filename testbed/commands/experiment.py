@@ -157,7 +157,8 @@ def _list(work: Any) -> None:
 
 
 def _show(result: Any, folder: Path, output: str) -> None:
-    from fimi.report.comparison.tables import as_json, as_text
+    from fimi.report.comparison.tables import as_text
+    from fimi.report.comparison.values import as_json
     from fimi.report.layout import Paper
 
     if output == "json":

@@ -78,7 +78,12 @@ Took = tuple[float, float | None, float | None]
 
 
 def device_round(
-    name: str, *, kind: Kind = "emulated", temperature_c: float | None = None, **took: Took
+    name: str,
+    *,
+    kind: Kind = "emulated",
+    source: str = "s",
+    temperature_c: float | None = None,
+    **took: Took,
 ) -> DeviceRound:
     """A device that computed and idled; half of what is predicted of computing is above idle."""
     return DeviceRound(
@@ -91,7 +96,7 @@ def device_round(
                 duration_s=duration_s,
                 energy=None
                 if value_j is None
-                else Energy(value_j=value_j, kind=kind, source="s", uncertainty_j=0.01),
+                else Energy(value_j=value_j, kind=kind, source=source, uncertainty_j=0.01),
                 sample_count=9,
                 largest_gap_s=0.1,
             )

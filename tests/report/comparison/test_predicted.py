@@ -19,7 +19,8 @@ from fimi.report.comparison.page import render
 from fimi.report.comparison.predicted import beside, of_run
 from fimi.report.comparison.result import ExperimentResult, compare
 from fimi.report.comparison.runs import AccuracyTarget, RunFigures
-from fimi.report.comparison.tables import as_csv, as_json, as_markdown, as_text, tables
+from fimi.report.comparison.tables import as_markdown, as_text, tables
+from fimi.report.comparison.values import as_csv, as_json
 
 COMPUTE, IDLE = (4.0, 20.0, 22.0), (1.0, 3.0, 3.0)
 """Two devices take 2 × 23 J in a round, 25 J each are predicted. A device rests at 3 W, so that
@@ -73,6 +74,10 @@ class TestOfRun:
         ]
         assert of_run(planned_run(mixed), "board_j").kind == "emulated+measured"
         assert "emulated+measured" in as_text(result(planned_run(mixed, data="0")))
+
+    def test_a_declared_power_is_no_meter(self) -> None:
+        board = device_round("a", kind="modelled", source="declared:5W", compute=COMPUTE, idle=IDLE)
+        assert of_run(planned_run([board]), "board_j").kind == "declared"
 
     def test_joules_below_what_the_meter_resolves_have_no_error(self) -> None:
         still = device_round("a", compute=(4.0, 12.0, 22.0), idle=IDLE)  # 12 J are resting alone

@@ -20,8 +20,9 @@ from fimi.record.record import Generation, PlannedEnergy, PlanSummary, RunData, 
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ComparisonError, ExperimentResult, compare
 from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, RunFigures
-from fimi.report.comparison.tables import as_csv, as_json, as_markdown, as_text, tables
+from fimi.report.comparison.tables import as_markdown, as_text, tables
 from fimi.report.comparison.tuning import choose
+from fimi.report.comparison.values import as_csv, as_json
 from fimi.report.words import percent
 
 RUNS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from fimi.report.comparison.side_page import side_page
 from fimi.report.comparison.side_tables import side_json, side_markdown, side_tables, side_text
 from fimi.report.comparison.statistics import Sample
 from fimi.report.comparison.stored import StoredResult, read_result
-from fimi.report.comparison.tables import as_json
+from fimi.report.comparison.values import as_json
 
 
 def ran(
@@ -243,6 +244,24 @@ class TestSame:
         two = experiment(tmp_path / "b", (1.0,), accuracy=(0.5, 0.6000000000000001))
         found = unequal(one, two)
         assert "fimi, seed 0: series.accuracy[1] is 0.6 and 0.6000000000000001" in found
+
+    @settings(max_examples=25)
+    @given(st.data())
+    def test_one_value_that_is_another_is_found_and_no_other(
+        self, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    ) -> None:
+        one = experiment(tmp_path_factory.mktemp("one"), (1.0, 2.0))
+        raw = json.loads(json.dumps(one.raw))
+        at = data.draw(st.integers(0, 3))
+        series = raw["runs"][at]["series"]
+        key = data.draw(st.sampled_from(["accuracy", "board_j", "dynamic_j", "duration_s"]))
+        number = data.draw(st.integers(0, 1))
+        series[key][number] = math.nextafter(series[key][number], math.inf)
+        (found,) = unequal(one, replace(one, raw=raw))
+        run = raw["runs"][at]
+        assert found.startswith(
+            f"{run['strategy']}, seed {run['seed']}: series.{key}[{number}] is "
+        )
 
     def test_what_is_in_one_only_is_a_difference(self, tmp_path: Path) -> None:
         one, two = experiment(tmp_path / "a", (1.0,)), experiment(tmp_path / "b", (1.0, 1.0))
