@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -106,17 +105,15 @@ class ServiceCommand(Command):
 
 
 class Branching(Command):
-    """A command with others beside it, each called by a word in place of its first argument."""
+    """A command with others beside it, each called by a word in place of its first argument.
+
+    Attributes:
+        commands: the others, by their words.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.commands: dict[str, click.Command] = {}
-
-    def branch(self, function: Callable[..., Any]) -> Command:
-        """Make a command that is called by the function's name after the word of this one."""
-        made = click.command(cls=Command)(function)
-        self.commands[str(made.name)] = made
-        return made
 
     def make_context(
         self,
@@ -136,9 +133,8 @@ class Branching(Command):
         """The options, and the commands beside it."""
         super().format_options(ctx, formatter)
         rows = [(name, each.get_short_help_str(80)) for name, each in self.commands.items()]
-        if rows:
-            with formatter.section("Commands in place of the first argument"):
-                formatter.write_dl(rows)
+        with formatter.section("Commands in place of the first argument"):
+            formatter.write_dl(rows)
 
 
 class Group(click.Group):

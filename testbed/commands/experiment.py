@@ -1,4 +1,7 @@
-"""``fimi experiment``: strategies, seeds and a grid of settings, compared on the same data."""
+"""``fimi experiment``: strategies, seeds and a grid of settings, compared on the same data.
+
+``fimi experiment compare`` stands beside it (:mod:`fimi.testbed.commands.compare`).
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import click
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Branching
+from fimi.testbed.commands.compare import compare
 from fimi.testbed.commands.shared import (
     BROKER_VARIABLE,
     EXIT_CONFIG,
@@ -116,6 +120,9 @@ def experiment(
         sys.exit(EXIT_INTERRUPTED)
     if failures:
         sys.exit(EXIT_FEDERATION)
+
+
+experiment.commands["compare"] = compare
 
 
 def _run(asked: Any, engine_for: Opener, held: tuple[int, ...]) -> Any:
@@ -230,7 +237,8 @@ def _list(work: Any) -> None:
 
 
 def _show(result: Any, folder: Path, output: str) -> None:
-    from fimi.report.comparison.tables import as_json, as_text
+    from fimi.report.comparison.tables import as_text
+    from fimi.report.comparison.values import as_json
     from fimi.report.layout import Paper
 
     if output == "json":

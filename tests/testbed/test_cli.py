@@ -24,7 +24,7 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.record.sums import Sum
 from fimi.report.words import sum_cell
 from fimi.testbed.cli import main
-from fimi.testbed.commands.base import Branching, Group
+from fimi.testbed.commands.base import Branching, Command, Group
 from fimi.testbed.configuration import load as configuration
 
 QUICK = ("--strategy", "tfl", "--devices", "2", "--rounds", "1")
@@ -212,12 +212,13 @@ class TestEverywhere:
         def itself(file: str, to: str) -> None:
             click.echo(f"run {file} {to}")
 
-        @itself.branch
+        @click.command(cls=Command)
         @click.argument("x")
         def beside(x: str) -> None:
             """Another one."""
             click.echo(f"beside {x}")
 
+        itself.commands["beside"] = beside
         whole = Group("whole", commands={"a": itself})
         assert said in CliRunner().invoke(whole, ["a", *words]).output
 
