@@ -2,6 +2,7 @@
 
 * :class:`Experiment`    strategies, seeds, a base configuration, and what is varied
 * :class:`Tuning`        what is tried for each strategy before
+* :class:`SlurmRequest`  what is asked of Slurm where it runs the cells
 * :class:`GeneratorPreparation`   a generator that is trained before the runs
 """
 
@@ -63,6 +64,28 @@ class Tuning(Struct, frozen=True, kw_only=True):
         return [dict(zip(keys, values, strict=True)) for values in combined]
 
 
+class SlurmRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is asked of Slurm, ``[slurm]`` in the file; each cell is one job.
+
+    Attributes:
+        partition: of the jobs; empty: Slurm's default.
+        account: that is charged; empty: Slurm's default.
+        time_min: time limit of a job, min; a run that takes longer goes on in another job.
+        cpus: of a job.
+        memory_gb: of a job, GB; 0: the file's ``memory_gb``, else Slurm's default.
+        parallel: most jobs at a time; 0: all.
+        extra: other options of ``sbatch``, by their long names.
+    """
+
+    partition: str = ""
+    account: str = ""
+    time_min: Annotated[int, Meta(ge=1)] = 60
+    cpus: Annotated[int, Meta(ge=1, le=1024)] = 1
+    memory_gb: Annotated[float, Meta(ge=0)] = 0.0
+    parallel: Annotated[int, Meta(ge=0)] = 0
+    extra: dict[str, str | int | bool] = {}
+
+
 class Experiment(Struct, frozen=True, kw_only=True):
     """An experiment, every name in it checked.
 
@@ -86,6 +109,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
             configured.
         tune: settings to choose from for each strategy, over its overrides; ``None``: none.
         generators: to train first.
+        slurm: what is asked of Slurm where it runs the cells.
     """
 
     path: Path
@@ -106,6 +130,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
     generators: tuple[GeneratorPreparation, ...]
     equal_compute: int = 0
     tune: Tuning | None = None
+    slurm: SlurmRequest = SlurmRequest()
 
     @property
     def folder(self) -> Path:

@@ -26,6 +26,7 @@ from fimi.testbed.experiment.definition import (
     Experiment,
     GeneratorPreparation,
     Label,
+    SlurmRequest,
     Tuning,
     Value,
 )
@@ -68,6 +69,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     overrides: dict[str, dict[str, Any]] = {}
     tune: _Tune | None = None
     generator: tuple[GeneratorPreparation, ...] = ()
+    slurm: SlurmRequest = SlurmRequest()
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -138,6 +140,7 @@ def read_experiment(path: Path) -> Experiment:
         generators=said.generator,
         equal_compute=said.equal_compute,
         tune=_tuning(said.tune, seeds, grid, path) if said.tune else None,
+        slurm=said.slurm,
     )
     _check_generators(experiment)
     if experiment.equal_compute:
