@@ -2,6 +2,7 @@
 
 * :class:`Experiment`    strategies, seeds, a base configuration, and what is varied
 * :class:`Tuning`        what is tried for each strategy before
+* :class:`SlurmRequest`  what is asked of Slurm where it runs the cells
 * :class:`GeneratorPreparation`   a generator that is trained before the runs
 * :class:`LiveStudy`     how the runs follow one another on a fleet of boards
 """
@@ -91,6 +92,28 @@ class Tuning(Struct, frozen=True, kw_only=True):
         return [dict(zip(keys, values, strict=True)) for values in combined]
 
 
+class SlurmRequest(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is asked of Slurm, ``[slurm]`` in the file; each cell is one job.
+
+    Attributes:
+        partition: of the jobs; empty: Slurm's default.
+        account: that is charged; empty: Slurm's default.
+        time_min: time limit of a job, min; a run that takes longer goes on in another job.
+        cpus: of a job.
+        memory_gb: of a job, GB; 0: the file's ``memory_gb``, else Slurm's default.
+        parallel: most jobs at a time; 0: all.
+        extra: other options of ``sbatch``, by their long names.
+    """
+
+    partition: str = ""
+    account: str = ""
+    time_min: Annotated[int, Meta(ge=1)] = 60
+    cpus: Annotated[int, Meta(ge=1, le=1024)] = 1
+    memory_gb: Annotated[float, Meta(ge=0)] = 0.0
+    parallel: Annotated[int, Meta(ge=0)] = 0
+    extra: dict[str, str | int | bool] = {}
+
+
 class Experiment(Struct, frozen=True, kw_only=True):
     """An experiment, every name in it checked.
 
@@ -117,6 +140,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
         live: how runs follow one another on boards.
         boards: ids of the boards that the runs are made on, in the order of their shares; empty:
             emulated ones.
+        slurm: what is asked of Slurm where it runs the cells.
     """
 
     path: Path
@@ -139,6 +163,7 @@ class Experiment(Struct, frozen=True, kw_only=True):
     tune: Tuning | None = None
     live: LiveStudy = LiveStudy()
     boards: tuple[str, ...] = ()
+    slurm: SlurmRequest = SlurmRequest()
 
     @property
     def folder(self) -> Path:

@@ -27,6 +27,7 @@ from fimi.testbed.experiment.definition import (
     GeneratorPreparation,
     Label,
     LiveStudy,
+    SlurmRequest,
     Tuning,
     Value,
 )
@@ -70,6 +71,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tune: _Tune | None = None
     generator: tuple[GeneratorPreparation, ...] = ()
     live: LiveStudy = LiveStudy()
+    slurm: SlurmRequest = SlurmRequest()
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -141,6 +143,7 @@ def read_experiment(path: Path) -> Experiment:
         equal_compute=said.equal_compute,
         tune=_tuning(said.tune, seeds, grid, path) if said.tune else None,
         live=said.live,
+        slurm=said.slurm,
     )
     _check_generators(experiment)
     if experiment.equal_compute:

@@ -1,13 +1,13 @@
 """What every engine gets, does and gives back.
 
-* :class:`Engine`     runs tasks; a task that fails does not stop the others
-* :class:`Task`       one run or training, with its progress
-* :class:`CommandLine`    the command line that a task is begun, or gone on with
-* :class:`View`       shows the progress of tasks
-* :class:`Outcome`    the result of all tasks
-* :class:`TaskTimes`  how long tasks take
-* :class:`Stopped`    it was asked to stop
-* :func:`last_words`  why a command failed
+* :class:`Engine`       runs tasks; a task that fails does not stop the others
+* :class:`Task`         one run or training, with its progress
+* :class:`CommandLine`  with which a task is begun, or gone on with
+* :class:`View`         shows the progress of tasks
+* :class:`Outcome`      the result of all tasks
+* :class:`TaskTimes`    how long tasks take
+* :class:`Stopped`      it was asked to stop
+* :func:`last_words`    why a command failed
 
 A command is chosen when a task starts, also when it starts again: a run of which something is
 stored is then gone on with.

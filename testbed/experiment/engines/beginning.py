@@ -51,7 +51,7 @@ def beginning(
     words = (*command.split(), "--format", "json", *options)
     why = ""
     if (folder / STORE_NAME).exists():
-        _require_unused(folder)
+        wait_until_unused(folder)
         try:
             if read_info(folder)[0].status != "completed":
                 look(str(folder), command, config_path=file)
@@ -63,8 +63,8 @@ def beginning(
     return CommandLine(arguments=(*words, "--config", str(file)), note=why)
 
 
-def _require_unused(folder: Path) -> None:
-    """Wait until nobody writes a run; a process whose parent was killed may still be ending.
+def wait_until_unused(folder: Path) -> None:
+    """Wait until nobody writes a run: a process whose parent was killed may still be ending.
 
     Raises:
         RunFolderError: somebody still does.
@@ -73,6 +73,8 @@ def _require_unused(folder: Path) -> None:
     while True:
         try:
             lock_store(folder / STORE_NAME).release()
+            return
+        except FileNotFoundError:
             return
         except FileInUse as error:
             if time.monotonic() > limit_s:

@@ -1,8 +1,8 @@
 """A study on two boards in network namespaces, with a real Mosquitto between them.
 
-The boards have the base install only and are emulated; everything else is as on a desk: one command,
-a coordinator that is killed, an agent that is killed and started again by whoever keeps it running.
-The same file in emulation is the truth to which its table is compared.
+The boards have the base install only and are emulated; everything else is as on a desk: one
+command, a coordinator that is killed, an agent that is killed and started again by whoever keeps it
+running. The same file in emulation is the truth to which its table is compared.
 """
 
 from __future__ import annotations
