@@ -59,16 +59,23 @@ class Boards:
         live: for how long, and how cool.
         stop: set when the study is to stop.
         tell: told for whom it waits, each time that this changes; empty: for nobody any more.
+        gone: boards that were waited for in vain, which are not waited for again until they have
+            been there; changed here.
     """
 
     def __init__(
-        self, look: Look, live: LiveStudy, stop: threading.Event, tell: Callable[[str], None]
+        self,
+        look: Look,
+        live: LiveStudy,
+        stop: threading.Event,
+        tell: Callable[[str], None],
+        gone: set[str] | None = None,
     ) -> None:
         self._look = look
         self._live = live
         self._stop = stop
         self._tell = tell
-        self._gone: set[str] = set()
+        self._gone = set() if gone is None else gone
 
     def choose(self, count: int) -> tuple[str, ...]:
         """The boards of a study that begins, in the order of their names.
@@ -100,8 +107,6 @@ class Boards:
     def await_members(self, members: Sequence[str], quorum: int) -> tuple[str, ...]:
         """Wait for the boards of a run.
 
-        A board that was waited for in vain is not waited for again until it has been there.
-
         Args:
             members: the boards.
             quorum: how many of them a run needs at least.
@@ -117,13 +122,13 @@ class Boards:
         while True:
             boards = self._seen()
             missing = tuple(m for m in members if m not in boards or not boards[m].ready)
-            self._gone &= set(missing)
+            self._gone.intersection_update(missing)
             awaited = [m for m in missing if m not in self._gone]
             left_s = limit_s - time.monotonic()
             if awaited and left_s > 0:
                 self._wait(f"waiting for {enumerated(awaited)}, {left_s:.0f} s left")
                 continue
-            self._gone |= set(awaited)
+            self._gone.update(awaited)
             self._tell("")
             if len(members) - len(missing) < quorum:
                 raise MissingBoardsError(

@@ -20,8 +20,10 @@ from fimi.messaging.reservation import Reservation
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import Cell, cells
 from fimi.testbed.experiment.definition import Experiment
+from fimi.testbed.experiment.live.attempts import Study
 from fimi.testbed.experiment.live.boards import Boards, StudyBoard
 from fimi.testbed.experiment.live.engine import LiveFleet
+from fimi.testbed.experiment.live.processes import Starter
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 
 SUFFIX = "-live"
@@ -106,18 +108,15 @@ def live_study(
                 f"{experiment.path} need {largest}; add boards at its end, or remove the file to "
                 "choose anew"
             )
-        yield (
-            experiment,
-            LiveFleet(
-                experiment.live,
-                look,
-                url=address.url(with_password=True),
-                folder=experiment.folder,
-                generator=generator,
-                require_held=require_held,
-                keep_open=keep_open,
-            ),
+        study = Study(
+            experiment.live,
+            look,
+            experiment.folder,
+            Starter(address.url(with_password=True), keep_open),
+            generator=generator,
+            require_held=require_held,
         )
+        yield experiment, LiveFleet(study)
 
 
 def board_of(seen: SeenBoard) -> StudyBoard:

@@ -15,9 +15,11 @@ from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.cells import finished_rounds
 from fimi.testbed.experiment.definition import LiveStudy
 from fimi.testbed.experiment.engines.base import CommandLine, Task, TaskTimes, View
-from fimi.testbed.experiment.live import engine as module
+from fimi.testbed.experiment.live import attempts as module
+from fimi.testbed.experiment.live.attempts import Study
 from fimi.testbed.experiment.live.boards import StudyBoard
 from fimi.testbed.experiment.live.engine import LiveFleet
+from fimi.testbed.experiment.live.processes import Starter
 
 OK = {"a": "accepted", "b": "accepted"}
 Act = Callable[[Path], tuple[int, str]]
@@ -60,7 +62,7 @@ class Bench:
             course._task.log.write_text(f"fimi: {said}\n" if said else "")
             return code, course._refused()
 
-        monkeypatch.setattr(module._Course, "_drive", drive)
+        monkeypatch.setattr(module.Attempts, "_drive", drive)
 
     def task(self, name: str, *acts: Act, seed: int = 0) -> Task:
         self.acts[name] = list(acts)
@@ -85,10 +87,9 @@ class Bench:
             if self.held:
                 raise self.held[0]
 
-        study = LiveStudy(**{"rest_s": 0.0, "wait_s": 0.2, "order": "file", **live})  # type: ignore[arg-type]
-        engine = LiveFleet(
-            study, lambda: self.boards, url="mqtt://x", folder=self.folder, require_held=held
-        )
+        how = LiveStudy(**{"rest_s": 0.0, "wait_s": 0.2, "order": "file", **live})  # type: ignore[arg-type]
+        starter = Starter("mqtt://nobody")
+        engine = LiveFleet(Study(how, lambda: self.boards, self.folder, starter, require_held=held))
         self.outcome = engine.run(tasks, clock=TaskTimes(), view=self.view, stop=self.stop)
         return self.outcome.failures
 
