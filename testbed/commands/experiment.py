@@ -25,6 +25,12 @@ from fimi.testbed.commands.shared import (
 @click.option("--summarise", is_flag=True, help="Make the results again; run nothing.")
 @click.option("--redo", is_flag=True, help="Run cells again whose configuration has changed.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs side by side, over the file's jobs.")
+@click.option(
+    "--on",
+    default="local",
+    metavar="ENGINE",
+    help="What runs the cells: local (the default), ray, ray:ADDRESS or slurm.",
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="Over the file's directory.")
 @result_format("text", "json")
 def experiment(
@@ -33,6 +39,7 @@ def experiment(
     summarise: bool,
     redo: bool,
     jobs: int | None,
+    on: str,
     directory: Path | None,
     output: Literal["text", "json"],
 ) -> None:
@@ -43,6 +50,7 @@ def experiment(
     from msgspec.structs import replace
 
     from fimi.testbed.experiment import run
+    from fimi.testbed.experiment.engines.choosing import engine_for
     from fimi.testbed.experiment.file import read_experiment
 
     with errors():
@@ -54,6 +62,7 @@ def experiment(
             _list(work)
             return
         if not summarise:
+            engine_for(on, asked, jobs=jobs or 0)  # refused before anything is made
             run.check_data(work.cells)
             if not redo:
                 run.require_fresh(work)
@@ -63,7 +72,8 @@ def experiment(
         if not summarise:
             with run.alone(asked.folder) as held:
                 # Another process may have finished runs while this one waited for the folder.
-                outcome = _run(run.plan(asked), jobs or 0, held)
+                engine = engine_for(on, asked, jobs=jobs or 0, keep_open=held)
+                outcome = _run(run.plan(asked), engine, held)
             failures, interrupted = outcome.failures, outcome.interrupted
         result = run.summarise(asked)
         _show(result, asked.folder, output)
@@ -83,7 +93,7 @@ def experiment(
         sys.exit(EXIT_FEDERATION)
 
 
-def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
+def _run(work: Any, engine: Any, held: tuple[int, ...]) -> Any:
     from rich.console import Console
 
     from fimi.testbed.experiment import run
@@ -101,7 +111,6 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     with stop_on_signals() as stop, view:
         most = "at most " if work.to_come else ""
         view.say(f"{title}: {most}{to_do} to do, {kept} runs finished before")
-        engine = run.local_pool(work.experiment, jobs, held)
         return run.conduct(work, engine=engine, view=view, stop=stop, keep_open=held)
 
 
