@@ -29,6 +29,7 @@ from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import run
 from fimi.testbed.experiment.engines.base import GRACE_S, Task, View, last_words
+from fimi.testbed.experiment.engines.choosing import engine_for
 from fimi.testbed.experiment.file import read_experiment
 
 _LOOK_S = 0.2
@@ -113,6 +114,7 @@ def run_experiment(
     directory: str | Path | None = None,
     jobs: int = 0,
     redo: bool = False,
+    on: str = "local",
     say: Say | None = None,
 ) -> ExperimentResult:
     """Run what an experiment file asks for and is not finished, and compare: ``fimi experiment``.
@@ -122,6 +124,7 @@ def run_experiment(
         directory: where the experiment is kept, in place of the file's ``directory``.
         jobs: runs side by side; 0: what the file says, or as many as cores and memory allow.
         redo: whether finished runs whose configuration has changed are run again.
+        on: what runs them: ``"local"``, ``"ray"``, ``"ray:ADDRESS"`` or ``"slurm"``.
         say: called with a line for every run that ends; ``None``: silence.
 
     Returns:
@@ -140,13 +143,14 @@ def run_experiment(
     if directory is not None:
         asked = msgspec.structs.replace(asked, directory=Path(directory))
     work = run.plan(asked)
+    engine_for(on, asked, jobs=jobs)  # refused before anything is made
     run.check_data(work.cells)
     if not redo:
         run.require_fresh(work)
     with run.alone(asked.folder) as held:
         run.conduct(
             run.plan(asked),
-            engine=run.local_pool(asked, jobs, held),
+            engine=engine_for(on, asked, jobs=jobs, keep_open=held),
             view=_Lines(say),
             stop=threading.Event(),
             keep_open=held,

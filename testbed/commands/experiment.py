@@ -38,6 +38,12 @@ from fimi.testbed.commands.shared import (
 @click.option("--summarise", is_flag=True, help="Make the results again; run nothing.")
 @click.option("--redo", is_flag=True, help="Run cells again whose configuration has changed.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs side by side, over the file's jobs.")
+@click.option(
+    "--on",
+    default="local",
+    metavar="ENGINE",
+    help="What runs the cells: local (the default), ray, ray:ADDRESS or slurm.",
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="Over the file's directory.")
 @click.option(
     "--broker",
@@ -58,6 +64,7 @@ def experiment(
     summarise: bool,
     redo: bool,
     jobs: int | None,
+    on: str,
     directory: Path | None,
     url: str | None,
     live: bool,
@@ -72,11 +79,12 @@ def experiment(
     live = live or url is not None
     if generator and not live:
         raise click.UsageError("'--generator' goes with '--broker URL' or '--live'.")
-    if jobs and live:
-        raise click.UsageError("'--jobs': the runs of a fleet come one after another.")
+    if live and (jobs or on != "local"):
+        raise click.UsageError("'--jobs', '--on': the runs of a fleet come one after another.")
     from msgspec.structs import replace
 
     from fimi.testbed.experiment import run
+    from fimi.testbed.experiment.engines.choosing import engine_for
     from fimi.testbed.experiment.file import read_experiment
 
     with errors():
@@ -92,6 +100,8 @@ def experiment(
             _list(work)
             return
         if not summarise:
+            if not live:
+                engine_for(on, asked, jobs=jobs or 0)  # refused before anything is made
             run.check_data(work.cells)
             if not redo:
                 run.require_fresh(work)
@@ -100,7 +110,8 @@ def experiment(
     with errors():
         if not summarise:
             with run.alone(asked.folder) as held:
-                outcome = _run(asked, partial(_live, url, generator) if live else _pool(jobs), held)
+                opened = partial(_live, url, generator) if live else partial(_engine, on, jobs)
+                outcome = _run(asked, opened, held)
             failures, interrupted = outcome.failures, outcome.interrupted
         result = run.summarise(asked)
         _show(result, asked.folder, output)
@@ -125,7 +136,7 @@ def experiment(
 experiment.commands["compare"] = compare
 
 
-def _run(asked: Any, engine_for: Opener, held: tuple[int, ...]) -> Any:
+def _run(asked: Any, opened: Opener, held: tuple[int, ...]) -> Any:
     """Run what is not finished, and show the progress."""
     from rich.console import Console
 
@@ -150,7 +161,7 @@ def _run(asked: Any, engine_for: Opener, held: tuple[int, ...]) -> Any:
         if not to_do:
             return Outcome(failures={}, interrupted=False)
         try:
-            with engine_for(asked, view, stop, held) as (asked, engine):
+            with opened(asked, view, stop, held) as (asked, engine):
                 return run.conduct(
                     run.plan(asked), engine=engine, view=view, stop=stop, keep_open=held
                 )
@@ -162,16 +173,14 @@ Opener = Callable[[Any, Any, threading.Event, tuple[int, ...]], AbstractContextM
 """Opens an engine: from the experiment, the view, what stops it, and locks that runs hold."""
 
 
-def _pool(jobs: int | None) -> Opener:
-    """Processes on this machine."""
+@contextmanager
+def _engine(
+    on: str, jobs: int | None, asked: Any, view: Any, stop: Any, held: tuple[int, ...]
+) -> Iterator[Any]:
+    """Processes on this machine or on others."""
+    from fimi.testbed.experiment.engines.choosing import engine_for
 
-    @contextmanager
-    def opened(asked: Any, view: Any, stop: Any, held: tuple[int, ...]) -> Iterator[Any]:
-        from fimi.testbed.experiment.run import local_pool
-
-        yield asked, local_pool(asked, jobs or 0, held)
-
-    return opened
+    yield asked, engine_for(on, asked, jobs=jobs or 0, keep_open=held)
 
 
 @contextmanager

@@ -91,6 +91,10 @@ def read_experiment(path: Path) -> Experiment:
                 else hint(key, top)
             )
             raise ConfigError(f"{path}: unknown key {key!r}; {meant}")
+    for key in raw["slurm"] if isinstance(raw.get("slurm"), dict) else ():
+        if key not in SlurmRequest.__struct_fields__:
+            meant = hint(key, SlurmRequest.__struct_fields__)
+            raise ConfigError(f"{path}: [slurm]: unknown key {key!r}; {meant}")
     if "strategies" not in raw:
         raise ConfigError(
             f"{path}: it names no strategies; write for example "

@@ -5,7 +5,6 @@
 * :func:`require_fresh`  whether finished runs are what is asked for
 * :func:`conduct`     train generators, run what is missing
 * :func:`tasks`       what is missing, as an engine takes it
-* :func:`local_pool`  the engine that needs nothing else
 * :func:`summarise`   read all runs and write the results beside them
 """
 
@@ -50,7 +49,6 @@ from fimi.testbed.experiment.engines.base import (
     last_words,
 )
 from fimi.testbed.experiment.engines.beginning import beginning, write_config
-from fimi.testbed.experiment.engines.memory import Need
 from fimi.testbed.experiment.engines.pool import LocalPool
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 
@@ -278,12 +276,6 @@ def conduct(
     view.expect(len(to_do))
     then = engine.run(to_do, clock=kept.times, view=view, stop=stop)
     return Outcome(failures=first.failures | then.failures, interrupted=then.interrupted)
-
-
-def local_pool(experiment: Experiment, jobs: int, keep_open: Sequence[int]) -> LocalPool:
-    """Processes on this machine, as many as are asked for here or in the file, or as fit."""
-    need = Need(experiment.memory_gb)
-    return LocalPool(jobs or experiment.jobs, need=need, keep_open=keep_open)
 
 
 def tasks(work: ExperimentPlan) -> list[Task]:

@@ -82,16 +82,17 @@ class LocalPool:
                         need.seen(each.weigh())
                 while waiting and self._has_room([r.now for r in running]):
                     task = waiting.pop(0)
-                    view.started(task)
                     try:
                         command = task.command()
                     except FimiError as error:
                         failures[task.name] = str(error)
+                        view.started(task)
                         view.finished(task, 0.0, str(error))
                         continue
+                    running.append(_Running(task, command, self._keep_open))
+                    view.started(task)
                     if command.note:
                         view.noted(task, command.note)
-                    running.append(_Running(task, command, self._keep_open))
                 gone = [(r.task, time.monotonic() - r.began_s) for r in running]
                 view.tick(gone, clock.left_s(waiting, gone, self._most))
                 stop.wait(_LOOK_S)

@@ -59,6 +59,10 @@ class RayCluster:
         jobs: most tasks at a time; 0: as many as the cluster has CPUs for.
         memory_gb: what one task is said to need, GB; 0: nothing is reserved.
         apart: whether workers use folders of their own though they see this one.
+
+    Raises:
+        InputError: the address is none.
+        SurroundingsError: Ray is not installed, or nobody answers at the address.
     """
 
     def __init__(
@@ -75,12 +79,14 @@ class RayCluster:
         self._jobs = jobs
         self._memory_bytes = int(memory_gb * 1e9) or None
         self._apart = apart
+        self._ray = _imported()
+        _probe(self._address)
 
     def run(
         self, tasks: Sequence[Task], *, clock: TaskTimes, view: View, stop: threading.Event
     ) -> Outcome:
         """Run tasks; see :class:`~fimi.testbed.experiment.engines.base.Engine`."""
-        ray = _imported()
+        ray = self._ray
         if not tasks or stop.is_set():
             return Outcome(failures={}, interrupted=bool(tasks))
         with _connected(ray, self._address, self._jobs), _mark(self._folder) as mark:
@@ -382,13 +388,11 @@ def _connected(ray: Any, address: str, jobs: int) -> Iterator[None]:
     """Connect to a cluster, or start one here; a connection that is there is used.
 
     Raises:
-        InputError: the address is none.
         SurroundingsError: there is no cluster at the address, or none can be started here.
     """
     if ray.is_initialized():
         yield
         return
-    _probe(address)
     own: dict[str, Any] = {
         "address": "local",
         "num_cpus": jobs or cores(),
@@ -415,7 +419,12 @@ def _connected(ray: Any, address: str, jobs: int) -> Iterator[None]:
 
 
 def _probe(address: str) -> None:
-    """Make sure that somebody answers at an address; Ray itself tries for minutes."""
+    """Make sure that somebody answers at an address; Ray itself tries for minutes.
+
+    Raises:
+        InputError: it is no address.
+        SurroundingsError: nobody answers.
+    """
     if address in ("", "auto", "local"):
         return
     host, colon, port = address.rpartition("://")[2].rpartition(":")

@@ -54,6 +54,10 @@ class SlurmArray:
         request: what is asked of Slurm.
         memory_gb: what one task is said to need, if the request does not say it, GB; 0: not said.
         cluster: ``"local"``: submitit's processes on this machine in place of Slurm's jobs.
+
+    Raises:
+        InputError: Slurm cannot write below the folder.
+        SurroundingsError: there is no Slurm, or no submitit.
     """
 
     def __init__(
@@ -68,6 +72,22 @@ class SlurmArray:
         self._request = request
         self._memory_gb = request.memory_gb or memory_gb
         self._cluster = cluster
+        if "%" in str(self._folder):
+            raise InputError(
+                f"{self._folder}: Slurm takes % in a path for a placeholder; take another folder"
+            )
+        if self._cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+            raise SurroundingsError(
+                "--on slurm submits jobs with sbatch, and there is none here; start it on a login "
+                "node of the cluster, or take --on ray, or leave --on out"
+            )
+        try:
+            import submitit
+        except ImportError as error:
+            raise SurroundingsError(
+                "--on slurm needs submitit: pip install 'fimi-testbed[slurm]'"
+            ) from error
+        self._submitit: Any = submitit
 
     def run(
         self, tasks: Sequence[Task], *, clock: TaskTimes, view: View, stop: threading.Event
@@ -116,32 +136,12 @@ class SlurmArray:
         return Outcome(failures=failures, interrupted=stop.is_set() and bool(waiting or sent))
 
     def _queue(self) -> _Queue:
-        """What the jobs are submitted to.
-
-        Raises:
-            InputError: Slurm cannot write below the folder.
-            SurroundingsError: there is no Slurm, or no submitit.
-        """
-        if "%" in str(self._folder):
-            raise InputError(
-                f"{self._folder}: Slurm takes % in a path for a placeholder; take another folder"
-            )
-        if self._cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-            raise SurroundingsError(
-                "--on slurm submits jobs with sbatch, and there is none here; start it on a login "
-                "node of the cluster, or take --on ray, or leave --on out"
-            )
-        try:
-            import submitit
-        except ImportError as error:
-            raise SurroundingsError(
-                "--on slurm needs submitit: pip install 'fimi-testbed[slurm]'"
-            ) from error
-        queue = _SlurmQueue if self._cluster == "slurm" else _Queue
-        left = queue.left(self._folder)
+        """What the jobs are submitted to."""
+        if self._cluster == "slurm":
+            _cancel_left(self._folder)
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
-        executor = submitit.AutoExecutor(
+        executor = self._submitit.AutoExecutor(
             self._folder, cluster=self._cluster, slurm_max_num_timeout=0
         )
         asked = self._request
@@ -158,7 +158,7 @@ class SlurmArray:
             cpus_per_task=asked.cpus,
             **{key: value for key, value in named.items() if value},
         )
-        return queue(executor, self._folder, left)
+        return (_SlurmQueue if self._cluster == "slurm" else _Queue)(executor, self._folder)
 
 
 class _Element:
@@ -252,18 +252,12 @@ class _Queue:
     Args:
         executor: of submitit.
         folder: for what jobs write.
-        left: ids of jobs that an earlier call has left.
     """
 
-    def __init__(self, executor: Any, folder: Path, left: Sequence[str]) -> None:
+    def __init__(self, executor: Any, folder: Path) -> None:
         self._executor = executor
         self._folder = folder
         self._jobs: list[Any] = []
-
-    @staticmethod
-    def left(folder: Path) -> list[str]:
-        """Ids of jobs that an earlier call has left."""
-        return []
 
     def submit(self, elements: Sequence[_Element]) -> None:
         """Submit a job for each element, all as one array.
@@ -300,19 +294,10 @@ class _Queue:
 class _SlurmQueue(_Queue):
     """The queue of Slurm."""
 
-    def __init__(self, executor: Any, folder: Path, left: Sequence[str]) -> None:
-        super().__init__(executor, folder, left)
+    def __init__(self, executor: Any, folder: Path) -> None:
+        super().__init__(executor, folder)
         self._asked_s = -_ASK_S
         self._states: dict[str, str] = {}
-        if left:
-            _scancel(left)
-
-    @staticmethod
-    def left(folder: Path) -> list[str]:
-        """Ids of jobs that an earlier call has left."""
-        with contextlib.suppress(OSError):
-            return (folder / _JOBS).read_text().split()
-        return []
 
     def submit(self, elements: Sequence[_Element]) -> None:
         """Submit a job for each element; a later call knows them."""
@@ -332,6 +317,12 @@ class _SlurmQueue(_Queue):
         if ids:
             _scancel(ids)
         (self._folder / _JOBS).unlink(missing_ok=True)
+
+
+def _cancel_left(folder: Path) -> None:
+    """Cancel the jobs of an earlier call that was killed."""
+    with contextlib.suppress(OSError):
+        _scancel((folder / _JOBS).read_text().split())
 
 
 def _scancel(ids: Sequence[str]) -> None:
