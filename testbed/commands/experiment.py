@@ -7,10 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,32 +72,23 @@ def experiment(
     With --broker or --live they are runs on boards, in a folder of their own. What is finished is
     kept, so that an experiment that was stopped goes on where it was.
     """
-    live = live or url is not None
-    if generator and not live:
-        raise click.UsageError("'--generator' goes with '--broker URL' or '--live'.")
-    if live and (jobs or on != "local"):
-        raise click.UsageError("'--jobs', '--on': the runs of a fleet come one after another.")
     from msgspec.structs import replace
 
     from fimi.testbed.experiment import run
-    from fimi.testbed.experiment.engines.choosing import engine_for
     from fimi.testbed.experiment.file import read_experiment
+    from fimi.testbed.experiment.where import Where
 
+    where = Where(on=on, jobs=jobs or 0, live=live or url is not None, generator=generator)
     with errors():
         asked = read_experiment(path)
         if directory is not None:
             asked = replace(asked, directory=directory)
-        if live:
-            from fimi.testbed.experiment.live.study import of_fleet
-
-            asked = of_fleet(asked)
+        asked = where.experiment(asked)
         work = run.plan(asked)
         if only_list:
             _list(work)
             return
         if not summarise:
-            if not live:
-                engine_for(on, asked, jobs=jobs or 0)  # refused before anything is made
             run.check_data(work.cells)
             if not redo:
                 run.require_fresh(work)
@@ -110,8 +97,7 @@ def experiment(
     with errors():
         if not summarise:
             with run.alone(asked.folder) as held:
-                opened = partial(_live, url, generator) if live else partial(_engine, on, jobs)
-                outcome = _run(asked, opened, held)
+                outcome = _run(asked, where, url, held)
             failures, interrupted = outcome.failures, outcome.interrupted
         result = run.summarise(asked)
         _show(result, asked.folder, output)
@@ -125,9 +111,7 @@ def experiment(
     for name, why in failures.items():
         click.echo(f"fimi: {name} failed: {why}", err=True)
     if interrupted:
-        again = f"fimi experiment {path}{' --live' if live else ''}"
-        again += " --generator" if generator else ""
-        click.echo(f"stopped; '{again}' goes on from here", err=True)
+        click.echo(f"stopped; 'fimi experiment {path}{where.options}' goes on from here", err=True)
         sys.exit(EXIT_INTERRUPTED)
     if failures:
         sys.exit(EXIT_FEDERATION)
@@ -136,7 +120,7 @@ def experiment(
 experiment.commands["compare"] = compare
 
 
-def _run(asked: Any, opened: Opener, held: tuple[int, ...]) -> Any:
+def _run(asked: Any, where: Any, url: str | None, held: tuple[int, ...]) -> Any:
     """Run what is not finished, and show the progress."""
     from rich.console import Console
 
@@ -161,43 +145,20 @@ def _run(asked: Any, opened: Opener, held: tuple[int, ...]) -> Any:
         if not to_do:
             return Outcome(failures={}, interrupted=False)
         try:
-            with opened(asked, view, stop, held) as (asked, engine):
-                return run.conduct(
-                    run.plan(asked), engine=engine, view=view, stop=stop, keep_open=held
-                )
+            with where.opened(asked, lambda: _broker(url), view.waiting, stop, held) as found:
+                asked, engine = found
+                work = run.plan(asked)
+                return run.conduct(work, engine=engine, view=view, stop=stop, keep_open=held)
         except Stopped:
             return Outcome(failures={}, interrupted=True)
 
 
-Opener = Callable[[Any, Any, threading.Event, tuple[int, ...]], AbstractContextManager[Any]]
-"""Opens an engine: from the experiment, the view, what stops it, and locks that runs hold."""
-
-
-@contextmanager
-def _engine(
-    on: str, jobs: int | None, asked: Any, view: Any, stop: Any, held: tuple[int, ...]
-) -> Iterator[Any]:
-    """Processes on this machine or on others."""
-    from fimi.testbed.experiment.engines.choosing import engine_for
-
-    yield asked, engine_for(on, asked, jobs=jobs or 0, keep_open=held)
-
-
-@contextmanager
-def _live(
-    url: str | None, generator: bool, asked: Any, view: Any, stop: Any, held: tuple[int, ...]
-) -> Iterator[Any]:
-    """The boards of a fleet."""
-    from fimi.testbed.experiment.live.study import live_study
-
+def _broker(url: str | None) -> Any:
+    """The address of the fleet's broker."""
     url = url or os.environ.get(BROKER_VARIABLE)
     if not url:
         fail(f"--live: {BROKER_VARIABLE} names no broker; or give --broker URL", EXIT_CONFIG)
-    address = reach(url)
-    with live_study(
-        asked, address, generator=generator, tell=view.waiting, stop=stop, keep_open=held
-    ) as opened:
-        yield opened
+    return reach(url)
 
 
 def _list(work: Any) -> None:

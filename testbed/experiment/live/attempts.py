@@ -29,7 +29,7 @@ from fimi.testbed.experiment.engines.beginning import beginning
 from fimi.testbed.experiment.live.boards import Boards, Look
 from fimi.testbed.experiment.live.journal import StudyJournal
 from fimi.testbed.experiment.live.loss import LostRuns, lost, refusals
-from fimi.testbed.experiment.live.processes import GeneratorNode, Starter
+from fimi.testbed.experiment.live.processes import NodeBeside, Starter
 
 _LOOK_S = 0.25
 _LOOK_AT_STORE_S = 2.0
@@ -226,9 +226,9 @@ class Attempts:
     def _needs_node(self) -> bool:
         return self._study.generator and STRATEGIES[self._config.run.strategy].needs_images
 
-    def _node(self) -> GeneratorNode:
+    def _node(self) -> NodeBeside:
         study, task = self._study, self._task
-        return GeneratorNode(
+        return NodeBeside(
             study.starter,
             study.cells / f"{task.name}.toml",
             task.log.with_name(f"{task.name}.generator.log"),

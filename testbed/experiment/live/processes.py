@@ -1,7 +1,7 @@
 """The processes of a run on boards: its coordinator and, where that is asked for, a generator node.
 
 * :class:`Starter`        starts commands of ``fimi`` that reach the fleet's broker
-* :class:`GeneratorNode`  a generator node that is kept up beside a run
+* :class:`NodeBeside`  a generator node that is kept up beside a run
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Starter:
         )
 
 
-class GeneratorNode:
+class NodeBeside:
     """A generator node that runs until :meth:`end`.
 
     Args:
