@@ -207,8 +207,7 @@ def _missing(letters: Sequence[str], cells: Sequence[Mapping[Cell, StoredRun]]) 
 
 
 def _name(side: str, point: str, label: str) -> str:
-    where = ", ".join(filter(None, (point, side)))
-    return f"{label} at {where}" if where else label
+    return " ".join(filter(None, (side, label, point and f"at {point}")))
 
 
 def _of(count: int, among: int) -> str:

@@ -25,6 +25,7 @@ from fimi.report.comparison.side_page import side_page
 from fimi.report.comparison.side_tables import side_json, side_markdown, side_tables, side_text
 from fimi.report.comparison.statistics import Sample
 from fimi.report.comparison.stored import StoredResult, read_result
+from fimi.report.comparison.tuning import choose
 from fimi.report.comparison.values import as_json
 
 
@@ -196,6 +197,37 @@ class TestDifferences:
     def test_the_same_experiment_differs_in_nothing(self, tmp_path: Path) -> None:
         one = experiment(tmp_path / "a", (1.0, 2.0))
         assert lay([one, one]).differences == ()
+
+
+class TestTuned:
+    def of(self, folder: Path, factor: float, rate: float) -> StoredResult:
+        goal = AccuracyTarget(value=0.55)
+        tuned = compare(
+            [cell("tfl", 0, ran(factor))],
+            name="",
+            title="",
+            baseline="tfl",
+            target=goal,
+            confidence=0.95,
+        )
+        choices = choose([cell("tfl", 100, ran(), rate=rate)], goal)
+        return stored(folder, [cell("tfl", 0, ran())], choices=choices, tuned=tuned)
+
+    def test_both_sides_are_laid_beside_their_own(self, tmp_path: Path) -> None:
+        one, two = self.of(tmp_path / "a", 1.0, 0.1), self.of(tmp_path / "b", 2.0, 0.1)
+        laid = lay([one, two])
+        ratios = {s.side: s.measures["all_board_j"].against[0].values[0] for s in laid.strategies}
+        assert ratios == {"": 1.0, "tuned": pytest.approx(2.0)}
+        assert "tuned: seeds of tfl: 1 in A, 1 in B" in side_text(laid)
+
+    def test_another_setting_that_was_taken_is_a_difference(self, tmp_path: Path) -> None:
+        one, two = self.of(tmp_path / "a", 1.0, 0.1), self.of(tmp_path / "b", 1.0, 0.2)
+        assert unequal(one, two) == ['setting taken for tfl is {"rate":0.1} and {"rate":0.2}']
+
+    def test_who_has_not_tuned_lacks_that_side(self, tmp_path: Path) -> None:
+        one = self.of(tmp_path / "a", 1.0, 0.1)
+        two = stored(tmp_path / "b", [cell("tfl", 0, ran())])
+        assert lay([one, two]).differences == ("B has no tuned tfl, seed 0",)
 
 
 class TestRefused:
