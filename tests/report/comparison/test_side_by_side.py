@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fimi.energy.joules import Kind
+from fimi.energy.ledger import PhaseRecord
 from fimi.record.reader import ReportError
 from fimi.report.comparison.differences import unequal
 from fimi.report.comparison.result import ComparisonError, compare
@@ -37,6 +38,11 @@ def ran(
         "a", kind=kind, compute=(4.0, 20.0 * factor, 22.0), idle=(1.0, 3.0 * factor, 3.0)
     )
     return planned_run(*[[one]] * rounds, **about)
+
+
+def ran_phases() -> tuple[PhaseRecord, ...]:
+    """Of a board that is emulated."""
+    return device_round("a", compute=(4.0, 20.0, 22.0), idle=(1.0, 3.0, 3.0)).phases
 
 
 def stored(
@@ -330,6 +336,17 @@ class TestShown:
         ]
         assert own["energy_kinds"] == {"A": "emulated", "B": "measured"}
         assert body["unequal"] == {"B": ["x"]}
+
+    def test_long_grid_points_and_several_kinds_fit_as_well(self, tmp_path: Path) -> None:
+        point = {"data.alpha": 0.1, "plan.deadline_s": 20.0, "training.learning_rate": 0.05}
+        board = device_round("b", kind="measured", compute=(4.0, 20.0, 22.0), idle=(1.0, 3.0, 3.0))
+        mixed = planned_run([board, replace(board, device="a", phases=ran_phases())])
+        cells = [cell("tfl-of-a-very-long-name", seed, mixed, point) for seed in range(3)]
+        cells += [cell("tfl", seed, mixed, point) for seed in range(3)]
+        one = stored(tmp_path / "a", cells)
+        text = side_text(lay([one, one, one]))
+        assert "emulated+measured" in text
+        assert max(map(len, text.splitlines())) <= 80
 
     def test_a_foreign_name_is_no_markup(self, tmp_path: Path) -> None:
         one = experiment(tmp_path / "a", (1.0,), label="<script>alert(1)</script>")
