@@ -73,7 +73,8 @@ def _cells(result: StoredResult) -> Iterator[tuple[Cell, StoredRun]]:
 
 
 def _each(letters: Sequence[str], values: Sequence[str]) -> str:
-    return ", ".join(f"{value} in {letter}" for letter, value in zip(letters, values, strict=True))
+    pairs = zip(letters, values, strict=True)
+    return ", ".join(f"{clean(value, 300)} in {letter}" for letter, value in pairs)
 
 
 def _joules(
@@ -147,8 +148,7 @@ def _versions(
 
 def _counted(found: Counter[str], among: int) -> list[str]:
     said = [
-        clean(text, 300) + (f" ({_of(count, among)})" if count < among else "")
-        for text, count in found.items()
+        text + (f" ({_of(count, among)})" if count < among else "") for text, count in found.items()
     ]
     return said[:_MOST] + ([f"and {len(said) - _MOST} more"] if len(said) > _MOST else [])
 
@@ -207,8 +207,7 @@ def _missing(letters: Sequence[str], cells: Sequence[Mapping[Cell, StoredRun]]) 
 
 
 def _name(side: str, point: str, label: str) -> str:
-    where = ", ".join(filter(None, (point, side)))
-    return f"{label} at {where}" if where else label
+    return " ".join(filter(None, (side, label, point and f"at {point}")))
 
 
 def _of(count: int, among: int) -> str:
@@ -221,7 +220,7 @@ def unequal(first: StoredResult, other: StoredResult) -> list[str]:
     Wall times, joules of generator node and server (real work of the machine that ran it), and what
     is not in the tables (names of runs, versions, configuration) are left out.
     """
-    ours, theirs = dict(_values(first.raw)), dict(_values(other.raw))
+    ours, theirs = dict(_values(first)), dict(_values(other))
     return [
         f"{key} is {_shown(ours, key)} and {_shown(theirs, key)}"
         for key in dict.fromkeys((*ours, *theirs))
@@ -236,13 +235,14 @@ def _shown(values: Mapping[str, Any], key: str) -> str:
     return msgspec.json.encode(values[key]).decode() if key in values else "not there"
 
 
-def _values(raw: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def _values(result: StoredResult) -> Iterator[tuple[str, Any]]:
     """Every value of a table with its name."""
+    raw = result.raw
     for key in ("baseline", "target", "confidence", "energy_kind"):
         yield key, raw[key]
-    for choice in raw["choices"]:
-        name = _name("", point_text(choice["point"]), choice["strategy"])
-        yield f"setting taken for {name}", choice["taken"]
+    for choice in result.choices:
+        name = _name("", point_text(choice.point), choice.strategy)
+        yield f"setting taken for {name}", choice.taken
     for side in ("", "tuned"):
         for run in (raw[side] or {"runs": ()} if side else raw)["runs"]:
             name = f"{_name(side, point_text(run['point']), run['strategy'])}, seed {run['seed']}"

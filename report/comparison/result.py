@@ -31,6 +31,9 @@ from fimi.report.comparison.statistics import Bounds, Interval, Sample
 from fimi.report.comparison.tuning import TuningChoice
 from fimi.report.words import rounds_in_words
 
+_MOST = 12
+"""Things that a note says of the runs of a strategy, after which the rest is counted."""
+
 
 class ComparisonError(RunFailedError, RuntimeError):
     """Runs that cannot be compared; the message says which, why and what to do."""
@@ -215,9 +218,10 @@ def _attendance(records: Sequence[Record]) -> str:
         told += [f"run{seed} {remark}" for remark in cell.remarks]
     if temperatures_c:
         ends = dict.fromkeys(f"{end(temperatures_c):.0f}" for end in (min, max))
-        told.append(f"processors at {' to '.join(ends)} °C in the first round that says so")
+        told.insert(0, f"processors at {' to '.join(ends)} °C in the first round that says so")
     where = f" at {point_text(first.point)}" if first.point else ""
-    return f"{first.label}{where}: {'; '.join(told)}" if told else ""
+    more = f"; and {len(told) - _MOST} more" if len(told) > _MOST else ""
+    return f"{first.label}{where}: {'; '.join(told[:_MOST])}{more}" if told else ""
 
 
 def _times(count: int) -> str:

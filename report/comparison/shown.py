@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from fimi.report.comparison.statistics import Interval
-from fimi.report.layout import Paper, table
+from fimi.report.layout import Paper, table, wrap
 from fimi.report.words import MISSING
 
 NEVER = "never"
@@ -77,7 +77,8 @@ def in_lines(each: Table, paper: Paper) -> str:
         return [cell.replace(" [", "\n[").replace(" (", "\n(") for cell in cells]
 
     heading = [cell.replace(" ", "\n") for cell in each.heading]
-    return f"{each.caption}\n{table(heading, map(broken, each.rows), paper=paper)}"
+    caption = wrap(each.caption, paper.text_width)
+    return "\n".join([*caption, table(heading, map(broken, each.rows), paper=paper)])
 
 
 def markdown(each: Table) -> list[str]:

@@ -150,7 +150,7 @@ def _against(laid: SideBySide, here: Sequence[LaidStrategy]) -> Table:
             )
             for cost, word in _AGAINST.items()
         ]
-    baselines = list(dict.fromkeys(result.baseline for result in laid.results))
+    baselines = list(dict.fromkeys(clean(result.baseline, 100) for result in laid.results))
     return Table(
         caption=f"{_prefix(here[0].where)}against {' and '.join(baselines)} in each, to target",
         heading=("strategy", "ratio of", *laid.letters),
@@ -173,11 +173,8 @@ def _read(found: StoredInterval | None, scale: float = 1.0, *, after: str = "", 
 def legend(laid: SideBySide) -> list[tuple[str, str]]:
     """What the letters stand for."""
     return [
-        (
-            letter,
-            f"{result.path}: {result.name}, joules {result.energy_kind}, {len(result.runs)} runs",
-        )
-        for letter, result in zip(laid.letters, laid.results, strict=True)
+        (letter, clean(f"{r.path}: {r.name}, joules {r.energy_kind}, {len(r.runs)} runs", 500))
+        for letter, r in zip(laid.letters, laid.results, strict=True)
     ]
 
 

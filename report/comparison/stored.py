@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from fimi.record.clean import clean
 from fimi.record.reader import ReportError
 from fimi.report.comparison.predicted import Quantity
 from fimi.report.comparison.runs import point_text
@@ -60,7 +61,7 @@ class StoredRun(Struct, frozen=True, kw_only=True):
     @property
     def place(self) -> tuple[str, str]:
         """Grid point and strategy."""
-        return point_text(self.point), self.strategy
+        return clean(point_text(self.point), 500), clean(self.strategy, 100)
 
     def cost(self, name: str) -> float | None:
         """Of reaching the target; infinite: never reached."""
@@ -94,7 +95,15 @@ class StoredComparison(Struct, frozen=True, kw_only=True):
     @property
     def place(self) -> tuple[str, str]:
         """Grid point and strategy."""
-        return point_text(self.point), self.strategy
+        return clean(point_text(self.point), 500), clean(self.strategy, 100)
+
+
+class StoredChoice(Struct, frozen=True, kw_only=True):
+    """A setting that was taken for a strategy at a grid point; ``None``: none could be."""
+
+    point: dict[str, Any]
+    strategy: str
+    taken: dict[str, Any] | None
 
 
 class StoredSide(Struct, frozen=True, kw_only=True):
@@ -113,6 +122,7 @@ class StoredResult(StoredSide, frozen=True, kw_only=True):
         target: in words.
         confidence: of the intervals.
         energy_kind: kinds of its joules.
+        choices: settings that were taken, by grid point and strategy.
         config: keys of the configuration that all runs share.
         versions: packages that all runs share.
         tuned: the same with chosen settings.
@@ -125,6 +135,7 @@ class StoredResult(StoredSide, frozen=True, kw_only=True):
     target: str
     confidence: float
     energy_kind: str
+    choices: tuple[StoredChoice, ...]
     config: dict[str, Any]
     versions: dict[str, str]
     tuned: StoredSide | None = None

@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 
 CONTEXT = {"max_content_width": 100}
 HELP = ["-h", "--help"]
-_FLAG = re.compile(r"-[hqv]+|--help|--quiet|--verbose")
+_FLAG = re.compile(r"-[hqv]+|--help|--quiet|--verbose|--log-file=.*|(--log-file)")
+"""An option that every command has, in group 1 if a value follows."""
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: int) -> None:
@@ -123,7 +124,10 @@ class Branching(Command):
         **extra: Any,
     ) -> click.Context:
         """That of the command that is meant."""
-        at, word = next((a for a in enumerate(args) if not _FLAG.fullmatch(a[1])), (0, ""))
+        at = 0
+        while at < len(args) and (flag := _FLAG.fullmatch(args[at])):
+            at += 2 if flag[1] else 1
+        word = args[at] if at < len(args) else ""
         if (meant := self.commands.get(word)) is None:
             return super().make_context(info_name, args, parent, **extra)
         rest = [*args[:at], *args[at + 1 :]]

@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from fimi.files import write_whole
+from fimi.record.clean import clean
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_FEDERATION, errors, fail, result_format
 
@@ -58,7 +59,7 @@ def compare(
         return
     for path, places in zip(others, found, strict=True):
         for place in places[:_MOST]:
-            click.echo(f"{first} and {path}: {place}", err=True)
+            click.echo(f"{first} and {path}: {clean(place, 500)}", err=True)
         if len(places) > _MOST:
             click.echo(f"… and {len(places) - _MOST} more", err=True)
     if count := sum(map(len, found)):

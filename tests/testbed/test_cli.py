@@ -200,12 +200,18 @@ class TestEverywhere:
             (["-q", "./beside"], "run ./beside -"),
             (["beside", "A"], "beside A"),
             (["-v", "beside", "A"], "beside A"),
+            (["--log-file", "beside", "-q", "beside", "A"], "beside A"),
+            (["--log-file=beside", "FILE"], "run FILE -"),
             (["--to", "beside", "FILE"], "run FILE beside"),
             (["beside"], "Usage: whole a beside [OPTIONS] X\nTry 'whole a beside --help'"),
             (["-h"], "Commands in place of the first argument:\n  beside  Another one."),
         ],
     )
-    def test_a_command_with_others_beside_it(self, words: list[str], said: str) -> None:
+    def test_a_command_with_others_beside_it(
+        self, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+
         @click.command("a", cls=Branching)
         @click.argument("file")
         @click.option("--to", default="-")

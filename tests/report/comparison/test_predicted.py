@@ -161,8 +161,8 @@ class TestLive:
         assert (board.lacking, board.among) == (3, 8)
         (note,) = [each for each in result(figures).notes if "device-03" in each]
         assert note == (
-            "fimi: device-03 missing in rounds 2–4 of seed 0; run of seed 0 resumed 2 times; "
-            "processors at 41 to 44 °C in the first round that says so"
+            "fimi: processors at 41 to 44 °C in the first round that says so; device-03 missing in "
+            "rounds 2–4 of seed 0; run of seed 0 resumed 2 times"
         )
 
     def test_who_had_not_joined_yet_is_not_missing(self) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fimi.energy.joules import Kind
+from fimi.energy.ledger import PhaseRecord
 from fimi.record.reader import ReportError
 from fimi.report.comparison.differences import unequal
 from fimi.report.comparison.result import ComparisonError, compare
@@ -25,6 +26,7 @@ from fimi.report.comparison.side_page import side_page
 from fimi.report.comparison.side_tables import side_json, side_markdown, side_tables, side_text
 from fimi.report.comparison.statistics import Sample
 from fimi.report.comparison.stored import StoredResult, read_result
+from fimi.report.comparison.tuning import choose
 from fimi.report.comparison.values import as_json
 
 
@@ -36,6 +38,11 @@ def ran(
         "a", kind=kind, compute=(4.0, 20.0 * factor, 22.0), idle=(1.0, 3.0 * factor, 3.0)
     )
     return planned_run(*[[one]] * rounds, **about)
+
+
+def ran_phases() -> tuple[PhaseRecord, ...]:
+    """Of a board that is emulated."""
+    return device_round("a", compute=(4.0, 20.0, 22.0), idle=(1.0, 3.0, 3.0)).phases
 
 
 def stored(
@@ -198,6 +205,37 @@ class TestDifferences:
         assert lay([one, one]).differences == ()
 
 
+class TestTuned:
+    def of(self, folder: Path, factor: float, rate: float) -> StoredResult:
+        goal = AccuracyTarget(value=0.55)
+        tuned = compare(
+            [cell("tfl", 0, ran(factor))],
+            name="",
+            title="",
+            baseline="tfl",
+            target=goal,
+            confidence=0.95,
+        )
+        choices = choose([cell("tfl", 100, ran(), rate=rate)], goal)
+        return stored(folder, [cell("tfl", 0, ran())], choices=choices, tuned=tuned)
+
+    def test_both_sides_are_laid_beside_their_own(self, tmp_path: Path) -> None:
+        one, two = self.of(tmp_path / "a", 1.0, 0.1), self.of(tmp_path / "b", 2.0, 0.1)
+        laid = lay([one, two])
+        ratios = {s.side: s.measures["all_board_j"].against[0].values[0] for s in laid.strategies}
+        assert ratios == {"": 1.0, "tuned": pytest.approx(2.0)}
+        assert "tuned: seeds of tfl: 1 in A, 1 in B" in side_text(laid)
+
+    def test_another_setting_that_was_taken_is_a_difference(self, tmp_path: Path) -> None:
+        one, two = self.of(tmp_path / "a", 1.0, 0.1), self.of(tmp_path / "b", 1.0, 0.2)
+        assert unequal(one, two) == ['setting taken for tfl is {"rate":0.1} and {"rate":0.2}']
+
+    def test_who_has_not_tuned_lacks_that_side(self, tmp_path: Path) -> None:
+        one = self.of(tmp_path / "a", 1.0, 0.1)
+        two = stored(tmp_path / "b", [cell("tfl", 0, ran())])
+        assert lay([one, two]).differences == ("B has no tuned tfl, seed 0",)
+
+
 class TestRefused:
     def test_nothing_in_common(self, tmp_path: Path) -> None:
         one = stored(tmp_path / "a", [cell("tfl", 0, ran(), {"data.alpha": 0.1})])
@@ -298,6 +336,17 @@ class TestShown:
         ]
         assert own["energy_kinds"] == {"A": "emulated", "B": "measured"}
         assert body["unequal"] == {"B": ["x"]}
+
+    def test_long_grid_points_and_several_kinds_fit_as_well(self, tmp_path: Path) -> None:
+        point = {"data.alpha": 0.1, "plan.deadline_s": 20.0, "training.learning_rate": 0.05}
+        board = device_round("b", kind="measured", compute=(4.0, 20.0, 22.0), idle=(1.0, 3.0, 3.0))
+        mixed = planned_run([board, replace(board, device="a", phases=ran_phases())])
+        cells = [cell("tfl-of-a-very-long-name", seed, mixed, point) for seed in range(3)]
+        cells += [cell("tfl", seed, mixed, point) for seed in range(3)]
+        one = stored(tmp_path / "a", cells)
+        text = side_text(lay([one, one, one]))
+        assert "emulated+measured" in text
+        assert max(map(len, text.splitlines())) <= 80
 
     def test_a_foreign_name_is_no_markup(self, tmp_path: Path) -> None:
         one = experiment(tmp_path / "a", (1.0,), label="<script>alert(1)</script>")
