@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -20,6 +21,7 @@ from fimi.testbed.commands.shared import (
     errors,
     options,
     reach,
+    read_config,
     result_format,
     stop_on_signals,
 )
@@ -115,6 +117,43 @@ def fleet_doctor(
         for line in doctor.lines(found, Paper.of(sys.stdout)):
             click.echo(line)
     sys.exit(EXIT_SURROUNDINGS if doctor.has_failed(found) else 0)
+
+
+@fleet.command("check", cls=Command)
+@options(_FLEET)
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="The run's configuration: check for it, and estimate its duration and joules.",
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Set any key of it.")
+@result_format("text", "json")
+def fleet_check(
+    url: str,
+    name: str,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    output: Literal["text", "json"],
+) -> None:
+    """Try everything that a long run needs: broker, ways, clocks, room, versions, plan.
+
+    Exits with 3 if something fails.
+    """
+    from fimi.testbed.fleet import check
+
+    asked = config_path is not None or bool(settings)
+    scenario = read_config(config_path, settings, {}) if asked else None
+    with _console(url, name) as console:
+        seen = console.look()
+        found = check.check(console, [seen[board] for board in sorted(seen)], scenario)
+    if output == "json":
+        _json(check.body(found))
+    else:
+        for line in check.lines(found, Paper.of(sys.stdout)):
+            click.echo(line)
+    sys.exit(EXIT_SURROUNDINGS if found.has_failed else 0)
 
 
 @fleet.command("restart", cls=Command)

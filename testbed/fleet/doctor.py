@@ -2,6 +2,7 @@
 
 * :func:`examine`  asks them
 * :func:`lines`    the table, and what to do below it
+* :func:`remedies`  what is wrong and what helps, once for all boards that have the same
 * :func:`body`     the same as JSON
 """
 
@@ -76,7 +77,7 @@ def lines(found: Found, paper: Paper) -> Iterator[str]:
             yield ""
             yield from wrap(f"{board} was not examined: {clean(error, 600)}", paper.text_width)
     for status in ("failure", "warning"):
-        yield from _remedies(looked, status, paper)
+        yield from remedies(looked, status, paper)
 
 
 def _by_name(checks: Sequence[Check]) -> dict[str, Check]:
@@ -89,7 +90,7 @@ def _cell(check: Check | None) -> str:
     return "" if check is None else _CELLS[check.status]
 
 
-def _remedies(looked: Mapping[str, tuple[Check, ...]], status: str, paper: Paper) -> Iterator[str]:
+def remedies(looked: Mapping[str, tuple[Check, ...]], status: str, paper: Paper) -> Iterator[str]:
     """What is wrong and what helps, once for all boards that have the same."""
     same: dict[tuple[str, str, str], list[str]] = {}
     for board, checks in looked.items():

@@ -59,7 +59,7 @@ class Errands:
         say("the doctor looks")
         profile = load_profile(self._profile) if self._profile is not None else None
         machine = Machine(root=self._root, profile=profile, broker=self._broker)
-        return DoctorReply(checks=examine(machine))
+        return DoctorReply(checks=examine(machine, metered=profile is not None))
 
     def _restart(self, _: AnyQuestion, say: Say) -> AnyReply:
         self.again = True
