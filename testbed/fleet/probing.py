@@ -36,6 +36,7 @@ CHUNK_S = 60.0
 """How long a chunk there and back may take, s: longer than at 33 kbit/s."""
 
 _KEPT_S = 5.0
+_NOTHING_S = 0.5
 _SURE = 3.0
 """A time that is not this often its uncertainty gives the least rate only."""
 
@@ -154,23 +155,12 @@ def try_broker(address: BrokerAddress, timeout_s: float = _KEPT_S) -> tuple[Chec
         BrokerError: the broker cannot be reached.
     """
     fleet = f"check-{secrets.token_hex(6)}"
-    topic = topics.topic(fleet, COORDINATOR, COORDINATOR, "status")
-    link = Link(address, f"{fleet}:writer", clean_session=True)
-    link.connect(10.0)
-    try:
-        limit = link.largest_payload(topic)
-        size = DEFAULT_CHUNK_BYTES if limit is None else min(limit, DEFAULT_CHUNK_BYTES)
-        payload = os.urandom(size)
-        small = _kept(link, topic, b"small", timeout_s)
-        large = small and _kept(link, topic, payload, timeout_s)
-        link.publish(topic, b"", qos=1, retain=True)
-        forgets = small and _read(address, fleet, topic, 1.0) is None
-    finally:
-        link.close()
-    return (
-        _retained(small, forgets),
-        _packets(large, size, limit) if small else Check(name="packets", status="absent", found=""),
-    )
+    small, forgets, _ = _keeps(address, fleet, b"small", timeout_s)
+    retained = _retained(small, forgets)
+    if not small:
+        return (retained,)
+    large, _, limit = _keeps(address, fleet, os.urandom(DEFAULT_CHUNK_BYTES), timeout_s)
+    return retained, _packets(large, limit)
 
 
 def _retained(keeps: bool, forgets: bool) -> Check:
@@ -186,29 +176,46 @@ def _retained(keeps: bool, forgets: bool) -> Check:
     )
 
 
-def _packets(takes: bool, size: int, limit: int | None) -> Check:
+def _packets(takes: bool, limit: int | None) -> Check:
     fix = (
         "raise its limit (mosquitto: max_packet_size and message_size_limit) to "
         f"{2 * DEFAULT_CHUNK_BYTES} or more"
     )
-    if not takes:
-        found = f"the broker drops a message of {size} B, as chunks are"
-        return Check(name="packets", status="failure", found=found, fix=fix)
     if limit is not None and limit < DEFAULT_CHUNK_BYTES:
         found = f"the broker takes {limit} B at once: chunks are that small, and transfers slower"
         return Check(name="packets", status="warning", found=found, fix=fix)
-    return Check(name="packets", status="ok", found=f"takes chunks of {size} B")
+    if not takes:
+        found = f"the broker drops a message of {DEFAULT_CHUNK_BYTES} B, as chunks are"
+        return Check(name="packets", status="failure", found=found, fix=fix)
+    return Check(name="packets", status="ok", found=f"takes chunks of {DEFAULT_CHUNK_BYTES} B")
 
 
-def _kept(link: Link, topic: str, payload: bytes, timeout_s: float) -> bool:
-    """Whether a message that is published now is given to a connection that comes later."""
-    link.publish(topic, payload, qos=1, retain=True)
-    limit_s = time.monotonic() + timeout_s
-    fleet = topic.split("/")[2]
-    while time.monotonic() < limit_s:
-        if _read(link.address, fleet, topic, min(1.0, timeout_s)) == payload:
-            return True
-    return False
+def _keeps(
+    address: BrokerAddress, fleet: str, payload: bytes, timeout_s: float
+) -> tuple[bool, bool, int | None]:
+    """Whether a message is given to who comes later, and is forgotten when it is cleared.
+
+    Returns:
+        Both, and the largest payload that the broker says that it takes, bytes.
+    """
+    topic = topics.topic(fleet, COORDINATOR, COORDINATOR, "status")
+    keeps = forgets = False
+    link = Link(address, f"{fleet}:writer-{secrets.token_hex(3)}", clean_session=True)
+    link.connect(10.0)
+    try:
+        limit = link.largest_payload(topic)
+        link.publish(topic, payload, qos=1, retain=True)
+        limit_s = time.monotonic() + timeout_s
+        while not keeps and time.monotonic() < limit_s:
+            keeps = _read(address, fleet, topic, min(1.0, timeout_s)) == payload
+        if keeps:
+            link.publish(topic, b"", qos=1, retain=True)
+            limit_s = time.monotonic() + timeout_s
+            while not forgets and time.monotonic() < limit_s:
+                forgets = _read(address, fleet, topic, _NOTHING_S) is None
+    finally:
+        link.close()
+    return keeps, forgets, limit
 
 
 def _read(address: BrokerAddress, fleet: str, topic: str, timeout_s: float) -> bytes | None:

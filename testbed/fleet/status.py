@@ -37,7 +37,10 @@ class Column(NamedTuple):
 def _doing(status: BoardStatus) -> str:
     if status.errand:
         return f"errand: {status.errand}"
-    return f"{status.busy}: {status.stage}" if status.run else "free"
+    if not status.run:
+        return "free"
+    number = f" round {status.round}" if status.round else ""
+    return f"{status.run}{number} {status.stage}"
 
 
 def _watts(status: BoardStatus) -> str:

@@ -13,7 +13,7 @@ from fimi.messaging.console import Console
 from fimi.report.layout import Paper
 from fimi.testbed.fleet import status
 
-_AROUND = 8
+_AROUND = 10
 """Lines besides those of boards and problems."""
 
 
