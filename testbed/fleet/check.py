@@ -215,11 +215,12 @@ def _planned(
         f"{count} {kind} board{'s' * (count != 1)} {joules(found.by_kind[kind])}"
         for kind, count in found.boards.items()
     )
+    before = f", receiving the synthetic samples {joules(found.preparation_j)}"
     said = (
         ("duration", f"{found.rounds} rounds of {seconds(found.round_s)}: about "
          f"{seconds(found.duration_s)}, after planning and synthesis"),
-        ("energy", f"{joules(found.total_j)} (modelled, board): {each}, receiving the synthetic "
-         f"samples {joules(found.preparation_j)}"),
+        ("energy", f"{joules(found.total_j)} (modelled, board): {each}"
+         + (before if found.preparation_j else "")),
     )  # fmt: skip
     return said, tuple(checks), found
 

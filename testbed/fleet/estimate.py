@@ -11,6 +11,7 @@ from fimi.energy.hardware import HardwareDescription
 from fimi.energy.meters import MeterDescription
 from fimi.messaging.messages import Profile
 from fimi.messaging.questions import BoardStatus
+from fimi.optim.plans import Plan
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.devices import emulated_board
 from fimi.testbed.tools.check import Unplanned, make_plan
@@ -26,7 +27,6 @@ class Estimate(Struct, frozen=True, kw_only=True):
         preparation_j: of receiving the synthetic samples, J, a part of it.
         by_kind: joules of the rounds of physical and of emulated boards, J.
         boards: how many there are of each kind.
-        samples: most synthetic samples of a board.
     """
 
     rounds: int
@@ -35,7 +35,6 @@ class Estimate(Struct, frozen=True, kw_only=True):
     preparation_j: float
     by_kind: dict[str, float]
     boards: dict[str, int]
-    samples: int
 
     @property
     def duration_s(self) -> float:
@@ -78,11 +77,9 @@ def estimate(
     rounds = scenario.config.rounds.count
     by_kind: dict[str, float] = {}
     counts: dict[str, int] = {}
-    for share in plan.devices:
-        profile = profiles[share.device]
-        kind = profile.hardware.kind
-        of_a_round_j = profile.board.idle_power_w * plan.round_s + share.compute_j + share.upload_j
-        by_kind[kind] = by_kind.get(kind, 0.0) + rounds * of_a_round_j
+    for share, joules in zip(plan.devices, _round_j(plan, profiles, rounds), strict=True):
+        kind = profiles[share.device].hardware.kind
+        by_kind[kind] = by_kind.get(kind, 0.0) + rounds * joules
         counts[kind] = counts.get(kind, 0) + 1
     return Estimate(
         rounds=rounds,
@@ -91,8 +88,26 @@ def estimate(
         preparation_j=plan.preparation_j,
         by_kind=by_kind,
         boards=counts,
-        samples=max(sum(share.synthetic_counts) for share in plan.devices),
     )
+
+
+def _round_j(plan: Plan, profiles: Mapping[str, Profile], rounds: int) -> list[float]:
+    """Energy of each board in a round of a plan, without preparation, J.
+
+    The plan has the joules of receiving the model as a sum only: every board receives as many bits,
+    so that they go by its joules for a bit.
+    """
+    boards = [profiles[share.device].board for share in plan.devices]
+    parts_j = [
+        board.idle_power_w * plan.round_s + share.compute_j + share.upload_j
+        for board, share in zip(boards, plan.devices, strict=True)
+    ]
+    receiving_j = plan.board.energy_j - plan.preparation_j / rounds - sum(parts_j)
+    for_a_bit = [board.link.receive_power_w / board.link.downlink_rate_bps for board in boards]
+    every = sum(for_a_bit) or 1.0
+    return [
+        part_j + receiving_j * each / every for part_j, each in zip(parts_j, for_a_bit, strict=True)
+    ]
 
 
 def _hardware(status: BoardStatus) -> HardwareDescription:
