@@ -24,6 +24,16 @@ from fimi.messaging.questions import Check
 _PARTS = (python, meters, frequency, rate, clock, heat, broker, room)
 
 
-def examine(machine: Machine) -> tuple[Check, ...]:
-    """Run every check, in the order in which a board is set up."""
-    return tuple(check for part in _PARTS for check in part(machine))
+_UNMETERED = (python, clock, broker, room)
+
+
+def examine(machine: Machine, *, metered: bool = True) -> tuple[Check, ...]:
+    """Run every check, in the order in which a board is set up.
+
+    Args:
+        machine: what is checked.
+        metered: whether it is a board of its own; an agent that only emulates one needs neither
+            meter nor control.
+    """
+    parts = _PARTS if metered else _UNMETERED
+    return tuple(check for part in parts for check in part(machine))
