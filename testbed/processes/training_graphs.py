@@ -2,8 +2,8 @@
 
 Exporting them loads PyTorch's compiler, longer than everything else does until a fleet is invited.
 So those of the built-in networks are kept in the user's cache (``~/.cache/fimi/graphs``), for every
-run with the same training, images and versions. The code of one's own network may change, and then its
-name says nothing of it: its graphs are kept in the run's folder, for the run to go on with.
+run with the same training, images and versions. The code of one's own network may change, and then
+its name says nothing of it: its graphs are kept in the run's folder, for the run to go on with.
 """
 
 from __future__ import annotations

@@ -53,6 +53,7 @@ class Study:
 
     Attributes:
         gone: boards that were waited for in vain, and have not come since.
+        rest_s: how long boards rested and cooled down before the last run, s.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Study:
         self.journal = StudyJournal(folder / "journal.jsonl")
         self.aside = LostRuns(folder / "lost")
         self.gone: set[str] = set()
+        self.rest_s = 0.0
         self._runs = folder / "runs"
         self._ended_s: float | None = None
 
@@ -153,14 +155,15 @@ class Attempts:
             study.journal.note("ended", name, code=code, rounds=rounds, said=said)
             if wrong:
                 return wrong
-            if self._stop.is_set():
-                raise Stopped
             if code == 0:
                 if problem := self._task.problem():
                     return problem
                 if self._is_whole():
                     self._clock.learn(self._task.kind, self._seconds)
                     return ""
+            if self._stop.is_set():
+                raise Stopped
+            if code == 0:
                 stuck = 0
                 continue
             if code in _HOPELESS:
@@ -183,7 +186,10 @@ class Attempts:
         ended_s = study.since_last_run_s
         if self._folder.exists() and finished_rounds(self._folder):
             ended_s = None  # it goes on, its boards rested before
+        began_s = time.monotonic()
         warm = self._boards.rest(self._members, ended_s)
+        if ended_s is not None:
+            study.rest_s = time.monotonic() - began_s
         if missing:
             self._view.noted(self._task, f"begins without {', '.join(missing)}")
         hot = [f"{name} {c:.0f} °C" for name, c in warm.items() if c > study.live.cool_to_c > 0]
@@ -266,7 +272,7 @@ class Attempts:
 
     def _left_s(self, running: Sequence[tuple[Task, float]]) -> float | None:
         left_s = self._clock.left_s(self._rest, running, 1)
-        return None if left_s is None else left_s + len(self._rest) * self._study.live.rest_s
+        return None if left_s is None else left_s + len(self._rest) * self._study.rest_s
 
     def _pause(self, seconds: float) -> None:
         if self._stop.wait(seconds):
