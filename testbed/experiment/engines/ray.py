@@ -37,7 +37,7 @@ from fimi.testbed.experiment.engines.base import (
 )
 from fimi.testbed.experiment.engines.beginning import beginning
 from fimi.testbed.experiment.engines.pool import cores
-from fimi.testbed.experiment.engines.worker import Ended, Order, Progress, work
+from fimi.testbed.experiment.engines.worker import TaskEnd, TaskProgress, WorkOrder, work
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Environment variable of Ray with the address of a cluster."""
@@ -165,27 +165,27 @@ def _mark(folder: Path) -> Iterator[_Mark]:
 class _Remote(Struct, frozen=True, kw_only=True):
     """A task on its way: what there is to do, and what a worker in a folder of its own needs."""
 
-    order: Order
+    order: WorkOrder
     folder: Path | None
     config: Any
 
     @classmethod
     def of(cls, task: Task) -> _Remote:
-        return cls(order=Order.of(task), folder=task.folder, config=task.config)
+        return cls(order=WorkOrder.of(task), folder=task.folder, config=task.config)
 
 
 class _Brought(Struct, frozen=True, kw_only=True):
     """What comes back: how a task ended, and its files if the worker did not see the folder."""
 
-    ended: Ended
+    ended: TaskEnd
     run: dict[str, bytes] | None = None
-    log: bytes = b""
+    log: bytes | None = None
 
 
 class _Told(Struct, kw_only=True):
     """What workers have told of a task: how far it is, and how often it was started."""
 
-    progress: Progress
+    progress: TaskProgress
     starts: int
 
 
@@ -198,9 +198,9 @@ class _Board:
     def start(self, name: str) -> None:
         """A task is started, perhaps once more."""
         starts = self._told[name].starts if name in self._told else 0
-        self._told[name] = _Told(progress=Progress(), starts=starts + 1)
+        self._told[name] = _Told(progress=TaskProgress(), starts=starts + 1)
 
-    def tell(self, name: str, progress: Progress) -> None:
+    def tell(self, name: str, progress: TaskProgress) -> None:
         """A task has come so far."""
         self._told[name].progress = progress
 
@@ -215,7 +215,7 @@ class _Sent:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.began_s: float | None = None
-        self._told = _Told(progress=Progress(), starts=0)
+        self._told = _Told(progress=TaskProgress(), starts=0)
 
     @property
     def seconds(self) -> float:
@@ -293,13 +293,13 @@ def _apart(remote: _Remote, place: Path, weights: list[Any], tell: Any) -> _Brou
     """A run in a folder of this worker's own; relative paths start there."""
     config = remote.config
     if config is None or remote.folder is None:
-        return _Brought(ended=Ended(problem="the worker does not see the experiment's folder"))
+        return _Brought(ended=TaskEnd(problem="the worker does not see the experiment's folder"))
     if weights:
         named = Path(config.generator.weights)
         if named.is_absolute() or ".." in named.parts:
             if not named.is_dir():
                 return _Brought(
-                    ended=Ended(
+                    ended=TaskEnd(
                         problem=f"there is no {named} on the worker {socket.gethostname()}: put "
                         "it there, or name the weights by a path below the working folder, then "
                         "they are brought along"
@@ -323,7 +323,7 @@ def _apart(remote: _Remote, place: Path, weights: list[Any], tell: Any) -> _Brou
     return _Brought(
         ended=ended,
         run=_packed(folder) if folder.is_dir() else None,
-        log=log.read_bytes() if log.exists() else b"",
+        log=log.read_bytes() if log.exists() else None,
     )
 
 
@@ -333,12 +333,12 @@ def _put_in_place(task: Task, brought: _Brought) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    if brought.run is None or task.folder is None:
-        return
-    task.log.parent.mkdir(parents=True, exist_ok=True)
-    task.log.write_bytes(brought.log)
-    shutil.rmtree(task.folder, ignore_errors=True)
-    _unpack(brought.run, task.folder)
+    if brought.log is not None:
+        task.log.parent.mkdir(parents=True, exist_ok=True)
+        task.log.write_bytes(brought.log)
+    if brought.run is not None and task.folder is not None:
+        shutil.rmtree(task.folder, ignore_errors=True)
+        _unpack(brought.run, task.folder)
 
 
 def _packed(folder: Path) -> dict[str, bytes]:

@@ -2,8 +2,7 @@
 
 The experiment's folder must be on a disk that the nodes of the cluster share: every run is written
 in place. A job that ends before its run has (time limit, preemption, a node that died) is submitted
-again and goes on with the run, as long as each job finishes a round, and :data:`FRUITLESS` times
-else.
+again and goes on with the run, until :data:`FRUITLESS` jobs in a row have not finished a round.
 
 Ctrl-C cancels the jobs. Those that a killed call has left are cancelled by the next one, before it
 submits its own: nothing but the rounds in progress is lost.
@@ -24,13 +23,16 @@ import msgspec
 
 from fimi.errors import InputError, SurroundingsError
 from fimi.files import write_whole
+from fimi.testbed.commands.shared import EXIT_INTERRUPTED
 from fimi.testbed.experiment.definition import SlurmRequest
 from fimi.testbed.experiment.engines.base import Outcome, Task, TaskTimes, View, last_words
 from fimi.testbed.experiment.engines.beginning import wait_until_unused
-from fimi.testbed.experiment.engines.worker import Ended, Order, Progress, work
+from fimi.testbed.experiment.engines.worker import TaskEnd, TaskProgress, WorkOrder, work
 
 FRUITLESS = 2
-"""How many jobs of a task in a row may end without having finished a round."""
+"""After how many jobs in a row that have not finished a round a task has failed."""
+_WARNING_S = 60
+"""How long before its time limit a job is told to end, s."""
 _LOOK_S = 1.0
 """Time between two looks at what jobs have written, s."""
 _ASK_S = 10.0
@@ -42,8 +44,10 @@ _CANCEL_S = 90.0
 _WAITS = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
 _RUNS = {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING", "STAGE_OUT", "RESIZING"}
 _JOBS = "jobs.txt"
-_COMPLETED = "COMPLETED"
 _GONE = "no longer known to Slurm"
+_TIME_OVER = "its time was over"
+_BY_ITSELF = {"COMPLETED", "FAILED", "FINISHED", _GONE}
+"""States of a job that nothing from outside has ended; the third one is submitit's own."""
 
 
 class SlurmArray:
@@ -155,6 +159,7 @@ class SlurmArray:
         executor.update_parameters(
             name=f"fimi-{self._folder.parent.name}",
             timeout_min=asked.time_min,
+            slurm_signal_delay_s=min(_WARNING_S, 15 * asked.time_min),
             cpus_per_task=asked.cpus,
             **{key: value for key, value in named.items() if value},
         )
@@ -171,13 +176,14 @@ class _Element:
         self.told = folder / f"{task.name}.progress.json"
         self._began_s: float | None = None
         self._over_s: float | None = None
-        self._seen = Progress()
+        self._seen = TaskProgress()
         self._steps_before = task.done()
         self._fruitless = 0
+        self._ended: TaskEnd | None = None
 
     def submitted(self, job: Any) -> None:
         """A job was submitted for it."""
-        self.job, self.runs, self._over_s = job, False, None
+        self.job, self.runs, self._over_s, self._ended = job, False, None, None
 
     @property
     def seconds(self) -> float:
@@ -194,7 +200,7 @@ class _Element:
         """Show what is new."""
         before = self._seen
         with contextlib.suppress(OSError, msgspec.MsgspecError):
-            self._seen = msgspec.json.decode(self.told.read_bytes(), type=Progress)
+            self._seen = msgspec.json.decode(self.told.read_bytes(), type=TaskProgress)
             self.runs = True
         self.runs |= bool(state) and state not in _WAITS
         if self.runs and self._began_s is None:
@@ -204,45 +210,57 @@ class _Element:
             view.noted(self.task, self._seen.note)
 
     def is_over(self, state: str) -> bool:
-        """Whether its job has ended, and what it has written can be read."""
-        result: Path = self.job.paths.result_pickle
-        if result.exists():
+        """Whether its job has ended, and what it has written can be read.
+
+        A task that has a problem is over when its job is: the state of the job may be the reason.
+        """
+        if self._ended is None:
+            self._ended = self._result()
+        if self._ended is not None and not self._ended.problem:
             return True
         if not state or state in _WAITS | _RUNS:
             self._over_s = None
             return False
+        folder: Path = self.job.paths.folder
         with contextlib.suppress(OSError):  # a network disk then looks again
-            result.parent.chmod(result.parent.stat().st_mode)
-        now_s = time.monotonic()
-        self._over_s = now_s if self._over_s is None else self._over_s
-        return now_s - self._over_s > (_PATIENCE_S if state == _COMPLETED else 2 * _LOOK_S)
+            folder.chmod(folder.stat().st_mode)
+        self._over_s = self._over_s or time.monotonic()
+        patience_s = _PATIENCE_S if state == "COMPLETED" else 2 * _LOOK_S
+        return self._ended is not None or time.monotonic() - self._over_s > patience_s
 
     def end(self, state: str) -> tuple[str, bool]:
         """What is wrong with a task whose job has ended, and whether it is to be done again."""
-        ended = self._result()
-        if ended is not None and not ended.cut_short:
-            return ended.problem or self.task.problem(), False
+        ended = self._ended
+        if ended is not None and not ended.problem:
+            return self.task.problem(), False
+        if ended is not None and not ended.cut_short and state in _BY_ITSELF:
+            return ended.problem, False
         steps = self.task.done()
         self._fruitless = 0 if steps > self._steps_before else self._fruitless + 1
         self._steps_before = steps
         log: Path = self.job.paths.stderr
-        words = (
-            last_words(log)
-            if log.exists()
-            else (f"it has not written {log}: is this folder on a disk that the nodes share?")
-        )
-        return f"job {self.job.job_id}, {state or 'ended'}: {words}", self._fruitless < FRUITLESS
+        if ended is not None:
+            said = ended.problem
+        elif log.exists():
+            said = last_words(log)
+        else:
+            said = f"it has not written {log}: is this folder on a disk that the nodes share?"
+        again = self._fruitless < FRUITLESS
+        if not again and (state == "TIMEOUT" or said == _TIME_OVER):
+            said += "; raise time_min below [slurm], so that a round fits into it"
+        return f"job {self.job.job_id}, {state}: {said}", again
 
-    def _result(self) -> Ended | None:
+    def _result(self) -> TaskEnd | None:
         """What the job has given back, if it came to its end."""
         from submitit.core.utils import UncompletedJobError
 
         if not self.job.paths.result_pickle.exists():
             return None
         try:
-            ended: Ended = self.job.result()
-        except UncompletedJobError:
-            return None
+            ended: TaskEnd = self.job.result()
+        except UncompletedJobError as error:
+            cause = _TIME_OVER if "timed-out" in str(error) else "it was cut short"
+            return TaskEnd(code=EXIT_INTERRUPTED, problem=cause)
         return ended
 
 
@@ -269,7 +287,10 @@ class _Queue:
 
         for each in elements:
             each.told.unlink(missing_ok=True)
-        orders, told = [Order.of(each.task) for each in elements], [each.told for each in elements]
+        orders, told = (
+            [WorkOrder.of(each.task) for each in elements],
+            [each.told for each in elements],
+        )
         try:
             jobs = self._executor.map_array(_do, orders, told)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
@@ -342,17 +363,22 @@ def _ask(ids: Sequence[str]) -> dict[str, str]:
     """The states of jobs; empty if Slurm does not answer."""
     arrays = ",".join(dict.fromkeys(each.partition("_")[0] for each in ids))
     question = ["squeue", "--noheader", "--array", "--states=all", "--format=%i|%T"]
-    said = subprocess.run([*question, f"--jobs={arrays}"], capture_output=True, text=True)
+    try:
+        said = subprocess.run(
+            [*question, f"--jobs={arrays}"], capture_output=True, text=True, timeout=_CANCEL_S
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
     if said.returncode and "Invalid job id" not in said.stderr:
         return {}
     known = dict(line.strip().split("|", 1) for line in said.stdout.splitlines() if "|" in line)
     return {each: known.get(each, _GONE) for each in ids}
 
 
-def _do(order: Order, told: Path) -> Ended:
+def _do(order: WorkOrder, told: Path) -> TaskEnd:
     """What a job does."""
 
-    def tell(progress: Progress) -> None:
+    def tell(progress: TaskProgress) -> None:
         write_whole(told, msgspec.json.encode(progress), durable=False)
 
     return work(order, tell)

@@ -1,9 +1,9 @@
 """What a worker of another engine does: one task, in a child process, on this or another machine.
 
-* :class:`Order`     what it is to do
-* :class:`Progress`  how far it is
-* :class:`Ended`     how it ended
-* :func:`work`       do it
+* :class:`WorkOrder`     what it is to do
+* :class:`TaskProgress`  how far it is
+* :class:`TaskEnd`       how it ended
+* :func:`work`           do it
 
 The command line is chosen here, where it runs: so a task that an engine starts a second time, since
 the first worker was lost, goes on with its run.
@@ -29,7 +29,7 @@ _LOOK_S = 1.0
 """Time between two looks at the progress, s."""
 
 
-class Order(Struct, frozen=True, kw_only=True):
+class WorkOrder(Struct, frozen=True, kw_only=True):
     """A task, as it is sent to a worker.
 
     Attributes:
@@ -53,7 +53,7 @@ class Order(Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
 
     @classmethod
-    def of(cls, task: Task) -> Order:
+    def of(cls, task: Task) -> WorkOrder:
         """A task of this process, to be done by another."""
         return cls(
             name=task.name,
@@ -67,7 +67,7 @@ class Order(Struct, frozen=True, kw_only=True):
         )
 
 
-class Progress(Struct, frozen=True, kw_only=True):
+class TaskProgress(Struct, frozen=True, kw_only=True):
     """How far a task is.
 
     Attributes:
@@ -79,7 +79,7 @@ class Progress(Struct, frozen=True, kw_only=True):
     note: str = ""
 
 
-class Ended(Struct, frozen=True, kw_only=True):
+class TaskEnd(Struct, frozen=True, kw_only=True):
     """How a task ended.
 
     Attributes:
@@ -103,7 +103,7 @@ def deciding_versions() -> dict[str, str]:
     return {name: version for name, version in versions().items() if name != "platform"}
 
 
-def work(order: Order, tell: Callable[[Progress], object]) -> Ended:
+def work(order: WorkOrder, tell: Callable[[TaskProgress], object]) -> TaskEnd:
     """Do a task; an exception in between, ``KeyboardInterrupt`` too, ends its process in order.
 
     Args:
@@ -120,7 +120,7 @@ def work(order: Order, tell: Callable[[Progress], object]) -> Ended:
             for name in dict.fromkeys((*order.versions, *here))
             if here.get(name) != order.versions.get(name)
         ]
-        return Ended(
+        return TaskEnd(
             problem=f"the worker on {socket.gethostname()} would give other results: it has "
             f"{', '.join(apart)}; install the same there"
         )
@@ -128,8 +128,8 @@ def work(order: Order, tell: Callable[[Progress], object]) -> Ended:
         os.chdir(order.place)
         line = order.command()
     except (FimiError, OSError) as error:
-        return Ended(problem=str(error))
-    tell(Progress(note=line.note))
+        return TaskEnd(problem=str(error))
+    tell(TaskProgress(note=line.note))
     order.log.parent.mkdir(parents=True, exist_ok=True)
     child = children.start(
         "fimi.testbed.child",
@@ -140,9 +140,9 @@ def work(order: Order, tell: Callable[[Progress], object]) -> Ended:
     try:
         while child.code is None:
             child.wait(_LOOK_S)
-            tell(Progress(steps=order.done(), note=line.note))
+            tell(TaskProgress(steps=order.done(), note=line.note))
     finally:
         child.end(GRACE_S)
     code = child.code
     problem = last_words(order.log, code) if code else ""
-    return Ended(code=code, problem=problem, note=line.note)
+    return TaskEnd(code=code, problem=problem, note=line.note)

@@ -12,9 +12,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -111,32 +110,6 @@ def killed(asked: Experiment) -> Path:
     return task.folder
 
 
-@pytest.fixture(scope="module")
-def ray_here() -> Iterator[None]:
-    """A Ray on this machine, for all tests; its folder needs a short path."""
-    pytest.importorskip("ray", reason="Ray is not installed (pip install ray)")
-    from fimi.testbed.experiment.engines.ray import RayCluster, _connected, _imported
-
-    assert RayCluster
-    ray: Any = _imported()
-    with _connected(ray, "", 2):
-        yield
-
-
-@pytest.fixture(scope="module")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Slurm on this machine."""
-    pytest.importorskip("submitit", reason="submitit is not installed (pip install submitit)")
-    if why := slurm_here.lacking():
-        pytest.skip(why)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        slurm_here.running(tmp_path_factory.mktemp("slurm")) as configuration,
-    ):
-        patch.setenv("SLURM_CONF", str(configuration))
-        yield
-
-
 def _pool(folder: Path) -> Engine:
     return LocalPool(2)
 
@@ -173,6 +146,8 @@ ENGINES: dict[str, tuple[str, Make]] = {
     "slurm": ("slurm", _slurm),
     "submitit": ("", _submitit),
 }
+ARRAY = "submitit" if slurm_here.lacking() else "slurm"
+"""Slurm, or the same engine with submitit's processes in its place."""
 
 
 @pytest.fixture
@@ -254,7 +229,7 @@ def test_the_table_is_that_of_undisturbed_runs_in_the_local_pool(
     assert [task.name for task in run.tasks(run.plan(there))] == ["bad-seed0"]
 
 
-@in_all("pool", "ray", "ray-apart", "slurm", "submitit")
+@in_all("pool", "ray", "ray-apart", ARRAY)
 @pytest.mark.timeout(300)
 def test_what_runs_is_ended_when_it_is_stopped(
     make: Make, asked: Experiment, tmp_path: Path, request: pytest.FixtureRequest
@@ -277,7 +252,7 @@ def test_what_runs_is_ended_when_it_is_stopped(
     wait_until(lambda: not children_at(place), "all processes have ended", 10.0)
 
 
-@in_all("ray", "slurm", "submitit")
+@in_all("ray", ARRAY)
 @pytest.mark.timeout(300)
 def test_a_run_whose_worker_was_lost_goes_on_with_another(
     make: Make, asked: Experiment, reference: Experiment, tmp_path: Path
