@@ -275,15 +275,18 @@ def fleet_logs(url: str, name: str, board: str, count: int, follow: bool) -> Non
 
 
 def _watch(console: Console, stop: threading.Event) -> None:
-    """Draw the fleet again and again; where there is no terminal, print it."""
+    """Draw the fleet again and again; without a terminal, or without rich, print it."""
     from fimi.testbed.fleet import status
 
-    if not sys.stdout.isatty():
-        while not stop.is_set():
-            for line in (*status.lines(console, console.look(), Paper()), ""):
-                click.echo(line)
-            stop.wait(WATCH_S)
-        return
-    from fimi.testbed.fleet.watching import watch
-
-    watch(console, stop, WATCH_S)
+    if sys.stdout.isatty():
+        try:
+            from fimi.testbed.fleet.watching import watch
+        except ModuleNotFoundError:  # the base install has no rich
+            pass
+        else:
+            watch(console, stop, WATCH_S)
+            return
+    while not stop.is_set():
+        for line in (*status.lines(console, console.look(), Paper.of(sys.stdout)), ""):
+            click.echo(line)
+        stop.wait(WATCH_S)
