@@ -104,8 +104,7 @@ class Agent:
             MessagingError: nothing more can be heard, because another process has this id.
         """
         self._introduce()
-        board = self._hardware
-        line = Line(self._peer, stop, board.trouble) if board else Line(self._peer, stop)
+        line = Line(self._peer, stop, self._meter_trouble)
         tools = Tools(
             line=line,
             exchange=Exchange(self._peer, line),
@@ -132,6 +131,13 @@ class Agent:
             log.info("%s: stopped after %s", self._peer.id, done)
         if line.failure is not None:
             raise line.failure
+
+    def use(self, hardware: Hardware) -> None:
+        """Run on this board from now on: it was calibrated. Called in no run only."""
+        self._hardware = hardware
+
+    def _meter_trouble(self) -> str:
+        return self._hardware.trouble() if self._hardware is not None else ""
 
     # For the thread that answers.
 

@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.energy.cost_model import BoardModel
+from fimi.errors import FimiError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessageRefused, MessagingError
 from fimi.messaging.questions import (
@@ -188,8 +189,11 @@ class Answering:
             reply = self._errands[type(question)](
                 question, lambda words: self._say(waiting.ask, ErrandProgress(words=words))
             )
+        except FimiError as error:
+            log.warning("%s: %s failed: %s", self._peer.id, what, error)
+            reply = Declined(why=f"{what} failed: {error}"[:4000])
         except Exception as error:
-            log.warning("%s: %s failed: %s", self._peer.id, what, error, exc_info=error)
+            log.exception("%s: %s failed", self._peer.id, what)
             reply = Declined(why=f"{what} failed: {type(error).__name__}: {error}"[:4000])
         finally:
             self.errand = ""
@@ -281,14 +285,14 @@ class Answering:
         return None
 
     def _say(self, ask: Ask, reply: AnyReply) -> None:
-        answer = BoardAnswer(
-            id=ask.id,
-            device=self._peer.id,
-            boot_id=self._peer.boot_id,
-            version=version(),
-            reply=msgspec.Raw(encode(reply)),
-        )
         try:
+            answer = BoardAnswer(
+                id=ask.id,
+                device=self._peer.id,
+                boot_id=self._peer.boot_id,
+                version=version(),
+                reply=msgspec.Raw(encode(reply)),
+            )
             self._peer.tell("answer", encode(answer))
-        except MessageRefused as error:
+        except MessagingError as error:  # if it is no longer connected, the line says so
             log.warning("%s cannot answer: %s", self._peer.id, error)

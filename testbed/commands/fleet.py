@@ -26,6 +26,7 @@ from fimi.testbed.commands.shared import (
     stop_on_signals,
 )
 from fimi.testbed.configuration.sections import FleetConfig
+from fimi.testbed.logs import one_line
 
 if TYPE_CHECKING:
     from fimi.messaging.console import Console, SeenBoard
@@ -176,7 +177,7 @@ def fleet_restart(url: str, name: str, ids: tuple[str, ...], every: bool, force:
         done = each_of(boards, lambda board: restart(console, board, force=force))
     for board, took in done.items():
         if isinstance(took, MessagingError):
-            click.echo(clean(f"not restarted: {took}", 600), err=True)
+            click.echo(one_line(f"not restarted: {took}"), err=True)
         else:
             click.echo(f"{board} is back after {seconds(took)}")
     if any(isinstance(took, MessagingError) for took in done.values()):
@@ -188,6 +189,67 @@ def _named(boards: Sequence[SeenBoard], ids: tuple[str, ...], every: bool) -> li
     if bool(ids) == every:
         raise click.UsageError("Name boards, or give '--all' for every board that answers.")
     return [board.device for board in boards if ids or board.standing == "answers"]
+
+
+@fleet.command("calibrate", cls=Command)
+@options(_FLEET)
+@_BOARDS
+@click.option("--all", "every", is_flag=True, help="Every board that answers.")
+@click.option("--at-once", is_flag=True, help="All at the same time. Left out: in turn.")
+@click.option("--last", is_flag=True, help="Measure nothing: fetch what was found last.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where calibrations are kept. Left out: fleet/<fleet>.",
+)
+@click.option("--seconds", type=click.FloatRange(0.5, 600), default=10.0, show_default=True)
+@click.option("--settle", type=click.FloatRange(0, 600), default=3.0, show_default=True)
+@click.option("--repeats", type=click.IntRange(1, 50), default=2, show_default=True)
+@click.option("--frequencies", type=click.IntRange(1, 50), default=13, show_default=True)
+def fleet_calibrate(
+    url: str,
+    name: str,
+    ids: tuple[str, ...],
+    every: bool,
+    at_once: bool,
+    last: bool,
+    out: Path | None,
+    **given: Any,
+) -> None:
+    """Let boards calibrate themselves; keep what they find, and compare it with the last time.
+
+    Only where the board allows it, and has a profile, which is replaced. Exits with 3 if one does
+    not.
+    """
+    from fimi.messaging.errors import MessagingError
+    from fimi.messaging.questions import CalibrationRequest
+    from fimi.testbed.fleet import calibrate
+    from fimi.testbed.fleet.boards import chosen, each_of
+
+    request = None if last else CalibrationRequest(**given)
+    folder = out or Path("fleet") / name
+
+    def one(board: str) -> calibrate.Stored:
+        reply = calibrate.calibrate(
+            console, board, request, lambda words: click.echo(f"{board}: {clean(words)}", err=True)
+        )
+        return calibrate.store(board, reply, folder)
+
+    with _console(url, name) as console:
+        boards = _named(chosen(console.look(), ids), ids, every)
+        done = each_of(boards, one, in_turn=not at_once)
+    failed = False
+    for stored in done.values():
+        if isinstance(stored, MessagingError):
+            failed = True
+            click.echo(one_line(f"not calibrated: {stored}"), err=True)
+            continue
+        for line in calibrate.compared(stored, Paper.of(sys.stdout)):
+            click.echo(line)
+        click.echo()
+    if failed:
+        sys.exit(EXIT_SURROUNDINGS)
 
 
 @fleet.command("logs", cls=Command)
@@ -213,15 +275,18 @@ def fleet_logs(url: str, name: str, board: str, count: int, follow: bool) -> Non
 
 
 def _watch(console: Console, stop: threading.Event) -> None:
-    """Draw the fleet again and again; where there is no terminal, print it."""
+    """Draw the fleet again and again; without a terminal, or without rich, print it."""
     from fimi.testbed.fleet import status
 
-    if not sys.stdout.isatty():
-        while not stop.is_set():
-            for line in (*status.lines(console, console.look(), Paper()), ""):
-                click.echo(line)
-            stop.wait(WATCH_S)
-        return
-    from fimi.testbed.fleet.watching import watch
-
-    watch(console, stop, WATCH_S)
+    if sys.stdout.isatty():
+        try:
+            from fimi.testbed.fleet.watching import watch
+        except ModuleNotFoundError:  # the base install has no rich
+            pass
+        else:
+            watch(console, stop, WATCH_S)
+            return
+    while not stop.is_set():
+        for line in (*status.lines(console, console.look(), Paper.of(sys.stdout)), ""):
+            click.echo(line)
+        stop.wait(WATCH_S)

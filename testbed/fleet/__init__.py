@@ -8,5 +8,6 @@
 * :mod:`~fimi.testbed.fleet.probing`  the way to a board and the broker, tried
 * :mod:`~fimi.testbed.fleet.estimate`  what a run would take
 * :mod:`~fimi.testbed.fleet.logs`  the last lines of a board's log
+* :mod:`~fimi.testbed.fleet.calibrate`  boards calibrate themselves; what they find is kept
 * :mod:`~fimi.testbed.fleet.restart`  an agent leaves in order and comes back
 """

@@ -1,7 +1,7 @@
 """``fimi fleet check``: whether a fleet is ready for a long run, tried and not assumed.
 
 * :func:`check`     tries the broker and every board, and plans the run where one is given
-* :class:`Checked`  what was found
+* :class:`FleetChecked`  what was found
 * :func:`lines`     as text
 * :func:`body`      as JSON
 """
@@ -52,7 +52,7 @@ class BoardChecked(Struct, frozen=True, kw_only=True):
     model: BoardModel | None = None
 
 
-class Checked(Struct, frozen=True, kw_only=True):
+class FleetChecked(Struct, frozen=True, kw_only=True):
     """What was found of a fleet.
 
     Attributes:
@@ -77,7 +77,7 @@ class Checked(Struct, frozen=True, kw_only=True):
         return not self.boards or any(check.status == "failure" for check in every)
 
 
-def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | None) -> Checked:
+def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | None) -> FleetChecked:
     """Try the broker and boards; plan the run of a configuration.
 
     Boards are tried one after another, so that each has the network for itself.
@@ -93,9 +93,9 @@ def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | No
         for name, board in found.items()
     }
     if scenario is None:
-        return Checked(broker=broker, boards=checked)
+        return FleetChecked(broker=broker, boards=checked)
     run, checks, estimate = _planned(scenario, checked)
-    return Checked(broker=broker, boards=checked, run=run, checks=checks, estimate=estimate)
+    return FleetChecked(broker=broker, boards=checked, run=run, checks=checks, estimate=estimate)
 
 
 def _silent(error: MessagingError) -> BoardChecked:
@@ -185,7 +185,7 @@ def _planned(
     scenario: Scenario, boards: Mapping[str, BoardChecked]
 ) -> tuple[tuple[tuple[str, str], ...], tuple[Check, ...], Any]:
     """What the run would take, in words; checks of it; the numbers."""
-    from fimi.testbed.fleet.estimate import Estimate, estimate
+    from fimi.testbed.fleet.estimate import RunEstimate, estimate
 
     ready = {
         name: (board.status, board.model)
@@ -209,7 +209,7 @@ def _planned(
     except FimiError as error:
         checks.append(Check(name="plan", status="failure", found=str(error)))
         return (), tuple(checks), None
-    if not isinstance(found, Estimate):
+    if not isinstance(found, RunEstimate):
         return (("plan", f"{found}"),), tuple(checks), None
     each = ", ".join(
         f"{count} {kind} board{'s' * (count != 1)} {joules(found.by_kind[kind])}"
@@ -234,7 +234,7 @@ def _rate(rate: Rate) -> str:
     return f"{'>' if rate.at_least else ''}{bits_per_second(rate.bps)}"
 
 
-def lines(checked: Checked, paper: Paper) -> Iterator[str]:
+def lines(checked: FleetChecked, paper: Paper) -> Iterator[str]:
     """What was found as text: broker, boards, run, and what to do."""
     fine = [check.found for check in checked.broker if check.status == "ok"]
     if fine:
@@ -296,7 +296,7 @@ def _clock(way: Probe) -> str:
     return f"{scale * way.ahead_s:+.1f} ± {scale * way.uncertainty_s:.1f} {unit}"
 
 
-def body(checked: Checked) -> dict[str, Any]:
+def body(checked: FleetChecked) -> dict[str, Any]:
     """What was found, as JSON."""
     found: dict[str, Any] = msgspec.to_builtins(checked)
     return {"ready": not checked.has_failed, **found}

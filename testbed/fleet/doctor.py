@@ -72,10 +72,10 @@ def lines(found: Found, paper: Paper) -> Iterator[str]:
     ]
     if rows:
         yield table(["check", *(clean(board, 20) for board in looked)], rows, paper=paper)
-    for board, error in found.items():
+    for error in found.values():
         if isinstance(error, MessagingError):
             yield ""
-            yield from wrap(f"{board} was not examined: {clean(error, 600)}", paper.text_width)
+            yield from wrap(f"not examined: {clean(error, 600)}", paper.text_width)
     for status in ("failure", "warning"):
         yield from remedies(looked, status, paper)
 

@@ -17,7 +17,7 @@ from fimi.testbed.processes.devices import emulated_board
 from fimi.testbed.tools.check import Unplanned, make_plan
 
 
-class Estimate(Struct, frozen=True, kw_only=True):
+class RunEstimate(Struct, frozen=True, kw_only=True):
     """What a run would take, by its plan; all joules are modelled, of whole boards.
 
     Attributes:
@@ -44,7 +44,7 @@ class Estimate(Struct, frozen=True, kw_only=True):
 
 def estimate(
     scenario: Scenario, boards: Mapping[str, tuple[BoardStatus, BoardModel | None]]
-) -> Estimate | Unplanned:
+) -> RunEstimate | Unplanned:
     """The plan of a configuration for these boards, times its rounds.
 
     Boards get the shares of the data in the order of their ids, as in a run. One without a model of
@@ -81,7 +81,7 @@ def estimate(
         kind = profiles[share.device].hardware.kind
         by_kind[kind] = by_kind.get(kind, 0.0) + rounds * joules
         counts[kind] = counts.get(kind, 0) + 1
-    return Estimate(
+    return RunEstimate(
         rounds=rounds,
         round_s=plan.round_s,
         total_j=rounds * plan.board.energy_j,

@@ -22,7 +22,7 @@ _WIDEST = 28
 _GAP = 2
 
 
-class Column(NamedTuple):
+class _Column(NamedTuple):
     """A column of the table.
 
     Attributes:
@@ -62,15 +62,15 @@ def _meter(status: BoardStatus) -> str:
 
 
 _COLUMNS = (
-    Column("doing", _doing),
-    Column("W now", _watts),
-    Column("meter", _meter),
-    Column("°C", lambda s: MISSING if s.temperature_c is None else f"{s.temperature_c:.0f}"),
-    Column("memory", lambda s: room(s.memory_free_bytes)),
-    Column("disk", lambda s: room(s.disk_free_bytes)),
-    Column("board", lambda s: s.board or s.kind),
-    Column("version", lambda s: f"{s.version} {s.sources[:6]}"),
-    Column("contract", lambda s: s.contract[:8] or MISSING),
+    _Column("doing", _doing),
+    _Column("W now", _watts),
+    _Column("meter", _meter),
+    _Column("°C", lambda s: MISSING if s.temperature_c is None else f"{s.temperature_c:.0f}"),
+    _Column("memory", lambda s: room(s.memory_free_bytes)),
+    _Column("disk", lambda s: room(s.disk_free_bytes)),
+    _Column("board", lambda s: s.board or s.kind),
+    _Column("version", lambda s: f"{s.version} {s.sources[:6]}"),
+    _Column("contract", lambda s: s.contract[:8] or MISSING),
 )
 """Behind the id, and before when it was seen last; the first ones go before the later ones."""
 
@@ -166,7 +166,7 @@ def _name(board: SeenBoard, found: tuple[Problem, ...]) -> str:
     return Marked(name, "problem" if has_failed(found) else "warning")
 
 
-def _cell(board: SeenBoard, column: Column) -> str:
+def _cell(board: SeenBoard, column: _Column) -> str:
     now = board.standing == "answers"
     if column.title == "doing" and not now:
         return Marked(_STANDS[board.standing], "problem")

@@ -12,8 +12,6 @@ from pathlib import Path
 
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.answering import LogTail, Remote
-from fimi.energy.hardware import Hardware
-from fimi.energy.host import HostHardware
 from fimi.energy.host_profile import load_profile
 from fimi.errors import InputError
 from fimi.messaging import topics
@@ -21,7 +19,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import IdentityTaken
 from fimi.messaging.questions import Allowed
-from fimi.testbed.processes.errands import Errands
+from fimi.testbed.processes.errands import Errands, OwnBoard
 
 _ID_MAX = 64
 
@@ -68,23 +66,28 @@ def serve(
     """
     device = own_name() if name is None else _checked(name, "--id")
     peer = Peer(address, fleet=_checked(fleet, "--fleet"), peer=device, role="device")
-    errands = Errands(address, root=root, profile=host_profile, stop=stop)
+    board = None if host_profile is None else OwnBoard(host_profile, root, peer, address)
+    errands = Errands(address, root=root, board=board, cache=cache, stop=stop)
     with ExitStack() as stack:
         tail = stack.enter_context(_log_tail())
-        hardware: Hardware | None = None
         allows = dict.fromkeys(allow)
-        if host_profile is not None:
-            profile = load_profile(host_profile)
-            allows |= dict.fromkeys(profile.remote.allow)
-            hardware = stack.enter_context(
-                HostHardware(profile, root=root, uplink=peer, broker_host=address.host)
-            )
+        if board is not None:
+            stack.enter_context(board)
+            allows |= dict.fromkeys(load_profile(board.profile).remote.allow)
         try:
             stack.enter_context(peer)
         except IdentityTaken as error:
             raise IdentityTaken(f"{error} ({_hint(name)})", error.holder) from error
-        remote = Remote(errands=errands.by_question(), allows=tuple(allows), tail=tail)
-        Agent(peer, hardware=hardware, place=place, cache=cache, remote=remote).run(stop)
+        errands.agent = Agent(
+            peer,
+            hardware=None if board is None else board.hardware,
+            place=place,
+            cache=cache,
+            remote=Remote(errands=errands.by_question(), allows=tuple(allows), tail=tail),
+        )
+        errands.agent.run(stop)
+    if errands.failure is not None:
+        raise errands.failure
     return errands.again
 
 

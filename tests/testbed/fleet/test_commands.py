@@ -179,7 +179,7 @@ class TestDoctor:
             bench.round(bench.start(4))
             said = desk.fimi("doctor", DEVICE)
         assert said.exit_code == 3
-        assert "was not examined" in said.output
+        assert f"not examined: {DEVICE}: this agent cannot do that" in said.output
 
 
 class TestLogs:
