@@ -11,9 +11,11 @@ generator node.
 The time goes from the start of the command's process until the run store says that round 1 has
 begun. The aim is that it takes at most 10 s besides planning and synthesis. It is printed with its
 ratio to these 10 s, what it was made of (the coordinator's stages; the rest of it before the first
-stage is the interpreter, imports, the data and the contract), the processor time that the
-coordinator used, and the load of the machine, which lengthens everything. The imports alone are
-timed as well, in a process of their own. The exit status is the number of runs that took longer.
+stage is the interpreter, imports, the data and the contract), and the processor time that the
+coordinator used. Where others use the machine everything takes longer: hence its load, and how long
+the coordinator's main thread could have gone on and had no core (Linux; what agents wait for comes
+on top). The imports alone are timed as well, in a process of their own. The exit status is the
+number of runs that took longer.
 """
 
 from __future__ import annotations
@@ -59,12 +61,14 @@ class Start(Struct, frozen=True, kw_only=True):
         seconds: from its process to its first round, s.
         stages: seconds of the coordinator's stages until then, s.
         cpu_s: processor time of the coordinator until then, s.
+        queued_s: how long its main thread waited for a core until then, s.
         load: of the machine before, processes.
     """
 
     seconds: float
     stages: dict[str, float]
     cpu_s: float
+    queued_s: float
     load: float
 
     @property
@@ -120,13 +124,14 @@ def begin(
     load, log = os.getloadavg()[0], folder / f"{name}.log"
     command = [*FIMI, "-q", "--log-file", str(log), "coordinator", "run"]
     command += ["--name", name, "--rounds", "1", *options]
-    began_at, used_s = time.time(), 0.0
+    began_at, used_s, queued_s = time.time(), 0.0, 0.0
     process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
     watched = psutil.Process(process.pid)
     while (started_at := first_round_at(folder / "runs" / name / "run.sqlite")) is None:
         if process.poll() is not None or time.time() - began_at > PATIENCE_S:
             raise SystemExit(f"{name}: no round has begun; see above")
         used_s = sum(watched.cpu_times()[:2])
+        queued_s = float(Path(f"/proc/{process.pid}/schedstat").read_text().split()[1]) / 1e9
         time.sleep(0.02)
     if kill:
         process.kill()
@@ -136,7 +141,9 @@ def begin(
         for at, stage, seconds in STAGE.findall(log.read_text("utf-8"))
         if datetime.fromisoformat(at).timestamp() <= started_at
     }
-    return Start(seconds=started_at - began_at, stages=stages, cpu_s=used_s, load=load)
+    return Start(
+        seconds=started_at - began_at, stages=stages, cpu_s=used_s, queued_s=queued_s, load=load
+    )
 
 
 def first_round_at(store: Path) -> float | None:
@@ -188,7 +195,8 @@ def in_words(what: str, start: Start) -> str:
     return (
         f"{what}: first round after {start.seconds:.2f} s; besides planning and synthesis "
         f"{start.besides_s:.2f} s, {start.besides_s / AIM_S:.2f} of the {AIM_S:g} s aimed at; "
-        f"coordinator {start.cpu_s:.1f} s on processors; load {start.load:.1f} before\n"
+        f"coordinator {start.cpu_s:.1f} s on cores and {start.queued_s:.1f} s waiting for one; "
+        f"load {start.load:.1f} before\n"
         f"    {made_of}"
     )
 
