@@ -155,6 +155,8 @@ def run_experiment(
     if not redo:
         run.require_fresh(work)
     view, stop = _Lines(say), threading.Event()
+    if not work.to_do:
+        return run.summarise(asked)
     with (
         run.alone(asked.folder) as held,
         where.opened(

@@ -131,8 +131,7 @@ def _run(asked: Any, where: Any, url: str | None, held: tuple[int, ...]) -> Any:
     # Another process may have finished runs while this one waited for the folder.
     work = run.plan(asked)
     console = Console(stderr=True)
-    to_do = len(work.having("absent", "unfinished", "stale")) + len(work.lacking) + work.to_come
-    kept = len(work.having("finished"))
+    to_do, kept = work.to_do, len(work.having("finished"))
     title = f"experiment {work.experiment.name}"
     view: ExperimentLiveView | ExperimentPlainView
     if console.is_terminal and not logs.quiet():

@@ -88,6 +88,12 @@ class ExperimentPlan(Struct, frozen=True, kw_only=True):
         return len(self.of("configured")) if waits else 0
 
     @property
+    def to_do(self) -> int:
+        """How many runs and trainings there are to do, at most."""
+        runs = self.having("absent", "unfinished", "stale")
+        return len(runs) + len(self.lacking) + self.to_come
+
+    @property
     def times(self) -> TaskTimes:
         """How long runs take, by those that are finished."""
         return TaskTimes(
