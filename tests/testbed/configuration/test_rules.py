@@ -14,6 +14,9 @@ from fimi.testbed.configuration.sections import Config
 GIVEN = {"plan.curve_alpha": 2.0, "plan.curve_beta": 0.5, "plan.curve_delta0": 0.02}
 BREAKS: list[dict[str, Any]] = [
     {"fleet.boards": ["abacus"]},
+    {"fleet.devices": 3, "fleet.members": ["a", "b"]},
+    {"fleet.devices": 2, "fleet.members": ["a", "a"]},
+    {"fleet.devices": 2, "fleet.members": ["a", "generator"]},
     {"data.public_fraction": 0.8},
     {"data.partition": "file"},
     {"data.overlap_max": 0.01},
