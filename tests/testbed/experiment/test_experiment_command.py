@@ -47,8 +47,8 @@ def copy(done: Workplace, tmp_path: Path) -> Workplace:
 
 def began(place: Workplace, experiment: str) -> dict[str, str]:
     """When each run began, by its name: tells a run that was kept from one done again."""
-    runs = (place.folder / "experiments" / experiment / "runs").iterdir()
-    return {run.name: run_value(run, "started_at") for run in runs}
+    stores = (place.folder / "experiments" / experiment / "runs").glob("*/run.sqlite")
+    return {store.parent.name: run_value(store.parent, "started_at") for store in stores}
 
 
 def test_it_compares_real_runs_on_the_same_samples(done: Workplace) -> None:
