@@ -1,15 +1,16 @@
 """The training graphs of a run, which devices without PyTorch train with.
 
 Exporting them loads PyTorch's compiler, longer than everything else does until a fleet is invited.
-So those of the built-in networks are kept in ``graphs/`` below the folder of runs, for every run
-with the same training, images and versions. The code of one's own network may change, and then its
-name says nothing of it: its graphs are kept in the run's folder, for the run to go on with.
+So those of the built-in networks are kept in the user's cache (``~/.cache/fimi/graphs``), for every
+run with the same training, images and versions. The code of one's own network may change, and then
+its name says nothing of it: its graphs are kept in the run's folder, for the run to go on with.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from fimi.testbed.resuming import versions
 from fimi.testbed.run_folder import RunFolder
 
 KEPT_MAX = 100
-"""How many files ``graphs/`` holds at most, of some kB each; the oldest are removed."""
+"""How many files the cache holds at most, of some kB each; the oldest are removed."""
 
 
 def training_graphs(
@@ -48,19 +49,29 @@ def training_graphs(
     model = config.training.model
     made_of = msgspec.json.encode([config.training, classes, image_shape, versions()])
     name = f"graphs-{hashlib.sha256(made_of).hexdigest()[:16]}"
-    shared = folder.path.parent / "graphs"
-    path = (shared if model in BUILT_IN else folder.work) / name
+    shared = cache() if model in BUILT_IN else None
+    path = (shared or folder.work) / name
     payload = _kept(path)
     if not payload:
         payload = _exported(config, classes, image_shape, say)
         if payload:
             with contextlib.suppress(OSError):  # they are exported again then
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 write_whole(path, hashlib.sha256(payload).digest() + payload)
-                _remove_oldest(shared)
+                if shared is not None:
+                    _remove_oldest(shared)
     if payload:
         say(f"devices are offered {model} as a training graph of {len(payload)} bytes")
     return payload
+
+
+def cache() -> Path | None:
+    """Where the graphs of built-in networks are kept; ``None`` for a user without a home."""
+    try:
+        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        return None
+    return home / "fimi" / "graphs"
 
 
 def _kept(path: Path) -> bytes:

@@ -134,8 +134,8 @@ class Workplace:
 
     def run_folder(self) -> Path:
         """The one run of this workplace."""
-        (store,) = (self.folder / "runs").glob("*/run.sqlite")
-        return store.parent
+        (folder,) = (self.folder / "runs").iterdir()
+        return folder
 
     def run_logs(self, run: str) -> list[Path]:
         """What the processes of a run have said, a file each."""
@@ -175,8 +175,8 @@ class SharedRun(msgspec.Struct, frozen=True):
 
     @property
     def run_folder(self) -> Path:
-        (store,) = (self.folder / "runs").glob("*/run.sqlite")
-        return store.parent
+        (folder,) = (self.folder / "runs").iterdir()
+        return folder
 
 
 def finish(

@@ -1,4 +1,4 @@
-"""The training graphs of a run: exported once for all runs of a folder."""
+"""The training graphs of a run: exported once for all runs of a user."""
 
 from __future__ import annotations
 
@@ -30,6 +30,13 @@ def graphs_of(runs: Path, name: str, classes: int = 10, **changes: object) -> by
         return training_graphs(folder, asked, classes, SHAPE, lambda text: None)
     finally:
         folder.close()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "fimi" / "graphs"
 
 
 @pytest.fixture
@@ -72,9 +79,9 @@ def test_another_version_exports_anew(
     assert exports == ["small-cnn"] * 2
 
 
-def test_a_damaged_file_is_made_again(tmp_path: Path, exports: list[str]) -> None:
+def test_a_damaged_file_is_made_again(tmp_path: Path, cache: Path, exports: list[str]) -> None:
     first = graphs_of(tmp_path, "a")
-    (path,) = (tmp_path / "graphs").iterdir()
+    (path,) = cache.iterdir()
     whole = path.read_bytes()
     for damaged in (whole[:-1], whole[:20], b""):
         path.write_bytes(damaged)
@@ -105,19 +112,22 @@ def test_a_network_of_ones_own_is_kept_for_its_run_only(
     assert exports == ["mine:net"] * 2
 
 
-def test_only_the_latest_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_latest_are_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(of_a_run, "KEPT_MAX", 2)
     for number in range(3):
         graphs_of(tmp_path, f"run-{number}", classes=2 + number)
-        for path in (tmp_path / "graphs").iterdir():  # as if each had been made a minute before
+        for path in cache.iterdir():  # as if each had been made a minute before
             os.utime(path, (at := path.stat().st_mtime - 60, at))
-    left = (path.read_bytes()[32:] for path in (tmp_path / "graphs").iterdir())
+    left = (path.read_bytes()[32:] for path in cache.iterdir())
     assert sorted(graphs.decode(payload).classes for payload in left) == [3, 4]
 
 
 def test_a_folder_that_cannot_be_written_costs_time_only(
-    tmp_path: Path, exports: list[str]
+    tmp_path: Path, cache: Path, exports: list[str]
 ) -> None:
-    (tmp_path / "graphs").write_text("a file in its place")
+    cache.parent.mkdir(parents=True)
+    cache.write_text("a file in its place")
     assert graphs_of(tmp_path, "a") == graphs_of(tmp_path, "b")
     assert exports == ["small-cnn"] * 2
