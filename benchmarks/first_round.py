@@ -80,7 +80,11 @@ class Start(Struct, frozen=True, kw_only=True):
 def bring_up(agents: int, folder: Path, options: list[str], stack: ExitStack) -> dict[str, str]:
     """Start broker, generator node and agents; the environment in which a run finds them."""
     broker = stack.enter_context(EmbeddedBroker(kind="mosquitto"))
-    environment = {**os.environ, "FIMI_BROKER": broker.address.url(with_password=True)}
+    environment = {
+        **os.environ,
+        "FIMI_BROKER": broker.address.url(with_password=True),
+        "XDG_CACHE_HOME": str(folder / "own"),  # the first run finds no training graphs
+    }
     nursery = stack.enter_context(Nursery(folder))
     names = [device_id(index, agents) for index in range(agents)]
     processes = min(agents, os.cpu_count() or 1, 4)
