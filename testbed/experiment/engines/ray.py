@@ -409,7 +409,8 @@ def _connected(ray: Any, address: str, jobs: int) -> Iterator[None]:
             )
         except Exception as error:
             where = f"at {address}" if address else "on this machine"
-            raise SurroundingsError(f"no Ray {where}: {_first_words(error)}") from error
+            hint = "; a cluster with tokens needs RAY_AUTH_MODE=token" if ":" in address else ""
+            raise SurroundingsError(f"no Ray {where}: {_first_words(error)}{hint}") from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray has set one of its own

@@ -127,6 +127,15 @@ def test_listing_runs_nothing(place: Workplace) -> None:
     assert not (place.folder / "experiments").exists()
 
 
+def test_an_engine_that_is_not_there_is_refused_before_anything_is_made(place: Workplace) -> None:
+    (place.folder / "pair.toml").write_text(PAIR)
+    refused = place.run("experiment", "pair.toml", "--on", "slrum")
+    assert refused.returncode == 2
+    assert "did you mean 'slurm'?" in refused.stderr
+    assert one_screen(refused.stderr)
+    assert not (place.folder / "experiments").exists()
+
+
 def test_a_cell_that_fails_is_reported_and_stops_no_other(place: Workplace) -> None:
     text = PAIR + "[overrides.fimi]\nplan.error_max = 0.0271\n"
     (place.folder / "fails.toml").write_text(text)

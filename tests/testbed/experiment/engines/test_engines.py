@@ -129,7 +129,7 @@ def _ray_apart(folder: Path) -> Engine:
 def _slurm(folder: Path) -> Engine:
     from fimi.testbed.experiment.engines.slurm import SlurmArray
 
-    return SlurmArray(folder, SlurmRequest(parallel=2, time_min=10))
+    return SlurmArray(folder, SlurmRequest(parallel=2, time_min=10, extra={"comment": "a b"}))
 
 
 def _submitit(folder: Path) -> Engine:
