@@ -11,14 +11,13 @@ import shutil
 import time
 from pathlib import Path
 
-from fimi.errors import FimiError
 from fimi.files import FileInUse
 from fimi.record.reader import STORE_NAME, read_info
-from fimi.record.store import lock_store
-from fimi.testbed.configuration.sections import Config
+from fimi.record.store import StoreError, lock_store
+from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import toml
 from fimi.testbed.experiment.engines.base import GRACE_S, CommandLine
-from fimi.testbed.resuming import BeginCommand, look
+from fimi.testbed.resuming import BeginCommand, ResumeError, look
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 
 
@@ -42,6 +41,7 @@ def beginning(
 
     Raises:
         RunFolderError: another process writes the run.
+        DatasetError: its data cannot be loaded; the run is left as it is.
         OSError: the folder or the file cannot be written.
     """
     write_config(file, config)
@@ -53,7 +53,7 @@ def beginning(
             if read_info(folder)[0].status != "completed":
                 look(str(folder), command, config_path=file)
                 return CommandLine(arguments=(*words, "--resume", str(folder)))
-        except (FimiError, OSError) as error:
+        except (StoreError, ResumeError, ConfigError) as error:
             why = f"begun anew: {error}"
     shutil.rmtree(folder, ignore_errors=True)
     return CommandLine(arguments=(*words, "--config", str(file)), note=why)
