@@ -22,6 +22,7 @@ from commandline import PATIENCE_S, run_value, wait_until
 from msgspec.structs import replace
 from same_record import differences
 
+import fimi
 from fimi.testbed.experiment import run
 from fimi.testbed.experiment.definition import Experiment, SlurmRequest
 from fimi.testbed.experiment.engines.base import Engine, Outcome, Task, View
@@ -227,6 +228,18 @@ def test_the_table_is_that_of_undisturbed_runs_in_the_local_pool(
     assert resumed == (0 if apart else 1)
     assert [each.name for each in there.folder.glob(".ray-*")] == []
     assert [task.name for task in run.tasks(run.plan(there))] == ["bad-seed0"]
+
+
+def test_the_python_interface_goes_on_too(killed: Path, tmp_path: Path) -> None:
+    text = TEXT.partition("[overrides.bad]")[0].replace('"tfl", "fimi", "bad"', '"fimi"')
+    (tmp_path / "one.toml").write_text(text)
+    shutil.copytree(killed, tmp_path / "one" / "runs" / "fimi-seed0")
+    said: list[str] = []
+    found = fimi.run_experiment(tmp_path / "one.toml", directory=tmp_path, say=said.append)
+    assert run_value(tmp_path / "one" / "runs" / "fimi-seed0", "resumed") == 1
+    assert len(found.records) == 1
+    (line,) = said
+    assert line.startswith("fimi-seed0: done")
 
 
 @in_all("pool", "ray", "ray-apart", ARRAY)
