@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from fimi.edge_agent.answering import Answering, Remote
 from fimi.edge_agent.backends import Trainers
 from fimi.edge_agent.boards import emulated_board
 from fimi.edge_agent.course import Forget, Step
@@ -23,7 +24,9 @@ from fimi.edge_agent.kept import Kept
 from fimi.edge_agent.line import Line
 from fimi.edge_agent.member import AgentSettings, BrokenOff, Member, Tools, words
 from fimi.edge_agent.share import Shelf
+from fimi.edge_agent.status import board_status, contract_of, folder_of
 from fimi.edge_agent.turns import Turns
+from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import Hardware
 from fimi.errors import FimiError
 from fimi.learning.data.contract import ContractError
@@ -42,6 +45,7 @@ from fimi.messaging.messages import (
     RoundSettled,
     RoundStart,
 )
+from fimi.messaging.questions import BoardStatus, CalibrationRequest
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class Agent:
         trainers: shared by the same agents.
         shelf: shared by the same agents.
         settings: limits of its transfers.
+        remote: what may be asked of it from afar, beside how it is.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Agent:
         trainers: Trainers | None = None,
         shelf: Shelf | None = None,
         settings: AgentSettings | None = None,
+        remote: Remote | None = None,
     ) -> None:
         self._peer = peer
         self._hardware = hardware
@@ -87,6 +93,9 @@ class Agent:
         self.member: Member | None = None
         """What it is in the present run; ``None`` before it has joined one."""
         self._rounds = 0
+        self._remote = remote or Remote()
+        self._folder, self._contract = folder_of(cache), contract_of(place)
+        self._failed = ""  # what went wrong in the last step
 
     def run(self, stop: threading.Event) -> None:
         """Take part in runs until ``stop`` is set; then restore the board.
@@ -95,8 +104,7 @@ class Agent:
             MessagingError: nothing more can be heard, because another process has this id.
         """
         self._introduce()
-        board = self._hardware
-        line = Line(self._peer, stop, board.trouble) if board else Line(self._peer, stop)
+        line = Line(self._peer, stop, self._meter_trouble)
         tools = Tools(
             line=line,
             exchange=Exchange(self._peer, line),
@@ -105,10 +113,14 @@ class Agent:
             cache=self._cache,
             settings=self._settings,
         )
+        self._line = line
+        self._answering = answering = Answering(self._peer, self, self._remote)
         try:
-            with line:
+            with line, answering:
                 while not stop.is_set() and line.failure is None:
                     tools.exchange.release(line.unheard)
+                    if self.member is None:
+                        answering.do_errand()
                     if (step := line.next_step(LOOK_AGAIN_S)) is not None:
                         self._take(step, tools)
         finally:
@@ -119,6 +131,36 @@ class Agent:
             log.info("%s: stopped after %s", self._peer.id, done)
         if line.failure is not None:
             raise line.failure
+
+    def use(self, hardware: Hardware) -> None:
+        """Run on this board from now on: it was calibrated. Called in no run only."""
+        self._hardware = hardware
+
+    def _meter_trouble(self) -> str:
+        return self._hardware.trouble() if self._hardware is not None else ""
+
+    # For the thread that answers.
+
+    def status(self) -> BoardStatus:
+        """How the board is."""
+        member = self.member
+        return board_status(
+            self._peer,
+            self._line,
+            member.hardware if member is not None else self._hardware,
+            contract=self._contract,
+            errand=self._answering.errand,
+            troubles=(self._failed,) if self._failed else (),
+            allows=self._remote.allows,
+            can_calibrate=CalibrationRequest in self._remote.errands,
+            folder=self._folder,
+        )
+
+    def model(self) -> BoardModel | None:
+        """What the board costs; ``None`` for an emulated one outside of a run."""
+        member = self.member
+        hardware = member.hardware if member is not None else self._hardware
+        return hardware.model() if hardware is not None else None
 
     def _introduce(self) -> None:
         hardware, board = self._hardware, "an emulated board"
@@ -142,6 +184,8 @@ class Agent:
             said = words(self._peer.id, problem, type(step).__name__)
             fact = failed(step, said)
             facts, is_failed = (() if fact is None else (fact,)), True
+        words_of = (getattr(fact, "error", "") or getattr(fact, "reason", "") for fact in facts)
+        self._failed = next(filter(None, words_of), "")[:1000]
         tools.line.finish(step, *facts, failed=is_failed)
 
     def _do(self, step: Step, tools: Tools) -> tuple[tuple[FactBody, ...], bool]:

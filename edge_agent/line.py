@@ -160,6 +160,11 @@ class Line:
         return self._course.stage
 
     @property
+    def waits_for(self) -> str:
+        """For whom or what it waits, in words; empty if it does not."""
+        return self._course.waits_for
+
+    @property
     def desired(self) -> Desired | None:
         """What the coordinator wants; ``None`` before its first document."""
         with self._changed:

@@ -153,6 +153,11 @@ class Member:
         self.rounds = 0
 
     @property
+    def hardware(self) -> Hardware:
+        """Its board."""
+        return self._hardware
+
+    @property
     def backend(self) -> str:
         """The trainers that are installed."""
         return self._backends.available

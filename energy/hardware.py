@@ -8,7 +8,7 @@ emulated one lets its virtual time pass and draws the power of that work.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, NamedTuple, Protocol
 
 from msgspec import Meta, Struct
 
@@ -87,6 +87,20 @@ class Observation(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     doubts: Annotated[tuple[_Doubt, ...], Meta(max_length=16)] = ()
 
 
+class Glance(NamedTuple):
+    """What a board was when it was read last; nothing is read for it.
+
+    Attributes:
+        power_w: W; ``None`` if unknown.
+        why_no_power: why it is unknown, in words.
+        temperature_c: of the processor, °C; ``None`` if unknown.
+    """
+
+    power_w: float | None = None
+    why_no_power: str = ""
+    temperature_c: float | None = None
+
+
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a board says of itself in its profile.
 
@@ -142,6 +156,13 @@ class Hardware(Protocol):
 
     def observed(self) -> Observation:
         """What the board did since the last call."""
+
+    def glance(self) -> Glance:
+        """Power and temperature as they were read last; reads nothing.
+
+        May be called from another thread.
+        """
+        return Glance(why_no_power="this board does not tell it")
 
     def trouble(self) -> str:
         """That its meter shows nothing, or that it reads again; empty if it always did.

@@ -28,7 +28,13 @@ from fimi.energy.cost_model import (
     point_rate_bps,
     speed_hz,
 )
-from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
+from fimi.energy.hardware import (
+    Applied,
+    Glance,
+    Hardware,
+    HardwareDescription,
+    Observation,
+)
 from fimi.energy.host_profile import HostProfile
 from fimi.energy.joules import Energy
 from fimi.energy.meters import DeclaredPower
@@ -188,6 +194,16 @@ class HostHardware(Hardware):
             temperature_c=clock.temperature_c,
             doubts=read.take_doubts() if read else (),
         )
+
+    def glance(self) -> Glance:
+        """What the meter and the sensors showed last."""
+        temperature_c = self._watch.last_c
+        if isinstance(self.recorder, DeclaredPower):
+            why = f"no meter: {self.recorder.describe().source.replace(':', ' ')}"
+            return Glance(None, why, temperature_c)
+        power_w = self.recorder.power_w
+        why = "" if power_w is not None else self.recorder.trouble or "it has not shown any yet"
+        return Glance(power_w, why, temperature_c)
 
     def trouble(self) -> str:
         """That the meter shows nothing, or that it reads again; empty if it always did."""

@@ -1,6 +1,7 @@
 """The profile of a physical board, from a file that its user writes: nothing in it is guessed.
 
 * :class:`HostProfile`    its cost parameters, its meter and its controls
+* :class:`RemoteProfile`  what it may be told from afar
 * :class:`MeterProfile`   its meter alone, for a machine that only meters
 * :func:`load_profile`    reads and checks that file
 * :func:`load_meters`     the same for its meter
@@ -9,8 +10,8 @@ Keys of a profile beyond those of the example, all optional: ``meter_scope``, ``
 ``second_meter``, ``meter_response``,
 ``replay``, ``frequency_control``, ``rate_control``, and tables ``[plug]``
 (:class:`fimi.energy.meters.plug.PlugSettings`), ``[topic]``
-(:class:`fimi.energy.meters.elsewhere.topic.TopicSettings`) and, instead of a file's name,
-``[replay]`` (:class:`fimi.energy.meters.live.ReplaySettings`).
+(:class:`fimi.energy.meters.elsewhere.topic.TopicSettings`), ``[remote]`` and, instead of a file's
+name, ``[replay]`` (:class:`fimi.energy.meters.live.ReplaySettings`).
 
 Measured operating points, which ``fimi calibrate`` adds, are tables ``[[board.compute.points]]``
 with the keys of :class:`fimi.energy.cost_model.ComputePoint`, such as
@@ -49,7 +50,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 from msgspec import Meta, Struct
@@ -121,6 +122,17 @@ class MeterProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         )
 
 
+class RemoteProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What the board may be told from afar (``fimi fleet``) that changes its machine.
+
+    Attributes:
+        allow: ``calibrate``: calibrate itself, and replace its profile; ``restart``: start its
+            agent again.
+    """
+
+    allow: tuple[Literal["calibrate", "restart"], ...] = ()
+
+
 class HostProfile(MeterProfile, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The profile of a physical board, as its user writes it.
 
@@ -131,12 +143,14 @@ class HostProfile(MeterProfile, frozen=True, forbid_unknown_fields=True, kw_only
             else a duty cycle.
         rate_control: how to limit the uplink; ``auto`` paces the agent's own connection, ``tc``
             caps the whole interface.
+        remote: what it may be told from afar.
     """
 
     name: str
     board: BoardModel
     frequency_control: Choice = "auto"
     rate_control: rate.Choice = "auto"
+    remote: RemoteProfile = RemoteProfile()
 
 
 _DECODERS: dict[str, Callable[[bytes], Any]] = {

@@ -5,6 +5,11 @@ Messages
 * :mod:`~fimi.messaging.topics`    topics, and who may publish on which
 * :mod:`~fimi.messaging.messages`  the types of all messages
 
+Questions of people to boards
+
+* :mod:`~fimi.messaging.questions`  the types of questions and replies, and a board's status
+* :mod:`~fimi.messaging.console`    asks: :class:`~fimi.messaging.console.Console`
+
 A peer's connection
 
 * :mod:`~fimi.messaging.client`    sends and receives typed messages:
@@ -13,6 +18,7 @@ A peer's connection
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
 * :mod:`~fimi.messaging.identity`  takes, keeps and loses a peer id
 * :mod:`~fimi.messaging.leases`    who may use a peer id, and who of two yields
+* :mod:`~fimi.messaging.reservation`  one study at a time on a fleet
 * :mod:`~fimi.messaging.documents` retained messages of which the latest counts
 * :mod:`~fimi.messaging.outbox`    messages that the broker has not confirmed yet
 * :mod:`~fimi.messaging.presence`  which other peers are online

@@ -19,6 +19,9 @@ Messages are delivered at least once while the broker runs, and may be lost when
 therefore waits for an answer with a deadline. Every message can be applied twice without harm,
 because it names run, device and round. A document (:meth:`Peer.publish_state`) is not lost: the
 peer publishes it again after every reconnect (:mod:`fimi.messaging.documents`).
+
+A device also hears the questions of consoles (:mod:`fimi.messaging.questions`), by
+:meth:`Peer.on_ask`. Other peers ignore them, and the answers.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import queue
 import secrets
 import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -58,6 +62,7 @@ HEARTBEAT_S = 5.0
 MAX_RECEIVED = 10_000
 GOODBYE_S = 2.0
 TRANSFER_EXPIRY_S = 60
+ANSWER_EXPIRY_S = 60
 AWAY_LOG_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -125,6 +130,7 @@ class Peer:
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
+        self._ask_handler: Callable[[bytes], None] | None = None
         self._outbox = Outbox()
         self._documents = Documents(self._publish_document)
         self._closing = threading.Event()
@@ -294,6 +300,30 @@ class Peer:
         self._check_open(f"the document {kind!r} for {recipient}")
         self._documents.put(topics.topic(self.fleet, self.id, recipient, kind), b"")
 
+    def on_ask(self, handler: Callable[[bytes], None]) -> None:
+        """Let a handler have the questions of consoles, on the network thread, as bytes."""
+        self._ask_handler = handler
+
+    def tell(self, kind: Literal["answer", "status"], payload: bytes) -> None:
+        """Tell consoles something: an answer once, or the status, which the broker keeps.
+
+        Returns at once. Offline, a status waits; an answer that waits too long is dropped.
+
+        Raises:
+            MessageRefused: the broker does not take so much.
+            NotConnected: called before :meth:`connect` or after :meth:`close`.
+            IdentityTaken: another process has taken over the peer id.
+        """
+        self._check_open(kind)
+        topic = topics.topic(self.fleet, self.id, COORDINATOR, kind)
+        limit = self._link.largest_payload(topic)
+        if limit is not None and len(payload) > limit:
+            raise MessageRefused(f"{kind} of {len(payload)} B: the broker takes {limit} B")
+        if kind == "status":
+            self._documents.put(topic, payload)
+        else:
+            self._outbox.add(self._link.publish(topic, payload, qos=1, expires_s=ANSWER_EXPIRY_S))
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has confirmed everything sent so far; returns whether it has."""
         deadline_s = time.monotonic() + timeout_s
@@ -410,6 +440,10 @@ class Peer:
             if place.kind in ("lease", "claim"):
                 self._on_identity(place.kind, payload)
             return
+        if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
+            if self._ask_handler is not None and place.sender == COORDINATOR:
+                self._ask_handler(payload)
+            return
         now_s = time.monotonic()
         living = place.kind != "state" and not retained  # what is retained is no sign of life
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
@@ -421,7 +455,7 @@ class Peer:
             self.transfers.on_answer(place.sender, payload)
         elif place.kind in ("message", "state", "desired", "reported"):
             self._on_typed(place, payload, retained, now_s)
-        else:
+        elif place.kind not in ("answer", "status"):  # which are for consoles
             self._refuse(f"topic {topic!r} is of no known kind")
 
     def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:

@@ -14,6 +14,8 @@
     ├── IdentityTaken               another process uses the peer id
     ├── SendQueueFull               offline for so long that no more messages can wait
     ├── MessageRefused              a message must not be sent, or is not valid
+    ├── NotAnswered                 a board does not answer a console; says why
+    ├── BoardDeclines               a board answers that it does not do what it was asked
     └── TransferError               a payload could not be fetched
         ├── TransferCancelled       because the caller no longer wants it
         └── PayloadUnusable         because it is too large, or not what was offered
@@ -76,6 +78,14 @@ class SendQueueFull(MessagingError):
 
 class MessageRefused(MessagingError):
     """A message must not be sent, or a received one is not valid."""
+
+
+class NotAnswered(MessagingError):
+    """A board does not answer a console: it is offline, older, of another protocol, or silent."""
+
+
+class BoardDeclines(MessagingError):
+    """A board does not do what a console has asked; its words say why."""
 
 
 class TransferError(MessagingError):

@@ -19,6 +19,7 @@ from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.federation import coordinator, dry_run, report
+from fimi.testbed.commands.fleet import fleet
 from fimi.testbed.commands.generate import generator
 from fimi.testbed.commands.learning_curve import learning_curve
 from fimi.testbed.commands.meter import meter
@@ -97,6 +98,7 @@ for _command in (
     coordinator,
     generator,
     agent,
+    fleet,
     meter,
     optimise,
     calibrate,

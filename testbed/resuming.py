@@ -14,14 +14,10 @@ the same where that is asked for; the data never, nor what the model and the pla
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
-import importlib.resources
-import os
 import platform
 from collections.abc import Mapping
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +31,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.record.reader import STORE_NAME, ReportError, read_info
 from fimi.record.record import RunInfo
 from fimi.record.store import RunStore, StoreError
+from fimi.sources import source_digest
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.run_folder import find_run, tidy
@@ -123,21 +120,7 @@ def versions() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return {**found, "fimi source": _source()}
-
-
-@cache
-def _source() -> str:
-    """The first digits of the SHA-256 of all modules of fimi: a version does not tell changes."""
-    digest = hashlib.sha256()
-    root = Path(str(importlib.resources.files("fimi")))
-    found = []
-    for folder, _, names in os.walk(root, followlinks=True):
-        found += [Path(folder, name) for name in names if name.endswith(".py")]
-    for path in sorted(found):
-        digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+    return {**found, "fimi source": source_digest()}
 
 
 def look(

@@ -8,13 +8,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
+from fimi.messaging import link
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto, password_hash
+from fimi.messaging.errors import BrokerError
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Of the processes that tests start, the first one compiles the modules and the others read them.
@@ -33,6 +36,15 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 _fleets = itertools.count()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def users_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What programs keep for their user is shared by the tests of a session, and by nobody else."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    os.environ["XDG_CACHE_HOME"] = str(root / "cache")
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +111,58 @@ def home_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     yield port
     process.terminate()
     process.wait(10)
+
+
+@pytest.fixture
+def own_mosquitto(tmp_path: Path, free_port: int) -> Iterator[Callable[..., BrokerAddress]]:
+    """Start a mosquitto as a lab runs it: these users, access rules, and further lines."""
+    program = find_mosquitto()
+    if program is None:
+        pytest.skip("mosquitto is not installed (apt install mosquitto)")
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(
+        rules: list[str],
+        *,
+        username: str = "fimi",
+        also: tuple[str, ...] = (),
+        more: tuple[str, ...] = (),
+    ) -> BrokerAddress:
+        hashed = password_hash("sesame", b"salt-of-12-b")
+        users = [f"{name}:{hashed}\n" for name in (username, *also)]
+        (tmp_path / "passwords").write_text("".join(users))
+        (tmp_path / "rules").write_text("\n".join(rules) + "\n")
+        lines = [
+            f"listener {free_port} 127.0.0.1",
+            "allow_anonymous false",
+            f"password_file {tmp_path / 'passwords'}",
+            f"acl_file {tmp_path / 'rules'}",
+            *more,
+        ]
+        if os.geteuid() == 0:
+            lines.append("user root")
+        (tmp_path / "conf").write_text("\n".join(lines) + "\n")
+        log = (tmp_path / "log").open("wb")
+        process = subprocess.Popen([program, "-c", str(tmp_path / "conf")], stderr=log)
+        log.close()
+        running.append(process)
+        address = BrokerAddress(
+            host="127.0.0.1", port=free_port, username=username, password="sesame"
+        )
+        deadline_s = time.monotonic() + 10.0
+        while True:
+            try:
+                link.probe(address)
+                return address
+            except BrokerError:
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait()
 
 
 @pytest.fixture

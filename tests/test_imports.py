@@ -30,7 +30,7 @@ ALLOWED = {
     },
 }  # fmt: skip
 
-MORTAR = {"fimi.children", "fimi.errors", "fimi.files", "fimi.fork_server"}
+MORTAR = {"fimi.children", "fimi.errors", "fimi.files", "fimi.fork_server", "fimi.sources"}
 """Modules in the folder ``fimi`` itself that every room may import; they import no room."""
 
 LARGEST_SHARE = 0.24
@@ -183,12 +183,15 @@ def test_the_agents_side_imports_without_torch() -> None:
         "fimi.testbed.processes.agent",
         "fimi.testbed.processes.emulated_fleet",
     ]
+    light += [name for name in modules() if name.startswith("fimi.testbed.fleet.")]
+    light.remove("fimi.testbed.fleet.watching")  # needs rich
     assert len(light) > 20
     code = (
         "import sys\n"
         "class Refuse:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.split('.')[0] in ('torch', 'torchvision', 'diffusers', 'cvxpy', 'onnx'):\n"
+        "        if name.split('.')[0] in ('torch', 'torchvision', 'diffusers', 'cvxpy', 'onnx',"
+        " 'rich'):\n"
         "            raise ImportError(f'{name} must not be imported')\n"
         "sys.meta_path.insert(0, Refuse())\n"
         f"for module in {light!r}: __import__(module)\n"

@@ -16,13 +16,24 @@ from __future__ import annotations
 
 from fimi.edge_agent.doctor.board import clock, heat, rate
 from fimi.edge_agent.doctor.frequency import frequency
-from fimi.edge_agent.doctor.machine import Check, Machine
+from fimi.edge_agent.doctor.machine import Machine
 from fimi.edge_agent.doctor.meters import meters
 from fimi.edge_agent.doctor.surroundings import broker, python, room
+from fimi.messaging.questions import Check
 
 _PARTS = (python, meters, frequency, rate, clock, heat, broker, room)
 
 
-def examine(machine: Machine) -> tuple[Check, ...]:
-    """Run every check, in the order in which a board is set up."""
-    return tuple(check for part in _PARTS for check in part(machine))
+_UNMETERED = (python, clock, broker, room)
+
+
+def examine(machine: Machine, *, metered: bool = True) -> tuple[Check, ...]:
+    """Run every check, in the order in which a board is set up.
+
+    Args:
+        machine: what is checked.
+        metered: whether it is a board of its own; an agent that only emulates one needs neither
+            meter nor control.
+    """
+    parts = _PARTS if metered else _UNMETERED
+    return tuple(check for part in parts for check in part(machine))

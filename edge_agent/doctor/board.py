@@ -8,12 +8,13 @@ import sys
 import time
 from collections.abc import Iterator
 
-from fimi.edge_agent.doctor.machine import Check, Machine, judged
+from fimi.edge_agent.doctor.machine import Machine, judged
 from fimi.energy.control.clamps import at_work
 from fimi.energy.control.programs import NOT_FOUND
 from fimi.energy.meters.vcgencmd import find_firmware
 from fimi.energy.observe.throttling import PI_BITS, Throttling
 from fimi.energy.sysfs import read_signed, read_text
+from fimi.messaging.questions import Check
 
 HOT_C = 80.0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
+from fimi.edge_agent.doctor.machine import Machine, judged, open_files
 from fimi.energy.clusters import cores_of, cores_off, in_words
 from fimi.energy.compute_points import never_chosen
 from fimi.energy.control.clamps import overruling
@@ -20,6 +20,7 @@ from fimi.energy.host_profile import HostProfile
 from fimi.energy.meters import MeterUnavailableError
 from fimi.energy.observe.cycles import Cycles
 from fimi.energy.sysfs import read_text
+from fimi.messaging.questions import Check
 
 _SHOWN = 5
 

@@ -1,4 +1,4 @@
-"""The machine to check, and the result of one check."""
+"""The machine to check, and how a check is judged."""
 
 from __future__ import annotations
 
@@ -11,24 +11,9 @@ from fimi.energy.control.journal import default_folder
 from fimi.energy.control.programs import Run, run_program
 from fimi.energy.host_profile import HostProfile
 from fimi.messaging.address import BrokerAddress
+from fimi.messaging.questions import Check
 
 Status = Literal["ok", "absent", "warning", "failure"]
-
-
-class Check(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The result of one check: one line of the doctor.
-
-    Attributes:
-        name: what was checked.
-        status: ``ok``, ``absent``, ``warning`` or ``failure``.
-        found: what was found, or what is wrong.
-        fix: the command or rule that helps; empty where nothing is wrong.
-    """
-
-    name: str
-    status: Status
-    found: str
-    fix: str = ""
 
 
 def judged(name: str, found: str, fix: str = "", otherwise: Status = "warning") -> Check:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from fimi.edge_agent.doctor.machine import Check, Machine, judged, open_files
+from fimi.edge_agent.doctor.machine import Machine, judged, open_files
 from fimi.energy.clock import MonotonicClock
 from fimi.energy.meters import MeterDescription, MeterUnavailableError
 from fimi.energy.meters.combine import Combined, WithSecond
@@ -25,6 +25,7 @@ from fimi.energy.meters.rapl import SIDE_CHANNEL, tmpfiles_rule, zones
 from fimi.energy.meters.sampler import Sampler
 from fimi.energy.meters.seen import Found, doubts_now
 from fimi.energy.sysfs import FORBIDDEN, why_unreadable
+from fimi.messaging.questions import Check
 
 
 def meters(machine: Machine) -> Iterator[Check]:

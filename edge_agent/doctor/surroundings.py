@@ -10,9 +10,10 @@ from collections.abc import Iterator
 
 import psutil
 
-from fimi.edge_agent.doctor.machine import Check, Machine, judged
+from fimi.edge_agent.doctor.machine import Machine, judged
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.link import probe
+from fimi.messaging.questions import Check
 
 LEAST_MEMORY_BYTES = 150 << 20
 LEAST_DISK_BYTES = 200 << 20

@@ -51,7 +51,13 @@ from fimi.energy.emulation.boards import BoardDeclaration
 from fimi.energy.emulation.late_meter import LateMeter
 from fimi.energy.emulation.meter import EmulatedMeter
 from fimi.energy.emulation.meter_families import RELATIVE_NOISE
-from fimi.energy.hardware import Applied, Hardware, HardwareDescription, Observation
+from fimi.energy.hardware import (
+    Applied,
+    Glance,
+    Hardware,
+    HardwareDescription,
+    Observation,
+)
 from fimi.energy.meters import MeterDescription
 from fimi.errors import InputError
 
@@ -132,6 +138,10 @@ class VirtualBoard(Hardware):
         return HardwareDescription(
             board=self._declaration.board, kind="emulated", meter=self._declaration.meter
         )
+
+    def glance(self) -> Glance:
+        """What it drew last, in its own time."""
+        return Glance(self.recorder.power_w)
 
     def model(self) -> BoardModel:
         """The declared cost parameters."""

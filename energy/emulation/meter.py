@@ -50,6 +50,8 @@ class EmulatedMeter:
         self._until_s = clock.now_s()
         self._readings: list[Reading] = []
         self._random = np.random.default_rng(0)
+        self.power_w = resting_power_w
+        """What the board drew last, W."""
         self.true_energy_j = 0.0
         """True energy since the beginning, J: for tests; a real board does not know it."""
 
@@ -96,6 +98,7 @@ class EmulatedMeter:
         duration_s = self._until_s - start_s
         if duration_s <= 0.0:
             return
+        self.power_w = power_w
         self.true_energy_j += power_w * duration_s
         due = max(1, math.ceil(duration_s * self._description.rate_hz))
         kept = min(due, READINGS_PER_SEGMENT)

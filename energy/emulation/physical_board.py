@@ -21,7 +21,7 @@ from fimi.energy.emulation.chip import SILICON, Chip
 from fimi.energy.emulation.meter import EmulatedMeter
 from fimi.energy.emulation.presets import PRESETS
 from fimi.energy.emulation.sampled_meter import SampledMeter
-from fimi.energy.hardware import Observation
+from fimi.energy.hardware import Glance, Observation
 from fimi.energy.meters import MeterDescription
 
 STEP_S = 1.0
@@ -96,6 +96,10 @@ class PhysicalBoard(VirtualBoard):
     def achieved_frequency_hz(self) -> float | None:
         """Mean frequency of this round's computing, Hz: below the cap where it was throttled."""
         return self._achieved_hz
+
+    def glance(self) -> Glance:
+        """What it drew last, and how warm its chip is, in its own time."""
+        return Glance(self.recorder.power_w, temperature_c=self.chip.temperature_c)
 
     def observed(self) -> Observation:
         """Achieved frequency, temperature, and how often the firmware throttled."""

@@ -69,6 +69,11 @@ class Combined:
         return tuple(dict.fromkeys(self.total.take_doubts() + self.split.take_doubts()))
 
     @property
+    def power_w(self) -> float | None:
+        """The power that the total showed last, W."""
+        return self.total.power_w
+
+    @property
     def trouble(self) -> str:
         """That one of them shows nothing, or that it reads again; empty if both always did."""
         return "; ".join(filter(None, (self.total.trouble, self.split.trouble)))
@@ -128,6 +133,11 @@ class WithSecond:
     def take_doubts(self) -> tuple[str, ...]:
         """What is doubtful about any since the last call."""
         return tuple(dict.fromkeys(self.first.take_doubts() + self.second.take_doubts()))[:16]
+
+    @property
+    def power_w(self) -> float | None:
+        """The power that the first one showed last, W."""
+        return self.first.power_w
 
     @property
     def trouble(self) -> str:

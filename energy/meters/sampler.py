@@ -36,6 +36,7 @@ DEFAULT_RATE_HZ = 10.0
 MOST_READINGS = 4096
 """Most readings kept of one phase; beyond it they are thinned, which does not change the joules."""
 
+_POWER_OVER_S = 1.0
 _OVERDUE_PERIODS, _OVERDUE_S = 10.0, 2.0
 _WHOLE = 1.05  # a mean counts as that of the whole period if it is shorter by up to this factor
 
@@ -118,6 +119,9 @@ class Sampler:
         self._suspicion = Watch(meter, board)
         self.last: Look = NOTHING
         """What the meter showed last."""
+        self.power_w: float | None = None
+        """The power that it showed last, W: of a counter the mean of a second at least."""
+        self._counted: tuple[float, float] | None = None
         self._spent_s = 0.0
         self._looks = self._failed = 0
         self._cost_since_s = clock.now_s()
@@ -201,6 +205,7 @@ class Sampler:
         reading = look.reading(time_s)
         self._failed += not reading.holds
         self.last = look
+        self._see_power(reading)
         self._suspicion.see(time_s, look)
         last_s = self._readings[-1].time_s if self._readings else reading.time_s
         if look.time_s is not None and self._readings and reading.time_s <= last_s:
@@ -214,6 +219,15 @@ class Sampler:
         self._readings.append(reading)
         if len(self._readings) > MOST_READINGS:
             self._readings = thin(self._readings)
+
+    def _see_power(self, reading: Reading) -> None:
+        if reading.counter_j is None:
+            self.power_w, self._counted = reading.power_w, None
+        elif self._counted is None or reading.reset or reading.time_s < self._counted[0]:
+            self._counted = (reading.time_s, reading.counter_j)
+        elif (passed_s := reading.time_s - self._counted[0]) >= _POWER_OVER_S:
+            self.power_w = (reading.counter_j - self._counted[1]) / passed_s
+            self._counted = (reading.time_s, reading.counter_j)
 
     @property
     def _overdue_s(self) -> float:

@@ -79,6 +79,8 @@ class FrequencyWatch:
         self._samples_gpu_hz: list[float] = []
         self._zones = processor_zones(root)
         self._samples_c: list[float] = []
+        self.last_c: float | None = None
+        """The last temperature, °C; ``None`` if it could not be read."""
         self._last = (time.monotonic(), busy_s())
         self._closed = threading.Event()
         self._cycles: Cycles | None = None
@@ -95,8 +97,9 @@ class FrequencyWatch:
         """Read the frequency, the temperature and the throttling bits."""
         with self._lock:
             self._throttling.poll()
-            if (temperature_c := hottest_c(self._zones)) is not None:
-                self._samples_c.append(temperature_c)
+            self.last_c = hottest_c(self._zones)
+            if self.last_c is not None:
+                self._samples_c.append(self.last_c)
             now_s, busy_s = time.monotonic(), self._busy_s()
             last_s, last_busy_s = self._last
             self._last = (now_s, busy_s)

@@ -6,9 +6,11 @@
 * :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
   report``
 * :mod:`~fimi.testbed.commands.nodes`           ``fimi broker`` and ``fimi agent run``
+* :mod:`~fimi.testbed.commands.fleet`           ``fimi fleet``: boards that are up
 * :mod:`~fimi.testbed.commands.meter`           ``fimi meter publish`` and ``fimi meter import``
 * :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
 * :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``
+* :mod:`~fimi.testbed.commands.compare`         ``fimi experiment compare``
 * :mod:`~fimi.testbed.commands.optimise`        ``fimi optimise``
 * :mod:`~fimi.testbed.commands.learning_curve`  ``fimi learning-curve``
 * :mod:`~fimi.testbed.commands.pilot`           ``fimi pilot``

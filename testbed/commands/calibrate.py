@@ -101,6 +101,7 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
     show_default=True,
     help="With --emulated: which board of its make.",
 )
+@click.option("--progress", is_flag=True, hidden=True, help="Lines of progress beside JSON.")
 @result_format("table", "json")
 def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> None:
     """Measure a board's cost parameters: operating points, law, idle power, radio."""
@@ -219,7 +220,7 @@ def _emulated(
     found = run(
         board,
         plan,
-        progress=_progress(given["output"]),
+        progress=_progress(given["output"], given["progress"]),
         cancelled=stop.is_set,
         measured=given["settings"].add,
     )
@@ -277,7 +278,7 @@ def _host(
                 load,
                 plan,
                 voltage_v=voltages,
-                progress=_progress(given["output"]),
+                progress=_progress(given["output"], given["progress"]),
                 cancelled=stop.is_set,
                 measured=given["settings"].add,
             )
@@ -356,8 +357,11 @@ def _show(
         click.echo(f"picture: {plot}")
 
 
-def _progress(output: str) -> Callable[[Any], None]:
-    """One line that is written over on a terminal, one line each elsewhere; never in JSON."""
+def _progress(output: str, asked: bool) -> Callable[[Any], None]:
+    """One line that is written over on a terminal, one line each elsewhere.
+
+    Beside JSON only where that is asked for.
+    """
     terminal = sys.stderr.isatty()
 
     def tell(progress: Any) -> None:
@@ -366,7 +370,7 @@ def _progress(output: str) -> Callable[[Any], None]:
         if terminal:
             end = "\n" if progress.done == progress.total else ""
             click.echo(f"\r\x1b[K{text}{end}", nl=False, err=True)
-        elif output == "table":
+        elif output == "table" or asked:
             click.echo(text, err=True)
 
     return tell

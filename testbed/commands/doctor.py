@@ -22,7 +22,7 @@ from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, f
 from fimi.testbed.commands.step_load import step_load
 
 if TYPE_CHECKING:
-    from fimi.edge_agent.doctor.machine import Check
+    from fimi.messaging.questions import Check
 
 _MARKS = {
     "ok": Marked("ok", "good"),

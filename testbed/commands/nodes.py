@@ -155,6 +155,13 @@ def agent() -> None:
     metavar="FOLDER",
     help="Keep here what is fetched once: batches, shares, training graphs. Left out: in memory.",
 )
+@click.option(
+    "--allow",
+    multiple=True,
+    type=WordChoice(["calibrate", "restart"]),
+    help="Let this be done from afar (fimi fleet); once for each. Left out: what the profile "
+    "allows, else nothing that changes this machine.",
+)
 @ROOT
 @options([_moved(*each) for each in MOVED.items()])
 def agent_run(
@@ -164,6 +171,7 @@ def agent_run(
     host_profile: Path | None,
     place: Path | None,
     cache: Path | None,
+    allow: tuple[Any, ...],
     root: Path,
 ) -> None:
     """Run one device until Ctrl-C.
@@ -172,9 +180,10 @@ def agent_run(
     with the invitation.
     """
     from fimi.testbed.processes.agent import serve
+    from fimi.testbed.processes.errands import start_again
 
     with errors(), stop_on_signals() as stop:
-        serve(
+        again = serve(
             reach(url),
             fleet=fleet,
             name=name,
@@ -182,8 +191,11 @@ def agent_run(
             place=place,
             root=root,
             cache=cache,
+            allow=allow,
             stop=stop,
         )
+    if again:
+        start_again()
 
 
 @agent.command("data")

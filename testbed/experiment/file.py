@@ -26,6 +26,7 @@ from fimi.testbed.experiment.definition import (
     Experiment,
     GeneratorPreparation,
     Label,
+    LiveStudy,
     SlurmRequest,
     Tuning,
     Value,
@@ -69,6 +70,7 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     overrides: dict[str, dict[str, Any]] = {}
     tune: _Tune | None = None
     generator: tuple[GeneratorPreparation, ...] = ()
+    live: LiveStudy = LiveStudy()
     slurm: SlurmRequest = SlurmRequest()
 
 
@@ -144,6 +146,7 @@ def read_experiment(path: Path) -> Experiment:
         generators=said.generator,
         equal_compute=said.equal_compute,
         tune=_tuning(said.tune, seeds, grid, path) if said.tune else None,
+        live=said.live,
         slurm=said.slurm,
     )
     _check_generators(experiment)

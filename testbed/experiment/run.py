@@ -31,8 +31,9 @@ from fimi.record.reader import STORE_NAME, ReportError, read_run
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ExperimentResult, check_pairs, compare
 from fimi.report.comparison.runs import ComparedCell, RunFigures, figures_of
-from fimi.report.comparison.tables import as_csv, as_json, as_markdown
+from fimi.report.comparison.tables import as_markdown
 from fimi.report.comparison.tuning import TuningChoice, choose
+from fimi.report.comparison.values import as_csv, as_json
 from fimi.testbed.configuration.scenario import check_division
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import cells as making

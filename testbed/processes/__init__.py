@@ -4,9 +4,11 @@
 * :mod:`~fimi.testbed.processes.coordinator`     a coordinator
 * :mod:`~fimi.testbed.processes.generator_node`  the generator node, as a child or by itself
 * :mod:`~fimi.testbed.processes.agent`           one device by itself
+* :mod:`~fimi.testbed.processes.errands`         what it does for a console
 * :mod:`~fimi.testbed.processes.emulated_fleet`  the child that hosts emulated devices
 * :mod:`~fimi.testbed.processes.devices`         emulated devices of a configuration
 * :mod:`~fimi.testbed.processes.nursery`         child processes that never outlive their parent
 * :mod:`~fimi.testbed.processes.orders`          the orders that children receive
+* :mod:`~fimi.testbed.processes.training_graphs`  what devices without PyTorch train with
 * :mod:`~fimi.testbed.processes.torch_cache`     removes the folder of PyTorch's compiler
 """

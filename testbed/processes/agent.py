@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import threading
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fimi.edge_agent.agent import Agent
-from fimi.energy.hardware import Hardware
-from fimi.energy.host import HostHardware
+from fimi.edge_agent.answering import LogTail, Remote
 from fimi.energy.host_profile import load_profile
 from fimi.errors import InputError
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import IdentityTaken
+from fimi.messaging.questions import Allowed
+from fimi.testbed.processes.errands import Errands, OwnBoard
 
 _ID_MAX = 64
 
@@ -34,9 +37,10 @@ def serve(
     place: Path | None = None,
     root: Path = Path("/"),
     cache: Path | None = None,
+    allow: Sequence[Allowed] = (),
     stop: threading.Event,
-) -> None:
-    """Run a device until ``stop`` is set.
+) -> bool:
+    """Run a device until ``stop`` is set, or it is told from afar to start again.
 
     Args:
         address: address of the broker.
@@ -47,7 +51,12 @@ def serve(
         place: where its data lie; see :func:`fimi.edge_agent.share.take`.
         root: root of this machine's file system.
         cache: folder for what is fetched once; in memory only if ``None``.
+        allow: what may change the machine when it is told so from afar, beside what its profile
+            allows.
         stop: when set, the device ends.
+
+    Returns:
+        Whether it is to be started again.
 
     Raises:
         AgentNameError: the id or the fleet's name cannot be used.
@@ -57,19 +66,40 @@ def serve(
     """
     device = own_name() if name is None else _checked(name, "--id")
     peer = Peer(address, fleet=_checked(fleet, "--fleet"), peer=device, role="device")
+    board = None if host_profile is None else OwnBoard(host_profile, root, peer, address)
+    errands = Errands(address, root=root, board=board, cache=cache, stop=stop)
     with ExitStack() as stack:
-        hardware: Hardware | None = None
-        if host_profile is not None:
-            hardware = stack.enter_context(
-                HostHardware(
-                    load_profile(host_profile), root=root, uplink=peer, broker_host=address.host
-                )
-            )
+        tail = stack.enter_context(_log_tail())
+        allows = dict.fromkeys(allow)
+        if board is not None:
+            stack.enter_context(board)
+            allows |= dict.fromkeys(load_profile(board.profile).remote.allow)
         try:
             stack.enter_context(peer)
         except IdentityTaken as error:
             raise IdentityTaken(f"{error} ({_hint(name)})", error.holder) from error
-        Agent(peer, hardware=hardware, place=place, cache=cache).run(stop)
+        errands.agent = Agent(
+            peer,
+            hardware=None if board is None else board.hardware,
+            place=place,
+            cache=cache,
+            remote=Remote(errands=errands.by_question(), allows=tuple(allows), tail=tail),
+        )
+        errands.agent.run(stop)
+    if errands.failure is not None:
+        raise errands.failure
+    return errands.again
+
+
+@contextmanager
+def _log_tail() -> Iterator[LogTail]:
+    """The last lines of the log of this process, kept in memory."""
+    tail, root = LogTail(), logging.getLogger()
+    root.addHandler(tail)
+    try:
+        yield tail
+    finally:
+        root.removeHandler(tail)
 
 
 def own_name() -> str:

@@ -6,15 +6,20 @@
 * :func:`network_words`  the cost of the network
 * :func:`curve_words`  the learning curve that the run is planned with
 * :func:`plan_words`   the plan of the emulated fleet, as in a dry run
+* :func:`make_plan`    the plan of any fleet
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from fimi.coordinator import curves
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.learning.data.batches import packed_bytes
+from fimi.messaging.messages import Profile
+from fimi.messaging.topics import device_names
 from fimi.optim.known_curve import KnownCurve
+from fimi.optim.plans import Plan
 from fimi.report.besides import expected_words
 from fimi.report.layout import Paper, fitted
 from fimi.report.planned import energies
@@ -118,6 +123,10 @@ def _curve(scenario: Scenario) -> KnownCurve | None:
     return known
 
 
+class Unplanned(str):
+    """Why there is no plan, in words."""
+
+
 def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: None) -> str:
     """The plan of the emulated fleet in one sentence, or why none was tried.
 
@@ -130,19 +139,9 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
     """
     if scenario.own_images:
         return "not tried, for devices bring images of their own (data.shares)"
-    try:
-        from fimi.coordinator.fleet_planner import FleetPlanner
-        from fimi.learning.training import tensors
-        from fimi.learning.training.torch_trainer import initial_parameters
-    except ImportError as error:
-        return f"not tried, for it needs the packages of the coordinator ({error})"
-    from fimi.learning.data.batches import packed_bytes
-    from fimi.messaging.messages import Profile
-    from fimi.messaging.topics import device_id
-
-    config, test, profiles = scenario.config, scenario.split.test, {}
-    for index, held in enumerate(scenario.shares):
-        device = device_id(index, config.fleet.devices)
+    config, profiles = scenario.config, {}
+    names = device_names(config.fleet.devices, config.fleet.members)
+    for index, (device, held) in enumerate(zip(names, scenario.shares, strict=True)):
         board = emulated_board(config, index, held)
         profiles[device] = Profile(
             device=device,
@@ -153,12 +152,50 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
             board=board.model(),
             backend="",
         )
+    plan = make_plan(scenario, profiles, say)
+    if isinstance(plan, Unplanned):
+        return plan
+    known = _curve(scenario)
+    synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
+    most = max(device.samples for device in plan.devices)
+    beyond = known.beyond(most) if known is not None and plan.error is not None else ""
+    passes = "" if plan.epochs is None else f"{plan.epochs} local epochs, "
+    expected = "" if plan.expected is None else f"; expected: {expected_words(plan.expected)}"
+    return (
+        f"there is one for the {len(profiles)} emulated boards: {passes}{synthetic} synthetic "
+        f"samples, rounds of {seconds(plan.round_s)}, {energies(plan)} (modelled), found by "
+        f"{plan.search}{expected}{'; ' if beyond else ''}{beyond}"
+    )
+
+
+def make_plan(
+    scenario: Scenario,
+    profiles: Mapping[str, Profile],
+    say: Callable[[str], None] = lambda text: None,
+) -> Plan | Unplanned:
+    """The plan of a fleet before its run, or why none was tried.
+
+    Args:
+        scenario: the configuration.
+        profiles: of the devices, by id.
+        say: as of :func:`plan_words`.
+
+    Raises:
+        fimi.optim.problem.InfeasibleError: no plan meets the limits; says why, and what would help.
+    """
+    try:
+        from fimi.coordinator.fleet_planner import FleetPlanner
+        from fimi.learning.training import tensors
+        from fimi.learning.training.torch_trainer import initial_parameters
+    except ImportError as error:
+        return Unplanned(f"not tried, for it needs the packages of the coordinator ({error})")
+    config, test = scenario.config, scenario.split.test
     model = initial_parameters(
         config.training.model, test.classes, test.image_shape, seed=config.run.seed
     )
     known = _curve(scenario)
     if known is None and STRATEGIES[config.run.strategy].plans_data:
-        return "not tried, for its learning curve is measured first"
+        return Unplanned("not tried, for its learning curve is measured first")
     planner = FleetPlanner(
         config,
         len(tensors.dump(model)),
@@ -170,17 +207,9 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
         say(describe(planning))
     plan = planner.plan(profiles).plan
     if plan is None:
-        return f"none is needed: devices do not train under strategy {config.run.strategy}"
-    synthetic = sum(sum(device.synthetic_counts) for device in plan.devices)
-    most = max(device.samples for device in plan.devices)
-    beyond = known.beyond(most) if known is not None and plan.error is not None else ""
-    passes = "" if plan.epochs is None else f"{plan.epochs} local epochs, "
-    expected = "" if plan.expected is None else f"; expected: {expected_words(plan.expected)}"
-    return (
-        f"there is one for the {len(profiles)} emulated boards: {passes}{synthetic} synthetic "
-        f"samples, rounds of {seconds(plan.round_s)}, {energies(plan)} (modelled), found by "
-        f"{plan.search}{expected}{'; ' if beyond else ''}{beyond}"
-    )
+        strategy = config.run.strategy
+        return Unplanned(f"none is needed: devices do not train under strategy {strategy}")
+    return plan
 
 
 def network_words(scenario: Scenario) -> str:

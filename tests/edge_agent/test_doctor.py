@@ -18,7 +18,7 @@ from worlds import Ina226, MirroredDies, OdroidXu3, PlugWorld, TwoPackages, TwoS
 
 import fimi.energy.host_profile
 from fimi.edge_agent.doctor import examine, surroundings
-from fimi.edge_agent.doctor.machine import Check, Machine
+from fimi.edge_agent.doctor.machine import Machine
 from fimi.energy.clock import VirtualClock
 from fimi.energy.control.programs import ProgramResult
 from fimi.energy.cost_model import ComputePoint, ComputeSetting
@@ -26,6 +26,7 @@ from fimi.energy.host_profile import HostProfile, load_profile
 from fimi.energy.step_load.kept import KeptResponse
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.questions import Check
 from fimi.testbed.cli import main
 
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]

@@ -11,12 +11,13 @@ from home_sender import sender
 
 import fimi.energy.host_profile
 from fimi.edge_agent.doctor import examine
-from fimi.edge_agent.doctor.machine import Check, Machine
+from fimi.edge_agent.doctor.machine import Machine
 from fimi.energy.control.programs import ProgramResult
 from fimi.energy.host_profile import load_profile
 from fimi.energy.meters import Look, MeterDescription
 from fimi.energy.meters.elsewhere import wire
 from fimi.energy.meters.elsewhere.topic import TopicSettings
+from fimi.messaging.questions import Check
 from fimi.testbed.cli import main
 
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -29,10 +27,8 @@ from fimi.energy.phase_powers import PowerEquations
 from fimi.energy.resting import Resting
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging import link
-from fimi.messaging.address import BrokerAddress
-from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto, password_hash
+from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 from fimi.messaging.client import Peer
-from fimi.messaging.errors import BrokerError
 from fimi.messaging.messages import (
     AnyMessage,
     Claim,
@@ -88,53 +84,6 @@ def broker(request: pytest.FixtureRequest) -> Iterator[EmbeddedBroker]:
 @pytest.fixture(scope="session")
 def mosquitto_missing() -> bool:
     return find_mosquitto() is None
-
-
-@pytest.fixture
-def own_mosquitto(tmp_path: Path, free_port: int) -> Iterator[Callable[..., BrokerAddress]]:
-    """Start a mosquitto as a lab runs it: one user, these access rules, these further lines."""
-    program = find_mosquitto()
-    if program is None:
-        pytest.skip("mosquitto is not installed (apt install mosquitto)")
-    running: list[subprocess.Popen[bytes]] = []
-
-    def start(
-        rules: list[str], *, username: str = "fimi", more: tuple[str, ...] = ()
-    ) -> BrokerAddress:
-        hashed = password_hash("sesame", b"salt-of-12-b")
-        (tmp_path / "passwords").write_text(f"{username}:{hashed}\n")
-        (tmp_path / "rules").write_text("\n".join(rules) + "\n")
-        lines = [
-            f"listener {free_port} 127.0.0.1",
-            "allow_anonymous false",
-            f"password_file {tmp_path / 'passwords'}",
-            f"acl_file {tmp_path / 'rules'}",
-            *more,
-        ]
-        if os.geteuid() == 0:
-            lines.append("user root")
-        (tmp_path / "conf").write_text("\n".join(lines) + "\n")
-        log = (tmp_path / "log").open("wb")
-        process = subprocess.Popen([program, "-c", str(tmp_path / "conf")], stderr=log)
-        log.close()
-        running.append(process)
-        address = BrokerAddress(
-            host="127.0.0.1", port=free_port, username=username, password="sesame"
-        )
-        deadline_s = time.monotonic() + 10.0
-        while True:
-            try:
-                link.probe(address)
-                return address
-            except BrokerError:
-                assert process.poll() is None, (tmp_path / "log").read_text()
-                assert time.monotonic() < deadline_s
-                time.sleep(0.02)
-
-    yield start
-    for process in running:
-        process.terminate()
-        process.wait()
 
 
 @pytest.fixture

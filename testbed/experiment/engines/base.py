@@ -6,6 +6,7 @@
 * :class:`View`         shows the progress of tasks
 * :class:`Outcome`      the result of all tasks
 * :class:`TaskTimes`    how long tasks take
+* :class:`Stopped`      it was asked to stop
 * :func:`last_words`    why a command failed
 
 A command is chosen when a task starts, also when it starts again: a run of which something is
@@ -81,6 +82,9 @@ class View:
     def noted(self, task: Task, note: str) -> None:
         """Show what is to be said of a task before it has ended."""
 
+    def waiting(self, what: str) -> None:
+        """Show for what everything waits; empty: for nothing any more."""
+
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show that a task has ended; ``problem`` says what is wrong, or is empty."""
 
@@ -136,6 +140,10 @@ class TaskTimes:
                 return None
             rest += max(expected - gone, 0.0)
         return rest / max(1, min(jobs, len(waiting) + len(running)))
+
+
+class Stopped(Exception):  # noqa: N818 - nothing went wrong
+    """An engine was asked to stop while it waited for something."""
 
 
 class Engine(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fimi.files import FileInUse
@@ -27,10 +28,11 @@ def beginning(
     config: Config,
     command: BeginCommand = "dry-run",
     options: tuple[str, ...] = (),
+    discard: Callable[[Path], object] = shutil.rmtree,
 ) -> CommandLine:
     """The command that begins a run, or goes on with it.
 
-    A run folder that cannot be gone on with, or is completed, is removed.
+    A run folder that cannot be gone on with, or is completed, is discarded.
 
     Args:
         folder: of the run.
@@ -38,6 +40,7 @@ def beginning(
         config: of the run.
         command: that runs it.
         options: of the command beside its configuration.
+        discard: takes a run folder away.
 
     Raises:
         RunFolderError: another process writes the run.
@@ -55,7 +58,8 @@ def beginning(
                 return CommandLine(arguments=(*words, "--resume", str(folder)))
         except (StoreError, ResumeError, ConfigError) as error:
             why = f"begun anew: {error}"
-    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        discard(folder)
     return CommandLine(arguments=(*words, "--config", str(file)), note=why)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import threading
@@ -405,3 +406,47 @@ class TestValuesWithTimesOfTheirOwn:
             off_w.append(abs(record.energy.value_j / record.duration_s - powers_w[number]))
         assert len(off_w) == len(powers_w) - 1
         return off_w
+
+
+class Shown(Meter):
+    """A meter that shows one look after another."""
+
+    def __init__(self, *looks: Look) -> None:
+        self._looks = iter(looks)
+        self._description = METER
+
+    def look(self, time_s: float) -> Look:
+        return next(self._looks)
+
+
+class TestPowerNow:
+    """What people are shown of it; no joules are made of it."""
+
+    def seen(self, *looks: tuple[float, Look]) -> list[float | None]:
+        clock = VirtualClock()
+        with contextlib.closing(
+            Sampler(Shown(looks[0][1], *(look for _, look in looks[1:])), clock, rate_hz=0.0)
+        ) as sampler:
+            found = [sampler.power_w]
+            for at_s, _ in looks[1:]:
+                clock.show(at_s)
+                sampler.poll()
+                found.append(sampler.power_w)
+        return found
+
+    def test_of_a_meter_of_power_it_is_the_last_one(self) -> None:
+        looks = [(0.0, Look(power_w=3.0)), (0.1, Look(power_w=4.0)), (0.2, NOTHING)]
+        assert self.seen(*looks) == [3.0, 4.0, None]
+
+    def test_of_a_counter_it_is_the_mean_of_a_second(self) -> None:
+        counted = [(0.0, 10.0), (0.5, 12.0), (1.0, 16.0), (1.5, 17.0), (3.0, 22.0)]
+        looks = [(at_s, Look(counter_j=joules)) for at_s, joules in counted]
+        assert self.seen(*looks) == [None, None, 6.0, 6.0, 3.0]
+
+    def test_a_counter_that_was_reset_is_no_power(self) -> None:
+        looks = [
+            (0.0, Look(counter_j=10.0)),
+            (2.0, Look(counter_j=1.0, reset=True)),
+            (4.0, Look(counter_j=9.0)),
+        ]
+        assert self.seen(*looks) == [None, None, 4.0]
