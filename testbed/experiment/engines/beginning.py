@@ -52,6 +52,7 @@ def beginning(
     why = ""
     if (folder / STORE_NAME).exists():
         wait_until_unused(folder)
+    if (folder / STORE_NAME).exists():  # whoever wrote it may have removed it at its end
         try:
             if read_info(folder)[0].status != "completed":
                 look(str(folder), command, config_path=file)
