@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from fimi.errors import FimiError
 from fimi.files import FileInUse
 from fimi.record.reader import STORE_NAME, read_info
-from fimi.record.store import lock_store
-from fimi.testbed.configuration.sections import Config
+from fimi.record.store import StoreError, lock_store
+from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import toml
 from fimi.testbed.experiment.engines.base import GRACE_S, CommandLine
-from fimi.testbed.resuming import BeginCommand, look
+from fimi.testbed.resuming import BeginCommand, ResumeError, look
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 
 
@@ -45,6 +44,7 @@ def beginning(
 
     Raises:
         RunFolderError: another process writes the run.
+        DatasetError: its data cannot be loaded; the run is left as it is.
         OSError: the folder or the file cannot be written.
     """
     write_config(file, config)
@@ -52,11 +52,12 @@ def beginning(
     why = ""
     if (folder / STORE_NAME).exists():
         wait_until_unused(folder)
+    if (folder / STORE_NAME).exists():  # whoever wrote it may have removed it at its end
         try:
             if read_info(folder)[0].status != "completed":
                 look(str(folder), command, config_path=file)
                 return CommandLine(arguments=(*words, "--resume", str(folder)))
-        except (FimiError, OSError) as error:
+        except (StoreError, ResumeError, ConfigError) as error:
             why = f"begun anew: {error}"
     if folder.exists():
         discard(folder)

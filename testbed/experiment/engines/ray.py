@@ -90,7 +90,12 @@ class RayCluster:
         if not tasks or stop.is_set():
             return Outcome(failures={}, interrupted=bool(tasks))
         with _connected(ray, self._address, self._jobs), _mark(self._folder) as mark:
-            return self._run(ray, mark, tasks, clock, view, stop)
+            try:
+                return self._run(ray, mark, tasks, clock, view, stop)
+            except ray.exceptions.RayError as error:
+                raise SurroundingsError(
+                    f"Ray was lost: {_first_words(error)}; the same command goes on"
+                ) from error
 
     def _run(
         self,
@@ -101,7 +106,7 @@ class RayCluster:
         view: View,
         stop: threading.Event,
     ) -> Outcome:
-        board = ray.remote(num_cpus=0)(_Board).remote()
+        board = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Board).remote()
         do = ray.remote(num_cpus=1, memory=self._memory_bytes, max_retries=TRIES)(_do)
         mark = msgspec.structs.replace(mark, secret="") if self._apart else mark
         weights = _Weights(ray)
@@ -201,8 +206,8 @@ class _Board:
         self._told[name] = _Told(progress=TaskProgress(), starts=starts + 1)
 
     def tell(self, name: str, progress: TaskProgress) -> None:
-        """A task has come so far."""
-        self._told[name].progress = progress
+        """A task has come so far; perhaps it was begun before this actor was restarted."""
+        self._told.setdefault(name, _Told(progress=progress, starts=1)).progress = progress
 
     def told(self) -> dict[str, _Told]:
         """By the names of tasks."""
@@ -409,7 +414,8 @@ def _connected(ray: Any, address: str, jobs: int) -> Iterator[None]:
             )
         except Exception as error:
             where = f"at {address}" if address else "on this machine"
-            raise SurroundingsError(f"no Ray {where}: {_first_words(error)}") from error
+            hint = "; a cluster with tokens needs RAY_AUTH_MODE=token" if ":" in address else ""
+            raise SurroundingsError(f"no Ray {where}: {_first_words(error)}{hint}") from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray has set one of its own
@@ -429,9 +435,7 @@ def _probe(address: str) -> None:
         return
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and host and port.isdigit()):
-        raise InputError(
-            f"{address!r} is no address of Ray; write host:port, ray://host:port or auto"
-        )
+        raise InputError(f"{address!r} is no address of Ray; write host:port or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PROBE_S).close()
     except (OSError, OverflowError) as error:

@@ -153,7 +153,7 @@ class SlurmArray:
             "slurm_partition": asked.partition,
             "slurm_account": asked.account,
             "slurm_array_parallelism": asked.parallel,
-            "slurm_additional_parameters": asked.extra,
+            "slurm_additional_parameters": {k: v for k, v in asked.extra.items() if v is not False},
             "mem_gb": self._memory_gb,
         }
         executor.update_parameters(

@@ -127,6 +127,15 @@ def test_listing_runs_nothing(place: Workplace) -> None:
     assert not (place.folder / "experiments").exists()
 
 
+def test_an_engine_that_is_not_there_is_refused_before_anything_is_made(place: Workplace) -> None:
+    (place.folder / "pair.toml").write_text(PAIR)
+    refused = place.run("experiment", "pair.toml", "--on", "slrum")
+    assert refused.returncode == 2
+    assert "did you mean 'slurm'?" in refused.stderr
+    assert one_screen(refused.stderr)
+    assert not (place.folder / "experiments").exists()
+
+
 def test_a_file_with_the_name_of_a_command_is_reached_by_its_path(place: Workplace) -> None:
     grid = "[grid]\ntraining.learning_rate = [0.1]\ntraining.batch_size = [16]\n"
     (place.folder / "compare").write_text(PAIR.replace("seeds = 1", "seeds = [123456789]") + grid)

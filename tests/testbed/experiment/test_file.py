@@ -10,6 +10,7 @@ import pytest
 from fimi.report.comparison.runs import AccuracyTarget
 from fimi.testbed.configuration.load import ConfigError
 from fimi.testbed.experiment.cells import cells
+from fimi.testbed.experiment.definition import SlurmRequest
 from fimi.testbed.experiment.file import read_experiment
 
 READY = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob("*.toml"))
@@ -70,6 +71,26 @@ class TestWhatItSays:
 
 
 TUNE = "[tune]\nseeds = [100, 101]\n[tune.grid]\ntraining.learning_rate = [0.2, 0.3]\n"
+
+
+class TestSlurm:
+    def test_left_out_it_asks_for_an_hour_and_a_core(self, write: Write) -> None:
+        found = read_experiment(write(GOOD)).slurm
+        assert (found.time_min, found.cpus, found.parallel) == (60, 1, 0)
+        assert (found.partition, found.account, found.memory_gb, found.extra) == ("", "", 0, {})
+
+    def test_all_of_it(self, write: Write) -> None:
+        text = "partition = 'cpu'\naccount = 'me'\ntime_min = 5\ncpus = 2\nmemory_gb = 1.5\n"
+        extra = "parallel = 3\nextra = {qos = 'low', nice = 100, exclusive = true}\n"
+        assert read_experiment(write(f"{GOOD}[slurm]\n{text}{extra}")).slurm == SlurmRequest(
+            partition="cpu",
+            account="me",
+            time_min=5,
+            cpus=2,
+            memory_gb=1.5,
+            parallel=3,
+            extra={"qos": "low", "nice": 100, "exclusive": True},
+        )
 
 
 class TestTuning:
@@ -145,6 +166,10 @@ class TestRefusals:
             (GOOD + TUNE + "training.epohcs = [1]", "[tune.grid]", "'epochs'"),
             (GOOD + 'target_on = "train"', "target_on", "docs/experiments.md"),
             (GOOD + "jobs = 0", "jobs", "docs/experiments.md"),
+            (GOOD + "[slurm]\nparitition = 'cpu'", "[slurm]", "'partition'"),
+            (GOOD + "[slurm]\ntime_min = 0", "slurm.time_min", "docs/experiments.md"),
+            (GOOD + "slurm = 'cpu'", "slurm", "docs/experiments.md"),
+            (GOOD + "[slurm.extra]\nqos = ['low']", "slurm.extra", "docs/experiments.md"),
             (GOOD + "[base", "TOML", ""),
         ],
     )

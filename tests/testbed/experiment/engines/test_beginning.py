@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from fimi.files import FileInUse
+from fimi.learning.data.dataset import DatasetError
 from fimi.record.record import RunInfo
 from fimi.record.store import RunStore, lock_store
 from fimi.testbed.configuration import load as configuration
@@ -103,3 +104,12 @@ def test_one_that_somebody_writes_is_left_alone(
     with pytest.raises(FileInUse):
         lock_store(folder / "run.sqlite")
     held.release()
+
+
+def test_one_whose_data_are_not_there_is_left_alone(config: Config, tmp_path: Path) -> None:
+    data = replace(config.data, dataset="cifar-10", root=str(tmp_path / "not mounted"))
+    gone = replace(config, data=data)
+    folder = store(gone)
+    with pytest.raises(DatasetError):
+        assert begin(gone).note == ""
+    assert (folder / "run.sqlite").exists()

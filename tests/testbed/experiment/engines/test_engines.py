@@ -22,6 +22,7 @@ from commandline import PATIENCE_S, run_value, wait_until
 from msgspec.structs import replace
 from same_record import differences
 
+import fimi
 from fimi.testbed.experiment import run
 from fimi.testbed.experiment.definition import Experiment, SlurmRequest
 from fimi.testbed.experiment.engines.base import Engine, Outcome, Task, View
@@ -32,9 +33,9 @@ TEXT = """
 strategies = ["tfl", "fimi", "bad"]
 seeds = 1
 [base]
-fleet.devices = 2
+fleet.devices = 3
 rounds.count = 2
-plan.error_max = 0.1
+plan.error_max = 0.08
 training.backend = "torch"
 deployment.export = false
 [overrides.bad]
@@ -42,8 +43,8 @@ run.strategy = "fimi"
 plan.error_max = 0.0271
 """
 ODD = "Bögen, 'Äste' & $HOME; \"x\""
-METERED = ("generator_j", "server_j", "total_j", "total_at_least")
-"""How columns begin whose joules are metered, where this machine has a meter."""
+APART = ("resumed", "generator_j", "server_j", "total_j", "total_at_least")
+"""How columns begin that may differ: joules are metered where this machine has a meter."""
 
 KILLED = """
 import os, signal, sys
@@ -129,7 +130,7 @@ def _ray_apart(folder: Path) -> Engine:
 def _slurm(folder: Path) -> Engine:
     from fimi.testbed.experiment.engines.slurm import SlurmArray
 
-    return SlurmArray(folder, SlurmRequest(parallel=2, time_min=10))
+    return SlurmArray(folder, SlurmRequest(parallel=2, time_min=10, extra={"comment": "a b"}))
 
 
 def _submitit(folder: Path) -> Engine:
@@ -181,10 +182,10 @@ def children_at(folder: Path) -> list[psutil.Process]:
 
 
 def table(experiment: Experiment) -> dict[str, dict[str, str]]:
-    """The lines of ``results.csv`` by run, without what is metered on this machine."""
+    """The lines of ``results.csv`` by run, without what may differ."""
     with (experiment.folder / "results.csv").open() as file:
         return {
-            row["run"]: {k: v for k, v in row.items() if not k.startswith(METERED)}
+            row["run"]: {k: v for k, v in row.items() if not k.startswith(APART)}
             for row in csv.DictReader(file)
         }
 
@@ -216,6 +217,7 @@ def test_the_table_is_that_of_undisturbed_runs_in_the_local_pool(
     assert heard.ended == {"tfl-seed0": "", "fimi-seed0": ""} | outcome.failures
     assert heard.notes == []
     assert table(there) == table(reference)
+    assert int(table(there)["fimi-seed0"]["synthetic_samples"]) > 0
     for name in ("tfl-seed0", "fimi-seed0"):
         mine, whole = (each.folder / "runs" / name for each in (there, reference))
         assert differences(whole, mine) == []
@@ -227,6 +229,18 @@ def test_the_table_is_that_of_undisturbed_runs_in_the_local_pool(
     assert resumed == (0 if apart else 1)
     assert [each.name for each in there.folder.glob(".ray-*")] == []
     assert [task.name for task in run.tasks(run.plan(there))] == ["bad-seed0"]
+
+
+def test_the_python_interface_goes_on_too(killed: Path, tmp_path: Path) -> None:
+    text = TEXT.partition("[overrides.bad]")[0].replace('"tfl", "fimi", "bad"', '"fimi"')
+    (tmp_path / "one.toml").write_text(text)
+    shutil.copytree(killed, tmp_path / "one" / "runs" / "fimi-seed0")
+    said: list[str] = []
+    found = fimi.run_experiment(tmp_path / "one.toml", directory=tmp_path, say=said.append)
+    assert run_value(tmp_path / "one" / "runs" / "fimi-seed0", "resumed") == 1
+    assert len(found.records) == 1
+    (line,) = said
+    assert line.startswith("fimi-seed0: done")
 
 
 @in_all("pool", "ray", "ray-apart", ARRAY)
@@ -269,7 +283,7 @@ def test_a_run_whose_worker_was_lost_goes_on_with_another(
     outcome = conduct(there, make(there.folder), heard)
     assert outcome == Outcome(failures={}, interrupted=False)
     assert len(lost) == 1
-    (note,) = heard.notes
-    assert "lost" in note or "submitted again" in note
+    assert len(heard.notes) == 1, heard.notes
+    assert "lost" in heard.notes[0] or "submitted again" in heard.notes[0]
     mine, whole = (each.folder / "runs" / "tfl-seed0" for each in (there, reference))
     assert differences(whole, mine) == []
