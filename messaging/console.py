@@ -214,6 +214,11 @@ class Console:
         self.close()
 
     @property
+    def online(self) -> bool:
+        """Whether the broker is connected at present."""
+        return self._link.ready
+
+    @property
     def coordinator(self) -> Lease | None:
         """The coordinator that holds the fleet, as far as the broker knows; ``None`` for none.
 
@@ -230,12 +235,15 @@ class Console:
         """Every device of which the broker knows, by id, with its status of now if it answers.
 
         Ends as soon as all that are online have answered, after ``timeout_s`` at the latest, s.
+
+        Raises:
+            NotAnswered: the broker is away.
         """
         ask = Ask(id=new_id(), question=msgspec.Raw(encode(StatusQuestion())))
         with self._changed:
             self._asked[ask.id] = _Asked("", 0.0)
-        self._publish(EVERYBODY, ask)
         try:
+            self._publish(EVERYBODY, ask)
             with self._changed:
                 self._changed.wait_for(lambda: self._all_have_answered(ask.id), timeout_s)
                 return {device: self._seen(device, ask.id) for device in self._known()}
@@ -275,8 +283,8 @@ class Console:
             if seen.state is not None and seen.standing in ("offline", "other-protocol"):
                 raise NotAnswered(seen.why_not())
             asked = self._asked[ask.id] = _Asked(device, time.monotonic())
-        self._publish(device, ask)
         try:
+            self._publish(device, ask)
             while True:
                 reply = self._next(asked, timeout_s)
                 if isinstance(reply, ErrandProgress):
@@ -310,6 +318,8 @@ class Console:
             raise NotAnswered(self._seen(asked.device, "").why_not())
 
     def _publish(self, recipient: str, ask: Ask) -> None:
+        if not self.online:  # it would be sent whenever the broker is back
+            raise NotAnswered(f"the broker at {self.address} is away")
         topic = topics.topic(self.fleet, COORDINATOR, recipient, "ask")
         # A broker of version 3.1.1 would keep it for a device that is offline, but not at QoS 0.
         qos = 1 if self._link.version == "5" else 0

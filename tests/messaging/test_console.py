@@ -260,6 +260,19 @@ class TestAsk:
         assert board.asked == []
 
 
+class TestBrokerAway:
+    def test_nothing_is_asked_that_would_be_sent_later(self, mortal, fleet) -> None:
+        with Console(mortal.address, fleet=fleet) as console:
+            mortal.close()
+            deadline_s = time.monotonic() + 30.0
+            while console.online:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
+            for ask in (console.look, lambda: console.ask("d1", Echo())):
+                with pytest.raises(NotAnswered, match=r"the broker at .* is away"):
+                    ask()
+
+
 class TestOthers:
     def test_a_running_coordinator_is_not_disturbed(
         self, join, console, caplog: pytest.LogCaptureFixture
