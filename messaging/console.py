@@ -55,6 +55,9 @@ ASK_EXPIRY_S = 10
 LOOK_S = 3.0
 """How long boards have time to answer a look, s."""
 
+NOBODY_S = 0.5
+"""How long somebody may show up where the broker keeps of no device that it is online, s."""
+
 ANSWER_S = 10.0
 """How long a board may be silent when it is asked, s."""
 
@@ -88,12 +91,12 @@ class SeenBoard(Struct, frozen=True, kw_only=True):
     @property
     def standing(self) -> Standing:
         """Whether it can be asked."""
+        if self.answered and self.status is not None and self.status.protocol == PROTOCOL:
+            return "answers"
         if self.state is None or self.state.status == "offline":
             return "offline"
         if self.state.protocol != PROTOCOL:
             return "other-protocol"
-        if self.answered:
-            return "answers"
         knows = self.status is not None or self.problem
         return "silent" if knows else "older"
 
@@ -245,6 +248,8 @@ class Console:
         try:
             self._publish(EVERYBODY, ask)
             with self._changed:
+                least_s = min(timeout_s, NOBODY_S) if not self._online() else 0.0
+                self._changed.wait_for(self._online, least_s)
                 self._changed.wait_for(lambda: self._all_have_answered(ask.id), timeout_s)
                 return {device: self._seen(device, ask.id) for device in self._known()}
         finally:
@@ -335,12 +340,15 @@ class Console:
     def _known(self) -> list[str]:
         return sorted({*self._states, *self._statuses, *self._problems})
 
-    def _all_have_answered(self, ask: str) -> bool:
-        return all(
-            self._answered.get(device) == ask
+    def _online(self) -> list[str]:
+        return [
+            device
             for device, state in self._states.items()
             if state.status == "online" and state.protocol == PROTOCOL
-        )
+        ]
+
+    def _all_have_answered(self, ask: str) -> bool:
+        return all(self._answered.get(device) == ask for device in self._online())
 
     def _seen(self, device: str, ask: str) -> SeenBoard:
         return SeenBoard(

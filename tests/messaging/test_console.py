@@ -158,6 +158,17 @@ class TestLook:
         assert "no BoardStatus of ours" in seen.why_not()
         assert console.refused >= 1
 
+    def test_one_of_which_the_broker_keeps_nothing(self, join, console) -> None:
+        """As after a restart without persistence, until the board says again that it is online."""
+        board = Board(join("d1"))
+        with console:
+            console.look(10.0)
+            console._states.clear()
+            board.replies[StatusQuestion] = [board.status(board="pi")]
+            (seen,) = console.look(10.0).values()
+        assert seen.standing == "answers"
+        assert seen.status is not None and seen.status.board == "pi"
+
     def test_a_fleet_without_boards(self, console) -> None:
         with console:
             assert console.look(10.0) == {}
