@@ -32,7 +32,7 @@ from fimi.messaging.messages import (
     Refusal,
     RunEnded,
 )
-from fimi.messaging.topics import device_id
+from fimi.messaging.topics import device_names
 from fimi.record.events import DeviceRefused
 from fimi.record.record import Enrolment
 
@@ -104,6 +104,12 @@ class Roster:
         """Devices that do not take part, and why."""
         return {device: part.refused for device, part in self._parts.items() if part.refused}
 
+    @property
+    def candidates(self) -> set[str]:
+        """Devices that are online, and that the run may be with."""
+        members, online = self._context.settings.fleet.members, self._context.registry.online
+        return set(online & set(members) if members else online)
+
     def prepared_s(self, device: str) -> float | None:
         """How long a device received its batch, s; ``None``: that is not in the run store."""
         part = self._parts.get(device)
@@ -116,6 +122,9 @@ class Roster:
 
     def came(self, device: str, boot_id: str) -> None:
         """A device is online; it is invited after each start, also if it was refused before."""
+        members = self._context.settings.fleet.members
+        if members and device not in members:
+            return
         part = self._parts.get(device)
         if part is None:
             if not self._gathered and not self._is_named(device):
@@ -148,7 +157,7 @@ class Roster:
     def close_gathering(self) -> None:
         """Devices with names of their own get what is left, in the order of their names."""
         self._gathered = True
-        for device in sorted(self._context.registry.online):
+        for device in sorted(self.candidates):
             if device not in self._parts:
                 self._invite(device)
 
@@ -221,17 +230,21 @@ class Roster:
 
     def _is_named(self, device: str) -> bool:
         """Whether its name says which share it gets."""
-        count = self._context.settings.fleet.devices
-        return any(device == device_id(index, count) for index in range(count))
+        return device in self._names
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Of the devices whose names say so, by share."""
+        fleet = self._context.settings.fleet
+        return device_names(fleet.devices, fleet.members)
 
     def _free_index(self, device: str) -> int | None:
         """The share of a new device; ``None``: all are taken."""
-        count = self._context.settings.fleet.devices
+        names = self._names
         taken = {part.index for part in self._parts.values() if part.index >= 0}
-        for index in range(count):
-            if device == device_id(index, count) and index not in taken:
-                return index
-        free = [index for index in range(count) if index not in taken]
+        if device in names and (own := names.index(device)) not in taken:
+            return own
+        free = [index for index in range(len(names)) if index not in taken]
         if free:
             return free[0]
         return max(taken) + 1 if self._terms.way == "file" else None

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from fimi.coordinator.context import Context, FederationError
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.patience import Grace, Reminder
-from fimi.messaging.topics import missing
+from fimi.messaging.topics import device_names, missing
 from fimi.record.clean import enumerated
 from fimi.record.events import Gathering, Listener
 
@@ -46,14 +46,16 @@ def gather(
 
     def absent(here: Collection[str]) -> tuple[str, ...]:
         names = set(roster.members) - set(here)
-        return tuple(sorted(names)) if going_on else missing(here, wanted)
+        if going_on:
+            return tuple(sorted(names))
+        return missing(here, device_names(wanted, settings.fleet.members))
 
     def complete() -> bool:
         there = registry.devices
-        if len(registry.online) >= wanted:
+        if len(roster.candidates) >= wanted:
             roster.close_gathering()
         if reminder.due():
-            here = sorted(registry.online - set(roster.refused))
+            here = sorted(roster.candidates - set(roster.refused))
             listener(
                 Gathering(
                     here=len(here),
@@ -65,7 +67,7 @@ def gather(
         if going_on and grace.over(len(there) >= quorum):
             return True
         return len(there) >= wanted or len(there) + len(roster.refused) >= max(
-            wanted, len(registry.online)
+            wanted, len(roster.candidates)
         )
 
     waited = ""
@@ -73,7 +75,7 @@ def gather(
         waited = f" within {patience_s:g} s"
         roster.close_gathering()  # devices with names of their own, of an incomplete fleet
         context.inbox.wait(
-            lambda: len(registry.devices) + len(roster.refused) >= len(registry.online),
+            lambda: len(registry.devices) + len(roster.refused) >= len(roster.candidates),
             min(patience_s, _LAST_CALL_S),
         )
     there = registry.devices

@@ -320,6 +320,10 @@ class FleetSection(Protocol):
     def devices(self) -> int:
         """Number of devices to wait for."""
 
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Their names by index; empty: whoever comes."""
+
 
 class GeneratorSection(Protocol):
     """Section ``generator``, as far as a coordinator reads it."""

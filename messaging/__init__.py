@@ -18,6 +18,7 @@ A peer's connection
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
 * :mod:`~fimi.messaging.identity`  takes, keeps and loses a peer id
 * :mod:`~fimi.messaging.leases`    who may use a peer id, and who of two yields
+* :mod:`~fimi.messaging.reservation`  one study at a time on a fleet
 * :mod:`~fimi.messaging.documents` retained messages of which the latest counts
 * :mod:`~fimi.messaging.outbox`    messages that the broker has not confirmed yet
 * :mod:`~fimi.messaging.presence`  which other peers are online

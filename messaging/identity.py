@@ -26,6 +26,7 @@ from fimi.messaging.errors import BrokerError, IdentityTaken, MessageRefused
 from fimi.messaging.leases import MAX_EPOCH, Tenancy, holder_in_words
 from fimi.messaging.link import Link
 from fimi.messaging.messages import Claim, Lease, Role
+from fimi.messaging.topics import Kind
 from fimi.messaging.transfers.wire import decode_message, encode_message
 
 CLAIM_S = 3.0
@@ -33,6 +34,10 @@ CLAIM_S = 3.0
 
 ASK_AGAIN_S = 0.7
 """A claim without an answer is repeated after this time, s."""
+
+_OF_PEER: tuple[Kind, Kind] = ("lease", "claim")
+_OF_STUDY: tuple[Kind, Kind] = ("study", "study-claim")
+"""On which topics leases and claims travel."""
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +58,17 @@ class Identity:
         boot_id: str,
         epoch_after: int = 0,
         what: str = "",
+        of_study: bool = False,
         on_confirmed: Callable[[], None] = lambda: None,
         on_lost: Callable[[IdentityTaken], None] = lambda _: None,
     ) -> None:
-        """An identity that holds nothing yet; its epoch will be above ``epoch_after``."""
-        self._fleet, self._peer = fleet, peer
+        """An identity that holds nothing yet; its epoch will be above ``epoch_after``.
+
+        With ``of_study`` it holds the fleet for a study instead of the id: see
+        :mod:`fimi.messaging.reservation`.
+        """
+        self._fleet, self._peer, self._of_study = fleet, peer, of_study
+        self._kinds: tuple[Kind, Kind] = _OF_STUDY if of_study else _OF_PEER
         self._tenancy = Tenancy(
             Lease(
                 peer=peer,
@@ -70,7 +81,7 @@ class Identity:
                 what=what,
             )
         )
-        self._topics = {kind: topics.topic(fleet, peer, peer, kind) for kind in ("lease", "claim")}
+        self._topics = {kind: topics.topic(fleet, peer, peer, kind) for kind in self._kinds}
         self._confirmed_handler = on_confirmed
         self._lost_handler = on_lost
         self._changed = threading.Condition()
@@ -104,6 +115,7 @@ class Identity:
             clean_session=True,
             subscriptions=tuple(self._topics.values()),
             on_message=self._on_probe,
+            on_ready=lambda first: None if first else self.ask(),
         )
         self._link = probe
         try:
@@ -132,8 +144,12 @@ class Identity:
                     if waits_for != tenancy.other.boot_id:
                         waits_since_s, waits_for = now_s, tenancy.other.boot_id
                         log.info(
-                            "peer id %r was held by %s; waiting for %g s whether it answers",
-                            *(self._peer, holder_in_words(tenancy.other), CLAIM_S),
+                            "%s was held by %s; waiting for %g s whether it answers",
+                            f"fleet {self._fleet!r}"
+                            if self._of_study
+                            else f"peer id {self._peer!r}",
+                            holder_in_words(tenancy.other),
+                            CLAIM_S,
                         )
                     if now_s - waits_since_s >= CLAIM_S:
                         self._publish(tenancy.nobody_answers())
@@ -142,7 +158,7 @@ class Identity:
                     raise BrokerError(
                         f"{probe.address}: does not return what peer {self._peer!r} sends to "
                         f"itself; its access rules must let it write and read "
-                        f"{self._topics['lease']} and {self._topics['claim']}"
+                        f"{' and '.join(self._topics.values())}"
                     )
                 again_s = self._asked_s + ASK_AGAIN_S - now_s
                 self._changed.wait(max(0.0, again_s))
@@ -191,9 +207,9 @@ class Identity:
         with self._changed:
             tenancy = self._tenancy
             before = tenancy.standing, tenancy.confirmed
-            if isinstance(message, Lease) and kind == "lease":
+            if isinstance(message, Lease) and kind == self._kinds[0]:
                 self._publish(tenancy.on_lease(message))
-            elif isinstance(message, Claim) and kind == "claim":
+            elif isinstance(message, Claim) and kind == self._kinds[1]:
                 self._publish(tenancy.on_claim(message))
             else:
                 raise MessageRefused(f"{type(message).__name__} came as {kind!r}")
@@ -220,13 +236,21 @@ class Identity:
         for message in messages:
             if self._link is None:
                 continue
-            kind = "lease" if isinstance(message, Lease) else "claim"
+            retain = isinstance(message, Lease)
+            kind = self._kinds[0] if retain else self._kinds[1]
             payload = encode_message(message, sender=self._peer, recipient=self._peer)
-            info = self._link.publish(self._topics[kind], payload, qos=1, retain=kind == "lease")
+            info = self._link.publish(self._topics[kind], payload, qos=1, retain=retain)
         return info
 
     def _taken(self) -> IdentityTaken:
         other = self._tenancy.other
+        if self._of_study:
+            who = "another one" if other is None else holder_in_words(other, "a study")
+            return IdentityTaken(
+                f"fleet {self._fleet!r} is in use by {who}; wait until it is done, end it, or name "
+                "another fleet (fleet.name)",
+                other,
+            )
         who = "another process" if other is None else holder_in_words(other)
         fixed = self._tenancy.mine.role == "coordinator"  # it has the same id in every fleet
         return IdentityTaken(

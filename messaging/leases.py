@@ -128,9 +128,11 @@ def rank(lease: Lease) -> tuple[int, str]:
     return lease.epoch, lease.boot_id
 
 
-def holder_in_words(lease: Lease) -> str:
+def holder_in_words(lease: Lease, role: str = "") -> str:
     """Who holds a lease: role, process, machine, run and since when, for an error message."""
-    role = {"device": "an agent", "generator": "a generator node"}.get(lease.role, "a coordinator")
+    role = role or {"device": "an agent", "generator": "a generator node"}.get(
+        lease.role, "a coordinator"
+    )
     place = f"process {lease.pid} on {lease.host}" if lease.host else "a process"
     what = f", {lease.what}" if lease.what else ""
     since = f", since {lease.since} by its clock" if lease.since else ""

@@ -6,8 +6,9 @@ Every peer (coordinator, generator node, device) has an id, and every message on
 
 ``recipient`` is a peer id or ``all``; the kinds are in :data:`Kind`. ``state``, ``desired``,
 ``reported``, ``lease`` and ``status`` are *documents*: the broker keeps the latest (retained), and
-a later one replaces it. Lease and claim go from a peer to itself. ``ask`` and ``answer`` are for
-people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them.
+a later one replaces it. Lease and claim go from a peer to itself; ``study`` and ``study-claim`` are
+those of a study that holds the fleet (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer``
+are for people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them.
 
 A peer writes only below its own ``{sender}`` and reads only ``{recipient}`` = itself or ``all``. So
 two lines of broker access rules (``pattern write fimi/v1/+/%u/#``, ``pattern read
@@ -27,7 +28,10 @@ VERSION = "v1"
 EVERYBODY = "all"
 COORDINATOR = "coordinator"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
-Kind = Literal["state", "message", "want", "chunk", "claim", "ask", "answer"] | DocumentKind
+Kind = (
+    Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
+    | DocumentKind
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -60,11 +64,15 @@ def device_id(index: int, count: int) -> str:
     return f"device-{index + 1:0{max(2, len(str(count)))}d}"
 
 
-def missing(here: Collection[str], count: int) -> tuple[str, ...]:
-    """Who of a fleet has not come; nobody if a device has another name than :func:`device_id`."""
-    names = [device_id(index, count) for index in range(count)]
+def device_names(count: int, members: Collection[str] = ()) -> tuple[str, ...]:
+    """Names of a fleet's devices by index: ``members`` if they are named, else by number."""
+    return tuple(members) or tuple(device_id(index, count) for index in range(count))
+
+
+def missing(here: Collection[str], names: Collection[str]) -> tuple[str, ...]:
+    """Who of ``names`` has not come; nobody if another device is here instead of one of them."""
     absent = tuple(name for name in names if name not in here)
-    return absent if len(here) + len(absent) == count else ()
+    return absent if len(here) + len(absent) == len(names) else ()
 
 
 def topic(fleet: str, sender: str, recipient: str, kind: Kind) -> str:

@@ -117,6 +117,7 @@ def table(
     *,
     footer: Sequence[str] = (),
     paper: Paper | None = None,
+    whole: bool = False,
 ) -> str:
     """Aligned columns: the first to the left, the others to the right.
 
@@ -129,6 +130,7 @@ def table(
         rows: cells, which may have several lines.
         footer: one more row, apart from the others.
         paper: what it is for; plain text of 80 columns if left out.
+        whole: cut nothing, as somebody will copy it; on narrow paper the table may be wider.
     """
     paper = paper or Paper()
     body = [list(row) for row in rows]
@@ -144,8 +146,11 @@ def table(
     # Columns move closer together for the sake of a name, or of a table in one piece.
     closer = named + rest + 2 * several > paper.width >= min(named, _SHORTEST) + rest + several
     gap = 1 if closer else 2
-    widths[0] = min(widths[0], max(_SHORTEST, paper.width - rest - gap * several))
-    room = paper.width - widths[0]
+    if whole:
+        room = max([paper.width - widths[0], *(width + gap for width in widths[1:])])
+    else:
+        widths[0] = min(widths[0], max(_SHORTEST, paper.width - rest - gap * several))
+        room = paper.width - widths[0]
     widths[1:] = [min(width, room - gap) for width in widths[1:]]
     blocks = _split(widths, gap, room)
     while room and len(narrower := _split(widths, gap, room - 1)) == len(blocks):

@@ -11,7 +11,7 @@ import signal
 import sys
 
 from fimi.children import when_parent_is_gone
-from fimi.testbed.experiment.runner import GRACE_S
+from fimi.testbed.experiment.engines.base import GRACE_S
 
 
 def main(_orders: bytes) -> None:

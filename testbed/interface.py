@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi import children, errors
+from fimi.messaging.address import BrokerAddress
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.report.comparison.result import ExperimentResult
@@ -28,8 +29,9 @@ from fimi.testbed.commands.shared import EXIT_INTERRUPTED
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import run
+from fimi.testbed.experiment.engines.base import GRACE_S, Task, View, last_words
 from fimi.testbed.experiment.file import read_experiment
-from fimi.testbed.experiment.runner import GRACE_S, Task, View, last_words
+from fimi.testbed.experiment.where import Where
 
 _LOOK_S = 0.2
 """Time between two reads of the output of a run, s."""
@@ -113,6 +115,9 @@ def run_experiment(
     directory: str | Path | None = None,
     jobs: int = 0,
     redo: bool = False,
+    on: str = "local",
+    broker: str | None = None,
+    generator: bool = False,
     say: Say | None = None,
 ) -> ExperimentResult:
     """Run what an experiment file asks for and is not finished, and compare: ``fimi experiment``.
@@ -122,6 +127,9 @@ def run_experiment(
         directory: where the experiment is kept, in place of the file's ``directory``.
         jobs: runs side by side; 0: what the file says, or as many as cores and memory allow.
         redo: whether finished runs whose configuration has changed are run again.
+        on: what runs them: ``"local"``, ``"ray"``, ``"ray:ADDRESS"`` or ``"slurm"``.
+        broker: URL of a broker: run on the boards of its fleet instead, one run after another.
+        generator: with boards: a generator node here beside each run that needs images.
         say: called with a line for every run that ends; ``None``: silence.
 
     Returns:
@@ -132,21 +140,28 @@ def run_experiment(
     Raises:
         fimi.errors.InputError: the file or the data cannot be used, or finished runs have another
             configuration and ``redo`` is not set.
-        fimi.errors.SurroundingsError: the folder cannot be written, or another process works in it.
-        fimi.errors.RunFailedError: runs that are to be compared had different data.
+        fimi.errors.SurroundingsError: the folder cannot be written, or another process works in it;
+            there is no broker, or another study holds the fleet.
+        fimi.errors.RunFailedError: runs that are to be compared had different data; too few boards.
         KeyboardInterrupt: Ctrl-C; the next call continues with the runs that are not finished.
     """
+    where = Where(on=on, jobs=jobs, live=bool(broker), generator=generator)
     asked = read_experiment(Path(file))
     if directory is not None:
         asked = msgspec.structs.replace(asked, directory=Path(directory))
+    asked = where.experiment(asked)
     work = run.plan(asked)
     run.check_data(work.cells)
     if not redo:
         run.require_fresh(work)
-    with run.alone(asked.folder) as held:
-        run.conduct(
-            run.plan(asked), jobs=jobs, view=_Lines(say), stop=threading.Event(), keep_open=held
-        )
+    view, stop = _Lines(say), threading.Event()
+    with (
+        run.alone(asked.folder) as held,
+        where.opened(
+            asked, lambda: BrokerAddress.parse(broker or ""), view.waiting, stop, held
+        ) as (ready, engine),
+    ):
+        run.conduct(run.plan(ready), engine=engine, view=view, stop=stop, keep_open=held)
     return run.summarise(asked)
 
 
@@ -165,6 +180,19 @@ class _Lines(View):
 
     def __init__(self, say: Say | None) -> None:
         self._say = say
+        self._waits_for = ""
+
+    def noted(self, task: Task, note: str) -> None:
+        """Show the note."""
+        if self._say is not None:
+            self._say(f"{task.name}: {note}")
+
+    def waiting(self, what: str) -> None:
+        """Show for what it waits, when that changes."""
+        kind = what.split(",")[0]
+        if self._say is not None and what and kind != self._waits_for:
+            self._say(what)
+        self._waits_for = kind
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""

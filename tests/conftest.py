@@ -38,6 +38,15 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 _fleets = itertools.count()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def users_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What programs keep for their user is shared by the tests of a session, and by nobody else."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent
+    os.environ["XDG_CACHE_HOME"] = str(root / "cache")
+
+
 @pytest.fixture(scope="session")
 def mosquitto() -> Iterator[EmbeddedBroker]:
     if find_mosquitto() is None:

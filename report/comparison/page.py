@@ -9,7 +9,8 @@ from operator import itemgetter
 from fimi.report.comparison.pictures import point_pictures, sweep_pictures
 from fimi.report.comparison.result import ExperimentResult, Record
 from fimi.report.comparison.runs import point_text
-from fimi.report.comparison.tables import NEVER, Table, chosen, methods, sides, tables
+from fimi.report.comparison.shown import NEVER, Table
+from fimi.report.comparison.tables import chosen, methods, sides, tables
 from fimi.report.markup import Column, Html, element, join, table
 from fimi.report.page import noscript, page
 from fimi.report.sections import details, pair, picture, section
@@ -24,7 +25,7 @@ def render(result: ExperimentResult) -> str:
     sections = []
     for side, each in sides(result):
         if side == "tuned":
-            sections.append(section("Tuning", "", _table(chosen(result), "")))
+            sections.append(section("Tuning", "", table_of(chosen(result), "")))
         for point in each.points:
             pictures = point_pictures(each, point, len(drawn))
             drawn |= {picture.name: picture for picture in pictures}
@@ -34,7 +35,7 @@ def render(result: ExperimentResult) -> str:
                 section(
                     ", ".join(filter(None, (where or "All strategies", side))),
                     "",
-                    *(_table(one, where) for one in here),
+                    *(table_of(one, where) for one in here),
                     pair(*map(picture, pictures)),
                 )
             )
@@ -81,7 +82,11 @@ def _header(result: ExperimentResult) -> Html:
         element("p", result.title, class_="lead") if result.title else None,
         element(
             "div",
-            element("span", result.kind, class_=f"badge {result.kind}"),
+            element(
+                "span",
+                result.kind,
+                class_=f"badge {'mixed' if '+' in result.kind else result.kind}",
+            ),
             *(element("span", fact) for fact in facts),
             class_="meta",
         ),
@@ -102,7 +107,8 @@ def _notices(result: ExperimentResult) -> Html | None:
     )
 
 
-def _table(each: Table, where: str) -> Html:
+def table_of(each: Table, where: str) -> Html:
+    """A table of a grid point, which its caption need not name again."""
     columns: list[Column[tuple[str, ...]]] = [
         Column(title, unit, itemgetter(k), "number" if k else "name")
         for k, (title, _, unit) in enumerate(h.partition("\n") for h in each.heading)

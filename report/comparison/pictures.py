@@ -22,7 +22,7 @@ COLOURS = (
 )  # fmt: skip
 """After Okabe and Ito; where they come round again, dashes differ."""
 _DASHES = ("solid", "dash", "dot")
-_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
 
 
 def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int) -> list[Picture]:
@@ -211,7 +211,7 @@ def _look(result: ExperimentResult, label: str) -> dict[str, str]:
     return {
         "color": COLOURS[index % len(COLOURS)],
         "dash": _DASHES[index // len(COLOURS) % len(_DASHES)],
-        "symbol": _SYMBOLS[index % len(_SYMBOLS)],
+        "symbol": SYMBOLS[index % len(SYMBOLS)],
     }
 
 

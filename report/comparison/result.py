@@ -19,6 +19,7 @@ from msgspec import Struct
 from fimi.errors import RunFailedError
 from fimi.record.fairness import Fairness
 from fimi.report.comparison import statistics
+from fimi.report.comparison.predicted import Beside, Quantity, beside, joined_kinds
 from fimi.report.comparison.runs import (
     ALL_COSTS,
     AccuracyTarget,
@@ -28,6 +29,10 @@ from fimi.report.comparison.runs import (
 )
 from fimi.report.comparison.statistics import Bounds, Interval, Sample
 from fimi.report.comparison.tuning import TuningChoice
+from fimi.report.words import rounds_in_words
+
+_MOST = 12
+"""Things that a note says of the runs of a strategy, after which the rest is counted."""
 
 
 class ComparisonError(RunFailedError, RuntimeError):
@@ -74,6 +79,7 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
         costs: of reaching the target.
         test_accuracy: on the test set when it was reached, of the seeds that did.
         least_total: known part of the joules of all machines until then, J.
+        beside: joules and seconds of its rounds beside what was predicted of them.
     """
 
     point: dict[str, Any]
@@ -86,6 +92,7 @@ class StrategySummary(Struct, frozen=True, kw_only=True):
     costs: dict[str, Sample]
     test_accuracy: Sample
     least_total: Sample
+    beside: dict[Quantity, Beside]
 
 
 class Comparison(Struct, frozen=True, kw_only=True):
@@ -170,9 +177,10 @@ def compare(
     summaries = [_summary(group, confidence) for group in groups.values()]
     base = {point_text(s.point): s for s in summaries if s.label == baseline}
     runs = {cell.name: cell for cell in cells}.values()
-    kinds = {run.figures.kind for run in runs if run.figures and run.figures.kind}
+    kinds = joined_kinds(run.figures.kind for run in runs if run.figures and run.figures.kind)
     notes = [f"{run.name}: {run.problem}" for run in runs if run.problem]
     notes += [f"{r.name}: {text}" for r in runs if r.figures for text in r.figures.warnings]
+    notes += [text for group in groups.values() if (text := _attendance(group))]
     notes += _remarks([[record.cell for record in group] for group in groups.values()])
     return ExperimentResult(
         name=name,
@@ -180,7 +188,7 @@ def compare(
         baseline=baseline,
         target=target,
         confidence=confidence,
-        kind="+".join(sorted(kinds)) or "no joules",
+        kind=kinds or "no joules",
         records=tuple(records),
         summaries=tuple(summaries),
         comparisons=tuple(
@@ -190,6 +198,34 @@ def compare(
         ),
         notes=tuple(notes),
     )
+
+
+def _attendance(records: Sequence[Record]) -> str:
+    """Who was missing in which rounds, what was resumed, and how warm boards were; or nothing."""
+    first = records[0].cell
+    told: list[str] = []
+    temperatures_c: list[float] = []
+    for cell in (record.cell for record in records):
+        run, seed = cell.figures, f" of seed {cell.seed}"
+        if run is not None:
+            told += [
+                f"{device} missing in {rounds_in_words(rounds)}{seed}"
+                for device, rounds in run.absent.items()
+            ]
+            if run.resumed:
+                told.append(f"run{seed} resumed {_times(run.resumed)}")
+            temperatures_c += run.first_temperature_c.values()
+        told += [f"run{seed} {remark}" for remark in cell.remarks]
+    if temperatures_c:
+        ends = dict.fromkeys(f"{end(temperatures_c):.0f}" for end in (min, max))
+        told.insert(0, f"processors at {' to '.join(ends)} °C in the first round that says so")
+    where = f" at {point_text(first.point)}" if first.point else ""
+    more = f"; and {len(told) - _MOST} more" if len(told) > _MOST else ""
+    return f"{first.label}{where}: {'; '.join(told[:_MOST])}{more}" if told else ""
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def _remarks(groups: Sequence[Sequence[ComparedCell]]) -> list[str]:
@@ -294,6 +330,7 @@ def _summary(records: Sequence[Record], confidence: float) -> StrategySummary:
         costs={cost: over([r.costs[cost] for r in records]) for cost in ALL_COSTS},
         test_accuracy=over([r.test_accuracy for r in records], statistics.SHARE),
         least_total=over([r.least_total_j for r in records]),
+        beside=beside([r.cell.figures for r in records], confidence),
     )
 
 

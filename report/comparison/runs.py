@@ -16,7 +16,10 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from fimi.energy.joules import Energy
 from fimi.record.curve import JudgedOn, RoundPoint, price, reached
+from fimi.record.phases import run_parts
+from fimi.record.planned import PlanHeld
 from fimi.record.record import PlanSummary, RunData
 from fimi.record.summary import summarise
 from fimi.record.sums import Sum
@@ -54,7 +57,8 @@ class RunFigures(Struct, frozen=True, kw_only=True):
 
     Attributes:
         points: the run round by round.
-        kind: what its joules are; ``None`` without any.
+        kind: what the devices' joules are, several kinds joined by ``+``, ``declared`` where a
+            board has no meter but a declared power; ``None`` without any.
         data: digests of the parts of the data and of who holds what; equal for paired runs.
         synthetic_samples: that the devices were to get together.
         wall_s: how long the run took, s; ``None`` if not known.
@@ -64,6 +68,16 @@ class RunFigures(Struct, frozen=True, kw_only=True):
         generator: joules of drawing its images; empty where there were none.
         test_samples: images of the test set; ``None`` if not known.
         validation_samples: images of the validation part; likewise.
+        held: the last plan's round against those that were run by it; ``None`` without any.
+        device_rounds: how often a device had a part in a round, receiving synthetic data before the
+            first counted as one.
+        absent: rounds for which a device was not there, or was silent, by device; not those before
+            it had joined.
+        resumed: how often another process went on with the run.
+        first_temperature_c: mean of a device's processor in the first round that says so, °C.
+        scope: what the devices' meters see: ``board``, or several scopes joined by ``+``.
+        config: dotted key to value.
+        versions: package to version, of the coordinator.
     """
 
     points: tuple[RoundPoint, ...]
@@ -77,6 +91,14 @@ class RunFigures(Struct, frozen=True, kw_only=True):
     generator: Sum = Sum()
     test_samples: int | None = None
     validation_samples: int | None = None
+    held: PlanHeld | None = None
+    device_rounds: int = 0
+    absent: dict[str, tuple[int, ...]] = {}
+    resumed: int = 0
+    first_temperature_c: dict[str, float] = {}
+    scope: str = ""
+    config: dict[str, Any] = {}
+    versions: dict[str, str] = {}
 
     @property
     def accuracy(self) -> tuple[float, ...]:
@@ -132,6 +154,8 @@ class ComparedCell(Struct, frozen=True, kw_only=True):
         settings: keys that are tuned to the values that this cell has; empty without any.
         figures: of its run; ``None`` if there is none to look at.
         problem: why not.
+        remarks: what else to know of how the run came about, as the end of a sentence each that
+            begins with the run: ``"was begun 3 times"``.
     """
 
     name: str
@@ -146,6 +170,7 @@ class ComparedCell(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}
     figures: RunFigures | None = None
     problem: str = ""
+    remarks: tuple[str, ...] = ()
 
     def judged(self, which: Literal["final", "best"], on: JudgedOn = "test") -> float | None:
         """The final or the best accuracy of the run; ``None`` if it has none, or there is none."""
@@ -154,10 +179,11 @@ class ComparedCell(Struct, frozen=True, kw_only=True):
 
 def figures_of(run: RunData) -> RunFigures:
     """A stored run in numbers."""
-    summary, data = summarise(run), run.info.dataset
+    summary, data, parts = summarise(run), run.info.dataset, run_parts(run)
+    energies = [part.energy for part in parts if part.energy is not None]
     return RunFigures(
         points=summary.points,
-        kind=summary.energy.known.kind if summary.energy.known else None,
+        kind="+".join(sorted(set(map(_kind, energies)))) or None,
         data={
             "public": data.public_digest,
             "validation": data.validation_digest,
@@ -173,7 +199,37 @@ def figures_of(run: RunData) -> RunFigures:
         generator=summary.generator,
         test_samples=data.test,
         validation_samples=data.validation,
+        held=summary.held,
+        device_rounds=len({(part.device, part.round) for part in parts}),
+        absent=_absent(run),
+        resumed=run.info.resumed,
+        first_temperature_c=_first_temperature_c(run),
+        scope="+".join(sorted({each.scope for each in energies})),
+        config=run.info.config,
+        versions=run.info.versions,
     )
+
+
+def _kind(energy: Energy) -> str:
+    """Its kind; ``declared`` of a board without a meter, as what is predicted is modelled, too."""
+    return "declared" if energy.source.startswith("declared:") else energy.kind
+
+
+def _absent(run: RunData) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+    for result in run.rounds:
+        for entry in result.devices:
+            if entry.status in ("absent", "missing") and not entry.is_outside:
+                found[entry.device] = (*found.get(entry.device, ()), result.number)
+    return dict(sorted(found.items()))
+
+
+def _first_temperature_c(run: RunData) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for entry in (entry for result in run.rounds for entry in result.devices):
+        if entry.observed is not None and entry.observed.temperature_c is not None:
+            found.setdefault(entry.device, entry.observed.temperature_c)
+    return found
 
 
 def _joules(total: Sum | None) -> float | None:

@@ -1,42 +1,33 @@
-"""The result of an experiment as text, Markdown, CSV and JSON.
+"""The result of an experiment as text and Markdown.
 
-* :func:`tables`    for people: medians, means, joules, and the comparison, grid point by grid point
+* :func:`tables`    for people, grid point by grid point: medians, means, joules, metered beside
+  predicted, and the comparison
 * :func:`sides`     as configured, and as tuned
 * :func:`as_text`, :func:`as_markdown`
-* :func:`as_csv`    one line per run
-* :func:`as_json`   everything
 
-``never`` stands where a target was not reached, nothing (``–`` for people, ``null`` in JSON) where
-a value is not known.
+``never`` stands where a target was not reached, ``–`` where a value is not known.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from fimi.record.clean import clean
 from fimi.record.sums import Sum
-from fimi.report.comparison.plans import HEADING, plan_body, plan_columns, plan_rows
-from fimi.report.comparison.result import (
-    Comparison,
-    ExperimentResult,
-    Record,
-    StrategySummary,
-    fairness,
-)
+from fimi.report.comparison.plans import HEADING, plan_rows
+from fimi.report.comparison.predicted import HEADING as HEADING_BESIDE
+from fimi.report.comparison.predicted import beside_rows
+from fimi.report.comparison.result import Comparison, ExperimentResult, StrategySummary
 from fimi.report.comparison.runs import ALL_COSTS, COSTS, RunFigures, point_text
+from fimi.report.comparison.shown import NEVER, Table, in_lines, markdown, shown
 from fimi.report.comparison.statistics import LEAST, Interval, Sample, median_level, wilson
-from fimi.report.layout import Marked, Paper, entries, table, wrap
-from fimi.report.words import MISSING, joules, percent
+from fimi.report.layout import Marked, Paper, entries, wrap
+from fimi.report.words import joules, percent
 
-NEVER = "never"
 _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
     "rounds": ("rounds", ((1.0, ""),)),
     "board_j": ("whole board", ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"))),
@@ -50,22 +41,8 @@ _UNITS: dict[str, tuple[str, tuple[tuple[float, str], ...]]] = {
 """Of a cost: its heading, and units with their sizes, the largest first."""
 
 
-class Table(Struct, frozen=True, kw_only=True):
-    """A table for people.
-
-    Attributes:
-        caption: what it shows.
-        heading: of its columns; a line break stands before the unit.
-        rows: text.
-    """
-
-    caption: str
-    heading: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
 def tables(result: ExperimentResult) -> list[Table]:
-    """Four tables for each grid point, and those of devices and plans where there are any."""
+    """Five tables for each grid point, and those of devices and plans where there are any."""
     found = []
     for point in result.points:
         here = [s for s in result.summaries if s.point == point]
@@ -74,6 +51,11 @@ def tables(result: ExperimentResult) -> list[Table]:
             _costs(result, here, f"{where}median over seeds", lambda s: s.median),
             _costs(result, here, f"{where}mean over seeds", lambda s: s.mean),
             _joules(result, here, f"{where}joules to the target, median over seeds"),
+            Table(
+                caption=f"{where}metered beside predicted, all rounds",
+                heading=HEADING_BESIDE,
+                rows=beside_rows({each.label: each.beside for each in here}),
+            ),
         ]
         if any(c.point == point for c in result.comparisons):
             found.append(_against(result, point, where))
@@ -159,6 +141,12 @@ def methods(result: ExperimentResult) -> list[str]:
         "Total: whole boards, and what drawing all images of the run and training on the server "
         "until then took; their kinds stand in the heading. Where one was not metered the total is "
         "at least what is known.",
+        "Metered beside predicted: joules of all rounds, and of receiving synthetic data, over "
+        "exactly the parts that were both metered and predicted, as in the report of each run; "
+        "seconds of a round over those that were run by the last plan. Left out: device-rounds of "
+        "which a part was not metered or not predicted, and rounds before the last plan. Joules, "
+        "seconds and metered / predicted are medians over the seeds, the error, (predicted − "
+        "metered) / metered, is a mean.",
         brackets,
         *_images(result),
         f'"{NEVER}": not reached within the rounds that were run; counts as infinite, so that a '
@@ -210,9 +198,7 @@ def as_text(result: ExperimentResult, paper: Paper | None = None) -> str:
     paper = paper or Paper()
     blocks = [paper.ink(result.title, "title")] if result.title else []
     for each in all_tables(result):
-        heading = [cell.replace(" ", "\n") for cell in each.heading]
-        rows = [[cell.replace(" [", "\n[") for cell in row] for row in each.rows]
-        blocks.append(f"{each.caption}\n{table(heading, rows, paper=paper)}")
+        blocks.append(in_lines(each, paper))
     blocks += ["\n".join(wrap(sentence, paper.text_width)) for sentence in methods(result)]
     if result.notes:
         said = [(Marked("note", "warning"), clean(note, 500)) for note in result.notes]
@@ -224,136 +210,10 @@ def as_markdown(result: ExperimentResult) -> str:
     """For a page or an issue."""
     lines = [f"# {result.title or result.name}", ""]
     for each in all_tables(result):
-        heading = [cell.replace("\n", ", ") for cell in each.heading]
-        lines += [f"## {each.caption}", "", _row(heading), _row(["---"] * len(heading))]
-        lines += [*map(_row, each.rows), ""]
+        lines += markdown(each)
     lines += [f"- {sentence}" for sentence in methods(result)]
     lines += [f"- note: {clean(note, 500)}" for note in result.notes]
     return "\n".join(lines) + "\n"
-
-
-def as_csv(result: ExperimentResult) -> str:
-    """One line per run; a cell that has not run has a line as well."""
-    out = io.StringIO()
-    rows = [
-        _csv_row(record, side, result.confidence)
-        for side, each in sides(result)
-        for record in each.records
-    ]
-    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: _csv_value(value) for key, value in row.items()} for row in rows)
-    return out.getvalue()
-
-
-def _csv_row(record: Record, side: str, confidence: float) -> dict[str, Any]:
-    """A cell of an experiment; ``None`` is an empty cell of the table."""
-    cell, run = record.cell, record.cell.figures
-    last = run.points[-1] if run and run.points else None
-    then = record.test_interval(confidence)
-    even = fairness(run)
-    return {
-        **cell.point,
-        "strategy": cell.label,
-        **({"side": side, **cell.settings} if side else {}),
-        "seed": cell.seed,
-        "run": cell.name,
-        "problem": clean(cell.problem, 500),
-        "rounds_run": len(run.points) if run else None,
-        "final_accuracy": cell.judged("final"),
-        "best_accuracy": cell.judged("best"),
-        "best_validation_accuracy": cell.judged("best", "validation"),
-        "worst_device_accuracy": even.worst if even else None,
-        "accuracy_std": even.std if even else None,
-        "target_accuracy": record.target,
-        "test_accuracy_at_target": record.test_accuracy,
-        "test_accuracy_low": then.low if then else None,
-        "test_accuracy_high": then.high if then else None,
-        **{f"{cost}_to_target": _named(record.costs[cost]) for cost in ALL_COSTS},
-        "total_at_least_j_to_target": _named(record.least_total_j),
-        "total_board_j": last.energy_so_far.value_j if last else None,
-        "total_dynamic_j": last.dynamic_so_far.value_j if last else None,
-        "total_at_least_j": last.total_so_far.known_j if last else None,
-        "energy_kind": run.kind if run else None,
-        "synthetic_samples": run.synthetic_samples if run else None,
-        "partition": run.data["partition"] if run else None,
-        **plan_columns(run.plan if run else None),
-    }
-
-
-def as_json(result: ExperimentResult) -> bytes:
-    """Everything, series of single runs included."""
-    body: dict[str, Any] = {
-        "name": result.name,
-        "title": result.title,
-        "baseline": result.baseline,
-        "target": str(result.target),
-        "confidence": result.confidence,
-        "energy_kind": result.kind,
-        "methods": methods(result),
-        "notes": result.notes,
-        **_side(result),
-        "choices": [
-            {
-                "point": choice.point,
-                "strategy": choice.label,
-                "taken": choice.taken.settings if choice.taken else None,
-                "tried": choice.tried,
-            }
-            for choice in result.choices
-        ],
-        "tuned": _side(result.tuned) if result.tuned else None,
-    }
-    return msgspec.json.format(msgspec.json.encode(body), indent=1) + b"\n"
-
-
-def _side(result: ExperimentResult) -> dict[str, Any]:
-    """Summaries, comparisons and runs, as configured or as tuned."""
-    return {
-        "summaries": [
-            {
-                "point": s.point,
-                "strategy": s.label,
-                "seeds": [r.cell.seed for r in s.records],
-                "final_accuracy": _sample(s.final),
-                "best_accuracy": _sample(s.best),
-                "test_accuracy_at_target": _sample(s.test_accuracy),
-                "worst_device_accuracy": _sample(s.worst),
-                "accuracy_std": _sample(s.std),
-                "to_target": {cost: _sample(s.costs[cost]) for cost in ALL_COSTS},
-                "total_at_least_j_to_target": _sample(s.least_total),
-            }
-            for s in result.summaries
-        ],
-        "comparisons": [
-            {
-                "point": c.point,
-                "strategy": c.label,
-                "baseline": result.baseline,
-                "final_accuracy_difference": _sample(c.final),
-                "best_accuracy_difference": _sample(c.best),
-                "ratio_to_target": {cost: _sample(c.ratios[cost]) for cost in ALL_COSTS},
-            }
-            for c in result.comparisons
-        ],
-        "runs": [
-            {
-                "point": r.cell.point,
-                "strategy": r.cell.label,
-                "settings": r.cell.settings,
-                "seed": r.cell.seed,
-                "run": r.cell.name,
-                "problem": r.cell.problem,
-                "target_accuracy": r.target,
-                "test_accuracy_at_target": r.test_accuracy,
-                "test_accuracy_interval": _interval(r.test_interval(result.confidence)),
-                "to_target": {cost: _named(r.costs[cost]) for cost in ALL_COSTS},
-                "total_at_least_j_to_target": _named(r.least_total_j),
-                "series": _series(r.cell.figures),
-            }
-            for r in result.records
-        ],
-    }
 
 
 def _costs(
@@ -382,11 +242,11 @@ def _costs(
         rows.append(
             (
                 summary.label,
-                _shown(pick(summary.final), 0.01, digits=1),
+                shown(pick(summary.final), 0.01, digits=1),
                 reached,
-                *([_shown(pick(summary.test_accuracy), 0.01, digits=1)] if apart else []),
+                *([shown(pick(summary.test_accuracy), 0.01, digits=1)] if apart else []),
                 *(
-                    _shown(pick(summary.costs[cost]), scales[cost][0], never=rounds.never > 0)
+                    shown(pick(summary.costs[cost]), scales[cost][0], never=rounds.never > 0)
                     + _partly(summary.costs[cost], rounds)
                     for cost in COSTS
                 ),
@@ -403,9 +263,9 @@ def _devices(summaries: Sequence[StrategySummary], caption: str) -> Table:
         rows=tuple(
             (
                 each.label,
-                _shown(each.final.mean, 0.01, digits=1),
-                _shown(each.worst.mean, 0.01, digits=1),
-                _shown(each.std.mean, 0.01, digits=1),
+                shown(each.final.mean, 0.01, digits=1),
+                shown(each.worst.mean, 0.01, digits=1),
+                shown(each.std.mean, 0.01, digits=1),
             )
             for each in summaries
         ),
@@ -440,12 +300,12 @@ def _joules(result: ExperimentResult, summaries: Sequence[StrategySummary], capt
             if own and all(pick(run) == Sum() for run in own):
                 cells.append("none")
             elif cost == "total_j" and lacks and summary.least_total.median:
-                least = _shown(summary.least_total.median, scale, never=never)
+                least = shown(summary.least_total.median, scale, never=never)
                 cells.append(f"at least {least}" if least != NEVER else least)
             elif lacks and sample.median is None:
                 cells.append("unknown")
             else:
-                cells.append(_shown(sample.median, scale, never=never) + _partly(sample, rounds))
+                cells.append(shown(sample.median, scale, never=never) + _partly(sample, rounds))
         rows.append(tuple(cells))
     return Table(caption=caption, heading=tuple(heading), rows=tuple(rows))
 
@@ -462,10 +322,10 @@ def _against(result: ExperimentResult, point: dict[str, Any], where: str) -> Tab
         rows.append(
             (
                 each.label,
-                _shown(each.final.mean, 0.01, digits=1, sign=True),
+                shown(each.final.mean, 0.01, digits=1, sign=True),
                 f"{pairs - rounds.unknown} of {pairs}",
                 *(
-                    _shown(each.ratios[cost].median, 1.0, digits=2)
+                    shown(each.ratios[cost].median, 1.0, digits=2)
                     + _partly(each.ratios[cost], rounds)
                     for cost in costs
                 ),
@@ -495,91 +355,3 @@ def _scale(cost: str, intervals: Sequence[Interval | None]) -> tuple[float, str]
     )
     units = _UNITS[cost][1]
     return next(((size, name) for size, name in units if largest >= 2 * size), units[-1])
-
-
-def _shown(
-    interval: Interval | None,
-    scale: float,
-    *,
-    digits: int | None = None,
-    sign: bool = False,
-    never: bool = False,
-) -> str:
-    """``12.3 [11.0, 14.2]`` in units of ``scale``."""
-
-    def number(value: float) -> str:
-        if math.isinf(value):
-            return NEVER
-        value /= scale
-        if digits is not None:
-            text = f"{value:{'+' if sign else ''}.{digits}f}"
-        else:
-            text = f"{value:.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
-        return text.replace("-", "−")
-
-    if interval is None:
-        return NEVER if never else MISSING
-    text = number(interval.value)
-    if interval.low is not None and interval.high is not None and interval.low < math.inf:
-        text += f" [{number(interval.low)}, {number(interval.high)}]"
-    return text
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _series(run: RunFigures | None) -> dict[str, Any] | None:
-    """A run round by round; what came before the first round counts to it."""
-    if run is None:
-        return None
-    return {
-        "accuracy": run.accuracy,
-        "validation_accuracy": [point.validation_accuracy for point in run.points],
-        "test_samples": run.test_samples,
-        "validation_samples": run.validation_samples,
-        "board_j": [point.energy.value_j for point in run.points],
-        "board_known_j": [point.energy.known_j for point in run.points],
-        "dynamic_j": [point.dynamic.value_j for point in run.points],
-        "dynamic_known_j": [point.dynamic.known_j for point in run.points],
-        "duration_s": [point.duration_s for point in run.points],
-        "size_bytes": [point.moved.size_bytes for point in run.points],
-        "missing": run.points[-1].energy_so_far.missing if run.points else (),
-        "generator": run.generator,
-        "server": run.server,
-        "total": run.points[-1].total_so_far if run.points else None,
-        "kind": run.kind,
-        "data": run.data,
-        "synthetic_samples": run.synthetic_samples,
-        "wall_s": run.wall_s,
-        "warnings": run.warnings,
-        "undelivered": run.undelivered,
-        "plan": plan_body(run.plan),
-    }
-
-
-def _named(value: float | None) -> float | str | None:
-    return NEVER if value is not None and math.isinf(value) else value
-
-
-def _csv_value(value: Any) -> Any:
-    if isinstance(value, list | tuple):
-        return msgspec.json.encode(value).decode()
-    return "" if value is None else value
-
-
-def _sample(sample: Sample) -> dict[str, Any]:
-    return {
-        "values": [_named(value) for value in sample.values],
-        "reached": sample.reached,
-        "never": sample.never,
-        "unknown": sample.unknown,
-        "mean": _interval(sample.mean),
-        "median": _interval(sample.median),
-    }
-
-
-def _interval(interval: Interval | None) -> dict[str, Any] | None:
-    if interval is None:
-        return None
-    return {name: _named(getattr(interval, name)) for name in interval.__struct_fields__}

@@ -3,11 +3,13 @@
 * :class:`Command`  sets up logging before it runs, at any position of the options
 * :class:`Group`    commands with a common first word
 * :class:`ServiceCommand`  a command whose only output is its log
+* :class:`Branching`  a command and others with the same first word
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 CONTEXT = {"max_content_width": 100}
 HELP = ["-h", "--help"]
+_FLAG = re.compile(r"-[hqv]+|--help|--quiet|--verbose|--log-file=.*|(--log-file)")
+"""An option that every command has, in group 1 if a value follows."""
 
 
 def _count(ctx: click.Context, param: click.Parameter, value: int) -> None:
@@ -99,6 +103,42 @@ class ServiceCommand(Command):
     """A command that runs until Ctrl-C and whose only output is its log."""
 
     talks = True
+
+
+class Branching(Command):
+    """A command with others beside it, each called by a word in place of its first argument.
+
+    Attributes:
+        commands: the others, by their words.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.commands: dict[str, click.Command] = {}
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        """That of the command that is meant."""
+        at = 0
+        while at < len(args) and (flag := _FLAG.fullmatch(args[at])):
+            at += 2 if flag[1] else 1
+        word = args[at] if at < len(args) else ""
+        if (meant := self.commands.get(word)) is None:
+            return super().make_context(info_name, args, parent, **extra)
+        rest = [*args[:at], *args[at + 1 :]]
+        return meant.make_context(f"{info_name} {word}", rest, parent, **extra)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options, and the commands beside it."""
+        super().format_options(ctx, formatter)
+        rows = [(name, each.get_short_help_str(80)) for name, each in self.commands.items()]
+        with formatter.section("Commands in place of the first argument"):
+            formatter.write_dl(rows)
 
 
 class Group(click.Group):

@@ -1,7 +1,11 @@
-"""``fimi experiment``: strategies, seeds and a grid of settings, compared on the same data."""
+"""``fimi experiment``: strategies, seeds and a grid of settings, compared on the same data.
+
+``fimi experiment compare`` stands beside it (:mod:`fimi.testbed.commands.compare`).
+"""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -9,23 +13,46 @@ from typing import Any, Literal
 import click
 
 from fimi.testbed import logs
-from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.base import Branching
+from fimi.testbed.commands.compare import compare
 from fimi.testbed.commands.shared import (
+    BROKER_VARIABLE,
+    EXIT_CONFIG,
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
     errors,
+    fail,
+    reach,
     result_format,
     stop_on_signals,
 )
 
 
-@click.command(cls=Command)
+@click.command(cls=Branching)
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--list", "--dry", "only_list", is_flag=True, help="Show the cells; run nothing.")
 @click.option("--summarise", is_flag=True, help="Make the results again; run nothing.")
 @click.option("--redo", is_flag=True, help="Run cells again whose configuration has changed.")
 @click.option("--jobs", type=click.IntRange(1), help="Runs side by side, over the file's jobs.")
+@click.option(
+    "--on",
+    default="local",
+    metavar="ENGINE",
+    help="What runs the cells: local (the default), ray, ray:ADDRESS or slurm.",
+)
 @click.option("--directory", type=click.Path(path_type=Path), help="Over the file's directory.")
+@click.option(
+    "--broker",
+    "url",
+    metavar="URL",
+    help="Run on the boards of a fleet, over this broker, one run after another.",
+)
+@click.option("--live", is_flag=True, help=f"The same, over the broker of {BROKER_VARIABLE}.")
+@click.option(
+    "--generator",
+    is_flag=True,
+    help="With boards: a generator node here, beside each run that needs images.",
+)
 @result_format("text", "json")
 def experiment(
     path: Path,
@@ -33,22 +60,30 @@ def experiment(
     summarise: bool,
     redo: bool,
     jobs: int | None,
+    on: str,
     directory: Path | None,
+    url: str | None,
+    live: bool,
+    generator: bool,
     output: Literal["text", "json"],
 ) -> None:
     """Run an experiment file: every strategy, seed and grid point, each a dry run of its own.
 
-    What is finished is kept, so that an experiment that was stopped goes on where it was.
+    With --broker or --live they are runs on boards, in a folder of their own. What is finished is
+    kept, so that an experiment that was stopped goes on where it was.
     """
     from msgspec.structs import replace
 
     from fimi.testbed.experiment import run
     from fimi.testbed.experiment.file import read_experiment
+    from fimi.testbed.experiment.where import Where
 
+    where = Where(on=on, jobs=jobs or 0, live=live or url is not None, generator=generator)
     with errors():
         asked = read_experiment(path)
         if directory is not None:
             asked = replace(asked, directory=directory)
+        asked = where.experiment(asked)
         work = run.plan(asked)
         if only_list:
             _list(work)
@@ -62,8 +97,7 @@ def experiment(
     with errors():
         if not summarise:
             with run.alone(asked.folder) as held:
-                # Another process may have finished runs while this one waited for the folder.
-                outcome = _run(run.plan(asked), jobs or 0, held)
+                outcome = _run(asked, where, url, held)
             failures, interrupted = outcome.failures, outcome.interrupted
         result = run.summarise(asked)
         _show(result, asked.folder, output)
@@ -77,18 +111,25 @@ def experiment(
     for name, why in failures.items():
         click.echo(f"fimi: {name} failed: {why}", err=True)
     if interrupted:
-        click.echo(f"stopped; 'fimi experiment {path}' goes on from here", err=True)
+        click.echo(f"stopped; 'fimi experiment {path}{where.options}' goes on from here", err=True)
         sys.exit(EXIT_INTERRUPTED)
     if failures:
         sys.exit(EXIT_FEDERATION)
 
 
-def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
+experiment.commands["compare"] = compare
+
+
+def _run(asked: Any, where: Any, url: str | None, held: tuple[int, ...]) -> Any:
+    """Run what is not finished, and show the progress."""
     from rich.console import Console
 
     from fimi.testbed.experiment import run
+    from fimi.testbed.experiment.engines.base import Outcome, Stopped
     from fimi.testbed.experiment.progress import ExperimentLiveView, ExperimentPlainView
 
+    # Another process may have finished runs while this one waited for the folder.
+    work = run.plan(asked)
     console = Console(stderr=True)
     to_do = len(work.having("absent", "unfinished", "stale")) + len(work.lacking) + work.to_come
     kept = len(work.having("finished"))
@@ -101,7 +142,23 @@ def _run(work: Any, jobs: int, held: tuple[int, ...]) -> Any:
     with stop_on_signals() as stop, view:
         most = "at most " if work.to_come else ""
         view.say(f"{title}: {most}{to_do} to do, {kept} runs finished before")
-        return run.conduct(work, jobs=jobs, view=view, stop=stop, keep_open=held)
+        if not to_do:
+            return Outcome(failures={}, interrupted=False)
+        try:
+            with where.opened(asked, lambda: _broker(url), view.waiting, stop, held) as found:
+                asked, engine = found
+                work = run.plan(asked)
+                return run.conduct(work, engine=engine, view=view, stop=stop, keep_open=held)
+        except Stopped:
+            return Outcome(failures={}, interrupted=True)
+
+
+def _broker(url: str | None) -> Any:
+    """The address of the fleet's broker."""
+    url = url or os.environ.get(BROKER_VARIABLE)
+    if not url:
+        fail(f"--live: {BROKER_VARIABLE} names no broker; or give --broker URL", EXIT_CONFIG)
+    return reach(url)
 
 
 def _list(work: Any) -> None:
@@ -115,14 +172,15 @@ def _list(work: Any) -> None:
     what = {"configured": "as configured", "tuning": "to tune with", "tuned": "tuned"}
     rows = [
         (
-            *(cell.name, cell.label, str(cell.seed), point_text(cell.point) or "-"),
+            *(cell.name, cell.label, str(cell.seed)),
+            "\n".join(point_text({key: value}) for key, value in cell.point.items()) or "-",
             *((what[cell.part],) if tune else ()),
             state[cell.name],
         )
         for cell in work.cells
     ]
     heading = ("run", "strategy", "seed", "grid point", *(("what for",) if tune else ()), "state")
-    click.echo(table(heading, rows, paper=Paper.of(sys.stdout)))
+    click.echo(table(heading, rows, paper=Paper.of(sys.stdout), whole=True))
     for cell, found in work.runs:
         if found.changed:
             click.echo(f"stale: {cell.name}: {'; '.join(found.changed)}")
@@ -149,7 +207,8 @@ def _list(work: Any) -> None:
 
 
 def _show(result: Any, folder: Path, output: str) -> None:
-    from fimi.report.comparison.tables import as_json, as_text
+    from fimi.report.comparison.tables import as_text
+    from fimi.report.comparison.values import as_json
     from fimi.report.layout import Paper
 
     if output == "json":

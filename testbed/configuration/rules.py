@@ -57,8 +57,22 @@ def _unknown_boards(config: Config) -> str:
     return f"{which}; {hint(unknown[0], PRESETS)}"
 
 
+def _twice(config: Config) -> str:
+    members = config.fleet.members
+    return next((f" {m!r}" for k, m in enumerate(members) if m in members[:k]), "")
+
+
 RULES = (
     Rule(_unknown_boards, "{fleet.boards}: unknown board{}"),
+    Rule(
+        lambda c: c.fleet.members and len(c.fleet.members) != c.fleet.devices,
+        "{fleet.members} are not as many as {fleet.devices}; each member gets one share",
+    ),
+    Rule(_twice, "{fleet.members} names{} twice"),
+    Rule(
+        lambda c: set(c.fleet.members) & {"coordinator", "generator", "all"},
+        "{fleet.members} names an id that is no device's",
+    ),
     Rule(
         lambda c: c.data.public_fraction + c.data.test_fraction >= 1,
         "{data.public_fraction} and {data.test_fraction} leave no private samples for the devices; "

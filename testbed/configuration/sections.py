@@ -58,6 +58,11 @@ class FleetConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         "Name of the fleet: processes find each other by it on a broker.",
     ] = "desk"
     devices: Annotated[int, Meta(ge=1, le=1000), "Number of devices."] = 10
+    members: Annotated[
+        tuple[Annotated[str, Meta(pattern="^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")], ...],
+        "Ids of the devices, in the order of their shares; others are not asked. Empty: whoever "
+        "comes. Emulated devices of a dry run are named so.",
+    ] = ()
     boards: Annotated[
         tuple[str, ...], Meta(min_length=1), "Boards of the emulated devices, taken in turn."
     ] = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "raspberry-pi-4", "mini-pc")

@@ -4,8 +4,9 @@
 * :mod:`~fimi.testbed.experiment.file`        its file, read and checked
 * :mod:`~fimi.testbed.experiment.cells`  the runs that follow from it, and which of them are there
 * :mod:`~fimi.testbed.experiment.run`         from the file to the results
-* :mod:`~fimi.testbed.experiment.runner`      processes side by side, as cores and memory allow
-* :mod:`~fimi.testbed.experiment.memory`      how many fit side by side
+* :mod:`~fimi.testbed.experiment.engines`     what runs them: processes side by side, or others
+* :mod:`~fimi.testbed.experiment.live`        a fleet of boards as one of them
+* :mod:`~fimi.testbed.experiment.where`       which of these a person asks for
 * :mod:`~fimi.testbed.experiment.progress`    progress on the terminal
 
 The results of the runs are in :mod:`fimi.report.comparison`.

@@ -32,7 +32,7 @@ from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation, Value
 
 _NAME_MAX = 64
-_OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port")
+_OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port", "fleet.members")
 """Keys that decide where a run is, not what it gives."""
 
 Progress = Literal["absent", "unfinished", "stale", "finished"]
@@ -184,7 +184,10 @@ class _Naming:
         self._taken[name] = digest
         self._shared[digest] = name
         run = msgspec.structs.replace(scenario.config.run, name=name, directory=self._runs)
-        config = msgspec.structs.replace(scenario.config, run=run)
+        fleet = scenario.config.fleet
+        if experiment.boards and not fleet.members:
+            fleet = msgspec.structs.replace(fleet, members=experiment.boards[: fleet.devices])
+        config = msgspec.structs.replace(scenario.config, run=run, fleet=fleet)
         values = configuration.values(config)
         return Cell(
             point=dict(point),

@@ -26,6 +26,8 @@ from fimi.testbed.experiment.definition import (
     Experiment,
     GeneratorPreparation,
     Label,
+    LiveStudy,
+    SlurmRequest,
     Tuning,
     Value,
 )
@@ -68,6 +70,8 @@ class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     overrides: dict[str, dict[str, Any]] = {}
     tune: _Tune | None = None
     generator: tuple[GeneratorPreparation, ...] = ()
+    live: LiveStudy = LiveStudy()
+    slurm: SlurmRequest = SlurmRequest()
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -87,6 +91,10 @@ def read_experiment(path: Path) -> Experiment:
                 else hint(key, top)
             )
             raise ConfigError(f"{path}: unknown key {key!r}; {meant}")
+    for key in raw["slurm"] if isinstance(raw.get("slurm"), dict) else ():
+        if key not in SlurmRequest.__struct_fields__:
+            meant = hint(key, SlurmRequest.__struct_fields__)
+            raise ConfigError(f"{path}: [slurm]: unknown key {key!r}; {meant}")
     if "strategies" not in raw:
         raise ConfigError(
             f"{path}: it names no strategies; write for example "
@@ -138,6 +146,8 @@ def read_experiment(path: Path) -> Experiment:
         generators=said.generator,
         equal_compute=said.equal_compute,
         tune=_tuning(said.tune, seeds, grid, path) if said.tune else None,
+        live=said.live,
+        slurm=said.slurm,
     )
     _check_generators(experiment)
     if experiment.equal_compute:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fimi.report.words import seconds
-from fimi.testbed.experiment.runner import Task, View
+from fimi.testbed.experiment.engines.base import Task, View
 from fimi.testbed.live import Lines, LiveDisplay
 from fimi.testbed.logs import SHOWN, one_line
 
@@ -36,10 +36,23 @@ class ExperimentPlainView(Lines, View):
         super().__init__(stream, quiet=quiet)
         self._tasks = tasks
         self._ended = 0
+        self._waits_for = ""
 
     def expect(self, more: int) -> None:
         """Count them with those that have ended."""
         self._tasks = self._ended + more
+
+    def noted(self, task: Task, note: str) -> None:
+        """Show the note."""
+        self.say(f"{task.name}: {note}")
+
+    def waiting(self, what: str) -> None:
+        """Write a line when another wait begins, and from time to time."""
+        kind = what.split(",")[0]
+        is_due = self._clock() - self._said_s > _EVERY_S
+        if what and (kind != self._waits_for or is_due):
+            self.say(what)
+        self._waits_for = kind
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""
@@ -68,6 +81,7 @@ class ExperimentLiveView(LiveDisplay, View):
         self._ended = 0
         self._running: Sequence[tuple[Task, float]] = ()
         self._left_s: float | None = None
+        self._waits_for = ""
         self._began_s = time.monotonic()
         super().__init__(console)
 
@@ -79,6 +93,14 @@ class ExperimentLiveView(LiveDisplay, View):
     def expect(self, more: int) -> None:
         """Count them with those that have ended."""
         self._tasks = self._ended + more
+
+    def noted(self, task: Task, note: str) -> None:
+        """Show the note."""
+        self.say(f"{task.name}: {note}")
+
+    def waiting(self, what: str) -> None:
+        """Keep it for the next display."""
+        self._waits_for, self._running = what, () if what else self._running
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show the outcome."""
@@ -102,7 +124,7 @@ class ExperimentLiveView(LiveDisplay, View):
             rows.add_row(task.name, bar, _steps(task), _whole(since))
         whole = Table.grid()  # because a bar in a group does not end its line
         whole.add_row(ProgressBar(total=max(self._tasks, 1), completed=self._ended, width=60))
-        return Group(head, whole, rows)
+        return Group(head, whole, rows, *([Text(self._waits_for)] if self._waits_for else []))
 
 
 def describe(task: Task, took_s: float, problem: str) -> str:

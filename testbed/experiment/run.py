@@ -4,6 +4,7 @@
 * :func:`check_data`  whether every cell's data are there and can be divided
 * :func:`require_fresh`  whether finished runs are what is asked for
 * :func:`conduct`     train generators, run what is missing
+* :func:`tasks`       what is missing, as an engine takes it
 * :func:`summarise`   read all runs and write the results beside them
 """
 
@@ -13,7 +14,6 @@ import contextlib
 import functools
 import math
 import re
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,15 +31,25 @@ from fimi.record.reader import STORE_NAME, ReportError, read_run
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ExperimentResult, check_pairs, compare
 from fimi.report.comparison.runs import ComparedCell, RunFigures, figures_of
-from fimi.report.comparison.tables import as_csv, as_json, as_markdown
+from fimi.report.comparison.tables import as_markdown
 from fimi.report.comparison.tuning import TuningChoice, choose
+from fimi.report.comparison.values import as_csv, as_json
 from fimi.testbed.configuration.scenario import check_division
-from fimi.testbed.configuration.sections import Config, ConfigError
+from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import cells as making
 from fimi.testbed.experiment.cells import Cell, Part, PreparedGenerator, State
 from fimi.testbed.experiment.definition import Experiment
-from fimi.testbed.experiment.memory import Need
-from fimi.testbed.experiment.runner import Outcome, Task, TaskTimes, View, last_words, run_tasks
+from fimi.testbed.experiment.engines.base import (
+    CommandLine,
+    Engine,
+    Outcome,
+    Task,
+    TaskTimes,
+    View,
+    last_words,
+)
+from fimi.testbed.experiment.engines.beginning import beginning, write_config
+from fimi.testbed.experiment.engines.pool import LocalPool
 from fimi.testbed.run_folder import RunFolderError, write_atomically
 
 _PATIENCE_S = 60.0
@@ -225,57 +235,53 @@ def alone(folder: Path) -> Iterator[tuple[int, ...]]:
 
 
 def conduct(
-    work: ExperimentPlan, *, jobs: int, view: View, stop: threading.Event, keep_open: Sequence[int]
+    work: ExperimentPlan,
+    *,
+    engine: Engine,
+    view: View,
+    stop: threading.Event,
+    keep_open: Sequence[int] = (),
 ) -> Outcome:
-    """Train the generators that lack, then do every run that is not finished.
+    """Train the generators that lack, on this machine, then do every run that is not finished.
 
     Where settings are to be chosen, the runs with what was chosen come last.
 
     Args:
         work: what is to do.
-        jobs: runs side by side; 0: by cores and memory.
+        engine: runs the cells.
         view: shows the progress.
         stop: ends it.
-        keep_open: files that children hold open.
+        keep_open: files that trainings hold open.
+
+    Raises:
+        FimiError: the engine cannot run anything.
     """
     experiment = work.experiment
-    trained = run_tasks(
+    trained = LocalPool(1, keep_open=keep_open).run(
         [_training(experiment, each) for each in work.lacking],
-        jobs=1,
-        need=Need(),
         clock=TaskTimes(),
         view=view,
         stop=stop,
-        keep_open=keep_open,
     )
     if trained.interrupted or trained.failures:
         return trained
-    first = _runs(work, jobs=jobs, view=view, stop=stop, keep_open=keep_open)
+    first = engine.run(tasks(work), clock=work.times, view=view, stop=stop)
     if experiment.tune is None or work.choices or first.interrupted:
         return first
     tuned = plan(experiment)
     kept = msgspec.structs.replace(
         tuned, runs=tuple((cell, state) for cell, state in tuned.runs if cell.part == "tuned")
     )
-    view.expect(len(kept.having("absent", "unfinished", "stale")))
-    then = _runs(kept, jobs=jobs, view=view, stop=stop, keep_open=keep_open)
+    to_do = tasks(kept)
+    view.expect(len(to_do))
+    then = engine.run(to_do, clock=kept.times, view=view, stop=stop)
     return Outcome(failures=first.failures | then.failures, interrupted=then.interrupted)
 
 
-def _runs(
-    work: ExperimentPlan, *, jobs: int, view: View, stop: threading.Event, keep_open: Sequence[int]
-) -> Outcome:
-    """Every run that is not finished."""
-    experiment = work.experiment
-    return run_tasks(
-        [_run(experiment, cell) for cell in work.having("absent", "unfinished", "stale")],
-        jobs=jobs or experiment.jobs,
-        need=Need(experiment.memory_gb),
-        clock=work.times,
-        view=view,
-        stop=stop,
-        keep_open=keep_open,
-    )
+def tasks(work: ExperimentPlan) -> list[Task]:
+    """Every run that is not finished, in order."""
+    to_do = work.having("absent", "unfinished", "stale")
+    return [_run(work.experiment, cell) for cell in to_do]
 
 
 def summarise(experiment: Experiment) -> ExperimentResult:
@@ -389,10 +395,6 @@ def _log(experiment: Experiment, cell: Cell) -> Path:
 def _run(experiment: Experiment, cell: Cell) -> Task:
     file = experiment.folder / "cells" / f"{cell.name}.toml"
 
-    def before() -> None:
-        shutil.rmtree(cell.folder, ignore_errors=True)
-        _write_config(file, cell.config)
-
     def problem() -> str:
         state = making.state(cell)
         return "" if state.progress == "finished" else f"its run is {state.progress}"
@@ -400,9 +402,10 @@ def _run(experiment: Experiment, cell: Cell) -> Task:
     return Task(
         name=cell.name,
         kind=cell.label,
-        arguments=("dry-run", "--config", str(file), "--format", "json"),
+        command=partial(beginning, cell.folder, file, cell.config),
         log=_log(experiment, cell),
-        before=before,
+        folder=cell.folder,
+        config=cell.config,
         problem=problem,
         done=partial(making.finished_rounds, cell.folder),
         steps=cell.config.rounds.count,
@@ -422,13 +425,18 @@ def _training(experiment: Experiment, each: PreparedGenerator) -> Task:
     if recipe.channels:
         arguments += ["--channels", ",".join(map(str, recipe.channels))]
     log = experiment.folder / "logs" / f"generator-{recipe.name}-{each.folder.name}.log"
+
+    def command() -> CommandLine:
+        write_config(file, each.config)
+        return CommandLine(arguments=tuple(arguments))
+
     return Task(
         name=f"generator {recipe.name}",
         kind=f"generator {recipe.kind}",
-        arguments=tuple(arguments),
+        command=command,
         log=log,
         keeps_output=True,
-        before=partial(_write_config, file, each.config),
+        folder=each.folder,
         problem=lambda: (
             "" if (each.folder / CARD).exists() else f"{each.folder} holds no generator"
         ),
@@ -445,8 +453,3 @@ def trained_steps(log: Path) -> int:
         return 0
     steps = re.findall(r"^step (\d+)/", said, re.MULTILINE)
     return int(steps[-1]) if steps else 0
-
-
-def _write_config(file: Path, config: Config) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, making.toml(config))

@@ -9,5 +9,6 @@
 * :mod:`~fimi.testbed.processes.devices`         emulated devices of a configuration
 * :mod:`~fimi.testbed.processes.nursery`         child processes that never outlive their parent
 * :mod:`~fimi.testbed.processes.orders`          the orders that children receive
+* :mod:`~fimi.testbed.processes.training_graphs`  what devices without PyTorch train with
 * :mod:`~fimi.testbed.processes.torch_cache`     removes the folder of PyTorch's compiler
 """

@@ -5,15 +5,12 @@ Shared by ``fimi dry-run``, which also starts everything else, and ``fimi coordi
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import secrets
 import threading
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 
 from fimi.coordinator import checkpoint, curves
@@ -23,9 +20,7 @@ from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.work_meter import Metered, open_meters
-from fimi.files import write_whole
 from fimi.learning.data import leak
-from fimi.learning.onnx import graphs
 from fimi.learning.training.classifier import Exported
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
@@ -44,7 +39,8 @@ from fimi.record.events import Listener, Resumed
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.processes.devices import emulated_device
-from fimi.testbed.resuming import BeginCommand, describe, versions
+from fimi.testbed.processes.training_graphs import training_graphs
+from fimi.testbed.resuming import BeginCommand, describe
 from fimi.testbed.run_folder import RunFolder, RunFolderError
 
 if TYPE_CHECKING:
@@ -118,12 +114,12 @@ def coordinate(
     trainer = TorchTrainer.of(config.training, classes, shape)
     offered: list[bytes] = []
     if config.training.backend == "onnx":  # what cannot be exported is known before anything begins
-        offered.append(_graphs_of(folder, config, classes, shape, say))
+        offered.append(training_graphs(folder, config, classes, shape, say))
 
     def make_graphs() -> bytes:
         if offered:
             return offered[0]
-        return _graphs_of(folder, config, classes, shape, say)
+        return training_graphs(folder, config, classes, shape, say)
 
     meter = open_meters(say, whose="server") if strategy.trains_on_server else Metered()
     peer = Peer(
@@ -215,70 +211,6 @@ def _describe_curve(
         say(f"learning curve: {known.law}, {known.provenance}")
         for doubt in known.doubts:
             say(f"learning curve: {doubt}")
-
-
-def training_graphs(
-    config: Config,
-    classes: int,
-    image_shape: tuple[int, int, int],
-    say: Callable[[str], None],
-) -> bytes:
-    """What devices without PyTorch train with; empty if they train with PyTorch.
-
-    Args:
-        config: network and backend.
-        classes: K.
-        image_shape: channels, height, width.
-        say: called with the backend, and why.
-
-    Raises:
-        ExportError: ``training.backend`` is ``"onnx"`` and the network cannot.
-    """
-    training = config.training
-    if training.backend == "torch":
-        say('devices train with PyTorch (training.backend = "torch")')
-        return b""
-    from fimi.learning.onnx.export import ExportError, export
-
-    try:
-        payload = graphs.encode(export(training, classes, image_shape))
-    except ExportError as error:
-        if training.backend == "onnx":
-            raise ExportError(
-                f'{error}. Or let devices train with PyTorch: training.backend = "torch"'
-            ) from error
-        say(f"devices train with PyTorch, for there is no training graph: {error}")
-        return b""
-    say(_offered(config, payload))
-    return payload
-
-
-def _graphs_of(
-    folder: RunFolder,
-    config: Config,
-    classes: int,
-    image_shape: tuple[int, int, int],
-    say: Callable[[str], None],
-) -> bytes:
-    """:func:`training_graphs` of a run: exported once, and read when the run is gone on with."""
-    made_of = msgspec.json.encode([config.training, classes, image_shape, versions()])
-    path = folder.work / f"graphs-{hashlib.sha256(made_of).hexdigest()[:16]}"
-    with contextlib.suppress(OSError):
-        digest, payload = path.read_bytes()[:32], path.read_bytes()[32:]
-        if payload and hashlib.sha256(payload).digest() == digest:
-            say(_offered(config, payload))
-            return payload
-    payload = training_graphs(config, classes, image_shape, say)
-    if payload:
-        with contextlib.suppress(OSError):  # they are exported again then
-            path.parent.mkdir(exist_ok=True)
-            write_whole(path, hashlib.sha256(payload).digest() + payload)
-    return payload
-
-
-def _offered(config: Config, payload: bytes) -> str:
-    model = config.training.model
-    return f"devices are offered {model} as a training graph of {len(payload)} bytes"
 
 
 def _unfinished(folder: RunFolder) -> UnfinishedRun | None:

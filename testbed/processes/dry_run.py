@@ -18,7 +18,7 @@ from fimi.edge_agent.backends import torch_is_faster
 from fimi.learning.networks.built_in_cost import BUILT_IN
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.errors import PortTaken
-from fimi.messaging.topics import device_id
+from fimi.messaging.topics import device_names
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.live import View
@@ -61,6 +61,7 @@ def dry_run(
         view.say(f"broker: {broker.kind} {broker.version} on {broker.address.host}")
         preload = ("fimi.learning.training.torch_trainer",) if _trains_with_torch(scenario) else ()
         nursery = stack.enter_context(Nursery(folder.logs, preload=preload))
+        names = device_names(config.fleet.devices, config.fleet.members)
         for index, devices in enumerate(_shares(config)):
             nursery.start(
                 f"devices-{index + 1}",
@@ -68,7 +69,7 @@ def dry_run(
                 FleetOrders(
                     broker=broker.address,
                     fleet=config.fleet.name,
-                    devices=tuple(device_id(each, config.fleet.devices) for each in devices),
+                    devices=tuple(names[each] for each in devices),
                     place=config.data.root,
                     cache=str(cache),
                 ),

@@ -17,7 +17,7 @@ from fimi.coordinator import curves
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.learning.data.batches import packed_bytes
 from fimi.messaging.messages import Profile
-from fimi.messaging.topics import device_id
+from fimi.messaging.topics import device_names
 from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import Plan
 from fimi.report.besides import expected_words
@@ -140,8 +140,8 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
     if scenario.own_images:
         return "not tried, for devices bring images of their own (data.shares)"
     config, profiles = scenario.config, {}
-    for index, held in enumerate(scenario.shares):
-        device = device_id(index, config.fleet.devices)
+    names = device_names(config.fleet.devices, config.fleet.members)
+    for index, (device, held) in enumerate(zip(names, scenario.shares, strict=True)):
         board = emulated_board(config, index, held)
         profiles[device] = Profile(
             device=device,

@@ -93,6 +93,7 @@ class Lab:
         min_devices: int = 1,
         participants: int = 0,
         wanted: int | None = None,
+        members: tuple[str, ...] = (),
         gather_timeout_s: float = 3.0,
         deadline_s: float = 10.0,
         kinds: str = "emulated",
@@ -110,7 +111,7 @@ class Lab:
     ) -> Federation:
         settings = Config(
             run=RunConfig(strategy=strategy),
-            fleet=FleetConfig(devices=wanted or len(behaviours)),
+            fleet=FleetConfig(devices=wanted or len(behaviours), members=members),
             training=TrainingSettings(epochs=1),
             plan=plan or PlanSettings(deadline_s=deadline_s, iterations=20, error_max=0.08),
             rounds=RoundSettings(

@@ -463,3 +463,31 @@ def test_who_has_told_all_of_a_round_lacks_nothing_of_it(lab: Lab) -> None:
     told, missing = federation.rounds[0].devices
     assert told.unknown_max is None
     assert missing.unknown_max is not None
+
+
+def test_members_get_the_shares_of_their_places_and_others_are_not_asked(lab: Lab) -> None:
+    federation = lab.run(
+        *(honest(value) for value in (1.0, 2.0, 3.0)),
+        wanted=2,
+        members=("device-3", "device-1"),
+    )
+    places = {device: plan.device_index for device, plan in federation.device_plans.items()}
+    assert places == {"device-3": 0, "device-1": 1}
+    assert not lab.devices[1].invited.is_set()
+    assert {e.device for e in read_run(lab.path).enrolments} == {"device-1", "device-3"}
+
+
+def test_a_member_that_is_missing_leaves_the_others_their_places(lab: Lab) -> None:
+    federation = lab.run(
+        honest(1.0),
+        honest(2.0),
+        wanted=3,
+        members=("absent", "device-2", "device-1"),
+        quorum=2,
+        gather_timeout_s=1.0,
+    )
+    places = {device: plan.device_index for device, plan in federation.device_plans.items()}
+    assert places == {"device-2": 1, "device-1": 2}
+    (gathering, *_) = [e for e in lab.events if isinstance(e, Gathering)]
+    assert gathering.wanted == 3
+    assert "absent" in gathering.missing

@@ -61,15 +61,17 @@ class TestNames:
 
 class TestWhoIsMissing:
     def test_those_whose_names_are_known(self) -> None:
-        assert topics.missing(["device-02"], 3) == ("device-01", "device-03")
-        assert topics.missing([], 1) == ("device-01",)
-        assert topics.missing([topics.device_id(7, 1000)], 1000)[:1] == ("device-0001",)
+        assert topics.missing(["device-02"], topics.device_names(3)) == ("device-01", "device-03")
+        assert topics.missing([], topics.device_names(1)) == ("device-01",)
+        many = topics.device_names(1000)
+        assert topics.missing([topics.device_id(7, 1000)], many)[:1] == ("device-0001",)
+        assert topics.missing(["b"], topics.device_names(3, ("c", "b", "a"))) == ("c", "a")
 
     def test_nobody_where_a_device_has_a_name_of_its_own(self) -> None:
-        assert topics.missing(["kitchen"], 3) == ()
+        assert topics.missing(["kitchen"], topics.device_names(3)) == ()
 
     def test_nobody_where_all_are_here(self) -> None:
-        assert topics.missing(["device-01", "device-02"], 2) == ()
+        assert topics.missing(["device-01", "device-02"], topics.device_names(2)) == ()
 
 
 class TestSubscriptions:

@@ -22,7 +22,7 @@ from fimi.record.reader import read_run
 from fimi.record.summary import summarise
 from fimi.report.comparison.result import ExperimentResult, compare
 from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, figures_of
-from fimi.report.comparison.tables import as_csv, as_json
+from fimi.report.comparison.values import as_csv, as_json
 from fimi.report.document import document
 from fimi.report.page import render
 from fimi.report.terminal import as_text

@@ -52,6 +52,14 @@ class TestTable:
         first, second = text.split("\n\n")
         assert first.count("column") == second.count("column") == 3  # none is much narrower
 
+    @given(st.integers(40, 90), st.lists(st.integers(1, 70), min_size=2, max_size=6))
+    def test_what_is_to_be_copied_is_never_cut(self, width: int, lengths: list[int]) -> None:
+        cells = [letter * length for letter, length in zip("abcdef", lengths, strict=False)]
+        text = table(["h"] * len(cells), [cells], paper=Paper(width), whole=True)
+        assert all(cell in text.split() for cell in cells)
+        needed = lengths[0] + max(lengths[1:]) + 2
+        assert all(columns(line) <= max(width, needed) for line in text.splitlines())
+
     def test_the_cells_of_a_row_may_have_several_lines(self) -> None:
         text = table(("run", "joules"), [("a", "12\n[11, 13]"), ("b", "9")])
         assert [line.split() for line in text.splitlines()[2:]] == [

@@ -24,6 +24,7 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.record.sums import Sum
 from fimi.report.words import sum_cell
 from fimi.testbed.cli import main
+from fimi.testbed.commands.base import Branching, Command, Group
 from fimi.testbed.configuration import load as configuration
 
 QUICK = ("--strategy", "tfl", "--devices", "2", "--rounds", "1")
@@ -179,6 +180,7 @@ def every_command(group: click.Group, *names: str) -> Iterator[tuple[str, ...]]:
             yield from every_command(command, *names, name)
         else:
             yield (*names, name)
+            yield from ((*names, name, more) for more in getattr(command, "commands", ()))
 
 
 class TestEverywhere:
@@ -189,6 +191,42 @@ class TestEverywhere:
         assert short.output == long.output
         for option in ("-q, --quiet", "-v, --verbose", "--log-file PATH", "-h, --help"):
             assert option in short.output
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["FILE"], "run FILE -"),
+            (["FILE", "--to", "beside"], "run FILE beside"),
+            (["-q", "./beside"], "run ./beside -"),
+            (["beside", "A"], "beside A"),
+            (["-v", "beside", "A"], "beside A"),
+            (["--log-file", "beside", "-q", "beside", "A"], "beside A"),
+            (["--log-file=beside", "FILE"], "run FILE -"),
+            (["--to", "beside", "FILE"], "run FILE beside"),
+            (["beside"], "Usage: whole a beside [OPTIONS] X\nTry 'whole a beside --help'"),
+            (["-h"], "Commands in place of the first argument:\n  beside  Another one."),
+        ],
+    )
+    def test_a_command_with_others_beside_it(
+        self, words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+
+        @click.command("a", cls=Branching)
+        @click.argument("file")
+        @click.option("--to", default="-")
+        def itself(file: str, to: str) -> None:
+            click.echo(f"run {file} {to}")
+
+        @click.command(cls=Command)
+        @click.argument("x")
+        def beside(x: str) -> None:
+            """Another one."""
+            click.echo(f"beside {x}")
+
+        itself.commands["beside"] = beside
+        whole = Group("whole", commands={"a": itself})
+        assert said in CliRunner().invoke(whole, ["a", *words]).output
 
     def test_a_group_by_itself_has_the_same_options(self) -> None:
         """The help option is made once, at first use: it must not hang on where that was."""

@@ -47,8 +47,8 @@ def copy(done: Workplace, tmp_path: Path) -> Workplace:
 
 def began(place: Workplace, experiment: str) -> dict[str, str]:
     """When each run began, by its name: tells a run that was kept from one done again."""
-    runs = (place.folder / "experiments" / experiment / "runs").iterdir()
-    return {run.name: run_value(run, "started_at") for run in runs}
+    stores = (place.folder / "experiments" / experiment / "runs").glob("*/run.sqlite")
+    return {store.parent.name: run_value(store.parent, "started_at") for store in stores}
 
 
 def test_it_compares_real_runs_on_the_same_samples(done: Workplace) -> None:
@@ -125,6 +125,54 @@ def test_listing_runs_nothing(place: Workplace) -> None:
     assert "tfl-seed0" in listed.stdout
     assert "absent" in listed.stdout
     assert not (place.folder / "experiments").exists()
+
+
+def test_a_file_with_the_name_of_a_command_is_reached_by_its_path(place: Workplace) -> None:
+    grid = "[grid]\ntraining.learning_rate = [0.1]\ntraining.batch_size = [16]\n"
+    (place.folder / "compare").write_text(PAIR.replace("seeds = 1", "seeds = [123456789]") + grid)
+    listed = place.run("experiment", "./compare", "--list")
+    assert listed.returncode == 0, listed.stderr
+    for strategy in ("tfl", "fimi"):  # longer than a name in other tables
+        assert f"learning_rate-0.1-batch_size-16-{strategy}-seed123456789" in listed.stdout
+    assert place.run("experiment", "compare").returncode == 2
+
+
+def test_experiments_side_by_side(copy: Workplace, done: Workplace) -> None:
+    other = str(done.folder / "experiments" / "pair")
+    same = copy.run(
+        "experiment", "compare", "experiments/pair", other, "--same", "--html", "s.html"
+    )
+    assert same.returncode == 0, same.stderr
+    assert "the tables are the same to the last digit" in same.stderr
+    assert "nothing: configuration, data, versions and cells are the same" in same.stdout
+    assert "<html" in (copy.folder / "s.html").read_text()
+    results = copy.folder / "experiments" / "pair" / "results.json"
+    body = json.loads(results.read_bytes())
+    body["runs"][1]["series"]["board_j"][0] += 1.0
+    results.write_text(json.dumps(body))
+    changed = copy.run(
+        "-q", "experiment", "compare", str(results), other, "--same", "--format", "json"
+    )
+    assert changed.returncode == 5
+    assert "fimi, seed 0: series.board_j[0] is" in changed.stderr
+    assert "the tables are not the same: 1 values differ" in changed.stderr
+    assert len(json.loads(changed.stdout)["unequal"]["B"]) == 1
+    told = copy.run("experiment", "compare", other, str(results), "--format", "markdown")
+    assert told.returncode == 0, told.stderr
+    assert "| board, metered |" in told.stdout
+
+
+def test_what_is_metered_stands_beside_what_was_predicted(done: Workplace) -> None:
+    """Both are those of the run's own report."""
+    folder = done.folder / "experiments" / "pair"
+    body = json.loads((folder / "results.json").read_bytes())
+    for run in body["runs"]:
+        own = run["series"]["measured_and_predicted"]["board_j"]
+        told = done.run("report", str(folder / "runs" / run["run"]), "--format", "json")
+        compared = json.loads(told.stdout)["energy_compared"]
+        assert own["measured"] == compared["measured"]["value_j"]
+        assert own["predicted"] == compared["predicted_j"]
+        assert (own["energy_kind"], own["left_out"]) == ("emulated", 0.0)
 
 
 def test_a_cell_that_fails_is_reported_and_stops_no_other(place: Workplace) -> None:

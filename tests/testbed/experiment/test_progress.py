@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fimi.testbed.experiment.engines.base import CommandLine, Task
 from fimi.testbed.experiment.progress import ExperimentLiveView
-from fimi.testbed.experiment.runner import Task
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,14 @@ from fimi.testbed.experiment.runner import Task
 def test_every_run_has_a_row_of_its_own(tmp_path: Path, left_s: float | None, said: str) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
     tasks = [
-        Task(name=f"{n}-seed-1", kind="k", arguments=(), log=tmp_path, steps=4) for n in ("a", "b")
+        Task(
+            name=f"{n}-seed-1",
+            kind="k",
+            command=lambda: CommandLine(arguments=()),
+            log=tmp_path,
+            steps=4,
+        )
+        for n in ("a", "b")
     ]
     view = ExperimentLiveView(console, 4, "trial")
     view.finished(tasks[0], 1.0, "")

@@ -9,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from fimi.testbed.experiment.memory import GUESS_BYTES, SPARE_BYTES, Need
-from fimi.testbed.experiment.runner import Task, TaskTimes, View, last_words, run_tasks
+from fimi.errors import InputError
+from fimi.testbed.experiment.engines.base import CommandLine, Task, TaskTimes, View, last_words
+from fimi.testbed.experiment.engines.memory import GUESS_BYTES, SPARE_BYTES, Need
+from fimi.testbed.experiment.engines.pool import LocalPool
 
 
 class Heard(View):
@@ -19,13 +21,17 @@ class Heard(View):
     def __init__(self) -> None:
         self.started_: list[str] = []
         self.problems: dict[str, str] = {}
+        self.notes: dict[str, str] = {}
         self.most = 0
 
     def started(self, task: Task) -> None:
         self.started_.append(task.name)
 
+    def noted(self, task: Task, note: str) -> None:
+        self.notes[task.name] = note
+
     def finished(self, task: Task, seconds: float, problem: str) -> None:
-        assert seconds > 0
+        assert seconds >= 0
         self.problems[task.name] = problem
 
     def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
@@ -33,18 +39,18 @@ class Heard(View):
 
 
 def task(folder: Path, name: str, *arguments: str) -> Task:
-    return Task(name=name, kind="k", arguments=arguments, log=folder / "logs" / f"{name}.log")
+    command = CommandLine(arguments=arguments, note=f"note of {name}")
+    log = folder / "logs" / f"{name}.log"
+    return Task(name=name, kind="k", command=lambda: command, log=log)
 
 
 def test_one_that_fails_is_reported_and_stops_no_other(tmp_path: Path) -> None:
     heard = Heard()
-    outcome = run_tasks(
+    outcome = LocalPool(1).run(
         [
             task(tmp_path, "bad", "check", str(tmp_path / "none.toml")),
             task(tmp_path, "good", "optimise", "--example"),
         ],
-        jobs=1,
-        need=Need(),
         clock=TaskTimes(),
         view=heard,
         stop=threading.Event(),
@@ -53,8 +59,25 @@ def test_one_that_fails_is_reported_and_stops_no_other(tmp_path: Path) -> None:
     assert "no such file" in outcome.failures["bad"]
     assert "(exit code 2)" in outcome.failures["bad"]
     assert heard.problems["good"] == ""
+    assert heard.notes == {"bad": "note of bad", "good": "note of good"}
     assert not outcome.interrupted
     assert heard.most == 1
+
+
+def test_one_that_cannot_start_is_reported_and_stops_no_other(tmp_path: Path) -> None:
+    def refuse() -> CommandLine:
+        raise InputError("not like this")
+
+    bad = msgspec.structs.replace(task(tmp_path, "bad"), command=refuse)
+    heard = Heard()
+    outcome = LocalPool(1).run(
+        [bad, task(tmp_path, "good", "optimise", "--example")],
+        clock=TaskTimes(),
+        view=heard,
+        stop=threading.Event(),
+    )
+    assert outcome.failures == {"bad": "not like this"}
+    assert heard.problems == {"bad": "not like this", "good": ""}
 
 
 def test_a_log_may_have_standard_output_too(tmp_path: Path) -> None:
@@ -62,9 +85,7 @@ def test_a_log_may_have_standard_output_too(tmp_path: Path) -> None:
     loud = msgspec.structs.replace(
         task(tmp_path, "loud", "optimise", "--example"), keeps_output=True
     )
-    run_tasks(
-        [quiet, loud], jobs=2, need=Need(), clock=TaskTimes(), view=Heard(), stop=threading.Event()
-    )
+    LocalPool(2).run([quiet, loud], clock=TaskTimes(), view=Heard(), stop=threading.Event())
     assert "[[device]]" not in quiet.log.read_text()
     assert "[[device]]" in loud.log.read_text()
 
@@ -73,10 +94,8 @@ def test_nothing_is_started_once_stopped(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     heard = Heard()
-    outcome = run_tasks(
+    outcome = LocalPool(1).run(
         [task(tmp_path, "one", "optimise", "--example")],
-        jobs=2,
-        need=Need(),
         clock=TaskTimes(),
         view=heard,
         stop=stop,

@@ -1,0 +1,92 @@
+"""The processes of a run on boards: its coordinator and, where that is asked for, a generator node.
+
+* :class:`Starter`        starts commands of ``fimi`` that reach the fleet's broker
+* :class:`NodeBeside`  a generator node that is kept up beside a run
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fimi import children
+from fimi.errors import InputError
+from fimi.testbed import logs
+from fimi.testbed.commands.shared import BROKER_VARIABLE
+from fimi.testbed.experiment.engines.base import GRACE_S, last_words
+
+GENERATOR_VARIABLE = "FIMI_GENERATOR_BROKER"
+"""Environment variable with the broker's URL as the generator node's user, where it has its own."""
+
+_STARTS_MAX = 4
+
+
+class Starter:
+    """Starts commands of ``fimi`` as children, with the broker's URL in their environment.
+
+    Args:
+        url: of the broker, with its password.
+        keep_open: files that children hold open as long as they live: locks.
+    """
+
+    def __init__(self, url: str, keep_open: Sequence[int] = ()) -> None:
+        self._url = url
+        self._keep_open = keep_open
+
+    def start(self, arguments: Sequence[str], log: Path, url: str = "") -> children.Child:
+        """Start a command; ``url`` in place of the broker's.
+
+        Raises:
+            OSError: the log cannot be written, or no process be started.
+        """
+        log.parent.mkdir(parents=True, exist_ok=True)
+        return children.start(
+            "fimi.testbed.child",
+            arguments=(*logs.arguments(), *arguments),
+            log=log,
+            keeps_output=False,
+            keep_open=self._keep_open,
+            environment={**os.environ, BROKER_VARIABLE: url or self._url},
+        )
+
+
+class NodeBeside:
+    """A generator node that runs until :meth:`end`.
+
+    Args:
+        starter: starts it.
+        config: file of its configuration.
+        log: file for its standard error.
+        noted: told when it is started again.
+    """
+
+    def __init__(
+        self, starter: Starter, config: Path, log: Path, noted: Callable[[str], None]
+    ) -> None:
+        self._starter = starter
+        self._arguments = ("generator", "run", "--config", str(config))
+        self._log = log
+        self._noted = noted
+        self._starts = 0
+        self._child = self._start()
+
+    def keep_up(self) -> str:
+        """Start it again if it has ended; returns why not, if it ends each time."""
+        if (code := self._child.code) is None:
+            return ""
+        said = f"its generator node ended: {last_words(self._log, code)}"
+        if self._starts >= _STARTS_MAX or code == InputError.exit_code:
+            return f"{said}; start one by hand, without --generator"
+        self._noted(f"{said}; it is started again")
+        self._child = self._start()
+        return ""
+
+    def end(self) -> None:
+        """End it."""
+        self._child.end(GRACE_S)
+
+    def _start(self) -> children.Child:
+        self._starts += 1
+        url = os.environ.get(GENERATOR_VARIABLE, "")
+        return self._starter.start(self._arguments, self._log, url)
