@@ -29,7 +29,12 @@ from msgspec import Struct
 from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.errors import BoardDeclines, MessageRefused, NotAnswered
+from fimi.messaging.errors import (
+    BoardDeclines,
+    BrokerUnreachable,
+    MessageRefused,
+    NotAnswered,
+)
 from fimi.messaging.link import Link
 from fimi.messaging.messages import DeviceState, Lease
 from fimi.messaging.questions import (
@@ -240,7 +245,7 @@ class Console:
         Ends as soon as all that are online have answered, after ``timeout_s`` at the latest, s.
 
         Raises:
-            NotAnswered: the broker is away.
+            BrokerUnreachable: the broker is away.
         """
         ask = Ask(id=new_id(), question=msgspec.Raw(encode(StatusQuestion())))
         with self._changed:
@@ -275,6 +280,7 @@ class Console:
             boot_id: of the start of its agent that is meant; left out: the present one.
 
         Raises:
+            BrokerUnreachable: the broker is away.
             NotAnswered: there is no reply; says why.
             BoardDeclines: it does not do that; says why.
         """
@@ -324,7 +330,7 @@ class Console:
 
     def _publish(self, recipient: str, ask: Ask) -> None:
         if not self.online:  # it would be sent whenever the broker is back
-            raise NotAnswered(f"the broker at {self.address} is away")
+            raise BrokerUnreachable(f"{self.address}: the connection is lost; it is tried again")
         topic = topics.topic(self.fleet, COORDINATOR, recipient, "ask")
         # A broker of version 3.1.1 would keep it for a device that is offline, but not at QoS 0.
         qos = 1 if self._link.version == "5" else 0

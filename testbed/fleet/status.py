@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fimi.messaging.console import Console, SeenBoard
-from fimi.messaging.errors import NotAnswered
+from fimi.messaging.errors import BrokerError
 from fimi.messaging.questions import BoardStatus
 from fimi.record.clean import clean, enumerated
 from fimi.report.layout import Marked, Paper, columns, table, wrap
@@ -88,7 +88,7 @@ def now(console: Console, paper: Paper, *, most: int = 10**6) -> Iterator[str]:
     """The fleet as it is now, as :func:`lines`, or that the broker is away."""
     try:
         yield from lines(console, console.look(), paper, most=most)
-    except NotAnswered as error:
+    except BrokerError as error:
         yield str(error)
 
 
