@@ -294,5 +294,8 @@ class Answering:
                 reply=msgspec.Raw(encode(reply)),
             )
             self._peer.tell("answer", encode(answer))
+        except MessageRefused as error:
+            if not isinstance(reply, Declined):
+                self._say(ask, Declined(why=f"its answer is too large: {error}"[:4000]))
         except MessagingError as error:  # if it is no longer connected, the line says so
             log.warning("%s cannot answer: %s", self._peer.id, error)

@@ -29,7 +29,12 @@ from msgspec import Struct
 from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.errors import BoardDeclines, MessageRefused, NotAnswered
+from fimi.messaging.errors import (
+    BoardDeclines,
+    BrokerUnreachable,
+    MessageRefused,
+    NotAnswered,
+)
 from fimi.messaging.link import Link
 from fimi.messaging.messages import DeviceState, Lease
 from fimi.messaging.questions import (
@@ -54,6 +59,9 @@ ASK_EXPIRY_S = 10
 
 LOOK_S = 3.0
 """How long boards have time to answer a look, s."""
+
+NOBODY_S = 0.5
+"""How long somebody may show up where the broker keeps of no device that it is online, s."""
 
 ANSWER_S = 10.0
 """How long a board may be silent when it is asked, s."""
@@ -88,12 +96,12 @@ class SeenBoard(Struct, frozen=True, kw_only=True):
     @property
     def standing(self) -> Standing:
         """Whether it can be asked."""
+        if self.answered and self.status is not None and self.status.protocol == PROTOCOL:
+            return "answers"
         if self.state is None or self.state.status == "offline":
             return "offline"
         if self.state.protocol != PROTOCOL:
             return "other-protocol"
-        if self.answered:
-            return "answers"
         knows = self.status is not None or self.problem
         return "silent" if knows else "older"
 
@@ -214,6 +222,11 @@ class Console:
         self.close()
 
     @property
+    def online(self) -> bool:
+        """Whether the broker is connected at present."""
+        return self._link.ready
+
+    @property
     def coordinator(self) -> Lease | None:
         """The coordinator that holds the fleet, as far as the broker knows; ``None`` for none.
 
@@ -230,13 +243,18 @@ class Console:
         """Every device of which the broker knows, by id, with its status of now if it answers.
 
         Ends as soon as all that are online have answered, after ``timeout_s`` at the latest, s.
+
+        Raises:
+            BrokerUnreachable: the broker is away.
         """
         ask = Ask(id=new_id(), question=msgspec.Raw(encode(StatusQuestion())))
         with self._changed:
             self._asked[ask.id] = _Asked("", 0.0)
-        self._publish(EVERYBODY, ask)
         try:
+            self._publish(EVERYBODY, ask)
             with self._changed:
+                least_s = min(timeout_s, NOBODY_S) if not self._online() else 0.0
+                self._changed.wait_for(self._online, least_s)
                 self._changed.wait_for(lambda: self._all_have_answered(ask.id), timeout_s)
                 return {device: self._seen(device, ask.id) for device in self._known()}
         finally:
@@ -262,6 +280,7 @@ class Console:
             boot_id: of the start of its agent that is meant; left out: the present one.
 
         Raises:
+            BrokerUnreachable: the broker is away.
             NotAnswered: there is no reply; says why.
             BoardDeclines: it does not do that; says why.
         """
@@ -275,8 +294,8 @@ class Console:
             if seen.state is not None and seen.standing in ("offline", "other-protocol"):
                 raise NotAnswered(seen.why_not())
             asked = self._asked[ask.id] = _Asked(device, time.monotonic())
-        self._publish(device, ask)
         try:
+            self._publish(device, ask)
             while True:
                 reply = self._next(asked, timeout_s)
                 if isinstance(reply, ErrandProgress):
@@ -310,6 +329,8 @@ class Console:
             raise NotAnswered(self._seen(asked.device, "").why_not())
 
     def _publish(self, recipient: str, ask: Ask) -> None:
+        if not self.online:  # it would be sent whenever the broker is back
+            raise BrokerUnreachable(f"{self.address}: the connection is lost; it is tried again")
         topic = topics.topic(self.fleet, COORDINATOR, recipient, "ask")
         # A broker of version 3.1.1 would keep it for a device that is offline, but not at QoS 0.
         qos = 1 if self._link.version == "5" else 0
@@ -325,12 +346,15 @@ class Console:
     def _known(self) -> list[str]:
         return sorted({*self._states, *self._statuses, *self._problems})
 
-    def _all_have_answered(self, ask: str) -> bool:
-        return all(
-            self._answered.get(device) == ask
+    def _online(self) -> list[str]:
+        return [
+            device
             for device, state in self._states.items()
             if state.status == "online" and state.protocol == PROTOCOL
-        )
+        ]
+
+    def _all_have_answered(self, ask: str) -> bool:
+        return all(self._answered.get(device) == ask for device in self._online())
 
     def _seen(self, device: str, ask: str) -> SeenBoard:
         return SeenBoard(

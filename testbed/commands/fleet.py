@@ -287,6 +287,6 @@ def _watch(console: Console, stop: threading.Event) -> None:
             watch(console, stop, WATCH_S)
             return
     while not stop.is_set():
-        for line in (*status.lines(console, console.look(), Paper.of(sys.stdout)), ""):
+        for line in (*status.now(console, Paper.of(sys.stdout)), ""):
             click.echo(line)
         stop.wait(WATCH_S)

@@ -71,10 +71,10 @@ class FleetChecked(Struct, frozen=True, kw_only=True):
 
     @property
     def has_failed(self) -> bool:
-        """Whether something fails that a run needs, or there is no board."""
+        """Whether something fails that a run needs."""
         of_boards = (check for board in self.boards.values() for check in board.checks)
         every = (*self.broker, *self.checks, *of_boards)
-        return not self.boards or any(check.status == "failure" for check in every)
+        return any(check.status == "failure" for check in every)
 
 
 def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | None) -> FleetChecked:
@@ -86,12 +86,16 @@ def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | No
         BrokerError: the broker cannot be reached.
     """
     by_id = {board.device: board for board in boards}
-    broker = try_broker(console.address)
-    found = each_of(by_id, lambda name: _board(console, by_id[name], scenario), in_turn=True)
+    broker, needs = try_broker(console.address), needed(scenario)
+    found = each_of(by_id, lambda name: _board(console, by_id[name], scenario, needs), in_turn=True)
     checked = {
         name: board if isinstance(board, BoardChecked) else _silent(board)
         for name, board in found.items()
     }
+    if not boards:
+        nobody = "the broker knows no board in this fleet"
+        none = Check(name="boards", status="failure", found=nobody, fix="start: fimi agent run")
+        return FleetChecked(broker=broker, boards={}, checks=(none,))
     if scenario is None:
         return FleetChecked(broker=broker, boards=checked)
     run, checks, estimate = _planned(scenario, checked)
@@ -102,21 +106,25 @@ def _silent(error: MessagingError) -> BoardChecked:
     return BoardChecked(checks=(Check(name="answers", status="failure", found=str(error)),))
 
 
-def _board(console: Console, seen: SeenBoard, scenario: Scenario | None) -> BoardChecked:
+def _board(
+    console: Console, seen: SeenBoard, scenario: Scenario | None, needs: tuple[int, int]
+) -> BoardChecked:
     status = seen.status
     if seen.standing != "answers" or status is None:
         return BoardChecked(checks=(Check(name="answers", status="failure", found=seen.why_not()),))
     way = probe(console, seen.device)
     reply = console.ask(seen.device, ModelQuestion())
     return BoardChecked(
-        checks=tuple(_checks(status, way, scenario)),
+        checks=tuple(_checks(status, way, scenario, needs)),
         probe=way,
         status=status,
         model=reply.board if isinstance(reply, ModelReply) else None,
     )
 
 
-def _checks(status: BoardStatus, way: Probe, scenario: Scenario | None) -> Iterator[Check]:
+def _checks(
+    status: BoardStatus, way: Probe, scenario: Scenario | None, needs: tuple[int, int]
+) -> Iterator[Check]:
     busy = status.busy or status.errand
     yield _judged("free", f"it is busy: {busy}" if busy else "", "wait until that has ended")
     damaged = f"{way.damaged} of the chunks came back changed" if way.damaged else ""
@@ -136,7 +144,7 @@ def _checks(status: BoardStatus, way: Probe, scenario: Scenario | None) -> Itera
         else f"it runs fimi {theirs[0] or '?'} ({theirs[1]}), here is {ours[0]} ({ours[1]})",
         "install the same on both, and restart its agent",
     )
-    memory_bytes, disk_bytes = needed(scenario)
+    memory_bytes, disk_bytes = needs
     yield _enough("memory", status.memory_free_bytes, memory_bytes, "stop other programs")
     yield _enough("disk", status.disk_free_bytes, disk_bytes, "sudo apt clean, or empty its cache")
     if scenario is not None and scenario.own_images and status.contract:
@@ -168,13 +176,13 @@ def _enough(name: str, free: int, needed: int, fix: str) -> Check:
 def needed(scenario: Scenario | None) -> tuple[int, int]:
     """Memory and disk that a run needs on a device, about, bytes.
 
-    What an agent needs at least, and the network with what training holds beside it; on disk a
-    model, and the images that a device may get for as many as all that there are to share.
+    What an agent needs at least, the network with what training holds beside it, the largest share
+    of the data, and as many synthetic images.
     """
     if scenario is None:
         return LEAST_MEMORY_BYTES, LEAST_DISK_BYTES
-    network = scenario.network.size_bytes
-    images = sum(share.images.nbytes for share in scenario.shares) if not scenario.own_images else 0
+    network, shares = scenario.network.size_bytes, () if scenario.own_images else scenario.shares
+    images = 2 * max((share.images.nbytes for share in shares), default=0)
     return (
         LEAST_MEMORY_BYTES + MODELS_HELD * network + images,
         LEAST_DISK_BYTES + network + images,

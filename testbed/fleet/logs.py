@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 
 from fimi.messaging.console import Console
-from fimi.messaging.errors import NotAnswered
+from fimi.messaging.errors import BrokerError, NotAnswered
 from fimi.messaging.questions import LogQuestion, LogReply
 from fimi.record.clean import clean
 
@@ -40,7 +40,7 @@ def follow(console: Console, board: str, count: int, stop: threading.Event) -> I
     reply = _ask(console, board, LogQuestion(most=count))
     yield from _shown(reply)
     while not stop.wait(FOLLOW_S):
-        with contextlib.suppress(NotAnswered):
+        with contextlib.suppress(NotAnswered, BrokerError):
             before, reply = reply.last, _ask(console, board, LogQuestion(after=reply.last))
             if reply.last < before:
                 yield f"({board} was started again)"

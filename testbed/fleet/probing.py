@@ -37,6 +37,7 @@ CHUNK_S = 60.0
 
 _KEPT_S = 5.0
 _NOTHING_S = 0.5
+_AROUND_BYTES = 1000  # of an answer besides the chunk
 _SURE = 3.0
 """A time that is not this often its uncertainty gives the least rate only."""
 
@@ -106,7 +107,9 @@ def probe(console: Console, board: str) -> Probe:
         key=lambda times: times.under_way_s,
     )
     ahead_s, uncertainty_s = best.ahead_s, max(0.0, best.under_way_s / 2.0)
-    payload = os.urandom(DEFAULT_CHUNK_BYTES * 3 // 4)  # as JSON it is a third larger
+    limit = console.largest_payload() or DEFAULT_CHUNK_BYTES
+    size = min(DEFAULT_CHUNK_BYTES, max(0, limit - _AROUND_BYTES))
+    payload = os.urandom(size * 3 // 4)  # as JSON it is a third larger
     chunks = [_there_and_back(console, board, payload) for _ in range(CHUNK_TRIES)]
     size_bytes = len(encode(Echo(payload=payload)))
     there_s = statistics.median(each.received_s - ahead_s - each.sent_s for each in chunks)

@@ -6,7 +6,7 @@ import contextlib
 import time
 
 from fimi.messaging.console import Console
-from fimi.messaging.errors import NotAnswered
+from fimi.messaging.errors import BrokerError, NotAnswered
 from fimi.messaging.questions import RestartRequest, StatusQuestion
 
 BACK_S = 90.0
@@ -43,7 +43,7 @@ def _is_another(console: Console, board: str, before: str) -> bool:
     state = console.seen(board).state
     if state is None or state.status == "offline" or state.boot_id == before:
         return False
-    with contextlib.suppress(NotAnswered):
+    with contextlib.suppress(NotAnswered, BrokerError):
         console.ask(board, StatusQuestion(), 2.0)
         return True
     return False

@@ -1,5 +1,6 @@
 """``fimi fleet status``: one line for each board, those with problems first.
 
+* :func:`now`    looks, and says it as text
 * :func:`lines`  as text, as wide as the terminal: what does not fit is left out, and named
 * :func:`body`   as JSON, with everything
 """
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fimi.messaging.console import Console, SeenBoard
+from fimi.messaging.errors import BrokerError
 from fimi.messaging.questions import BoardStatus
 from fimi.record.clean import clean, enumerated
 from fimi.report.layout import Marked, Paper, columns, table, wrap
@@ -80,6 +82,14 @@ _STANDS = {
     "older": "older agent",
     "other-protocol": "other version",
 }
+
+
+def now(console: Console, paper: Paper, *, most: int = 10**6) -> Iterator[str]:
+    """The fleet as it is now, as :func:`lines`, or that the broker is away."""
+    try:
+        yield from lines(console, console.look(), paper, most=most)
+    except BrokerError as error:
+        yield str(error)
 
 
 def lines(

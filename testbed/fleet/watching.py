@@ -28,9 +28,8 @@ def watch(console: Console, stop: threading.Event, every_s: float) -> None:
     terminal = Terminal()
     with Live(console=terminal, auto_refresh=False, vertical_overflow="crop") as live:
         while not stop.is_set():
-            seen = console.look()
             paper = Paper.of(sys.stdout)._replace(width=max(40, terminal.width))
             most = max(2, (terminal.height - _AROUND) // 2)
-            text = "\n".join(status.lines(console, seen, paper, most=most))
+            text = "\n".join(status.now(console, paper, most=most))
             live.update(Text.from_ansi(text, no_wrap=True), refresh=True)
             stop.wait(every_s)

@@ -158,6 +158,17 @@ class TestLook:
         assert "no BoardStatus of ours" in seen.why_not()
         assert console.refused >= 1
 
+    def test_one_of_which_the_broker_keeps_nothing(self, join, console) -> None:
+        """As after a restart without persistence, until the board says again that it is online."""
+        board = Board(join("d1"))
+        with console:
+            console.look(10.0)
+            console._states.clear()
+            board.replies[StatusQuestion] = [board.status(board="pi")]
+            (seen,) = console.look(10.0).values()
+        assert seen.standing == "answers"
+        assert seen.status is not None and seen.status.board == "pi"
+
     def test_a_fleet_without_boards(self, console) -> None:
         with console:
             assert console.look(10.0) == {}
@@ -258,6 +269,19 @@ class TestAsk:
         with console, pytest.raises(NotAnswered):
             console.ask("d1", Echo(), timeout_s=0.3, boot_id="another")
         assert board.asked == []
+
+
+class TestBrokerAway:
+    def test_nothing_is_asked_that_would_be_sent_later(self, mortal, fleet) -> None:
+        with Console(mortal.address, fleet=fleet) as console:
+            mortal.close()
+            deadline_s = time.monotonic() + 30.0
+            while console.online:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
+            for ask in (console.look, lambda: console.ask("d1", Echo())):
+                with pytest.raises(BrokerError, match="the connection is lost"):
+                    ask()
 
 
 class TestOthers:

@@ -156,6 +156,18 @@ class TestUnknown:
         assert "knows no board in this fleet" in said.output
 
 
+class TestOffline:
+    @pytest.mark.parametrize("command", ["doctor", "logs", "restart", "calibrate"])
+    def test_it_is_said(self, desk: Desk, command: str) -> None:
+        desk.agent("d1")
+        desk.end()
+        with Console(desk.broker.address, fleet=desk.fleet) as console:
+            until(lambda: console.seen("d1").standing == "offline", "it is offline")
+        said = desk.fimi(command, "d1")
+        assert said.exit_code == 3
+        assert "d1 is offline: start its agent" in said.output.replace("\n", " ")
+
+
 class TestDoctor:
     def test_one_table(self, desk: Desk) -> None:
         Ina226(desk.folder, VirtualClock())
@@ -335,6 +347,12 @@ class TestCheck:
         wrong = [c for c in found["boards"][DEVICE]["checks"] if c["status"] == "failure"]
         assert [check["name"] for check in wrong] == ["free"]
         assert "run r1" in wrong[0]["found"]
+
+    def test_no_board(self, desk: Desk) -> None:
+        said = desk.fimi("check")
+        assert said.exit_code == 3
+        assert "takes chunks of" in said.output  # the broker is tried all the same
+        assert "the broker knows no board in this fleet" in said.output
 
     def test_a_plan_that_is_impossible(self, desk: Desk) -> None:
         desk.agent("d1")

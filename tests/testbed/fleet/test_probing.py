@@ -30,8 +30,12 @@ class World:
         self.rates = (there_bps, back_bps)
         self.dice, self.jitter_s = random.Random(0), jitter_s
         self.damage = False
+        self.limit: int | None = None
         monkeypatch.setattr(probing.time, "time", lambda: self.now_s)
         monkeypatch.setattr(probing.time, "monotonic", lambda: self.now_s)
+
+    def largest_payload(self) -> int | None:
+        return self.limit
 
     def ask(self, board: str, question: Any, timeout_s: float) -> Echoed:
         size_bits = 8.0 * len(probing.encode(question))
@@ -94,6 +98,14 @@ class TestRates:
         assert probe(world, "d1").damaged == 0
         world.damage = True
         assert probe(world, "d1").damaged == probing.CHUNK_TRIES
+
+    def test_a_chunk_is_no_larger_than_the_broker_takes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        world: Any = World(monkeypatch, ahead_s=0.0, there_s=0.1, back_s=0.1)
+        whole = probe(world, "d1").chunk_bytes
+        world.limit = 50_000
+        assert 40_000 < probe(world, "d1").chunk_bytes < 50_000 < whole
 
     def test_a_chunk_is_as_large_as_those_of_runs(self) -> None:
         payload = b"\x00" * (DEFAULT_CHUNK_BYTES * 3 // 4)

@@ -15,7 +15,7 @@ from same_record import differences
 
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.console import Console
-from fimi.messaging.errors import BoardDeclines, NotAnswered
+from fimi.messaging.errors import BoardDeclines, BrokerError, NotAnswered
 from fimi.messaging.questions import DoctorQuestion, Echo, LogQuestion, ModelQuestion
 
 TELLING = """
@@ -68,7 +68,8 @@ def _ask_until_it_ends(
 ) -> tuple[int, set[str]]:
     """Look, and ask everything of everybody; how often boards have answered, and in which runs."""
     asked, runs = 0, set()
-    with Console(address, fleet="desk") as console:
+    # At its end the broker goes before the process does.
+    with Console(address, fleet="desk") as console, contextlib.suppress(BrokerError):
         while process.poll() is None:
             for device, seen in console.look(0.5).items():
                 if not seen.answered or seen.status is None:

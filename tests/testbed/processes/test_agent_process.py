@@ -18,6 +18,8 @@ import fimi.energy.host_profile
 from fimi.learning.data import shares
 from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.console import Console
+from fimi.messaging.errors import BoardDeclines
 from fimi.messaging.messages import (
     DevicePlan,
     Invitation,
@@ -29,6 +31,7 @@ from fimi.messaging.messages import (
     RoundStart,
     UpdateReady,
 )
+from fimi.messaging.questions import Restarting, RestartRequest
 
 PATIENCE_S = 60.0
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
@@ -132,6 +135,26 @@ def test_one_that_is_killed_goes_on_with_its_next_start(desk: Desk, start: Start
     desk.order(RoundClosed(run=desk.run, device=DEVICE, round=1, accepted=True, fleet_time_s=30.0))
     desk.hear(RoundSettled, PATIENCE_S)
     assert work(desk, 2, 30.0).error == ""
+
+
+def test_one_that_is_restarted_from_afar_in_a_round_works_in_it_again(
+    desk: Desk, start: Start, a_broker: EmbeddedBroker, fleet_name: str
+) -> None:
+    """Declined without force; with it the same process is another start."""
+    desk.order(invitation(desk), plan(desk))
+    process = start("--allow", "restart")
+    met = desk.hear(Profile, PATIENCE_S)
+    desk.order(round_start(desk, 1, 0.0))
+    desk.hear(UpdateReady, PATIENCE_S)
+    with Console(a_broker.address, fleet=fleet_name) as console:
+        with pytest.raises(BoardDeclines, match="takes part in run r1, round 1"):
+            console.ask(DEVICE, RestartRequest(), PATIENCE_S)
+        assert console.ask(DEVICE, RestartRequest(force=True), PATIENCE_S) == Restarting()
+    assert desk.hear(Profile, PATIENCE_S).boot_id != met.boot_id
+    assert process.poll() is None
+    assert desk.hear(PlanApplied, PATIENCE_S).error == ""
+    desk.pull()
+    assert desk.hear(RoundReport, PATIENCE_S).error == ""
 
 
 def test_a_second_one_is_told_who_has_its_id(desk: Desk, start: Start) -> None:
