@@ -17,6 +17,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.reservation import Reservation
+from fimi.messaging.topics import check_name
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import Cell, cells
 from fimi.testbed.experiment.definition import Experiment
@@ -36,7 +37,7 @@ def of_fleet(experiment: Experiment) -> Experiment:
 
     Raises:
         RunFolderError: the file with the boards cannot be read.
-        ConfigError: its runs are of several fleets, or are not possible on boards.
+        ConfigError: it names a board twice, or what is no id; the runs are of several fleets.
     """
     live = replace(experiment, name=experiment.name + SUFFIX)
     path = live.folder / BOARDS
@@ -48,6 +49,13 @@ def of_fleet(experiment: Experiment) -> Experiment:
                 f"{path} cannot be read ({error}); it holds the boards of this study, in the order "
                 'of their shares: ["pi-01", "pi-02"]'
             ) from error
+        try:
+            if twice := [board for board in dict.fromkeys(chosen) if chosen.count(board) > 1]:
+                raise ValueError(f"board {twice[0]} is named twice")
+            for board in chosen:
+                check_name(board, "board")
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
         live = replace(live, boards=chosen)
     _fleet_of(live)
     return live

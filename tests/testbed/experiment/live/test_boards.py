@@ -100,6 +100,16 @@ def test_a_board_that_does_not_come_is_not_waited_for_again_until_it_was_there(
     assert clock.now_s >= 1550.0
 
 
+def test_why_a_board_that_is_online_is_waited_for_is_said(clock: Clock) -> None:
+    busy = StudyBoard(online=True, why_not="it calibrates itself")
+    found, said = waiting(clock, lambda t: {"a": busy if t < 9 else HERE}, LiveStudy())
+    assert found.await_members(("a",), 1) == ()
+    assert said[0] == "waiting for a, 600 s left (a: it calibrates itself)"
+    clock.now_s = 1000.0
+    assert found.choose(1) == ("a",)
+    assert "0 of 1 boards here, 600 s left (a: it calibrates itself)" in said
+
+
 def test_without_a_quorum_nothing_is_begun(clock: Clock) -> None:
     found, _ = waiting(clock, lambda t: {"a": HERE, "b": AWAY}, LiveStudy(wait_s=10))
     with pytest.raises(MissingBoardsError, match=r"1 of 2 .*2 are needed.*missing: b"):
