@@ -36,7 +36,7 @@ class ExperimentPlainView(Lines, View):
         super().__init__(stream, quiet=quiet)
         self._tasks = tasks
         self._ended = 0
-        self._waits_for = ""
+        self._waits_for = self._doing = ""
 
     def expect(self, more: int) -> None:
         """Count them with those that have ended."""
@@ -45,6 +45,10 @@ class ExperimentPlainView(Lines, View):
     def noted(self, task: Task, note: str) -> None:
         """Show the note."""
         self.say(f"{task.name}: {note}")
+
+    def doing(self, what: str) -> None:
+        """Keep it for the next line of progress."""
+        self._doing = f" ({what})" if what else ""
 
     def waiting(self, what: str) -> None:
         """Write a line when another wait begins, and from time to time."""
@@ -63,7 +67,8 @@ class ExperimentPlainView(Lines, View):
     def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
         """Write a line of progress if nothing was written for some time."""
         if running and self._clock() - self._said_s > _EVERY_S:
-            self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
+            said = "; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running)
+            self.say(said + _left(left_s) + self._doing)
 
 
 class ExperimentLiveView(LiveDisplay, View):
@@ -81,7 +86,7 @@ class ExperimentLiveView(LiveDisplay, View):
         self._ended = 0
         self._running: Sequence[tuple[Task, float]] = ()
         self._left_s: float | None = None
-        self._waits_for = ""
+        self._waits_for = self._doing = ""
         self._began_s = time.monotonic()
         super().__init__(console)
 
@@ -97,6 +102,10 @@ class ExperimentLiveView(LiveDisplay, View):
     def noted(self, task: Task, note: str) -> None:
         """Show the note."""
         self.say(f"{task.name}: {note}")
+
+    def doing(self, what: str) -> None:
+        """Keep it for the next display."""
+        self._doing = what
 
     def waiting(self, what: str) -> None:
         """Keep it for the next display."""
@@ -124,7 +133,8 @@ class ExperimentLiveView(LiveDisplay, View):
             rows.add_row(task.name, bar, _steps(task), _whole(since))
         whole = Table.grid()  # because a bar in a group does not end its line
         whole.add_row(ProgressBar(total=max(self._tasks, 1), completed=self._ended, width=60))
-        return Group(head, whole, rows, *([Text(self._waits_for)] if self._waits_for else []))
+        said = self._waits_for or self._doing
+        return Group(head, whole, rows, *([Text(one_line(said))] if said else []))
 
 
 def describe(task: Task, took_s: float, problem: str) -> str:

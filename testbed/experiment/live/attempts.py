@@ -25,6 +25,7 @@ from fimi.testbed.experiment.engines.base import (
     Task,
     TaskTimes,
     View,
+    last_line,
     last_words,
 )
 from fimi.testbed.experiment.engines.beginning import beginning, wait_until_unused
@@ -230,9 +231,11 @@ class Attempts:
                 self._view.tick(running, self._left_s(running))
                 if now_s - looked_s > _LOOK_AT_STORE_S:
                     looked_s = now_s
+                    self._view.doing(last_line(task.log))
                     wrong = wrong or self._refused()
                 self._stop.wait(_LOOK_S)
         finally:
+            self._view.doing("")
             child.end(GRACE_S + 5.0)
             if node is not None:  # the last one: the coordinator tells it that the run is over
                 node.end()

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from fimi.testbed.experiment.engines.base import CommandLine, Task
-from fimi.testbed.experiment.progress import ExperimentLiveView
+from fimi.testbed.experiment.engines.base import CommandLine, Task, last_line
+from fimi.testbed.experiment.progress import ExperimentLiveView, ExperimentPlainView
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,33 @@ def test_every_run_has_a_row_of_its_own(tmp_path: Path, left_s: float | None, sa
     assert shown[1]
     assert [row.split()[0] for row in shown[2:]] == ["a-seed-1", "b-seed-1"]
     assert all(row.endswith("0/4  9 s") for row in shown[2:])
+
+
+def test_what_a_run_on_boards_waits_for_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    assert last_line(log) == ""
+    said = "waiting for a generator node, 60 s left; start one: fimi generator run"
+    log.write_text("x" * 9000 + f"\n[   3.7 s] devices are offered it\n[  33.7 s] {said}\n\n")
+    assert last_line(log) == said
+    task = Task(name="fimi", kind="k", command=lambda: CommandLine(arguments=()), log=log, steps=5)
+
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80, color_system=None)
+    view = ExperimentLiveView(terminal, 1, "trial")
+    for what in (said, ""):
+        view.tick([(task, 9.0)], None)
+        view.doing(what)
+        with terminal.capture() as captured:
+            terminal.print(view.get_renderable())
+        assert (said in captured.get()) == bool(what)
+
+    now_s = 0.0
+    plain = ExperimentPlainView(io.StringIO(), 1)
+    monkeypatch.setattr(plain, "_clock", lambda: now_s)
+    lines: list[str] = []
+    monkeypatch.setattr(plain, "say", lines.append)
+    now_s = 1e9
+    plain.doing(said)
+    plain.tick([(task, 9.0)], 61.0)
+    assert lines == [f"fimi 0/5, 61 s left ({said})"]
