@@ -2,6 +2,7 @@
 
 * :func:`of_fleet`     the experiment as it is run on boards: in a folder of its own
 * :func:`live_study`   the fleet, held, with its boards chosen
+* :func:`boards_to_choose`   how many that are
 """
 
 from __future__ import annotations
@@ -104,16 +105,16 @@ def live_study(
             if held.lost is not None:
                 raise held.lost
 
-        if not experiment.boards:
-            waits = Boards(look, experiment.live, stop, tell)
-            chosen = waits.choose(_largest(experiment))
+        count = boards_to_choose(experiment)
+        if not experiment.boards and count:
+            chosen = Boards(look, experiment.live, stop, tell).choose(count)
             experiment.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(experiment.folder / BOARDS, msgspec.json.encode(chosen) + b"\n")
             experiment = replace(experiment, boards=chosen)
-        elif len(experiment.boards) < (largest := _largest(experiment)):
+        elif len(experiment.boards) < count:
             raise ConfigError(
                 f"{experiment.folder / BOARDS} names {len(experiment.boards)} boards, and runs of "
-                f"{experiment.path} need {largest}; add boards at its end, or remove the file to "
+                f"{experiment.path} need {count}; add boards at its end, or remove the file to "
                 "choose anew"
             )
         study = Study(
@@ -152,8 +153,10 @@ def _fleet_of(experiment: Experiment) -> str:
     return found.pop()
 
 
-def _largest(experiment: Experiment) -> int:
-    return max(cell.config.fleet.devices for cell in cells(experiment))
+def boards_to_choose(experiment: Experiment) -> int:
+    """How many boards its largest run needs; runs whose boards the file names need none."""
+    fleets = [cell.config.fleet for cell in cells(replace(experiment, boards=()))]
+    return max((fleet.devices for fleet in fleets if not fleet.members), default=0)
 
 
 def _require_one_generator(experiment: Experiment) -> None:

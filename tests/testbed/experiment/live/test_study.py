@@ -8,7 +8,7 @@ import pytest
 
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment.file import read_experiment
-from fimi.testbed.experiment.live.study import of_fleet
+from fimi.testbed.experiment.live.study import boards_to_choose, of_fleet
 from fimi.testbed.run_folder import RunFolderError
 
 STUDY = """
@@ -51,3 +51,21 @@ def test_a_wrong_edit_is_refused_before_anything_runs(
     chosen.write_text(text)
     with pytest.raises(error, match=words):
         of_fleet(read_experiment(Path("study.toml")))
+
+
+@pytest.mark.parametrize(
+    ("more", "count"),
+    [
+        ("", 2),
+        ('fleet.members = ["x", "y"]', 0),
+        ('fleet.members = ["x", "y"]\n[overrides.tfl]\nfleet.members = []', 2),
+        ("[grid]\nfleet.devices = [1, 3]", 3),
+    ],
+)
+def test_boards_that_the_file_names_are_not_chosen(chosen: Path, more: str, count: int) -> None:
+    text = STUDY.replace("fleet.devices = 2", "") if "[grid]" in more else STUDY
+    Path("study.toml").write_text(text + more)
+    asked = of_fleet(read_experiment(Path("study.toml")))
+    assert boards_to_choose(asked) == count
+    chosen.write_text('["a", "b", "c", "d"]')  # of before
+    assert boards_to_choose(of_fleet(read_experiment(Path("study.toml")))) == count
