@@ -123,9 +123,10 @@ class ExperimentLiveView(LiveDisplay, View):
     def get_renderable(self) -> RenderableType:
         """The display at this moment."""
         gone = time.monotonic() - self._began_s
+        left = "" if self._waits_for else _left(self._left_s)  # it is that of before the wait
         head = Text.assemble(
             (self._title, "bold"),
-            f"   {self._ended} of {self._tasks} runs, {_whole(gone)}{_left(self._left_s)}",
+            f"   {self._ended} of {self._tasks} runs, {_whole(gone)}{left}",
         )
         rows = Table.grid(padding=(0, 2))
         for task, since in self._running:

@@ -196,5 +196,9 @@ class Boards:
 
 
 def _why_not(boards: Mapping[str, StudyBoard]) -> str:
-    said = [f"{name}: {b.why_not}" for name, b in sorted(boards.items()) if b.online and b.why_not]
+    said = [
+        b.why_not if b.why_not.startswith(f"{name} ") else f"{name}: {b.why_not}"
+        for name, b in sorted(boards.items())
+        if b.online and b.why_not
+    ]
     return f" ({'; '.join(said)})" if said else ""

@@ -60,6 +60,12 @@ def test_what_a_run_on_boards_waits_for_is_shown(
         with terminal.capture() as captured:
             terminal.print(view.get_renderable())
         assert (said in captured.get()) == bool(what)
+    view.tick([(task, 9.0)], 61.0)
+    view.waiting("boards rest, 900 s left")
+    with terminal.capture() as captured:
+        terminal.print(view.get_renderable())
+    assert "boards rest, 900 s left" in captured.get()
+    assert "61 s left" not in captured.get()
 
     now_s = 0.0
     plain = ExperimentPlainView(io.StringIO(), 1)

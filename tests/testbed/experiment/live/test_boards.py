@@ -74,9 +74,7 @@ def test_not_for_ever(clock: Clock) -> None:
     found, _ = waiting(clock, lambda t: {"a": HERE, "b": other}, LiveStudy(wait_s=50))
     with pytest.raises(MissingBoardsError) as caught:
         found.choose(2)
-    assert "1 of 2 boards came within 50 s: a (b: b speaks version 4; update it)" in str(
-        caught.value
-    )
+    assert "1 of 2 boards came within 50 s: a (b speaks version 4; update it)" in str(caught.value)
     assert 1050 <= clock.now_s < 1060
 
 
