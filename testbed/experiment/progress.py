@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import IO
@@ -19,6 +20,8 @@ from fimi.testbed.logs import SHOWN, one_line
 
 log = logging.getLogger(__name__)
 
+_PASSING = re.compile(r"\d+ (?:s|°C)\b")
+"""What changes while one waits for the same."""
 _EVERY_S = 60.0
 """Time between two plain lines that only show progress, s."""
 
@@ -52,7 +55,7 @@ class ExperimentPlainView(Lines, View):
 
     def waiting(self, what: str) -> None:
         """Write a line when another wait begins, and from time to time."""
-        kind = what.split(",")[0]
+        kind = _PASSING.sub("", what)
         is_due = self._clock() - self._said_s > _EVERY_S
         if what and (kind != self._waits_for or is_due):
             self.say(what)

@@ -76,3 +76,36 @@ def test_what_a_run_on_boards_waits_for_is_shown(
     plain.doing(said)
     plain.tick([(task, 9.0)], 61.0)
     assert lines == [f"fimi 0/5, 61 s left ({said})"]
+
+
+@pytest.mark.parametrize(
+    ("first", "same", "another"),
+    [
+        (
+            "broker away for 0 s (h:1: cannot be reached)",
+            "broker away for 8 s (h:1: cannot be reached)",
+            "waiting for a, 20 s left",
+        ),
+        (
+            "cooling down to 45 °C: a at 70 °C, b at 61 °C",
+            "cooling down to 45 °C: a at 69 °C, b at 61 °C",
+            "cooling down to 45 °C: a at 69 °C",
+        ),
+        ("waiting for a, b, 20 s left", "waiting for a, b, 18 s left", "waiting for a, 16 s left"),
+        (
+            "1 of 3 boards here, 20 s left",
+            "1 of 3 boards here, 9 s left",
+            "2 of 3 boards here, 8 s",
+        ),
+    ],
+)
+def test_a_wait_is_one_line_until_another_one_begins(
+    monkeypatch: pytest.MonkeyPatch, first: str, same: str, another: str
+) -> None:
+    plain = ExperimentPlainView(io.StringIO(), 1)
+    monkeypatch.setattr(plain, "_clock", lambda: plain._said_s)
+    lines: list[str] = []
+    monkeypatch.setattr(plain, "say", lines.append)
+    for what in (first, same, same, another, ""):
+        plain.waiting(what)
+    assert lines == [first, another]
