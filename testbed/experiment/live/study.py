@@ -38,7 +38,8 @@ def of_fleet(experiment: Experiment) -> Experiment:
 
     Raises:
         RunFolderError: the file with the boards cannot be read.
-        ConfigError: it names a board twice, or what is no id; the runs are of several fleets.
+        ConfigError: it names a board twice, or what is no id; the runs are of several fleets, or
+            on images that boards bring themselves.
     """
     live = replace(experiment, name=experiment.name + SUFFIX)
     path = live.folder / BOARDS
@@ -59,6 +60,12 @@ def of_fleet(experiment: Experiment) -> Experiment:
             raise ConfigError(f"{path}: {error}") from error
         live = replace(live, boards=chosen)
     _fleet_of(live)
+    if any(cell.config.data.shares == "file" for cell in cells(live)):
+        raise ConfigError(
+            f'{live.path}: data.shares = "file": nobody but the boards knows their images, so that '
+            "no two runs can be shown to have had the same data; a study ships the samples "
+            '("shipped") or says which ones ("indices")'
+        )
     return live
 
 
