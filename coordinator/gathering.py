@@ -12,6 +12,8 @@ from fimi.messaging.topics import device_names, missing
 from fimi.record.clean import enumerated
 from fimi.record.events import Gathering, Listener
 
+REFUSES = "cannot take part"
+"""What is said of a device that refuses, or is refused; its reason follows."""
 _GATHERING_S = 0.5
 """Between two events that say who is missing."""
 _BACK_S = 5.0
@@ -81,7 +83,7 @@ def gather(
     there = registry.devices
     if len(there) < quorum:
         names = absent({*there, *roster.refused})
-        refused = "; ".join(f"{d} cannot take part: {why}" for d, why in roster.refused.items())
+        refused = "; ".join(f"{d} {REFUSES}: {why}" for d, why in roster.refused.items())
         raise FederationError(
             f"{len(there)} of {wanted} devices came{waited}"
             f"{': ' + ', '.join(there) if there else ''}"

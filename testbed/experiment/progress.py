@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from typing import IO
@@ -19,6 +20,8 @@ from fimi.testbed.logs import SHOWN, one_line
 
 log = logging.getLogger(__name__)
 
+_PASSING = re.compile(r"\d+ (?:s|°C)\b")
+"""What changes while one waits for the same."""
 _EVERY_S = 60.0
 """Time between two plain lines that only show progress, s."""
 
@@ -36,7 +39,7 @@ class ExperimentPlainView(Lines, View):
         super().__init__(stream, quiet=quiet)
         self._tasks = tasks
         self._ended = 0
-        self._waits_for = ""
+        self._waits_for = self._doing = ""
 
     def expect(self, more: int) -> None:
         """Count them with those that have ended."""
@@ -46,9 +49,13 @@ class ExperimentPlainView(Lines, View):
         """Show the note."""
         self.say(f"{task.name}: {note}")
 
+    def doing(self, what: str) -> None:
+        """Keep it for the next line of progress."""
+        self._doing = f" ({what})" if what else ""
+
     def waiting(self, what: str) -> None:
         """Write a line when another wait begins, and from time to time."""
-        kind = what.split(",")[0]
+        kind = _PASSING.sub("", what)
         is_due = self._clock() - self._said_s > _EVERY_S
         if what and (kind != self._waits_for or is_due):
             self.say(what)
@@ -63,7 +70,8 @@ class ExperimentPlainView(Lines, View):
     def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
         """Write a line of progress if nothing was written for some time."""
         if running and self._clock() - self._said_s > _EVERY_S:
-            self.say("; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running) + _left(left_s))
+            said = "; ".join(f"{t.name} {_steps(t)}".strip() for t, _ in running)
+            self.say(said + _left(left_s) + self._doing)
 
 
 class ExperimentLiveView(LiveDisplay, View):
@@ -81,7 +89,7 @@ class ExperimentLiveView(LiveDisplay, View):
         self._ended = 0
         self._running: Sequence[tuple[Task, float]] = ()
         self._left_s: float | None = None
-        self._waits_for = ""
+        self._waits_for = self._doing = ""
         self._began_s = time.monotonic()
         super().__init__(console)
 
@@ -97,6 +105,10 @@ class ExperimentLiveView(LiveDisplay, View):
     def noted(self, task: Task, note: str) -> None:
         """Show the note."""
         self.say(f"{task.name}: {note}")
+
+    def doing(self, what: str) -> None:
+        """Keep it for the next display."""
+        self._doing = what
 
     def waiting(self, what: str) -> None:
         """Keep it for the next display."""
@@ -114,9 +126,10 @@ class ExperimentLiveView(LiveDisplay, View):
     def get_renderable(self) -> RenderableType:
         """The display at this moment."""
         gone = time.monotonic() - self._began_s
+        left = "" if self._waits_for else _left(self._left_s)  # it is that of before the wait
         head = Text.assemble(
             (self._title, "bold"),
-            f"   {self._ended} of {self._tasks} runs, {_whole(gone)}{_left(self._left_s)}",
+            f"   {self._ended} of {self._tasks} runs, {_whole(gone)}{left}",
         )
         rows = Table.grid(padding=(0, 2))
         for task, since in self._running:
@@ -124,7 +137,8 @@ class ExperimentLiveView(LiveDisplay, View):
             rows.add_row(task.name, bar, _steps(task), _whole(since))
         whole = Table.grid()  # because a bar in a group does not end its line
         whole.add_row(ProgressBar(total=max(self._tasks, 1), completed=self._ended, width=60))
-        return Group(head, whole, rows, *([Text(self._waits_for)] if self._waits_for else []))
+        said = self._waits_for or self._doing
+        return Group(head, whole, rows, *([Text(one_line(said))] if said else []))
 
 
 def describe(task: Task, took_s: float, problem: str) -> str:

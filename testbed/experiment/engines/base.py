@@ -7,6 +7,7 @@
 * :class:`Outcome`      the result of all tasks
 * :class:`TaskTimes`    how long tasks take
 * :class:`Stopped`      it was asked to stop
+* :func:`last_line`     what a command said last
 * :func:`last_words`    why a command failed
 
 A command is chosen when a task starts, also when it starts again: a run of which something is
@@ -15,6 +16,7 @@ stored is then gone on with.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +26,9 @@ from msgspec import Struct
 
 from fimi.testbed.configuration.sections import Config
 
+_LOG_TIME = re.compile(r"^\[ *[0-9.]+ s\] ")
+_ADVICE = "go on with it: "
+"""Said last by a run that was stopped; the experiment does that by itself."""
 GRACE_S = 40.0
 """How long a command may take to end after it was asked to, s."""
 
@@ -81,6 +86,9 @@ class View:
 
     def noted(self, task: Task, note: str) -> None:
         """Show what is to be said of a task before it has ended."""
+
+    def doing(self, what: str) -> None:
+        """Show what the only running task said last; empty: nothing yet."""
 
     def waiting(self, what: str) -> None:
         """Show for what everything waits; empty: for nothing any more."""
@@ -168,17 +176,29 @@ class Engine(Protocol):
         ...
 
 
+def last_line(log: Path) -> str:
+    """What a command said last, by its log, without the time before it; empty: nothing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 4096))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    return _LOG_TIME.sub("", next((line for line in reversed(lines) if line.strip()), ""))
+
+
 def last_words(log: Path, code: int | None = None) -> str:
     """Why a command failed, by its log: its error, or its last line."""
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        lines = []
+        text = ""
+    lines = [line for line in text.splitlines() if not line.startswith(_ADVICE)]
     starts = [i for i, line in enumerate(lines) if line.startswith("fimi: ")]
     said = (
         " ".join(line.strip() for line in lines[starts[-1] :])[len("fimi: ") :]
         if starts
-        else next((line for line in reversed(lines) if line.strip()), "")
+        else _LOG_TIME.sub("", next((line for line in reversed(lines) if line.strip()), ""))
     )
     said = said or "it said nothing"
     return said if code is None else f"{said} (exit code {code})"

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fimi.coordinator.gathering import REFUSES
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import FimiError, InputError, NoPlanError, SurroundingsError
 from fimi.record.reader import STORE_NAME
@@ -23,9 +25,10 @@ from fimi.testbed.experiment.engines.base import (
     Task,
     TaskTimes,
     View,
+    last_line,
     last_words,
 )
-from fimi.testbed.experiment.engines.beginning import beginning
+from fimi.testbed.experiment.engines.beginning import beginning, wait_until_unused
 from fimi.testbed.experiment.live.boards import Boards, Look
 from fimi.testbed.experiment.live.journal import StudyJournal
 from fimi.testbed.experiment.live.loss import LostRuns, lost, refusals
@@ -73,7 +76,8 @@ class Study:
         self.require_held = require_held
         self.cells = folder / "cells"
         self.journal = StudyJournal(folder / "journal.jsonl")
-        self.aside = LostRuns(folder / "lost")
+        self._lost = folder / "lost"
+        self.aside = LostRuns(self._lost)
         self.gone: set[str] = set()
         self.rest_s = 0.0
         self._runs = folder / "runs"
@@ -88,8 +92,15 @@ class Study:
         """How long ago the boards have worked in a run of this study, s; ``None``: never."""
         if self._ended_s is not None:
             return time.monotonic() - self._ended_s
-        # By an earlier process of the study.
-        written = [path.stat().st_mtime for path in self._runs.glob(f"*/{STORE_NAME}")]
+        # By an earlier process of the study. What a killed one wrote last is beside the store.
+        stores = (STORE_NAME, f"{STORE_NAME}-wal")
+        written = [
+            status.st_mtime
+            for folder in (self._runs, self._lost)
+            for store in stores
+            for path in folder.glob(f"*/{store}")
+            if (status := path.stat()).st_size
+        ]
         return max(0.0, time.time() - max(written)) if written else None
 
 
@@ -131,17 +142,18 @@ class Attempts:
         """
         study, name = self._study, self._task.name
         live = study.live
-        stuck, since_s = 0, time.monotonic()
+        stuck, stuck_since_s = 0, math.inf
         while True:
             before = finished_rounds(self._folder)
             try:
                 self._prepare()
+                self._forget_refusals()
                 command = beginning(
                     self._folder,
                     study.cells / f"{name}.toml",
                     self._config,
                     "coordinator run",
-                    discard=study.aside.set_aside,
+                    discard=study.aside.discard,
                 )
             except FimiError as error:
                 return str(error)
@@ -164,15 +176,15 @@ class Attempts:
             if self._stop.is_set():
                 raise Stopped
             if code == 0:
-                stuck = 0
+                stuck, stuck_since_s = 0, math.inf
                 continue
-            if code in _HOPELESS:
+            if code in _HOPELESS or REFUSES in said:
                 return said
             if rounds > before:
-                stuck, since_s = 0, time.monotonic()
-            stuck += 1
+                stuck, stuck_since_s = 0, math.inf
+            stuck, stuck_since_s = stuck + 1, min(stuck_since_s, time.monotonic())
             patient = code == SurroundingsError.exit_code
-            waited_s = time.monotonic() - since_s
+            waited_s = time.monotonic() - stuck_since_s
             if (not patient and stuck > _STUCK_MAX) or (patient and waited_s > live.wait_s):
                 return said
             self._view.noted(self._task, f"{said}; it is resumed after round {rounds}")
@@ -208,8 +220,9 @@ class Attempts:
         task, began_s = self._task, time.monotonic()
         looked_s, wrong = began_s, ""
         child = self._study.starter.start(command.arguments, task.log)
-        node = self._node() if self._needs_node else None
+        node = None
         try:
+            node = self._node() if self._needs_node else None
             while child.code is None and not self._stop.is_set() and not wrong:
                 if node is not None:
                     wrong = node.keep_up()
@@ -218,9 +231,11 @@ class Attempts:
                 self._view.tick(running, self._left_s(running))
                 if now_s - looked_s > _LOOK_AT_STORE_S:
                     looked_s = now_s
+                    self._view.doing(last_line(task.log))
                     wrong = wrong or self._refused()
                 self._stop.wait(_LOOK_S)
         finally:
+            self._view.doing("")
             child.end(GRACE_S + 5.0)
             if node is not None:  # the last one: the coordinator tells it that the run is over
                 node.end()
@@ -245,7 +260,13 @@ class Attempts:
         if finished_rounds(self._folder):
             return ""
         found = refusals(self._folder)
-        return "; ".join(f"{device} cannot take part: {why}" for device, why in found.items())
+        return "; ".join(f"{device} {REFUSES}: {why}" for device, why in found.items())
+
+    def _forget_refusals(self) -> None:
+        """What boards refused an earlier attempt for may be mended: they are asked anew."""
+        if self._refused():
+            wait_until_unused(self._folder)
+            self._study.aside.discard(self._folder)
 
     def _is_whole(self) -> bool:
         """Whether a finished run counts; if not, it is set aside to be made again."""

@@ -102,7 +102,7 @@ class Boards:
                     f"{_why_not(boards)}; start the missing agents, ask for fewer (fleet.devices "
                     "below [base]), or wait longer (wait_s below [live])"
                 )
-            self._wait(f"{len(here)} of {count} boards here, {left_s:.0f} s left")
+            self._wait(f"{len(here)} of {count} boards here, {left_s:.0f} s left{_why_not(boards)}")
 
     def await_members(self, members: Sequence[str], quorum: int) -> tuple[str, ...]:
         """Wait for the boards of a run.
@@ -126,7 +126,8 @@ class Boards:
             awaited = [m for m in missing if m not in self._gone]
             left_s = limit_s - time.monotonic()
             if awaited and left_s > 0:
-                self._wait(f"waiting for {enumerated(awaited)}, {left_s:.0f} s left")
+                why = _why_not({m: boards[m] for m in awaited if m in boards})
+                self._wait(f"waiting for {enumerated(awaited)}, {left_s:.0f} s left{why}")
                 continue
             self._gone.update(awaited)
             self._tell("")
@@ -195,5 +196,9 @@ class Boards:
 
 
 def _why_not(boards: Mapping[str, StudyBoard]) -> str:
-    said = [f"{name}: {b.why_not}" for name, b in sorted(boards.items()) if b.online and b.why_not]
+    said = [
+        b.why_not if b.why_not.startswith(f"{name} ") else f"{name}: {b.why_not}"
+        for name, b in sorted(boards.items())
+        if b.online and b.why_not
+    ]
     return f" ({'; '.join(said)})" if said else ""

@@ -98,13 +98,23 @@ class LostRuns:
         Raises:
             OSError: it cannot be moved.
         """
+        return self._move(run, run.name)
+
+    def discard(self, run: Path) -> Path | None:
+        """The same, of a run that is no attempt at the one that is asked for.
+
+        It was of another configuration, say, or cannot be gone on with.
+        """
+        return self._move(run, f"{run.name}.old")
+
+    def _move(self, run: Path, name: str) -> Path | None:
         if not (run / STORE_NAME).exists():
             shutil.rmtree(run, ignore_errors=True)
             return None
-        before = self.of(run.name)
+        before = self.of(name)
         number = int(before[-1].suffix[1:]) + 1 if before else 1
         self._folder.mkdir(parents=True, exist_ok=True)
-        target = self._folder / f"{run.name}.{number}"
+        target = self._folder / f"{name}.{number}"
         os.replace(run, target)  # noqa: PTH105 - a folder, on the same disk
         return target
 

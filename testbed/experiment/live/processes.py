@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,7 +20,8 @@ from fimi.testbed.experiment.engines.base import GRACE_S, last_words
 GENERATOR_VARIABLE = "FIMI_GENERATOR_BROKER"
 """Environment variable with the broker's URL as the generator node's user, where it has its own."""
 
-_STARTS_MAX = 4
+_AGAIN_S = (1.0, 5.0, 15.0, 30.0)
+"""Time before a generator node is started for the second, third … time beside a run, s."""
 
 
 class Starter:
@@ -69,17 +71,23 @@ class NodeBeside:
         self._log = log
         self._noted = noted
         self._starts = 0
+        self._due_s: float | None = None
         self._child = self._start()
 
     def keep_up(self) -> str:
         """Start it again if it has ended; returns why not, if it ends each time."""
         if (code := self._child.code) is None:
             return ""
+        if self._due_s is not None:
+            if time.monotonic() >= self._due_s:
+                self._due_s = None
+                self._child = self._start()
+            return ""
         said = f"its generator node ended: {last_words(self._log, code)}"
-        if self._starts >= _STARTS_MAX or code == InputError.exit_code:
-            return f"{said}; start one by hand, without --generator"
+        if self._starts > len(_AGAIN_S) or code == InputError.exit_code:
+            return f"{said}; without --generator the study uses a node that runs already"
         self._noted(f"{said}; it is started again")
-        self._child = self._start()
+        self._due_s = time.monotonic() + _AGAIN_S[self._starts - 1]
         return ""
 
     def end(self) -> None:

@@ -2,6 +2,7 @@
 
 * :func:`of_fleet`     the experiment as it is run on boards: in a folder of its own
 * :func:`live_study`   the fleet, held, with its boards chosen
+* :func:`boards_to_choose`   how many that are
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.reservation import Reservation
+from fimi.messaging.topics import check_name
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import Cell, cells
 from fimi.testbed.experiment.definition import Experiment
@@ -36,7 +38,8 @@ def of_fleet(experiment: Experiment) -> Experiment:
 
     Raises:
         RunFolderError: the file with the boards cannot be read.
-        ConfigError: its runs are of several fleets, or are not possible on boards.
+        ConfigError: it names a board twice, or what is no id; the runs are of several fleets, or
+            on images that boards bring themselves.
     """
     live = replace(experiment, name=experiment.name + SUFFIX)
     path = live.folder / BOARDS
@@ -48,8 +51,21 @@ def of_fleet(experiment: Experiment) -> Experiment:
                 f"{path} cannot be read ({error}); it holds the boards of this study, in the order "
                 'of their shares: ["pi-01", "pi-02"]'
             ) from error
+        try:
+            if twice := [board for board in dict.fromkeys(chosen) if chosen.count(board) > 1]:
+                raise ValueError(f"board {twice[0]} is named twice")
+            for board in chosen:
+                check_name(board, "board")
+        except ValueError as error:
+            raise ConfigError(f"{path}: {error}") from error
         live = replace(live, boards=chosen)
     _fleet_of(live)
+    if any(cell.config.data.shares == "file" for cell in cells(live)):
+        raise ConfigError(
+            f'{live.path}: data.shares = "file": nobody but the boards knows their images, so that '
+            "no two runs can be shown to have had the same data; a study ships the samples "
+            '("shipped") or says which ones ("indices")'
+        )
     return live
 
 
@@ -96,16 +112,16 @@ def live_study(
             if held.lost is not None:
                 raise held.lost
 
-        if not experiment.boards:
-            waits = Boards(look, experiment.live, stop, tell)
-            chosen = waits.choose(_largest(experiment))
+        count = boards_to_choose(experiment)
+        if not experiment.boards and count:
+            chosen = Boards(look, experiment.live, stop, tell).choose(count)
             experiment.folder.mkdir(parents=True, exist_ok=True)
             write_atomically(experiment.folder / BOARDS, msgspec.json.encode(chosen) + b"\n")
             experiment = replace(experiment, boards=chosen)
-        elif len(experiment.boards) < (largest := _largest(experiment)):
+        elif len(experiment.boards) < count:
             raise ConfigError(
                 f"{experiment.folder / BOARDS} names {len(experiment.boards)} boards, and runs of "
-                f"{experiment.path} need {largest}; add boards at its end, or remove the file to "
+                f"{experiment.path} need {count}; add boards at its end, or remove the file to "
                 "choose anew"
             )
         study = Study(
@@ -144,8 +160,10 @@ def _fleet_of(experiment: Experiment) -> str:
     return found.pop()
 
 
-def _largest(experiment: Experiment) -> int:
-    return max(cell.config.fleet.devices for cell in cells(experiment))
+def boards_to_choose(experiment: Experiment) -> int:
+    """How many boards its largest run needs; runs whose boards the file names need none."""
+    fleets = [cell.config.fleet for cell in cells(replace(experiment, boards=()))]
+    return max((fleet.devices for fleet in fleets if not fleet.members), default=0)
 
 
 def _require_one_generator(experiment: Experiment) -> None:

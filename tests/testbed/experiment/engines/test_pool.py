@@ -158,5 +158,10 @@ class TestLastWords:
         log.write_text("Traceback\nValueError: x\n\n")
         assert last_words(log) == "ValueError: x"
 
+    def test_that_it_can_be_gone_on_with_is_no_reason(self, tmp_path: Path) -> None:
+        log = tmp_path / "log"
+        log.write_text("[   1.0 s] run interrupted: stopped\ngo on with it: fimi x --resume y\n")
+        assert last_words(log, 130) == "run interrupted: stopped (exit code 130)"
+
     def test_silence(self, tmp_path: Path) -> None:
         assert last_words(tmp_path / "none", -9) == "it said nothing (exit code -9)"

@@ -74,9 +74,7 @@ def test_not_for_ever(clock: Clock) -> None:
     found, _ = waiting(clock, lambda t: {"a": HERE, "b": other}, LiveStudy(wait_s=50))
     with pytest.raises(MissingBoardsError) as caught:
         found.choose(2)
-    assert "1 of 2 boards came within 50 s: a (b: b speaks version 4; update it)" in str(
-        caught.value
-    )
+    assert "1 of 2 boards came within 50 s: a (b speaks version 4; update it)" in str(caught.value)
     assert 1050 <= clock.now_s < 1060
 
 
@@ -98,6 +96,16 @@ def test_a_board_that_does_not_come_is_not_waited_for_again_until_it_was_there(
     clock.now_s = 1450.0
     assert found.await_members(members, 2) == ("c",)
     assert clock.now_s >= 1550.0
+
+
+def test_why_a_board_that_is_online_is_waited_for_is_said(clock: Clock) -> None:
+    busy = StudyBoard(online=True, why_not="it calibrates itself")
+    found, said = waiting(clock, lambda t: {"a": busy if t < 9 else HERE}, LiveStudy())
+    assert found.await_members(("a",), 1) == ()
+    assert said[0] == "waiting for a, 600 s left (a: it calibrates itself)"
+    clock.now_s = 1000.0
+    assert found.choose(1) == ("a",)
+    assert "0 of 1 boards here, 600 s left (a: it calibrates itself)" in said
 
 
 def test_without_a_quorum_nothing_is_begun(clock: Clock) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +158,73 @@ def test_a_broker_that_is_away_is_waited_for_as_long_as_a_board(bench: Bench) ->
 def test_a_board_that_refuses_fails_the_run_at_once(bench: Bench) -> None:
     failures = bench.run(bench.task("x", refuses))
     assert failures == {"x": "b cannot take part: it has no PyTorch"}
+
+
+def test_nor_is_one_tried_again_for_which_boards_were_too_few_because_they_refused(
+    bench: Bench,
+) -> None:
+    """The coordinator has ended before the study looked into the store."""
+    said = "1 of 2 devices came: a; b cannot take part: it has no PyTorch; the run starts with 2"
+    assert bench.run(bench.task("x", *[ends(5, said)] * 9)) == {"x": f"{said} (exit code 5)"}
+    assert len(bench.commands) == 1
+
+
+def test_a_board_that_was_mended_is_asked_anew(bench: Bench) -> None:
+    assert bench.run(bench.task("x", refuses)) != {}
+    there: list[bool] = []
+
+    def completed(folder: Path) -> tuple[int, str]:
+        there.append(folder.exists())
+        return completes(OK)(folder)
+
+    assert bench.run(bench.task("x", completed)) == {}
+    assert there == [False]
+    assert "--resume" not in bench.commands[-1]
+    assert (bench.folder / "lost" / "x.old.1").exists()
+
+
+def test_a_run_of_another_configuration_is_no_attempt(bench: Bench) -> None:
+    """As --redo finds it; it has lost nothing, and must not come back."""
+    store(bench.folder / "runs" / "x", [OK, OK])
+    half = {"a": "accepted", "b": "missing"}
+    acts = completes(half), completes(half, OK)
+    assert bench.run(bench.task("x", *acts), lost_max=0.1, repeats=1) == {}
+    assert len(bench.commands) == 2
+    from fimi.testbed.experiment.live.loss import lost
+
+    assert lost(bench.folder / "runs" / "x", ("a", "b")).share == 0.25
+    assert (bench.folder / "lost" / "x.old.1").exists()
+
+
+def test_time_before_the_first_failure_does_not_count_as_waiting_for_a_broker(bench: Bench) -> None:
+    """Boards had been waited for, or cooled down, for longer than ``wait_s``."""
+
+    def later(folder: Path) -> tuple[int, str]:
+        time.sleep(0.3)
+        return 3, "nobody listens"
+
+    task = bench.task("x", later, completes(OK))
+    assert bench.run(task, wait_s=0.2) == {}
+    assert len(bench.commands) == 2
+
+
+def test_a_rest_goes_on_after_the_study_was_killed(bench: Bench, tmp_path: Path) -> None:
+    """Boards have worked when the last run wrote last, also if it was killed or set aside."""
+    study = Study(LiveStudy(), dict, bench.folder, Starter("mqtt://nobody"))
+    assert study.since_last_run_s is None
+    now_s = time.time()
+
+    def written(path: Path, ago_s: float, what: bytes = b"rows") -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(what)
+        os.utime(path, (now_s - ago_s, now_s - ago_s))
+
+    written(bench.folder / "runs" / "x" / "run.sqlite", 5000.0)
+    written(bench.folder / "lost" / "x.1" / "run.sqlite", 3000.0)
+    assert study.since_last_run_s == pytest.approx(3000.0, abs=100.0)
+    written(bench.folder / "runs" / "x" / "run.sqlite-wal", 1000.0)
+    written(bench.folder / "lost" / "x.1" / "run.sqlite-wal", 10.0, b"")  # by a reader
+    assert study.since_last_run_s == pytest.approx(1000.0, abs=100.0)
 
 
 def test_a_run_that_lost_too_much_is_repeated(bench: Bench) -> None:
