@@ -66,6 +66,11 @@ class Reservation:
         self._link.close()
         self._link = None
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the connection to the broker is lost at the moment."""
+        return self._link is not None and self._link.away_s is not None
+
     def describe(self, what: str) -> None:
         """Say what the study does now."""
         self._identity.describe(what)

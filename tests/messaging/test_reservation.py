@@ -86,10 +86,13 @@ def test_it_is_kept_over_a_restart_of_the_broker(
     mortal: EmbeddedBroker, fleet: str, until: Callable[..., None]
 ) -> None:
     with Reservation(mortal.address, fleet=fleet, what="study") as held:
+        assert not held.is_away
         mortal.close()
+        until(lambda: held.is_away)
         mortal.start()
         assert held._link is not None
         until(lambda: held._link.ready and held._identity.confirmed)
+        assert not held.is_away
         with (
             pytest.raises(IdentityTaken),
             Reservation(mortal.address, fleet=fleet, what="another"),

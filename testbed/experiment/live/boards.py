@@ -76,6 +76,7 @@ class Boards:
         self._stop = stop
         self._tell = tell
         self._gone = set() if gone is None else gone
+        self._away_s = 0.0
 
     def choose(self, count: int) -> tuple[str, ...]:
         """The boards of a study that begins, in the order of their names.
@@ -87,14 +88,14 @@ class Boards:
             MissingBoardsError: too few come.
             Stopped: the study was stopped.
         """
-        limit_s = time.monotonic() + self._live.wait_s
+        limit_s = self._clock_s() + self._live.wait_s
         while True:
             boards = self._seen()
             here = sorted(name for name, board in boards.items() if board.ready)
             if len(here) >= count:
                 self._tell("")
                 return tuple(here[:count])
-            left_s = limit_s - time.monotonic()
+            left_s = limit_s - self._clock_s()
             if left_s <= 0:
                 raise MissingBoardsError(
                     f"{len(here)} of {count} boards came within {self._live.wait_s:g} s"
@@ -118,13 +119,13 @@ class Boards:
             MissingBoardsError: fewer than a quorum are.
             Stopped: the study was stopped.
         """
-        limit_s = time.monotonic() + self._live.wait_s
+        limit_s = self._clock_s() + self._live.wait_s
         while True:
             boards = self._seen()
             missing = tuple(m for m in members if m not in boards or not boards[m].ready)
             self._gone.intersection_update(missing)
             awaited = [m for m in missing if m not in self._gone]
-            left_s = limit_s - time.monotonic()
+            left_s = limit_s - self._clock_s()
             if awaited and left_s > 0:
                 why = _why_not({m: boards[m] for m in awaited if m in boards})
                 self._wait(f"waiting for {enumerated(awaited)}, {left_s:.0f} s left{why}")
@@ -180,14 +181,22 @@ class Boards:
 
     def _seen(self) -> Mapping[str, StudyBoard]:
         """The boards, once the broker answers."""
-        since_s = time.monotonic()
+        since_s = failed_s = time.monotonic()
         while True:
             if self._stop.is_set():
                 raise Stopped
             try:
-                return self._look()
+                boards = self._look()
             except BrokerError as error:
                 self._wait(f"broker away for {time.monotonic() - since_s:.0f} s ({error})")
+                failed_s = time.monotonic()
+            else:
+                self._away_s += failed_s - since_s
+                return boards
+
+    def _clock_s(self) -> float:
+        """A clock that stands still while the broker is away: boards cannot come then, s."""
+        return time.monotonic() - self._away_s
 
     def _wait(self, what: str, most_s: float = LOOK_S) -> None:
         self._tell(what)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.console import Console, SeenBoard
+from fimi.messaging.errors import BrokerUnreachable
 from fimi.messaging.reservation import Reservation
 from fimi.messaging.topics import check_name
 from fimi.testbed.configuration.sections import Config, ConfigError
@@ -106,6 +107,8 @@ def live_study(
     with held, Console(address, fleet=fleet) as console:
 
         def look() -> dict[str, StudyBoard]:
+            if held.is_away:
+                raise BrokerUnreachable(f"connection to {address} lost")
             return {name: board_of(seen) for name, seen in console.look().items()}
 
         def require_held() -> None:

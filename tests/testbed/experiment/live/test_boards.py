@@ -160,6 +160,20 @@ def test_a_broker_that_is_away_is_waited_for(clock: Clock) -> None:
     assert "broker away for 0 s (nobody listens)" in said[0]
 
 
+def test_boards_are_waited_for_only_while_there_is_a_broker(clock: Clock) -> None:
+    """Else all of them were gone for good after a broker's long night."""
+
+    def look(t: float) -> dict[str, StudyBoard]:
+        if 10 < t < 500:
+            raise BrokerUnreachable("nobody listens")
+        return {"a": HERE, "b": HERE if t > 520 else AWAY}
+
+    found, _ = waiting(clock, look, LiveStudy(wait_s=50))
+    assert found.await_members(("a", "b"), 1) == ()
+    clock.now_s = 1000.0
+    assert found.choose(2) == ("a", "b")
+
+
 def test_every_wait_ends_with_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(stop_after=3)
     monkeypatch.setattr(boards_module, "time", clock)
