@@ -180,6 +180,11 @@ def compare(
     kinds = joined_kinds(run.figures.kind for run in runs if run.figures and run.figures.kind)
     notes = [f"{run.name}: {run.problem}" for run in runs if run.problem]
     notes += [f"{r.name}: {text}" for r in runs if r.figures for text in r.figures.warnings]
+    if any(run.figures.config.get("data.shares") == "file" for run in runs if run.figures):
+        notes.append(
+            "devices have brought images of their own: that they had the same in all runs is known "
+            "by their number per class and device only"
+        )
     notes += [text for group in groups.values() if (text := _attendance(group))]
     notes += _remarks([[record.cell for record in group] for group in groups.values()])
     return ExperimentResult(

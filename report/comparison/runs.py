@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -28,6 +29,10 @@ COSTS = ("rounds", "board_j", "dynamic_j", "duration_s", "size_bytes")
 """What an accuracy may cost the devices, in the order of the tables."""
 ALL_COSTS = (*COSTS, "generator_j", "server_j", "total_j")
 """And what it costs besides: drawing images, training on the server, all machines together."""
+
+
+OWN_IMAGES = "own images"
+"""The partition of a run whose devices have brought their images."""
 
 
 class AccuracyTarget(Struct, frozen=True):
@@ -184,13 +189,7 @@ def figures_of(run: RunData) -> RunFigures:
     return RunFigures(
         points=summary.points,
         kind="+".join(sorted(set(map(_kind, energies)))) or None,
-        data={
-            "public": data.public_digest,
-            "validation": data.validation_digest,
-            "private": data.private_digest,
-            "test": data.test_digest,
-            "partition": data.partition_digest,
-        },
+        data=_data(run),
         synthetic_samples=summary.synthetic_samples,
         wall_s=run.info.wall_s,
         warnings=run.warnings,
@@ -230,6 +229,25 @@ def _first_temperature_c(run: RunData) -> dict[str, float]:
         if entry.observed is not None and entry.observed.temperature_c is not None:
             found.setdefault(entry.device, entry.observed.temperature_c)
     return found
+
+
+def _data(run: RunData) -> dict[str, str]:
+    """Digests of the parts of the data, and of who holds what.
+
+    Nobody but the devices knows images that they have brought: their counts stand for them.
+    """
+    data = run.info.dataset
+    private, partition = data.private_digest, data.partition_digest
+    if data.partition == OWN_IMAGES and run.profiles:
+        counts = [f"{device} {each.label_counts}" for device, each in sorted(run.profiles.items())]
+        private = partition = hashlib.sha256("\n".join(counts).encode()).hexdigest()
+    return {
+        "public": data.public_digest,
+        "validation": data.validation_digest,
+        "private": private,
+        "test": data.test_digest,
+        "partition": partition,
+    }
 
 
 def _joules(total: Sum | None) -> float | None:

@@ -61,12 +61,6 @@ def of_fleet(experiment: Experiment) -> Experiment:
             raise ConfigError(f"{path}: {error}") from error
         live = replace(live, boards=chosen)
     _fleet_of(live)
-    if any(cell.config.data.shares == "file" for cell in cells(live)):
-        raise ConfigError(
-            f'{live.path}: data.shares = "file": nobody but the boards knows their images, so that '
-            "no two runs can be shown to have had the same data; a study ships the samples "
-            '("shipped") or says which ones ("indices")'
-        )
     return live
 
 

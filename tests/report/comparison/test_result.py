@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 from compared_runs import cell, rounds, run
 from msgspec.structs import replace
+from stored_runs import profile
 
 from fimi.energy.joules import Energy
 from fimi.record.curve import generator_sum
 from fimi.record.fairness import fairness
-from fimi.record.record import Generation, PlannedEnergy, PlanSummary, RunData, RunInfo
+from fimi.record.record import DatasetInfo, Generation, PlannedEnergy, PlanSummary, RunData, RunInfo
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ComparisonError, ExperimentResult, compare
-from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, RunFigures
+from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, RunFigures, figures_of
 from fimi.report.comparison.tables import as_markdown, as_text, tables
 from fimi.report.comparison.tuning import choose
 from fimi.report.comparison.values import as_csv, as_json
@@ -453,3 +454,27 @@ class TestDevices:
         result = compared([cell(label, 0, RUNS[f"{label}-seed0"]) for label in ("tfl", "fimi")])
         assert not [each for each in tables(result) if "by device" in each.caption]
         assert result.summaries[0].worst.mean is None
+
+
+class TestOwnImages:
+    """Nobody but the devices knows images that they have brought."""
+
+    def own(self, counts: tuple[int, int]) -> RunFigures:
+        digests = {f"{part}_digest": part for part in ("public", "validation", "test")}
+        info = RunInfo(
+            run="r",
+            dataset=DatasetInfo(**digests, partition="own images"),
+            config={"data.shares": "file"},
+        )
+        brought = replace(profile("a"), label_counts=counts)
+        return figures_of(RunData(path=Path("run"), info=info, profiles={"a": brought}))
+
+    def test_equal_counts_are_compared_and_a_note_says_what_is_known(self) -> None:
+        cells = [cell(label, 0, self.own((7, 3))) for label in ("tfl", "fimi")]
+        notes = compared(cells).notes
+        assert sum("images of their own" in note for note in notes) == 1
+
+    def test_other_counts_are_not(self) -> None:
+        cells = [cell("tfl", 0, self.own((7, 3))), cell("fimi", 0, self.own((6, 4)))]
+        with pytest.raises(ComparisonError, match=r"different data \(private, partition\)"):
+            compared(cells)

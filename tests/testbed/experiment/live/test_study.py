@@ -69,9 +69,3 @@ def test_boards_that_the_file_names_are_not_chosen(chosen: Path, more: str, coun
     assert boards_to_choose(asked) == count
     chosen.write_text('["a", "b", "c", "d"]')  # of before
     assert boards_to_choose(of_fleet(read_experiment(Path("study.toml")))) == count
-
-
-def test_runs_on_images_that_boards_bring_themselves_could_not_be_compared(chosen: Path) -> None:
-    Path("study.toml").write_text(f'{STUDY}data.shares = "file"')
-    with pytest.raises(ConfigError, match=r"no two runs can be shown to have had the same data"):
-        of_fleet(read_experiment(Path("study.toml")))
