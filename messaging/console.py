@@ -173,6 +173,7 @@ class Console:
         self.refused = 0
         self._changed = threading.Condition()
         self._states: dict[str, DeviceState] = {}
+        self._nodes: dict[str, DeviceState] = {}
         self._statuses: dict[str, BoardStatus] = {}
         self._problems: dict[str, str] = {}
         self._answered: dict[str, str] = {}  # device: id of the question that it has answered
@@ -189,6 +190,7 @@ class Console:
             subscriptions=(
                 *(f"{base}/+/{COORDINATOR}/{kind}" for kind in kinds),
                 f"{base}/{COORDINATOR}/{COORDINATOR}/lease",
+                f"{base}/+/{EVERYBODY}/state",
             ),
             on_message=self._on_message,
         )
@@ -234,6 +236,15 @@ class Console:
         """
         lease = self._coordinator
         return lease if lease is not None and lease.held else None
+
+    @property
+    def has_generator(self) -> bool:
+        """Whether a generator node is online that speaks as this process does."""
+        with self._changed:
+            return any(
+                node.status == "online" and node.protocol == PROTOCOL
+                for node in self._nodes.values()
+            )
 
     def largest_payload(self) -> int | None:
         """The largest question that the broker takes, bytes; ``None`` if it names none."""
@@ -369,7 +380,7 @@ class Console:
 
     def _on_message(self, topic: str, payload: bytes, _retained: bool) -> None:
         place = topics.parse(topic)
-        if place is None or place.recipient != COORDINATOR:
+        if place is None or place.recipient not in (COORDINATOR, EVERYBODY):
             return
         with self._changed:
             if topic == self._mark_topic:
@@ -388,6 +399,7 @@ class Console:
     def _forget(self, place: topics.Topic) -> None:
         if place.kind == "state":
             self._states.pop(place.sender, None)
+            self._nodes.pop(place.sender, None)
         elif place.kind == "status":
             self._statuses.pop(place.sender, None)
 
@@ -397,6 +409,8 @@ class Console:
             message = decode_message(payload, sender=sender, recipient=place.recipient)
             if isinstance(message, DeviceState) and message.role == "device":
                 self._states[sender] = message
+            elif isinstance(message, DeviceState) and message.role == "generator":
+                self._nodes[sender] = message
             elif isinstance(message, Lease):
                 self._coordinator = message
         elif place.kind == "status":

@@ -173,6 +173,15 @@ class TestLook:
         with console:
             assert console.look(10.0) == {}
 
+    def test_whether_there_is_a_generator_node(self, join, console, until) -> None:
+        with console:
+            assert not console.has_generator
+            node = join("generator")
+            until(lambda: console.has_generator)
+            assert console.look() == {}
+            node.close()
+            until(lambda: not console.has_generator)
+
     def test_who_holds_the_fleet(self, join, console) -> None:
         coordinator = join("coordinator")
         coordinator.describe("run desk-3")

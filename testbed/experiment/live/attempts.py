@@ -53,9 +53,10 @@ class Study:
         starter: starts the processes of runs.
         generator: whether a generator node runs here beside each run that needs images.
         require_held: raises an error if the fleet is no longer this study's.
+        has_node: whether there is a generator node in the fleet.
 
     Attributes:
-        gone: boards that were waited for in vain, and have not come since.
+        gone: who was waited for in vain, and has not come since.
         rest_s: how long boards rested and cooled down before the last run, s.
     """
 
@@ -68,12 +69,14 @@ class Study:
         *,
         generator: bool = False,
         require_held: Callable[[], None] = lambda: None,
+        has_node: Callable[[], bool] = lambda: True,
     ) -> None:
         self.live = live
         self.look = look
         self.starter = starter
         self.generator = generator
         self.require_held = require_held
+        self.has_node = has_node
         self.cells = folder / "cells"
         self.journal = StudyJournal(folder / "journal.jsonl")
         self._lost = folder / "lost"
@@ -195,6 +198,8 @@ class Attempts:
         study, config = self._study, self._config
         quorum = config.rounds.quorum or config.fleet.devices // 2 + 1
         missing = self._boards.await_members(self._members, quorum)
+        if self._needs_images and not study.generator and not finished_rounds(self._folder):
+            self._boards.await_node(study.has_node)
         ended_s = study.since_last_run_s
         if self._folder.exists() and finished_rounds(self._folder):
             ended_s = None  # it goes on, its boards rested before
@@ -222,7 +227,7 @@ class Attempts:
         child = self._study.starter.start(command.arguments, task.log)
         node = None
         try:
-            node = self._node() if self._needs_node else None
+            node = self._node() if self._study.generator and self._needs_images else None
             while child.code is None and not self._stop.is_set() and not wrong:
                 if node is not None:
                     wrong = node.keep_up()
@@ -244,8 +249,8 @@ class Attempts:
         return (0 if code is None else code), wrong or self._refused()
 
     @property
-    def _needs_node(self) -> bool:
-        return self._study.generator and STRATEGIES[self._config.run.strategy].needs_images
+    def _needs_images(self) -> bool:
+        return STRATEGIES[self._config.run.strategy].needs_images
 
     def _node(self) -> NodeBeside:
         study, task = self._study, self._task

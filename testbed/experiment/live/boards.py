@@ -18,6 +18,9 @@ from fimi.record.clean import enumerated
 from fimi.testbed.experiment.definition import LiveStudy
 from fimi.testbed.experiment.engines.base import Stopped
 
+GENERATOR = "generator"
+"""Stands for a generator node among those that were waited for in vain; no device has this id."""
+
 LOOK_S = 2.0
 """Time between two looks at the boards while they are waited for, s."""
 
@@ -123,7 +126,7 @@ class Boards:
         while True:
             boards = self._seen()
             missing = tuple(m for m in members if m not in boards or not boards[m].ready)
-            self._gone.intersection_update(missing)
+            self._gone.difference_update(set(members) - set(missing))
             awaited = [m for m in missing if m not in self._gone]
             left_s = limit_s - self._clock_s()
             if awaited and left_s > 0:
@@ -139,6 +142,34 @@ class Boards:
                     f"{_why_not({m: boards[m] for m in missing if m in boards})}"
                 )
             return missing
+
+    def await_node(self, has_node: Callable[[], bool]) -> None:
+        """Wait for a generator node; one that was waited for in vain is not waited for again.
+
+        Args:
+            has_node: whether one is there.
+
+        Raises:
+            MissingBoardsError: none comes.
+            Stopped: the study was stopped.
+        """
+        limit_s = self._clock_s() + self._live.wait_s
+        while True:
+            self._seen()  # the broker is there, and what it keeps is known
+            if has_node():
+                self._gone.discard(GENERATOR)
+                self._tell("")
+                return
+            left_s = limit_s - self._clock_s()
+            if GENERATOR in self._gone or left_s <= 0:
+                self._gone.add(GENERATOR)
+                raise MissingBoardsError(
+                    "there is no generator node in this fleet: start one (fimi generator run), or "
+                    "add --generator, which runs one here"
+                )
+            self._wait(
+                f"waiting for a generator node, {left_s:.0f} s left; start one: fimi generator run"
+            )
 
     def rest(self, members: Sequence[str], ended_s: float | None) -> dict[str, float]:
         """Let the boards of a run rest and cool down.

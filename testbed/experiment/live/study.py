@@ -128,6 +128,7 @@ def live_study(
             Starter(address.url(with_password=True), keep_open),
             generator=generator,
             require_held=require_held,
+            has_node=lambda: console.has_generator,
         )
         yield experiment, LiveFleet(study)
 

@@ -114,6 +114,29 @@ def test_without_a_quorum_nothing_is_begun(clock: Clock) -> None:
         found.await_members(("a", "b"), 2)
 
 
+class TestNode:
+    def test_it_is_waited_for(self, clock: Clock) -> None:
+        found, said = waiting(clock, lambda t: {}, LiveStudy(wait_s=100))
+        found.await_node(lambda: clock.now_s > 1050)
+        assert clock.now_s == pytest.approx(1050, abs=2.1)
+        assert said[0].startswith("waiting for a generator node, 100 s left")
+
+    def test_in_vain_it_is_not_waited_for_again_until_it_was_there(self, clock: Clock) -> None:
+        found, _ = waiting(clock, lambda t: {"a": HERE}, LiveStudy(wait_s=100))
+        for expected_s in (1100, 1100):
+            with pytest.raises(MissingBoardsError, match="no generator node"):
+                found.await_node(lambda: False)
+            assert clock.now_s == pytest.approx(expected_s, abs=2.1)
+        found.await_members(("a",), 1)  # does not forget it
+        with pytest.raises(MissingBoardsError):
+            found.await_node(lambda: False)
+        assert clock.now_s == pytest.approx(1100, abs=2.1)
+        found.await_node(lambda: True)
+        with pytest.raises(MissingBoardsError):
+            found.await_node(lambda: False)
+        assert clock.now_s == pytest.approx(1200, abs=4.1)
+
+
 class TestRest:
     def test_emulated_boards_need_none(self, clock: Clock) -> None:
         found, _ = waiting(clock, lambda t: {"a": HERE}, LiveStudy(rest_s=60))
