@@ -392,8 +392,9 @@ class Console:
                     self._take(place, payload)
                 except MessageRefused as error:
                     self.refused += 1
+                    if self._problems.get(place.sender) != str(error):  # said once
+                        log.warning("dropped: %s of %s: %s", place.kind, place.sender, error)
                     self._problems[place.sender] = str(error)
-                    log.warning("dropped: %s of %s: %s", place.kind, place.sender, error)
             self._changed.notify_all()
 
     def _forget(self, place: topics.Topic) -> None:

@@ -52,8 +52,11 @@ def side_tables(laid: SideBySide) -> list[tuple[str, Table]]:
 
 def _strategy(laid: SideBySide, each: LaidStrategy) -> Table:
     letters = laid.letters
+    first = set(each.seeds[0])
     seeds = ", ".join(
-        f"{len(own)} in {letter}" for letter, own in zip(letters, each.seeds, strict=True)
+        f"{len(own)} in {letter}"
+        + ("" if set(own) == first else f" (of which {letters[0]} has {len(first & set(own))})")
+        for letter, own in zip(letters, each.seeds, strict=True)
     )
     against = [f"{letter}/{letters[0]}" for letter in letters[1:]]
     return Table(

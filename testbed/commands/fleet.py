@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 import msgspec
 
+from fimi.errors import FimiError
 from fimi.record.clean import clean
 from fimi.report.layout import Paper
 from fimi.testbed.commands.base import Command, Group
@@ -59,7 +60,12 @@ def fleet() -> None:
 def _console(url: str, name: str) -> Iterator[Console]:
     """A connection to a fleet; what goes wrong is said on one screen."""
     from fimi.messaging.console import Console
+    from fimi.messaging.topics import check_name
 
+    try:
+        check_name(name, "--fleet")
+    except ValueError as error:
+        raise click.UsageError(f"{error}") from error
     with errors(), Console(reach(url), fleet=name) as console:
         yield console
 
@@ -76,9 +82,9 @@ def fleet_status(url: str, name: str, watch: bool, output: Literal["text", "json
     """Every board, problems first: run, watts, temperature, room, last seen."""
     from fimi.testbed.fleet import status
 
+    if watch and output == "json":
+        raise click.UsageError("'--watch' goes with text; ask for JSON as often as you like.")
     with _console(url, name) as console:
-        if watch and output == "json":
-            raise click.UsageError("'--watch' goes with text; ask for JSON as often as you like.")
         if watch:
             with stop_on_signals() as stop:
                 _watch(console, stop)
@@ -110,8 +116,7 @@ def fleet_doctor(
     from fimi.testbed.fleet.boards import chosen
 
     with _console(url, name) as console:
-        boards = [board.device for board in chosen(console.look(), ids)]
-        found = doctor.examine(console, boards)
+        found = doctor.examine(console, chosen(console.look(), ids))
     if output == "json":
         _json(doctor.body(found))
     else:
@@ -169,26 +174,42 @@ def fleet_restart(url: str, name: str, ids: tuple[str, ...], every: bool, force:
     """
     from fimi.messaging.errors import MessagingError
     from fimi.report.words import seconds
-    from fimi.testbed.fleet.boards import chosen, each_of
+    from fimi.testbed.fleet.boards import each_of
     from fimi.testbed.fleet.restart import restart
 
+    _check_named(ids, every)
     with _console(url, name) as console:
-        boards = _named(chosen(console.look(), ids), ids, every)
-        done = each_of(boards, lambda board: restart(console, board, force=force))
+        boards = _named(console, ids)
+        done = each_of(boards, lambda board: restart(console, board.device, force=force))
     for board, took in done.items():
-        if isinstance(took, MessagingError):
-            click.echo(one_line(f"not restarted: {took}"), err=True)
-        else:
+        if not isinstance(took, MessagingError):
             click.echo(f"{board} is back after {seconds(took)}")
-    if any(isinstance(took, MessagingError) for took in done.values()):
+    _end("not restarted", done)
+
+
+def _end(what: str, done: Mapping[str, object]) -> None:
+    """Say which boards have not done what they were told, and why; exit with 3 if there are any."""
+    from fimi.testbed.fleet.boards import alike, together
+
+    errors = ((board, f"{error}") for board, error in done.items() if isinstance(error, FimiError))
+    not_done = alike(errors)
+    for words, boards in not_done.items():
+        click.echo(one_line(f"{what}: {together(boards, words)}"), err=True)
+    if not_done:
         sys.exit(EXIT_SURROUNDINGS)
 
 
-def _named(boards: Sequence[SeenBoard], ids: tuple[str, ...], every: bool) -> list[str]:
-    """The boards that are told something that changes them: named one by one, or all."""
+def _named(console: Console, ids: tuple[str, ...]) -> list[SeenBoard]:
+    """The boards that are told something that changes them: those named, or all that answer."""
+    from fimi.testbed.fleet.boards import chosen
+
+    boards = chosen(console.look(), ids)
+    return [board for board in boards if ids or board.standing == "answers"]
+
+
+def _check_named(ids: tuple[str, ...], every: bool) -> None:
     if bool(ids) == every:
         raise click.UsageError("Name boards, or give '--all' for every board that answers.")
-    return [board.device for board in boards if ids or board.standing == "answers"]
 
 
 @fleet.command("calibrate", cls=Command)
@@ -225,31 +246,29 @@ def fleet_calibrate(
     from fimi.messaging.errors import MessagingError
     from fimi.messaging.questions import CalibrationRequest
     from fimi.testbed.fleet import calibrate
-    from fimi.testbed.fleet.boards import chosen, each_of
+    from fimi.testbed.fleet.boards import each_of
 
     request = None if last else CalibrationRequest(**given)
     folder = out or Path("fleet") / name
 
-    def one(board: str) -> calibrate.Stored:
-        reply = calibrate.calibrate(
-            console, board, request, lambda words: click.echo(f"{board}: {clean(words)}", err=True)
-        )
-        return calibrate.store(board, reply, folder)
+    def one(board: SeenBoard) -> calibrate.Stored:
+        def say(words: str) -> None:
+            click.echo(f"{board.device}: {clean(words)}", err=True)
 
+        reply = calibrate.calibrate(console, board.device, request, say)
+        return calibrate.store(board.device, reply, folder)
+
+    _check_named(ids, every)
     with _console(url, name) as console:
-        boards = _named(chosen(console.look(), ids), ids, every)
+        boards = _named(console, ids)
         done = each_of(boards, one, in_turn=not at_once)
-    failed = False
     for stored in done.values():
         if isinstance(stored, MessagingError):
-            failed = True
-            click.echo(one_line(f"not calibrated: {stored}"), err=True)
             continue
         for line in calibrate.compared(stored, Paper.of(sys.stdout)):
             click.echo(line)
         click.echo()
-    if failed:
-        sys.exit(EXIT_SURROUNDINGS)
+    _end("not calibrated", done)
 
 
 @fleet.command("logs", cls=Command)

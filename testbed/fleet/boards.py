@@ -5,6 +5,8 @@
 * :class:`Problem`  one thing that is wrong with a board, and what to do
 * :func:`problems`  all of them
 * :func:`ordered`   boards with problems first
+* :func:`alike`     boards of which the same is said
+* :func:`together`  one sentence for all of them
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from fimi.edge_agent.doctor.board import HOT_C
 from fimi.edge_agent.doctor.surroundings import LEAST_DISK_BYTES, LEAST_MEMORY_BYTES
 from fimi.errors import InputError
 from fimi.messaging.console import SeenBoard
-from fimi.messaging.errors import MessagingError
+from fimi.messaging.errors import MessagingError, NotAnswered
 from fimi.messaging.questions import BoardStatus
+from fimi.record.clean import enumerated
 from fimi.sources import source_digest, version
 from fimi.testbed.nearest import hint
 
@@ -66,25 +69,30 @@ def chosen(seen: Mapping[str, SeenBoard], ids: Sequence[str]) -> list[SeenBoard]
 
 
 def each_of(
-    boards: Iterable[str], ask: Callable[[str], T], *, in_turn: bool = False
+    boards: Iterable[SeenBoard], ask: Callable[[SeenBoard], T], *, in_turn: bool = False
 ) -> dict[str, T | MessagingError]:
     """What several boards answer, by id; where one does not, the error that says why.
 
+    One that has not answered to a look is not asked.
+
     Args:
-        boards: their ids.
+        boards: the boards.
         ask: asks one of them.
         in_turn: one after another instead of at once.
     """
 
-    def one(board: str) -> T | MessagingError:
+    def one(board: SeenBoard) -> T | MessagingError:
+        if board.standing != "answers":
+            return NotAnswered(board.why_not())
         try:
             return ask(board)
         except MessagingError as error:
             return error
 
-    names = list(boards)
+    every = list(boards)
     with ThreadPoolExecutor(1 if in_turn else MOST_AT_ONCE) as pool:
-        return dict(zip(names, pool.map(one, names), strict=True))
+        answers = pool.map(one, every)
+        return {board.device: answer for board, answer in zip(every, answers, strict=True)}
 
 
 def problems(board: SeenBoard) -> tuple[Problem, ...]:
@@ -120,6 +128,30 @@ def ordered(seen: Iterable[SeenBoard]) -> list[tuple[SeenBoard, tuple[Problem, .
     """Boards with what is wrong with them: failures first, then warnings, each by id."""
     found = [(board, problems(board)) for board in seen]
     return sorted(found, key=lambda each: (_rank(each[1]), each[0].device))
+
+
+def alike(said: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Boards of which the same is said: by the words, without an id that they begin with.
+
+    Args:
+        said: board and words.
+    """
+    same: dict[str, list[str]] = {}
+    for board, words in said:
+        same.setdefault(words.removeprefix(board), []).append(board)
+    return same
+
+
+def together(boards: Sequence[str], words: str) -> str:
+    """``d1 is offline``; ``d1, d2: each is offline``; ``d1, d2: it is hot``.
+
+    Args:
+        boards: their ids.
+        words: as :func:`alike` gives them.
+    """
+    if not words.startswith(" "):
+        return f"{enumerated(boards)}: {words.removeprefix(': ')}"
+    return f"{enumerated(boards)}{': each' * (len(boards) > 1)}{words}"
 
 
 def has_failed(found: Iterable[Problem]) -> bool:

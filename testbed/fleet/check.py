@@ -80,19 +80,24 @@ class FleetChecked(Struct, frozen=True, kw_only=True):
 def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | None) -> FleetChecked:
     """Try the broker and boards; plan the run of a configuration.
 
-    Boards are tried one after another, so that each has the network for itself.
+    Boards are tried one after another, so that each has the network for itself. Of a configuration
+    that names its boards (``fleet.members``) only those are.
 
     Raises:
         BrokerError: the broker cannot be reached.
     """
     by_id = {board.device: board for board in boards}
+    if scenario is not None and (members := scenario.config.fleet.members):
+        by_id = {name: by_id.get(name, SeenBoard(device=name)) for name in members}
     broker, needs = try_broker(console.address), needed(scenario)
-    found = each_of(by_id, lambda name: _board(console, by_id[name], scenario, needs), in_turn=True)
+    found = each_of(
+        by_id.values(), lambda board: _board(console, board, scenario, needs), in_turn=True
+    )
     checked = {
         name: board if isinstance(board, BoardChecked) else _silent(board)
         for name, board in found.items()
     }
-    if not boards:
+    if not by_id:
         nobody = "the broker knows no board in this fleet"
         none = Check(name="boards", status="failure", found=nobody, fix="start: fimi agent run")
         return FleetChecked(broker=broker, boards={}, checks=(none,))
@@ -110,8 +115,7 @@ def _board(
     console: Console, seen: SeenBoard, scenario: Scenario | None, needs: tuple[int, int]
 ) -> BoardChecked:
     status = seen.status
-    if seen.standing != "answers" or status is None:
-        return BoardChecked(checks=(Check(name="answers", status="failure", found=seen.why_not()),))
+    assert status is not None  # it has answered
     way = probe(console, seen.device)
     reply = console.ask(seen.device, ModelQuestion())
     return BoardChecked(

@@ -8,18 +8,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from fimi.messaging.console import Console
+from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import MessagingError, NotAnswered
 from fimi.messaging.questions import Check, DoctorQuestion, DoctorReply
 from fimi.record.clean import clean, enumerated
 from fimi.report.layout import Marked, Paper, table, wrap
 from fimi.report.words import MISSING
-from fimi.testbed.fleet.boards import each_of
+from fimi.testbed.fleet.boards import alike, each_of, together
 
 PATIENCE_S = 120.0
 """How long a doctor may take between two words, s: some meters show something new seldom."""
@@ -37,13 +37,13 @@ _CELLS = {
 }
 
 
-def examine(console: Console, boards: Sequence[str]) -> Found:
+def examine(console: Console, boards: Iterable[SeenBoard]) -> Found:
     """Let boards examine themselves, all at once."""
 
-    def ask(board: str) -> tuple[Check, ...]:
-        reply = console.ask(board, DoctorQuestion(), PATIENCE_S)
+    def ask(board: SeenBoard) -> tuple[Check, ...]:
+        reply = console.ask(board.device, DoctorQuestion(), PATIENCE_S)
         if not isinstance(reply, DoctorReply):
-            raise NotAnswered(f"{board} answers with {type(reply).__name__}")
+            raise NotAnswered(f"{board.device} answers with {type(reply).__name__}")
         return reply.checks
 
     return each_of(boards, ask)
@@ -72,10 +72,10 @@ def lines(found: Found, paper: Paper) -> Iterator[str]:
     ]
     if rows:
         yield table(["check", *(clean(board, 20) for board in looked)], rows, paper=paper)
-    for error in found.values():
-        if isinstance(error, MessagingError):
-            yield ""
-            yield from wrap(f"not examined: {clean(error, 600)}", paper.text_width)
+    declined = alike((b, f"{error}") for b, error in found.items() if not isinstance(error, tuple))
+    for words, boards in declined.items():
+        yield ""
+        yield from wrap(f"not examined: {clean(together(boards, words), 600)}", paper.text_width)
     for status in ("failure", "warning"):
         yield from remedies(looked, status, paper)
 
@@ -92,21 +92,28 @@ def _cell(check: Check | None) -> str:
 
 def remedies(looked: Mapping[str, tuple[Check, ...]], status: str, paper: Paper) -> Iterator[str]:
     """What is wrong and what helps, once for all boards that have the same."""
-    same: dict[tuple[str, str, str], list[str]] = {}
+    same: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for board, checks in looked.items():
         for check in checks:
             if check.status == status:
-                same.setdefault((check.name, check.found, check.fix), []).append(board)
-    for (name, what, fix), boards in same.items():
-        yield ""
-        said = f"{enumerated(boards)}, {name}: {clean(what, 600)}"
-        first, *rest = wrap(said, paper.text_width - _INDENT)
-        mark = _CELLS[status]
-        yield f"{paper.ink(mark)}{'':{_INDENT - len(mark)}}{first}"
-        yield from (f"{'':{_INDENT}}{line}" for line in rest)
-        if fix != what:
-            for number, line in enumerate(fix.splitlines()):
-                yield f"{'':{_INDENT}}{'  ' if number else '→ '}{clean(line, 2000)}"
+                same.setdefault((check.name, check.fix), []).append((board, check.found))
+    mark = _CELLS[status]
+    for (name, fix), each in same.items():
+        for what, boards in alike(each).items():
+            of_itself = what.startswith((" ", ": "))  # a sentence that names the board
+            about = f"{enumerated(boards)}, {name}: {what}"
+            said = together(boards, what) if of_itself else about
+            yield ""
+            first, *rest = (
+                line
+                for part in said.splitlines()
+                for line in wrap(clean(part.strip(), 600), paper.text_width - _INDENT)
+            )
+            yield f"{paper.ink(mark)}{'':{_INDENT - len(mark)}}{first}"
+            yield from (f"{'':{_INDENT}}{line}" for line in rest)
+            if fix != what:
+                for number, line in enumerate(fix.splitlines()):
+                    yield f"{'':{_INDENT}}{'  ' if number else '→ '}{clean(line, 2000)}"
 
 
 def body(found: Found) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 
@@ -11,6 +11,7 @@ from fimi.energy.hardware import HardwareDescription
 from fimi.energy.meters import MeterDescription
 from fimi.messaging.messages import Profile
 from fimi.messaging.questions import BoardStatus
+from fimi.messaging.topics import device_names
 from fimi.optim.plans import Plan
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.devices import emulated_board
@@ -47,8 +48,8 @@ def estimate(
 ) -> RunEstimate | Unplanned:
     """The plan of a configuration for these boards, times its rounds.
 
-    Boards get the shares of the data in the order of their ids, as in a run. One without a model of
-    its own is emulated as the configuration says.
+    Boards get the shares of the data as in a run, those whose names do not say which in the order
+    of their ids. One without a model of its own is emulated as the configuration says.
 
     Raises:
         InfeasibleError: no plan meets the limits; says why, and what would help.
@@ -56,11 +57,11 @@ def estimate(
     if scenario.own_images:
         return Unplanned("not tried, for devices bring images of their own (data.shares)")
     profiles = {}
-    shares = scenario.shares
-    for index, (device, (status, model)) in enumerate(sorted(boards.items())):
-        held = next(shares, None)
-        if held is None:
-            break
+    by_share = _by_share(scenario, boards)
+    for index, (device, held) in enumerate(zip(by_share, scenario.shares, strict=True)):
+        if device is None:
+            continue
+        status, model = boards[device]
         emulated = emulated_board(scenario.config, index, held)
         profiles[device] = Profile(
             device=device,
@@ -89,6 +90,14 @@ def estimate(
         by_kind=by_kind,
         boards=counts,
     )
+
+
+def _by_share(scenario: Scenario, boards: Collection[str]) -> list[str | None]:
+    """The board of each share; ``None``: there are too few."""
+    fleet = scenario.config.fleet
+    names = device_names(fleet.devices, fleet.members)
+    others = iter(sorted(set(boards) - set(names)))
+    return [name if name in boards else next(others, None) for name in names]
 
 
 def _round_j(plan: Plan, profiles: Mapping[str, Profile], rounds: int) -> list[float]:

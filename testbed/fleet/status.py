@@ -15,10 +15,10 @@ import msgspec
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import BrokerError
 from fimi.messaging.questions import BoardStatus
-from fimi.record.clean import clean, enumerated
+from fimi.record.clean import clean
 from fimi.report.layout import Marked, Paper, columns, table, wrap
 from fimi.report.words import MISSING
-from fimi.testbed.fleet.boards import Problem, has_failed, ordered, room
+from fimi.testbed.fleet.boards import Problem, alike, has_failed, ordered, room, together
 
 _WIDEST = 28
 _GAP = 2
@@ -76,6 +76,8 @@ _COLUMNS = (
 )
 """Behind the id, and before when it was seen last; the first ones go before the later ones."""
 
+_MARKS = {"failure": Marked("✗", "problem"), "warning": Marked("!", "warning")}
+
 _STANDS = {
     "offline": "offline",
     "silent": "does not answer",
@@ -104,14 +106,20 @@ def lines(
         most: most lines of problems and of boards.
     """
     boards = ordered(seen.values())
-    wrong: dict[Problem, list[SeenBoard]] = {}
-    for board, found in boards:
-        for problem in found:
-            wrong.setdefault(problem, []).append(board)
+    wrong = {
+        weight: alike(
+            (board.device, problem.what)
+            for board, found in boards
+            for problem in found
+            if problem.weight == weight
+        )
+        for weight in _MARKS
+    }
+    count = sum(map(len, wrong.values()))
     ready = sum(board.ready and not has_failed(found) for board, found in boards)
     yield paper.ink(
         f"fleet {console.fleet}: {len(boards)} board{'s' * (len(boards) != 1)}, {ready} ready"
-        + (f", {len(wrong)} problem{'s' * (len(wrong) != 1)}" if wrong else ""),
+        + (f", {count} problem{'s' * (count != 1)}" if count else ""),
         "title",
     )
     if (lease := console.coordinator) is not None:
@@ -123,7 +131,12 @@ def lines(
         yield "start their agents: fimi agent run"
         return
     yield ""
-    told = [line for problem, whose in wrong.items() for line in _told(whose, problem, paper)]
+    told = [
+        line
+        for weight, same in wrong.items()
+        for words, whose in same.items()
+        for line in _told(together(whose, words), _MARKS[weight], paper)
+    ]
     yield from told[:most]
     if len(told) > most:
         yield "… and more: fimi fleet status shows all"
@@ -137,12 +150,9 @@ def lines(
         yield from ("", *wrap(f"in a wider terminal: {', '.join(left_out)}", paper.text_width))
 
 
-def _told(whose: Sequence[SeenBoard], problem: Problem, paper: Paper) -> list[str]:
-    words = clean(problem.what, 600)
-    if not words.startswith(whose[0].device):
-        words = f"{enumerated([board.device for board in whose])}: {words}"
-    mark = Marked("✗", "problem") if problem.weight == "failure" else Marked("!", "warning")
-    return (f"{paper.ink(mark)} " + "\n  ".join(wrap(words, paper.text_width - 2))).split("\n")
+def _told(words: str, mark: Marked, paper: Paper) -> list[str]:
+    first, *rest = wrap(clean(words, 600), paper.text_width - 2)
+    return [f"{paper.ink(mark)} {first}", *(f"  {line}" for line in rest)]
 
 
 def _table(

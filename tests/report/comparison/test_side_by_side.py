@@ -97,6 +97,7 @@ class TestPairs:
         assert fimi.measures["all_board_j"].own[1].values == tuple(
             pytest.approx(46.0 * factor) for factor in (3.0, 2.0, 9.0)
         )
+        assert "seeds of fimi: 3 in A, 3 in B (of which A has 2)" in side_text(laid)
 
     @settings(max_examples=15)
     @given(st.lists(st.floats(0.1, 10.0), min_size=1, max_size=6), st.floats(0.1, 10.0))

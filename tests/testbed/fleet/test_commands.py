@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -118,6 +119,11 @@ class TestStatus:
         said = desk.fimi("status")
         assert (said.exit_code, "0 boards" in said.output) == (0, True)
 
+    def test_no_name_of_a_fleet(self, desk: Desk) -> None:
+        said = desk.fimi("status", "--fleet", "a/b")
+        assert said.exit_code == 2
+        assert "--fleet 'a/b' cannot be used" in said.output
+
     def test_no_broker(self, desk: Desk) -> None:
         for command in (("status",), ("check",), ("doctor",), ("logs", "d1"), ("restart", "d1")):
             said = desk.fimi(*command, broker=False)
@@ -183,6 +189,16 @@ class TestDoctor:
         emulated = json.loads(desk.fimi("doctor", "emulated-1", "--format", "json").stdout)
         names = [check["name"] for check in emulated["boards"]["emulated-1"]["checks"]]
         assert "meter" not in names  # it has none, and needs none
+
+    def test_a_silent_board_is_not_waited_for_longer_than_for_a_look(
+        self, desk: Desk, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[str] = []
+        monkeypatch.setattr(Console, "ask", lambda _, device, *__, **___: asked.append(device))
+        with Peer(desk.broker.address, fleet=desk.fleet, peer="old", role="device"):
+            said = desk.fimi("doctor", "old")
+        assert (said.exit_code, asked) == (3, [])
+        assert "not examined: old is online and does not answer" in said.output.replace("\n", " ")
 
     def test_a_board_that_trains_declines(self, desk: Desk) -> None:
         remote = answering.Remote(errands={answering.CalibrationRequest: lambda *_: None})  # type: ignore[dict-item, return-value]
@@ -312,8 +328,6 @@ class TestCheck:
 
     def test_the_estimate_is_the_plan_times_its_rounds(self, desk: Desk) -> None:
         """As ``fimi check`` plans the same emulated boards."""
-        import re
-
         desk.agent("device-01")
         desk.agent("device-02")
         given = ("--set", "fleet.devices=2", "--set", "rounds.count=10")
@@ -355,7 +369,38 @@ class TestCheck:
         assert "the broker knows no board in this fleet" in said.output
 
     def test_a_plan_that_is_impossible(self, desk: Desk) -> None:
+        """Its reason has two lines."""
         desk.agent("d1")
-        said = desk.fimi("check", "--set", "fleet.devices=1", "--set", "plan.round_s=0.001")
-        assert said.exit_code in (2, 3)
-        assert "Traceback" not in said.output
+        said = desk.fimi("check", "--set", "fleet.devices=1", "--set", "plan.deadline_s=0.5")
+        assert said.exit_code == 3
+        words = " ".join(said.output.split())
+        assert "FAILURE run, plan: deadline: " in words
+        assert ", of which plan.deadline_margin 0.1 is kept free not ready" in words
+        assert "\N{REPLACEMENT CHARACTER}" not in said.output
+
+    def test_only_the_boards_that_the_configuration_names(self, desk: Desk) -> None:
+        desk.agent("d1")
+        desk.agent("d2")
+        given = ("check", "--set", "fleet.devices=2", "--set")
+        said = desk.fimi(*given, 'fleet.members=["d2", "d9"]', "--format", "json")
+        found = json.loads(said.stdout)
+        assert list(found["boards"]) == ["d2", "d9"]
+        (unknown,) = found["boards"]["d9"]["checks"]
+        assert unknown["found"] == "the broker knows no device d9 in this fleet"
+        assert found["estimate"]["boards"] == {"emulated": 1}
+
+    def test_shares_are_those_of_a_run(self, desk: Desk) -> None:
+        """A board gets the share, and where it is emulated the kind, that its place says."""
+        desk.agent("d1")
+        desk.agent("d2")
+        given = ("--set", "fleet.devices=2", "--set", "rounds.count=10")
+        for members in ('["d1", "d2"]', '["d2", "d1"]'):
+            checked = desk.fimi(
+                "check", *given, "--set", f"fleet.members={members}", "--format", "json"
+            )
+            total_j = json.loads(checked.stdout)["estimate"]["total_j"]
+            planned = CliRunner().invoke(
+                main, ["check", *given, "--set", f"fleet.members={members}", "-q"]
+            )
+            (board_j,) = re.findall(r"board\s+energy\s+([\d.]+)\s+J", planned.output)
+            assert total_j == pytest.approx(10 * float(board_j), rel=5e-3)

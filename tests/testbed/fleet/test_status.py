@@ -177,6 +177,16 @@ class TestTable:
         assert text.count("differs from the code") == 1
         assert "d1, d2: its agent's code" in text
 
+    def test_forty_boards_without_power_are_one_problem(self) -> None:
+        gone = [
+            SeenBoard(device=f"d{number:02}", state=state(f"d{number:02}", online=False))
+            for number in range(40)
+        ]
+        text = " ".join(shown(*gone).partition("device")[0].split())
+        assert "40 boards, 0 ready, 1 problem ✗ d00, d01, d02, d03, d04 and 35 more: each" in text
+        assert text.endswith("each is offline: start its agent, or look at its power and network")
+        assert "✗ gone is offline" in shown(OFFLINE, seen("d1"))
+
     def test_control_characters_are_none(self) -> None:
         text = shown(seen("d1", run="\x1b[2J", board="\x07", troubles=("\x1b]0;x\x07",)), width=160)
         assert not [c for c in text if not c.isprintable() and c != "\n"]
