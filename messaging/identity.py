@@ -148,7 +148,7 @@ class Identity:
                             f"fleet {self._fleet!r}"
                             if self._of_study
                             else f"peer id {self._peer!r}",
-                            holder_in_words(tenancy.other),
+                            holder_in_words(tenancy.other, "a study" if self._of_study else ""),
                             CLAIM_S,
                         )
                     if now_s - waits_since_s >= CLAIM_S:

@@ -111,7 +111,9 @@ def experiment(
     for name, why in failures.items():
         click.echo(f"fimi: {name} failed: {why}", err=True)
     if interrupted:
-        click.echo(f"stopped; 'fimi experiment {path}{where.options}' goes on from here", err=True)
+        again = f"fimi experiment {path}{where.options}"
+        again += f" --directory {directory}" if directory is not None else ""
+        click.echo(f"stopped; '{again}' goes on from here", err=True)
         sys.exit(EXIT_INTERRUPTED)
     if failures:
         sys.exit(EXIT_FEDERATION)

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -93,8 +93,13 @@ def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | No
     found = each_of(
         by_id.values(), lambda board: _board(console, board, scenario, needs), in_turn=True
     )
+    answered = sum(isinstance(board, BoardChecked) for board in found.values())
+    named = scenario is None or bool(scenario.config.fleet.members)
+    spare = not named and scenario is not None and answered >= scenario.config.fleet.devices
     checked = {
-        name: board if isinstance(board, BoardChecked) else _silent(board)
+        name: board
+        if isinstance(board, BoardChecked)
+        else _silent(board, needed=not spare or by_id[name].standing != "offline")
         for name, board in found.items()
     }
     if not by_id:
@@ -107,8 +112,10 @@ def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | No
     return FleetChecked(broker=broker, boards=checked, run=run, checks=checks, estimate=estimate)
 
 
-def _silent(error: MessagingError) -> BoardChecked:
-    return BoardChecked(checks=(Check(name="answers", status="failure", found=str(error)),))
+def _silent(error: MessagingError, *, needed: bool) -> BoardChecked:
+    """A board that does not answer: without it there are enough, or there are not."""
+    status: Literal["failure", "warning"] = "failure" if needed else "warning"
+    return BoardChecked(checks=(Check(name="answers", status=status, found=str(error)),))
 
 
 def _board(
@@ -147,6 +154,7 @@ def _checks(
         if ours == theirs
         else f"it runs fimi {theirs[0] or '?'} ({theirs[1]}), here is {ours[0]} ({ours[1]})",
         "install the same on both, and restart its agent",
+        "warning",  # a run can be made as long as both speak the same protocol
     )
     memory_bytes, disk_bytes = needs
     yield _enough("memory", status.memory_free_bytes, memory_bytes, "stop other programs")
@@ -305,7 +313,7 @@ def _row(name: str, board: BoardChecked) -> list[str]:
 def _clock(way: Probe) -> str:
     """``+1.2 ± 0.4 ms``."""
     scale, unit = (1e3, "ms") if abs(way.ahead_s) < 1.0 else (1.0, "s")
-    return f"{scale * way.ahead_s:+.1f} ± {scale * way.uncertainty_s:.1f} {unit}"
+    return f"{round(scale * way.ahead_s, 1) + 0.0:+.1f} ± {scale * way.uncertainty_s:.1f} {unit}"
 
 
 def body(checked: FleetChecked) -> dict[str, Any]:

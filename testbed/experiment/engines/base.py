@@ -201,4 +201,7 @@ def last_words(log: Path, code: int | None = None) -> str:
         else _LOG_TIME.sub("", next((line for line in reversed(lines) if line.strip()), ""))
     )
     said = said or "it said nothing"
-    return said if code is None else f"{said} (exit code {code})"
+    if code is None:
+        return said
+    ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+    return f"{said} ({ended})"

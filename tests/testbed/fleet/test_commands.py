@@ -354,6 +354,19 @@ class TestCheck:
         assert boards["found"] == "fleet.devices is 5, 1 boards answer"
         assert {check["status"] for check in found["boards"]["d1"]["checks"]} == {"ok"}
 
+    @pytest.mark.parametrize(("devices", "weight", "code"), [(2, "warning", 0), (3, "failure", 3)])
+    def test_a_board_that_was_put_away_matters_only_where_it_is_needed(
+        self, desk: Desk, devices: int, weight: str, code: int
+    ) -> None:
+        desk.agent("d1")
+        desk.agent("d2")
+        with Peer(desk.broker.address, fleet=desk.fleet, peer="put-away", role="device"):
+            pass
+        said = desk.fimi("check", "--set", f"fleet.devices={devices}", "--format", "json")
+        (offline,) = json.loads(said.stdout)["boards"]["put-away"]["checks"]
+        assert (offline["status"], said.exit_code) == (weight, code)
+        assert "is offline" in offline["found"]
+
     def test_a_board_in_a_run_is_not_free(self, desk: Desk) -> None:
         with Bench(desk.broker, desk.fleet) as bench:
             bench.follow(bench.plan())

@@ -164,4 +164,4 @@ class TestLastWords:
         assert last_words(log, 130) == "run interrupted: stopped (exit code 130)"
 
     def test_silence(self, tmp_path: Path) -> None:
-        assert last_words(tmp_path / "none", -9) == "it said nothing (exit code -9)"
+        assert last_words(tmp_path / "none", -9) == "it said nothing (killed by signal 9)"
