@@ -7,6 +7,7 @@
 * :class:`Outcome`      the result of all tasks
 * :class:`TaskTimes`    how long tasks take
 * :class:`Stopped`      it was asked to stop
+* :func:`start_command` starts a command in a process that ends with this one
 * :func:`last_line`     what a command said last
 * :func:`last_words`    why a command failed
 
@@ -18,12 +19,14 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from msgspec import Struct
 
+from fimi import children
+from fimi.testbed import logs
 from fimi.testbed.configuration.sections import Config
 
 _LOG_TIME = re.compile(r"^\[ *[0-9.]+ s\] ")
@@ -174,6 +177,39 @@ class Engine(Protocol):
                 ended.
         """
         ...
+
+
+def start_command(
+    arguments: Sequence[str],
+    log: Path,
+    *,
+    options: Sequence[str] | None = None,
+    keeps_output: bool = False,
+    keep_open: Sequence[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> children.Child:
+    """Start a command of ``fimi`` in a process that ends with this one.
+
+    Args:
+        arguments: of the command.
+        log: file for its standard error; its folder is made.
+        options: of ``fimi`` itself; ``None``: those of this process.
+        keeps_output: whether the log gets standard output too.
+        keep_open: files that it holds open as long as it lives: locks.
+        environment: its environment variables; ``None``: those of this process.
+
+    Raises:
+        OSError: the log cannot be written, or no process be started.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    return children.start(
+        "fimi.testbed.child",
+        arguments=(*(logs.arguments() if options is None else options), *arguments),
+        log=log,
+        keeps_output=keeps_output,
+        keep_open=keep_open,
+        environment=environment,
+    )
 
 
 def last_line(log: Path) -> str:

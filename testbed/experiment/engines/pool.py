@@ -15,7 +15,6 @@ import psutil
 
 from fimi import children
 from fimi.errors import FimiError
-from fimi.testbed import logs
 from fimi.testbed.experiment.engines.base import (
     GRACE_S,
     CommandLine,
@@ -24,6 +23,7 @@ from fimi.testbed.experiment.engines.base import (
     TaskTimes,
     View,
     last_words,
+    start_command,
 )
 from fimi.testbed.experiment.engines.memory import Need, family_bytes
 
@@ -115,13 +115,8 @@ class _Running:
     def __init__(self, task: Task, command: CommandLine, keep_open: Sequence[int]) -> None:
         self.task = task
         self.peak = self.now = 0.0
-        task.log.parent.mkdir(parents=True, exist_ok=True)
-        self.child = children.start(
-            "fimi.testbed.child",
-            arguments=(*logs.arguments(), *command.arguments),
-            log=task.log,
-            keeps_output=task.keeps_output,
-            keep_open=keep_open,
+        self.child = start_command(
+            command.arguments, task.log, keeps_output=task.keeps_output, keep_open=keep_open
         )
         self.began_s = time.monotonic()
 

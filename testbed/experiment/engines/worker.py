@@ -18,11 +18,16 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fimi import children
 from fimi.errors import FimiError
 from fimi.testbed import logs
 from fimi.testbed.commands.shared import EXIT_INTERRUPTED
-from fimi.testbed.experiment.engines.base import GRACE_S, CommandLine, Task, last_words
+from fimi.testbed.experiment.engines.base import (
+    GRACE_S,
+    CommandLine,
+    Task,
+    last_words,
+    start_command,
+)
 from fimi.testbed.resuming import versions
 
 _LOOK_S = 1.0
@@ -130,12 +135,8 @@ def work(order: WorkOrder, tell: Callable[[TaskProgress], object]) -> TaskEnd:
     except (FimiError, OSError) as error:
         return TaskEnd(problem=str(error))
     tell(TaskProgress(note=line.note))
-    order.log.parent.mkdir(parents=True, exist_ok=True)
-    child = children.start(
-        "fimi.testbed.child",
-        arguments=(*order.options, *line.arguments),
-        log=order.log,
-        keeps_output=order.keeps_output,
+    child = start_command(
+        line.arguments, order.log, options=order.options, keeps_output=order.keeps_output
     )
     try:
         while child.code is None:

@@ -13,9 +13,8 @@ from pathlib import Path
 
 from fimi import children
 from fimi.errors import InputError
-from fimi.testbed import logs
 from fimi.testbed.commands.shared import BROKER_VARIABLE
-from fimi.testbed.experiment.engines.base import GRACE_S, last_words
+from fimi.testbed.experiment.engines.base import GRACE_S, last_words, start_command
 
 GENERATOR_VARIABLE = "FIMI_GENERATOR_BROKER"
 """Environment variable with the broker's URL as the generator node's user, where it has its own."""
@@ -42,12 +41,9 @@ class Starter:
         Raises:
             OSError: the log cannot be written, or no process be started.
         """
-        log.parent.mkdir(parents=True, exist_ok=True)
-        return children.start(
-            "fimi.testbed.child",
-            arguments=(*logs.arguments(), *arguments),
-            log=log,
-            keeps_output=False,
+        return start_command(
+            arguments,
+            log,
             keep_open=self._keep_open,
             environment={**os.environ, BROKER_VARIABLE: url or self._url},
         )
