@@ -30,6 +30,9 @@ from fimi.record.results import (
     RunStatus,
 )
 
+OWN_IMAGES = "own images"
+"""The partition of a run whose devices have brought their images."""
+
 
 class DatasetInfo(Struct, frozen=True, kw_only=True):
     """What the federation learned from.

@@ -100,6 +100,11 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     share: float | None = None
 
     @property
+    def is_gone(self) -> bool:
+        """Whether the device was not there in the round, or was not heard of."""
+        return self.status in ("missing", "absent")
+
+    @property
     def is_outside(self) -> bool:
         """Whether the device had not joined yet: the run counts none of its joules."""
         return self.status == "absent" and self.unknown_max is None and not self.phases

@@ -21,7 +21,7 @@ from fimi.energy.joules import Energy
 from fimi.record.curve import JudgedOn, RoundPoint, price, reached
 from fimi.record.phases import run_parts
 from fimi.record.planned import PlanHeld
-from fimi.record.record import PlanSummary, RunData
+from fimi.record.record import OWN_IMAGES, PlanSummary, RunData
 from fimi.record.summary import summarise
 from fimi.record.sums import Sum
 
@@ -29,10 +29,6 @@ COSTS = ("rounds", "board_j", "dynamic_j", "duration_s", "size_bytes")
 """What an accuracy may cost the devices, in the order of the tables."""
 ALL_COSTS = (*COSTS, "generator_j", "server_j", "total_j")
 """And what it costs besides: drawing images, training on the server, all machines together."""
-
-
-OWN_IMAGES = "own images"
-"""The partition of a run whose devices have brought their images."""
 
 
 class AccuracyTarget(Struct, frozen=True):
@@ -218,7 +214,7 @@ def _absent(run: RunData) -> dict[str, tuple[int, ...]]:
     found: dict[str, tuple[int, ...]] = {}
     for result in run.rounds:
         for entry in result.devices:
-            if entry.status in ("absent", "missing") and not entry.is_outside:
+            if entry.is_gone and not entry.is_outside:
                 found[entry.device] = (*found.get(entry.device, ()), result.number)
     return dict(sorted(found.items()))
 

@@ -3,6 +3,7 @@
 * :class:`Rule`    a condition on some keys, and the sentence of its error
 * :data:`RULES`    all rules
 * :func:`check`    checks a configuration against them
+* :func:`first_twice`  a value that is listed twice
 * :func:`told`     a sentence with the values of its keys, and their origins
 
 The type of a single key limits its value (:mod:`fimi.testbed.configuration.sections`).
@@ -11,7 +12,8 @@ The type of a single key limits its value (:mod:`fimi.testbed.configuration.sect
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from msgspec import Struct
 
@@ -57,9 +59,19 @@ def _unknown_boards(config: Config) -> str:
     return f"{which}; {hint(unknown[0], PRESETS)}"
 
 
+def first_twice(values: Iterable[Any]) -> Any:
+    """The first value that comes a second time; ``None`` if none does."""
+    seen: list[Any] = []
+    for value in values:
+        if value in seen:
+            return value
+        seen.append(value)
+    return None
+
+
 def _twice(config: Config) -> str:
-    members = config.fleet.members
-    return next((f" {m!r}" for k, m in enumerate(members) if m in members[:k]), "")
+    found = first_twice(config.fleet.members)
+    return "" if found is None else f" {found!r}"
 
 
 RULES = (

@@ -206,7 +206,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def dataset(self) -> DatasetInfo:
         """What is learned from, for the record of a run; by its digests runs compare."""
-        from fimi.record.record import DatasetInfo
+        from fimi.record.record import OWN_IMAGES, DatasetInfo
 
         data, split, own = self.config.data, self.split, self.own_images
         devices = "\n".join(share.digest() for share in self.shares) if not own else ""
@@ -215,7 +215,7 @@ class Scenario(Struct, frozen=True, kw_only=True, dict=True):
             name=data.dataset,
             limit=data.limit or None,
             split=split.kind,
-            partition="own images" if own else data.partition,
+            partition=OWN_IMAGES if own else data.partition,
             alpha=data.alpha if skewed else None,
             public=len(split.public),
             validation=len(split.validation),

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from fimi.report.comparison.runs import AccuracyTarget
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
+from fimi.testbed.configuration.rules import first_twice
 from fimi.testbed.configuration.sections import STRATEGY_NAMES
 from fimi.testbed.experiment.definition import (
     Experiment,
@@ -108,7 +109,7 @@ def read_experiment(path: Path) -> Experiment:
             f"{path}: {place.rstrip('`') or 'the file'}: {what}; see docs/experiments.md"
         ) from error
     for name, given in (("strategies", said.strategies), ("seeds", said.seeds)):
-        if isinstance(given, tuple) and (twice := _twice(given)):
+        if isinstance(given, tuple) and (twice := first_twice(given)):
             raise ConfigError(f"{path}: {name} names {twice!r} twice; list it once")
     grid = _grid(said.grid, path)
     overrides = {
@@ -208,7 +209,7 @@ def _tuning(said: _Tune, reported: tuple[int, ...], grid: Mapping[str, Any], pat
                 f"{path}: {key} stands in [grid] and in [tune.grid]; a key is either varied, with "
                 "results for each value, or tuned, with one value chosen"
             )
-    if (twice := _twice(said.seeds)) is not None:
+    if (twice := first_twice(said.seeds)) is not None:
         raise ConfigError(f"{path}: [tune] seeds names {twice!r} twice; list it once")
     if both := sorted(set(said.seeds) & set(reported)):
         raise ConfigError(
@@ -243,7 +244,7 @@ def _grid(table: Mapping[str, Any], path: Path, name: str = "grid") -> dict[str,
                 f"{path}: [{name}]: {dotted} = {values!r}; list the values it shall take, for "
                 f"example {dotted} = [{configuration.to_toml(values) if values != [] else '...'}]"
             )
-        if twice := _twice([configuration.to_toml(value) for value in values]):
+        if twice := first_twice([configuration.to_toml(value) for value in values]):
             raise ConfigError(f"{path}: [{name}]: {dotted} lists {twice} twice; list it once")
     return {dotted: tuple(values) for dotted, values in found.items()}
 
@@ -296,7 +297,7 @@ def _target(
 
 def _check_generators(experiment: Experiment) -> None:
     names = [each.name for each in experiment.generators]
-    if twice := _twice(names):
+    if twice := first_twice(names):
         raise ConfigError(f"{experiment.path}: two [[generator]] are called {twice!r}")
     key = "generator.weights"
     said = [
@@ -317,13 +318,3 @@ def _check_generators(experiment: Experiment) -> None:
             f'generator.weights = "@{name}" below [base.generator], [grid], [tune.grid] or '
             "[overrides]"
         )
-
-
-def _twice(values: Any) -> Any:
-    """The first value that comes a second time, if one does."""
-    seen: list[Any] = []
-    for value in values:
-        if value in seen:
-            return value
-        seen.append(value)
-    return None

@@ -19,8 +19,6 @@ from fimi.record.clean import clean
 from fimi.record.reader import STORE_NAME, ReportError, open_store, read_run
 from fimi.report.words import rounds_in_words
 
-_GONE = ("missing", "absent")
-
 
 class Loss(Struct, frozen=True, kw_only=True):
     """What a finished run has lost.
@@ -52,7 +50,7 @@ def lost(folder: Path, boards: Sequence[str]) -> Loss:
         board: tuple(
             each.number
             for each in rounds
-            if not any(row.device == board and row.status not in _GONE for row in each.devices)
+            if not any(row.device == board and not row.is_gone for row in each.devices)
         )
         for board in boards
     }

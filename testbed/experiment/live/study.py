@@ -20,6 +20,7 @@ from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import BrokerUnreachable
 from fimi.messaging.reservation import Reservation
 from fimi.messaging.topics import check_name
+from fimi.testbed.configuration.rules import first_twice
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import Cell, cells
 from fimi.testbed.experiment.definition import Experiment
@@ -53,8 +54,8 @@ def of_fleet(experiment: Experiment) -> Experiment:
                 'of their shares: ["pi-01", "pi-02"]'
             ) from error
         try:
-            if twice := [board for board in dict.fromkeys(chosen) if chosen.count(board) > 1]:
-                raise ValueError(f"board {twice[0]} is named twice")
+            if (twice := first_twice(chosen)) is not None:
+                raise ValueError(f"board {twice} is named twice")
             for board in chosen:
                 check_name(board, "board")
         except ValueError as error:
