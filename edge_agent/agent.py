@@ -143,11 +143,10 @@ class Agent:
 
     def status(self) -> BoardStatus:
         """How the board is."""
-        member = self.member
         return board_status(
             self._peer,
             self._line,
-            member.hardware if member is not None else self._hardware,
+            self._board_now,
             contract=self._contract,
             errand=self._answering.errand,
             troubles=(self._failed,) if self._failed else (),
@@ -158,9 +157,14 @@ class Agent:
 
     def model(self) -> BoardModel | None:
         """What the board costs; ``None`` for an emulated one outside of a run."""
-        member = self.member
-        hardware = member.hardware if member is not None else self._hardware
+        hardware = self._board_now
         return hardware.model() if hardware is not None else None
+
+    @property
+    def _board_now(self) -> Hardware | None:
+        """Its board; that of the run for an emulated one, which has none outside."""
+        member = self.member  # read once: a run may end meanwhile
+        return member.hardware if member is not None else self._hardware
 
     def _introduce(self) -> None:
         hardware, board = self._hardware, "an emulated board"

@@ -71,9 +71,5 @@ class Reservation:
         """Whether the connection to the broker is lost at the moment."""
         return self._link is not None and self._link.away_s is not None
 
-    def describe(self, what: str) -> None:
-        """Say what the study does now."""
-        self._identity.describe(what)
-
     def _on_lost(self, error: IdentityTaken) -> None:
         self.lost = error

@@ -143,8 +143,7 @@ class Attempts:
         Raises:
             Stopped: the study was stopped.
         """
-        study, name = self._study, self._task.name
-        live = study.live
+        study, live, name = self._study, self._study.live, self._task.name
         stuck, stuck_since_s = 0, math.inf
         while True:
             before = finished_rounds(self._folder)
@@ -197,12 +196,12 @@ class Attempts:
         """The boards are there, rested and cool."""
         study, config = self._study, self._config
         quorum = config.rounds.quorum or config.fleet.devices // 2 + 1
+        stored = finished_rounds(self._folder)
         missing = self._boards.await_members(self._members, quorum)
-        if self._needs_images and not study.generator and not finished_rounds(self._folder):
+        if self._needs_images and not study.generator and not stored:
             self._boards.await_node(study.has_node)
-        ended_s = study.since_last_run_s
-        if self._folder.exists() and finished_rounds(self._folder):
-            ended_s = None  # it goes on, its boards rested before
+        # A run that goes on: its boards rested before.
+        ended_s = None if stored else study.since_last_run_s
         began_s = time.monotonic()
         warm = self._boards.rest(self._members, ended_s)
         if ended_s is not None:
@@ -215,7 +214,7 @@ class Attempts:
         study.journal.note(
             "began",
             self._task.name,
-            after_round=finished_rounds(self._folder),
+            after_round=stored,
             missing=missing,
             temperatures_c=warm,
         )
@@ -275,8 +274,7 @@ class Attempts:
 
     def _is_whole(self) -> bool:
         """Whether a finished run counts; if not, it is set aside to be made again."""
-        study, name = self._study, self._task.name
-        live = study.live
+        study, live, name = self._study, self._study.live, self._task.name
         found = lost(self._folder, self._members)
         if found.share <= live.lost_max:
             return True
