@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -84,3 +86,25 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@pytest.fixture(scope="module")
+def network() -> Iterator[Any]:
+    """Two boards and a hub in network namespaces."""
+    if sys.platform != "linux":
+        pytest.skip("network namespaces are Linux's")
+    from namespace_network import Network, why_not
+    from namespaces import BOARDS
+
+    if reason := why_not():
+        pytest.skip(reason)
+    with Network(BOARDS) as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of boards with the base install only."""
+    from namespace_lab import base_environment
+
+    return base_environment(tmp_path_factory.mktemp("board") / "environment")

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,9 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("network namespaces are Linux's", allow_module_level=True)
 
-from namespace_lab import Lab, base_environment
+from namespace_lab import Lab
 from namespace_network import HUB, HUB_ADDRESS, Network, why_not
-from namespaces import BOARDS, DISTURBANCES, judge, oddities, run
+from namespaces import DISTURBANCES, judge, oddities, run
 
 from fimi.messaging.broker.embedded import find_mosquitto
 
@@ -28,19 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 pytest.importorskip("hatchling", reason="builds the wheel that the boards have")
 if find_mosquitto() is None:
     pytest.skip("mosquitto is not installed (apt install mosquitto)", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    if reason := why_not():
-        pytest.skip(reason)
-    with Network(BOARDS) as network:
-        yield network
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return base_environment(tmp_path_factory.mktemp("board") / "environment")
 
 
 @pytest.fixture(scope="module")

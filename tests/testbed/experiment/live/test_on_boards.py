@@ -23,8 +23,8 @@ import pytest
 if sys.platform != "linux":
     pytest.skip("network namespaces are Linux's", allow_module_level=True)
 
-from namespace_lab import ROOT, Lab, base_environment
-from namespace_network import HUB, Network, why_not
+from namespace_lab import ROOT, Lab
+from namespace_network import HUB, Network
 from same_record import differences
 
 from fimi.messaging.broker.embedded import find_mosquitto
@@ -34,7 +34,6 @@ pytest.importorskip("hatchling", reason="builds the wheel that the boards have")
 if find_mosquitto() is None:
     pytest.skip("mosquitto is not installed (apt install mosquitto)", allow_module_level=True)
 
-BOARDS = ("board-a", "board-b")
 STUDY = """
 strategies = ["tfl", "fimi"]
 seeds = 2
@@ -55,19 +54,6 @@ plan.iterations = 40
 OTHERWISE = ("table profile", "table run")
 """What an agent has installed, how samples came, and by which command the run was begun."""
 RUNS = {"tfl-seed0", "tfl-seed1", "fimi-seed0", "fimi-seed1"}
-
-
-@pytest.fixture(scope="module")
-def network() -> Iterator[Network]:
-    if reason := why_not():
-        pytest.skip(reason)
-    with Network(BOARDS) as network:
-        yield network
-
-
-@pytest.fixture(scope="module")
-def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return base_environment(tmp_path_factory.mktemp("board") / "environment")
 
 
 @pytest.fixture
