@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging.console import SeenBoard
 from fimi.messaging.messages import DeviceState, Lease
 from fimi.messaging.questions import BoardStatus, SeenMeter
@@ -25,7 +26,7 @@ def state(device: str, online: bool = True, **others: Any) -> DeviceState:
         role="device",
         status="online" if online else "offline",
         boot_id="b",
-        **{"protocol": 5, **others},
+        **{"protocol": PROTOCOL, **others},
     )
 
 
