@@ -71,17 +71,17 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         holder: peer id of the holder.
         digest: SHA-256 of the whole payload.
         size_bytes: its size.
-        chunk_bytes: size of every chunk but the last.
         media: type of the payload, for example ``"safetensors"``.
         rate_bps: highest rate at which the holder sends it, bit/s; ``None`` for unlimited.
+        shared: whether it comes over a topic that all who want it may hear.
     """
 
     holder: str
     digest: Digest
     size_bytes: Count
-    chunk_bytes: Annotated[int, Meta(ge=1)]
     media: str
     rate_bps: Annotated[float, Meta(gt=0)] | None = None
+    shared: bool = False
 
 
 class Goodput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -1,54 +1,39 @@
-"""How a payload is divided into chunks, and how it is assembled from the chunks that arrive.
+"""A payload that is being assembled: which blocks to ask for, when again, and what has come.
 
-There is no network, no thread and no clock here: times are arguments. :class:`Assembly` decides
-which chunks to ask for and when to ask again; :mod:`fimi.messaging.transfers.exchange` sends the
-requests.
+There is no network, no thread and no clock here: times are arguments. :class:`Assembly` keeps the
+requests that are on their way (:class:`Flight`), a :class:`~fimi.messaging.transfers.window.Window`
+says how many there may be, and a :class:`~fimi.messaging.transfers.parts.Store` holds the blocks.
+
+A payload that many get at once comes over a shared topic as well, where others have asked for it.
+Whoever has joined that stream asks for what comes after the last blocks that it brought.
 """
 
 from __future__ import annotations
 
-import hashlib
 from typing import Literal
 
 from msgspec import Struct
 
 from fimi.messaging.errors import PayloadUnusable
 from fimi.messaging.messages import Offer
-from fimi.messaging.transfers.wire import Chunk, chunk_check
+from fimi.messaging.transfers.blocks import (
+    MAX_BLOCKS,
+    block_bounds,
+    block_count,
+    blocks_of,
+)
+from fimi.messaging.transfers.parts import InMemory, Store
+from fimi.messaging.transfers.window import Loss, Window
+from fimi.messaging.transfers.wire import MAX_WANTED, Chunk, chunk_check
 
-DEFAULT_CHUNK_BYTES = 120 * 1024
-MAX_CHUNK_BYTES = 1 << 20
-MAX_CHUNKS = 1 << 16
-WINDOW = 4
-"""Chunks in flight per fetch. With more, everything else on the connection would only wait."""
-
-PATIENCE_S = 2.0
-"""How long to wait for a chunk before it is asked for again, if its holder is not slow, s."""
-
-MAX_PATIENCE_S = 10.0
-"""How long to wait at most after several attempts, if its holder is not slow, s."""
-
-WINDOWS = 3.0
-"""How long to wait for a slow holder, in windows: one for the chunks before, two for delay."""
+OVERTAKEN = 3
+"""A request that so many later ones have overtaken is lost: whoever answers does so in order."""
+JOIN_S = 1.0
+"""How long to wait for a stream that was joined before the blocks are asked for directly, s."""
 
 Verdict = Literal["new", "duplicate", "corrupt"]
-
-
-def chunk_count(size_bytes: int, chunk_bytes: int) -> int:
-    """Number of chunks of a payload; an empty payload has none."""
-    return -(-size_bytes // chunk_bytes)
-
-
-def chunk_bounds(size_bytes: int, chunk_bytes: int, index: int) -> tuple[int, int]:
-    """Where chunk ``index`` begins and ends in the payload, bytes.
-
-    Raises:
-        IndexError: the payload has no such chunk.
-    """
-    if not 0 <= index < chunk_count(size_bytes, chunk_bytes):
-        raise IndexError(f"no chunk {index} in {size_bytes} B of chunks of {chunk_bytes} B")
-    start = index * chunk_bytes
-    return start, min(start + chunk_bytes, size_bytes)
+Run = tuple[int, int]
+"""Consecutive blocks: the first, and how many."""
 
 
 def check_offer(offer: Offer, max_bytes: int) -> None:
@@ -58,124 +43,268 @@ def check_offer(offer: Offer, max_bytes: int) -> None:
         PayloadUnusable: the offer is beyond a limit, which is named.
     """
     what = f"{offer.media} payload {offer.digest[:12]} offered by {offer.holder}"
-    size, chunk = offer.size_bytes, offer.chunk_bytes
-    count = chunk_count(size, chunk)
-    if size > max_bytes:
+    if offer.size_bytes > max_bytes:
         raise PayloadUnusable(
-            f"{what} has {size} B, the limit here is {max_bytes} B; "
+            f"{what} has {offer.size_bytes} B, the limit here is {max_bytes} B; "
             "raise max_bytes if that size is expected"
         )
-    if chunk > MAX_CHUNK_BYTES or count > MAX_CHUNKS:
-        limit = f"{MAX_CHUNK_BYTES} B" if chunk > MAX_CHUNK_BYTES else f"{MAX_CHUNKS} chunks"
-        raise PayloadUnusable(f"{what} comes in {count} chunks of {chunk} B, the limit is {limit}")
+    if block_count(offer.size_bytes) > MAX_BLOCKS:
+        raise PayloadUnusable(f"{what} has {offer.size_bytes} B, more than any payload may have")
 
 
-def first_patience_s(offer: Offer) -> float:
-    """How long to wait for a chunk before it is asked for again, by its holder's rate, s."""
-    if offer.rate_bps is None:
-        return PATIENCE_S
-    return max(PATIENCE_S, WINDOWS * WINDOW * 8.0 * offer.chunk_bytes / offer.rate_bps)
+class Wanted(Struct):
+    """Blocks to ask for: of the holder for oneself, and over the stream that others hear as well."""
+
+    direct: list[Run] = []
+    shared: list[Run] = []
 
 
-class _Flight(Struct):
-    """A chunk in flight: when it was asked for, and how long to wait for it."""
+class Flight(Struct):
+    """Blocks that were asked for and have not all come.
 
+    Attributes:
+        start: the first block.
+        stop: the block after the last one.
+        left: how many are still missing.
+        size_bytes: of all of them.
+        asked_s: when they were asked for, s.
+        patience_s: how long to wait for them, s.
+        came_bytes: what had come of the payload then, bytes.
+        overtaken: how many later ones have come since.
+    """
+
+    start: int
+    stop: int
+    left: int
+    size_bytes: int
     asked_s: float
     patience_s: float
+    came_bytes: int
+    overtaken: int = 0
 
 
 class Assembly:
     """A payload that is being assembled.
 
-    :meth:`ask` says which chunks to ask for now, :meth:`accept` takes a chunk, :meth:`next_s` says
-    when to call :meth:`ask` again. A chunk that does not come is asked for again, each time after a
-    longer wait. While other chunks of the payload arrive, the holder is alive and the wait starts
-    again.
+    :meth:`ask` says which blocks to ask for now, :meth:`accept` takes a chunk, :meth:`next_s` says
+    when to call :meth:`ask` again. What does not come is asked for again, each time after a longer
+    wait; while other chunks of the payload arrive, the holder is alive and the wait starts again.
+
+    Attributes:
+        offer: the payload and its holder.
+        asked_again: how often a request had to be repeated.
+        corrupt: chunks that were damaged.
+        joined: whether the shared stream is listened to.
+        shared_bytes: what came over the stream since it was joined.
     """
 
-    def __init__(self, offer: Offer, *, patience_s: float | None = None) -> None:
-        """An assembly without chunks; ``patience_s`` replaces :func:`first_patience_s`."""
+    def __init__(
+        self, offer: Offer, *, store: Store | None = None, window: Window | None = None
+    ) -> None:
+        """An assembly; ``store`` may hold blocks of an earlier one."""
         self.offer = offer
-        self.count = chunk_count(offer.size_bytes, offer.chunk_bytes)
-        self.missing = self.count
+        self.store = InMemory(offer.size_bytes) if store is None else store
+        self.window = Window(offer.rate_bps) if window is None else window
         self.asked_again = 0
         self.corrupt = 0
-        self._data = bytearray(offer.size_bytes)
-        self._have = bytearray(self.count)
-        self._next = 0
-        self._flights: dict[int, _Flight] = {}
-        self._patience_s = first_patience_s(offer) if patience_s is None else patience_s
-        self._max_patience_s = max(MAX_PATIENCE_S, self._patience_s)
+        self.joined = False
+        self.shared_bytes = 0
+        self._joined_s: float | None = None  # until the stream is heard for the first time
+        self._lost: list[tuple[int, int]] = []
+        self._cursor = 0
+        self._flights: list[Flight] = []
+        self._came_bytes = 0
         self._progress_s = float("-inf")
 
     @property
-    def received(self) -> int:
-        """Number of chunks that have arrived."""
-        return self.count - self.missing
+    def missing(self) -> int:
+        """Number of blocks that have not come."""
+        return self.store.blocks.missing
 
-    def ask(self, now_s: float) -> tuple[int, ...]:
-        """Chunks to ask for now: overdue ones again, then new ones up to the window."""
-        due = [index for index, flight in self._flights.items() if self._due_s(flight) <= now_s]
-        for index in due:
-            patience_s = min(2 * self._flights[index].patience_s, self._max_patience_s)
-            self._flights[index] = _Flight(asked_s=now_s, patience_s=patience_s)
-        self.asked_again += len(due)
-        while len(self._flights) < WINDOW and self._next < self.count:
-            self._flights[self._next] = _Flight(asked_s=now_s, patience_s=self._patience_s)
-            due.append(self._next)
-            self._next += 1
-        return tuple(due)
+    @property
+    def here_bytes(self) -> int:
+        """About so much has come, bytes."""
+        blocks = self.store.blocks
+        share = 1.0 - blocks.missing / blocks.count if blocks.count else 1.0
+        return round(share * self.offer.size_bytes)
+
+    def join(self, now_s: float) -> None:
+        """The shared stream is listened to from now on."""
+        self.joined, self._joined_s, self.shared_bytes = True, now_s, 0
+
+    def leave(self) -> None:
+        """The shared stream is not listened to any more."""
+        self.joined, self._joined_s = False, None
+
+    def ask(self, now_s: float) -> Wanted:
+        """Blocks to ask for now: those that were lost again, and new ones up to the window."""
+        self._give_up_overdue(now_s)
+        if self._joined_s is not None:
+            if self.shared_bytes == 0 and now_s < self._joined_s + JOIN_S:
+                return Wanted()  # it will show where the stream is
+            self._joined_s = None
+        window = self.window
+        wanted = Wanted()
+        room = window.size_bytes - sum(flight.size_bytes for flight in self._flights)
+        chunk = window.chunk_bytes
+        while room >= chunk and len(wanted.direct) + len(wanted.shared) < MAX_WANTED:
+            found = self.store.blocks.next_run(self._cursor, blocks_of(chunk))
+            if found is None:
+                break
+            flight = self._begin(*found, now_s)
+            room -= flight.size_bytes
+            run = (flight.start, flight.left)
+            (wanted.shared if self._goes_over_stream(flight) else wanted.direct).append(run)
+        return wanted
 
     def next_s(self) -> float:
-        """When :meth:`ask` will have chunks to ask for if nothing arrives until then."""
-        return min(map(self._due_s, self._flights.values()), default=float("inf"))
+        """When :meth:`ask` will have blocks to ask for if nothing arrives until then."""
+        waits = [self._due_s(flight) for flight in self._flights]
+        if self._joined_s is not None and self.shared_bytes == 0:
+            waits.append(self._joined_s + JOIN_S)
+        return min(waits, default=float("inf"))
 
-    def expects(self, index: int) -> bool:
-        """Whether this chunk has been asked for and has not arrived yet."""
-        return index in self._flights
+    def expects(self, start: int, count: int) -> bool:
+        """Whether one of these blocks is to come, and has not come yet."""
+        blocks, stop = self.store.blocks, start + count
+        if count < 1 or stop > blocks.count:
+            return False
+        return blocks.asked(start, stop) or (self.joined and not blocks.has(start, stop))
 
-    def accept(self, chunk: Chunk, now_s: float) -> Verdict:
-        """Take a chunk, check its place, size and checksum, and keep it if it is new."""
-        if not 0 <= chunk.index < self.count:
+    def accept(self, chunk: Chunk, now_s: float, *, shared: bool = False) -> Verdict:
+        """Take a chunk, check its place, size and checksum, and keep it if it is new.
+
+        Raises:
+            OSError: there is no room for it.
+        """
+        blocks = self.store.blocks
+        start, stop = chunk.start, chunk.start + block_count(len(chunk.data))
+        if not 0 <= start < stop <= blocks.count:
             self.corrupt += 1
             return "corrupt"
-        if self._have[chunk.index]:
+        begin, end = block_bounds(self.offer.size_bytes, start, stop)
+        if len(chunk.data) != end - begin or chunk_check(start, chunk.data) != chunk.check:
+            self.corrupt += 1
+            return "corrupt"
+        if shared:
+            self.shared_bytes += len(chunk.data)
+            self._cursor = stop
+        if blocks.has(start, stop):
             return "duplicate"
-        start, stop = chunk_bounds(self.offer.size_bytes, self.offer.chunk_bytes, chunk.index)
-        if len(chunk.data) != stop - start or chunk_check(chunk.index, chunk.data) != chunk.check:
-            self.corrupt += 1
-            return "corrupt"
-        self._data[start:stop] = chunk.data
-        self._have[chunk.index] = 1
-        self.missing -= 1
+        self.store.write(begin, chunk.data)
+        blocks.add(start, stop)
+        self.store.read_on()
+        self._came_bytes += end - begin
         self._progress_s = now_s
-        if (flight := self._flights.pop(chunk.index, None)) is not None:
-            # a slow link does not lose chunks: wait a few times as long as the last answer took
-            took_s = 3 * (now_s - flight.asked_s)
-            self._patience_s = min(max(self._patience_s, took_s), self._max_patience_s)
+        self._land(start, stop, now_s, in_order=not self.joined)
         return "new"
 
     def hurry(self) -> None:
-        """Ask again at once for all chunks in flight: the connection was lost."""
+        """Ask again at once for all that is on its way: the connection was lost."""
+        for flight in self._flights:
+            self.window.lost(flight.size_bytes, "disconnected")
+            self.store.blocks.unask(flight.start, flight.stop)
+        self.asked_again += len(self._flights)
+        self._flights.clear()
+        self._cursor = 0
         self._progress_s = float("-inf")
-        for flight in self._flights.values():
-            flight.asked_s = float("-inf")
-            flight.patience_s = self._patience_s / 2  # asking again doubles it
 
-    def finish(self) -> bytes:
-        """The payload, its SHA-256 checked.
+    def unsent(self, wanted: Wanted) -> None:
+        """The request for these blocks could not be sent."""
+        starts = {start for start, _ in (*wanted.direct, *wanted.shared)}
+        for flight in [flight for flight in self._flights if flight.start in starts]:
+            self._flights.remove(flight)
+            self.store.blocks.unask(flight.start, flight.stop)
+        self._cursor = 0
+
+    def finish(self) -> None:
+        """Verify the payload by its SHA-256; afterwards its store has it.
+
+        Returns without effect on the payload's blocks if it is right.
 
         Raises:
-            PayloadUnusable: the chunks do not give the offered payload.
+            PayloadUnusable: the blocks do not give the offered payload.
         """
-        found = hashlib.sha256(self._data).hexdigest()
+        found = self.store.digest()
         if self.missing or found != self.offer.digest:
             raise PayloadUnusable(
                 f"{self.offer.media} payload from {self.offer.holder} has SHA-256 {found[:12]}…, "
                 f"offered was {self.offer.digest[:12]}…; its holder serves something else than it "
                 "offers"
             )
-        return bytes(self._data)
+        self.store.settle()
 
-    def _due_s(self, flight: _Flight) -> float:
+    def begin_anew(self) -> bool:
+        """Drop what an earlier download left, if there is any; returns whether that is so.
+
+        Only of what is whole and has the wrong digest.
+        """
+        self._flights.clear()
+        self._cursor = 0
+        return self.store.begin_anew()
+
+    def _begin(self, start: int, stop: int, now_s: float) -> Flight:
+        """Ask for blocks."""
+        begin, end = block_bounds(self.offer.size_bytes, start, stop)
+        self.store.blocks.ask(start, stop)
+        self._cursor = stop
+        patience_s = self.window.patience_s
+        flight = Flight(
+            start=start,
+            stop=stop,
+            left=stop - start,
+            size_bytes=end - begin,
+            asked_s=now_s,
+            patience_s=max(patience_s, JOIN_S) if self.joined else patience_s,
+            came_bytes=self._came_bytes,
+        )
+        self._flights.append(flight)
+        return flight
+
+    def _goes_over_stream(self, flight: Flight) -> bool:
+        """Whether blocks are asked for over the stream; those that it has lost are not."""
+        lost = (start < flight.stop and flight.start < stop for start, stop in self._lost)
+        return self.joined and not any(lost)
+
+    def _land(self, start: int, stop: int, now_s: float, *, in_order: bool) -> None:
+        """Note of every request what has come of it."""
+        landed: list[int] = []
+        for number, flight in enumerate(self._flights):
+            both = min(stop, flight.stop) - max(start, flight.start)
+            if both <= 0:
+                continue
+            flight.left = self.store.blocks.lacking(flight.start, flight.stop)
+            if not flight.left:
+                landed.append(number)
+                took_s = max(now_s - flight.asked_s, 1e-6)
+                came_bytes = self._came_bytes - flight.came_bytes
+                self.window.came(flight.size_bytes, took_s, came_bytes / took_s, now_s)
+        if not landed:
+            return
+        for number, flight in enumerate(self._flights):
+            flight.overtaken += number < landed[-1] and number not in landed
+        for number in reversed(landed):
+            del self._flights[number]
+        if in_order:
+            for flight in [each for each in self._flights if each.overtaken >= OVERTAKEN]:
+                self._lose(flight, "overtaken")
+
+    def _give_up_overdue(self, now_s: float) -> None:
+        overdue = [flight for flight in self._flights if self._due_s(flight) <= now_s]
+        for flight in overdue:
+            self._lose(flight, "silence")
+        if overdue:
+            self.window.back_off()
+
+    def _lose(self, flight: Flight, why: Loss) -> None:
+        self.window.lost(flight.size_bytes, why)
+        self.asked_again += 1
+        self._flights.remove(flight)
+        self.store.blocks.unask(flight.start, flight.stop)
+        if self.joined:
+            self._lost = [each for each in self._lost if self.store.blocks.lacking(*each)]
+            self._lost.append((flight.start, flight.stop))
+        self._cursor = 0
+
+    def _due_s(self, flight: Flight) -> float:
         return max(flight.asked_s, self._progress_s) + flight.patience_s

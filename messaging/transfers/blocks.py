@@ -83,11 +83,15 @@ class Blocks:
 
     def has(self, start: int, stop: int) -> bool:
         """Whether all of these blocks are here."""
-        return self._state.count(_HERE, start, stop) == stop - start
+        return not self.lacking(start, stop)
+
+    def lacking(self, start: int, stop: int) -> int:
+        """How many of these blocks are not here."""
+        return (stop - start) - self._state.count(_HERE, start, stop)
 
     def add(self, start: int, stop: int) -> int:
         """Note that these blocks are here; returns how many were not before."""
-        new = (stop - start) - self._state.count(_HERE, start, stop)
+        new = self.lacking(start, stop)
         self._state[start:stop] = bytes([_HERE]) * (stop - start)
         self.missing -= new
         return new
