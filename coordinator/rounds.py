@@ -357,15 +357,13 @@ class Round:
     def _wants(self, device: str, offer: Offer) -> bool:
         """Whether there is no update of a device yet, and this one is not on its way.
 
-        A device that was started again offers another update, or the same one in other chunks: what
-        it offered before can no longer be had.
+        A device that was started again may offer another update: what it offered before can no
+        longer be had.
         """
         update = self._updates.get(device)
         if update is None or update.error is not None:
             return True
-        known = update.offer
-        same = (known.digest, known.chunk_bytes) == (offer.digest, offer.chunk_bytes)
-        return not update.kept.done() and not same
+        return not update.kept.done() and update.offer.digest != offer.digest
 
     def _is_ours(self, sender: str, message: object) -> bool:
         return (

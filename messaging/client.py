@@ -50,10 +50,10 @@ from fimi.messaging.link import Link, Will
 from fimi.messaging.messages import DeviceState, Message, Role
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
-from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
-from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, DocumentKind, Kind
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
+from fimi.messaging.transfers.window import MAX_CHUNK_BYTES
 from fimi.messaging.transfers.wire import decode_message, encode_message, kind_of
 
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
@@ -88,7 +88,7 @@ class Peer:
         role: Role,
         heartbeat_s: float = HEARTBEAT_S,
         silent_after_s: float | None = None,
-        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        chunk_bytes: int = MAX_CHUNK_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         epoch_after: int = 0,
         what: str = "",
@@ -103,7 +103,7 @@ class Peer:
             heartbeat_s: time between two heartbeats, s.
             silent_after_s: others count as offline after this silence, s; by default three
                 heartbeats.
-            chunk_bytes: size of the chunks served by ``transfers``.
+            chunk_bytes: largest chunk that ``transfers`` send.
             max_bytes: largest payload fetched by ``transfers``.
             epoch_after: :attr:`epoch` will be greater.
             what: what the process does, for example ``"run desk-3"``; told to a second process
@@ -396,6 +396,21 @@ class Peer:
         topic = topics.topic(self.fleet, self.id, recipient, kind)
         return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
 
+    def publish_shared(self, digest: str, payload: bytes) -> MQTTMessageInfo | None:
+        """Publish a chunk to all that hear a payload's stream; ``None`` while offline."""
+        if not self._link.ready:
+            return None
+        topic = topics.shared(self.fleet, self.id, digest)
+        return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
+
+    def listen(self, holder: str, digest: str) -> None:
+        """Hear the stream of a payload."""
+        self._link.listen(topics.shared(self.fleet, holder, digest))
+
+    def unlisten(self, holder: str, digest: str) -> None:
+        """Hear the stream of a payload no more."""
+        self._link.unlisten(topics.shared(self.fleet, holder, digest))
+
     def largest_payload(self, recipient: str, kind: Kind) -> int | None:
         """The largest payload that the broker takes, bytes; ``None`` if it names none."""
         return self._link.largest_payload(topics.topic(self.fleet, self.id, recipient, kind))
@@ -432,7 +447,7 @@ class Peer:
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         place = topics.parse(topic)
-        to_us = place is not None and place.recipient in (self.id, EVERYBODY)
+        to_us = place is not None and place.recipient in (self.id, EVERYBODY, SHARED)
         if place is None or place.fleet != self.fleet or not to_us:
             self._refuse(f"topic {topic!r} is not for {self.id}")
             return
@@ -449,7 +464,9 @@ class Peer:
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._put((place.sender, back))
             self.transfers.on_back(place.sender)
-        if place.kind == "want":
+        if place.recipient == SHARED:
+            self.transfers.on_answer(place.sender, payload, shared=True)
+        elif place.kind == "want":
             self.transfers.on_request(place.sender, payload)
         elif place.kind == "chunk":
             self.transfers.on_answer(place.sender, payload)

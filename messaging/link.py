@@ -119,6 +119,7 @@ class Link:
         self._pacing_bps: float | None = None
         self._largest_packet: int | None = None
         self._unconfirmed: set[str] = set()
+        self._listening: dict[str, int | None] = {}
         self._client = self._new_client(VERSIONS[0])
 
     def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
@@ -280,6 +281,15 @@ class Link:
             properties.MessageExpiryInterval = expires_s
         return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
 
+    def listen(self, topic: str) -> None:
+        """Hear a topic beside the subscriptions, now and after reconnects; never waits."""
+        self._listening[topic] = self._client.subscribe(topic, 0)[1]
+
+    def unlisten(self, topic: str) -> None:
+        """Hear a topic no more."""
+        if self._listening.pop(topic, None) is not None:
+            self._client.unsubscribe(topic)
+
     def set_pacing(self, rate_bps: float | None) -> bool:
         """Let the kernel pace this connection, now and after reconnects.
 
@@ -350,8 +360,14 @@ class Link:
             client.subscribe([(name, 1) for name in self._subscriptions])
         else:
             self._now_ready()
+        for topic in list(self._listening):
+            self._listening[topic] = client.subscribe(topic, 0)[1]
 
-    def _on_subscribe(self, _c: Any, _d: Any, _m: int, reasons: list[ReasonCode], _p: Any) -> None:
+    def _on_subscribe(
+        self, _c: Any, _d: Any, number: int, reasons: list[ReasonCode], _p: Any
+    ) -> None:
+        if number in self._listening.values():
+            return  # whoever hears nothing there does without
         if refused := [reason for reason in reasons if reason.is_failure]:
             log.error("%s refuses a subscription: %s", self.address, refused[0])
             if not self._answered.is_set():

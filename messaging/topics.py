@@ -90,7 +90,9 @@ def topic(fleet: str, sender: str, recipient: str, kind: Kind) -> str:
 
 def shared(fleet: str, holder: str, digest: str) -> str:
     """The topic on which a holder sends a payload to all that listen."""
-    return f"fimi/{VERSION}/{check_name(fleet, 'fleet')}/{check_name(holder, 'peer')}/{SHARED}/{digest}"
+    check_name(fleet, "fleet")
+    check_name(holder, "peer")
+    return f"fimi/{VERSION}/{fleet}/{holder}/{SHARED}/{digest}"
 
 
 def parse(text: str) -> Topic | None:

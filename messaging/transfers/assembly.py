@@ -53,7 +53,7 @@ def check_offer(offer: Offer, max_bytes: int) -> None:
 
 
 class Wanted(Struct):
-    """Blocks to ask for: of the holder for oneself, and over the stream that others hear as well."""
+    """Blocks to ask for: for oneself, and over the stream that others hear as well."""
 
     direct: list[Run] = []
     shared: list[Run] = []

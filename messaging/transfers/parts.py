@@ -6,8 +6,8 @@
 
 A file is named by the payload's digest: ``<digest>.part`` as long as something is missing, the
 payload and then a bit for each block; ``<digest>.whole`` once all has come and the digest is right.
-The bits are written at most once a second and when the download ends. After a power cut they may say
-more than the file holds, which the digest shows: then the download begins anew.
+The bits are written at most once a second and when the download ends. After a power cut they may
+say more than the file holds, which the digest shows: then the download begins anew.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """One payload for many at once: what is sent over the shared topic, and who hears it.
 
-An asker joins by its first request, without naming blocks: the stream goes on where it is, or begins.
-Then every asker requests what comes after the last chunk that it heard. Requests of several askers
-for the same blocks become one chunk for all. Whoever has joined late gets the beginning at the end.
+An asker joins by its first request, without naming blocks: the stream goes on where it is, or
+begins. Then every asker requests what comes after the last chunk that it heard. Requests of several
+askers for the same blocks become one chunk for all. Whoever has joined late gets the beginning at
+the end.
 
 Who falls behind by more than :data:`LAG_S` is set apart: it would have to take in what the fastest
 ask for, and every other message for it would wait behind that. It is served for itself then. There
@@ -64,7 +65,9 @@ class Stream:
         self._apart.add(asker)
         return True
 
-    def not_under_way(self, asker: str, start: int, stop: int, now_s: float) -> list[tuple[int, int]]:
+    def not_under_way(
+        self, asker: str, start: int, stop: int, now_s: float
+    ) -> list[tuple[int, int]]:
         """Those of these blocks that are not under way to an asker already."""
         while self._sent and self._sent[0][0] < now_s - UNDER_WAY_S:
             self._sent.popleft()

@@ -1,14 +1,14 @@
 """How much to ask for at once, in chunks of what size, and how long to wait: from what arrives.
 
-:class:`Window` measures a link while a payload comes over it, as TCP's BBR and Vegas do (Cardwell et
-al. 2016, ACM Queue 14(5); Brakmo and Peterson 1995, IEEE JSAC 13(8)): the rate at which bytes arrive,
-the least time from a request to its chunk, and the usual one. From these follow
+:class:`Window` measures a link while a payload comes over it, as TCP's BBR and Vegas do (Cardwell
+et al. 2016, ACM Queue 14(5); Brakmo and Peterson 1995, IEEE JSAC 13(8)): the rate at which bytes
+arrive, the least time from a request to its chunk, and the usual one. From these follow
 
-* the window: what the link holds, and a queue of :data:`QUEUE_S`, so that the link is never idle and
-  other messages do not wait for long;
+* the window: what the link holds, and a queue of :data:`QUEUE_S`, so that the link is never idle
+  and other messages do not wait for long;
 * the chunk: :data:`CHUNK_S` of the link;
-* the patience: the usual time and four deviations of it (RFC 6298), twice as long after each request
-  that remained without an answer.
+* the patience: the usual time and four deviations of it (RFC 6298), twice as long after each
+  request that remained without an answer.
 
 A chunk that is larger than any that ever came, and does not come while others do, may be too large
 for the broker: the next ones are smaller. There is no network, no thread and no clock here: times
@@ -41,7 +41,7 @@ STRIKES = 2
 """So often a connection is lost under a larger chunk than ever came, until chunks are smaller."""
 
 Loss = Literal["silence", "overtaken", "disconnected"]
-"""Why a chunk counts as lost: nothing came for too long, later ones came, or the connection went."""
+"""Why a chunk is lost: nothing came for too long, later ones came, or the connection went."""
 
 _REMEMBERED = 10
 """Chunks of which the fastest gives the rate."""
