@@ -70,6 +70,7 @@ class Flight(Struct):
         asked_s: when they were asked for, s.
         patience_s: how long to wait for them, s.
         came_bytes: what had come of the payload then, bytes.
+        again: whether some were asked for before: which request is answered cannot be told.
         overtaken: how many later ones have come since.
     """
 
@@ -80,6 +81,7 @@ class Flight(Struct):
     asked_s: float
     patience_s: float
     came_bytes: int
+    again: bool
     overtaken: int = 0
 
 
@@ -154,7 +156,8 @@ class Assembly:
             flight = self._begin(*found, now_s)
             room -= flight.size_bytes
             run = (flight.start, flight.left)
-            (wanted.shared if self._goes_over_stream(flight) else wanted.direct).append(run)
+            over_stream = self.joined and not flight.again
+            (wanted.shared if over_stream else wanted.direct).append(run)
         return wanted
 
     def next_s(self) -> float:
@@ -201,12 +204,8 @@ class Assembly:
 
     def hurry(self) -> None:
         """Ask again at once for all that is on its way: the connection was lost."""
-        for flight in self._flights:
-            self.window.lost(flight.size_bytes, "disconnected")
-            self.store.blocks.unask(flight.start, flight.stop)
-        self.asked_again += len(self._flights)
-        self._flights.clear()
-        self._cursor = 0
+        for flight in list(self._flights):
+            self._lose(flight, "disconnected")
         self._progress_s = float("-inf")
 
     def unsent(self, wanted: Wanted) -> None:
@@ -257,14 +256,10 @@ class Assembly:
             asked_s=now_s,
             patience_s=max(patience_s, JOIN_S) if self.joined else patience_s,
             came_bytes=self._came_bytes,
+            again=any(begun < stop and start < ended for begun, ended in self._lost),
         )
         self._flights.append(flight)
         return flight
-
-    def _goes_over_stream(self, flight: Flight) -> bool:
-        """Whether blocks are asked for over the stream; those that it has lost are not."""
-        lost = (start < flight.stop and flight.start < stop for start, stop in self._lost)
-        return self.joined and not any(lost)
 
     def _land(self, start: int, stop: int, now_s: float, *, in_order: bool) -> None:
         """Note of every request what has come of it."""
@@ -276,6 +271,8 @@ class Assembly:
             flight.left = self.store.blocks.lacking(flight.start, flight.stop)
             if not flight.left:
                 landed.append(number)
+                if flight.again:
+                    continue
                 took_s = max(now_s - flight.asked_s, 1e-6)
                 came_bytes = self._came_bytes - flight.came_bytes
                 self.window.came(flight.size_bytes, took_s, came_bytes / took_s, now_s)
@@ -301,9 +298,8 @@ class Assembly:
         self.asked_again += 1
         self._flights.remove(flight)
         self.store.blocks.unask(flight.start, flight.stop)
-        if self.joined:
-            self._lost = [each for each in self._lost if self.store.blocks.lacking(*each)]
-            self._lost.append((flight.start, flight.stop))
+        self._lost = [each for each in self._lost if self.store.blocks.lacking(*each)]
+        self._lost.append((flight.start, flight.stop))
         self._cursor = 0
 
     def _due_s(self, flight: Flight) -> float:

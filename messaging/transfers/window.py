@@ -5,7 +5,7 @@ et al. 2016, ACM Queue 14(5); Brakmo and Peterson 1995, IEEE JSAC 13(8)): the ra
 arrive, the least time from a request to its chunk, and the usual one. From these follow
 
 * the window: what the link holds, and a queue of :data:`QUEUE_S`, so that the link is never idle
-  and other messages do not wait for long;
+  and other messages do not wait for long; in the beginning it doubles until there is that queue;
 * the chunk: :data:`CHUNK_S` of the link;
 * the patience: the usual time and four deviations of it (RFC 6298), twice as long after each
   request that remained without an answer.
@@ -45,8 +45,10 @@ Loss = Literal["silence", "overtaken", "disconnected"]
 
 _REMEMBERED = 10
 """Chunks of which the fastest gives the rate."""
-_BASE_S = 3.0
+_BASE_S = 10.0
 """For how long the least time counts at least, s; it is forgotten after twice that."""
+PROBES = 4
+"""Chunks for which the window is small then: its own queue is not to be taken for the link."""
 
 
 class Window:
@@ -74,6 +76,8 @@ class Window:
         self._usual_s: float | None = None
         self._deviation_s = 0.0
         self._backoff = 0
+        self._grown_bytes: int | None = FIRST_BYTES  # while the link is not full
+        self._probes = 0
         self._largest_bytes = 0
         self._start_bytes = FIRST_CHUNK_BYTES
         self._strikes = 0
@@ -89,8 +93,11 @@ class Window:
         rate = self.rate
         if rate is None:
             wanted = float(self._paced_bytes(FIRST_BYTES, QUEUE_S))
+        elif self._probes:
+            wanted = 0.0
         else:
             wanted = rate * (1.5 * min(self._bases) + QUEUE_S)
+            wanted = max(wanted, self._grown_bytes or 0)
         return int(max(2 * self.chunk_bytes, min(self.most_bytes, wanted)))
 
     @property
@@ -128,11 +135,16 @@ class Window:
         self._backoff = 0
         self._largest_bytes = max(self._largest_bytes, size_bytes)
         self._rates.append(rate)
+        self._probes = max(0, self._probes - 1)
         if now_s - self._base_since_s > _BASE_S:
+            self._probes = 0 if self._usual_s is None else PROBES
             self._base_since_s = now_s
             self._bases = (took_s, self._bases[0])
         else:
             self._bases = (min(took_s, self._bases[0]), self._bases[1])
+        if self._grown_bytes is not None:
+            is_full = took_s > min(self._bases) + QUEUE_S
+            self._grown_bytes = None if is_full else self._grown_bytes + size_bytes
         if self._usual_s is None:
             self._usual_s, self._deviation_s = took_s, took_s / 2.0
         else:
