@@ -269,6 +269,8 @@ class Fetching:
                 f"received: {error}"
             ) from error
         window = known[1] if known is not None and known[0] == offer.rate_bps else None
+        if window is not None:
+            window.resume()
         download = Download(offer, wake, time.monotonic(), store, window)
         with self.lock:
             self._downloads.setdefault((offer.holder, offer.digest), []).append(download)

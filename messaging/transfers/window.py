@@ -37,6 +37,8 @@ MIN_PATIENCE_S = 0.3
 MAX_PATIENCE_S = 10.0
 PACED_WINDOWS = 3.0
 """How long to wait for a paced holder, in windows: one for the chunks before, two for delay."""
+STALE = 8
+"""So many chunks that take longer with the least window show that the link has changed."""
 STRIKES = 2
 """So often a connection is lost under a larger chunk than ever came, until chunks are smaller."""
 
@@ -47,7 +49,7 @@ _REMEMBERED = 10
 """Chunks of which the fastest gives the rate."""
 _BASE_S = 10.0
 """For how long the least time counts at least, s; it is forgotten after twice that."""
-PROBES = 4
+PROBES = 2
 """Chunks for which the window is small then: its own queue is not to be taken for the link."""
 
 
@@ -73,11 +75,13 @@ class Window:
         self._rates: deque[float] = deque(maxlen=_REMEMBERED)
         self._bases = (float("inf"), float("inf"))
         self._base_since_s = float("-inf")
+        self._last_s: deque[float] = deque(maxlen=STALE)
         self._usual_s: float | None = None
         self._deviation_s = 0.0
         self._backoff = 0
         self._grown_bytes: int | None = FIRST_BYTES  # while the link is not full
         self._probes = 0
+        self._probed_s = 0.0
         self._largest_bytes = 0
         self._start_bytes = FIRST_CHUNK_BYTES
         self._strikes = 0
@@ -123,6 +127,14 @@ class Window:
         longest_s = max(MAX_PATIENCE_S, wait_s)
         return float(min(longest_s, wait_s * 2.0**self._backoff))
 
+    def resume(self) -> None:
+        """Another payload begins: the link may have changed, which soon shows."""
+        rate, self._backoff = self.rate, 0
+        if rate is not None:
+            self._rates.clear()
+            self._rates.append(rate / 4.0)
+            self._grown_bytes = self.size_bytes
+
     def came(self, size_bytes: int, took_s: float, rate: float, now_s: float) -> None:
         """A chunk has come.
 
@@ -135,9 +147,10 @@ class Window:
         self._backoff = 0
         self._largest_bytes = max(self._largest_bytes, size_bytes)
         self._rates.append(rate)
-        self._probes = max(0, self._probes - 1)
+        if self._probes and now_s - took_s >= self._probed_s:
+            self._probes -= 1
         if now_s - self._base_since_s > _BASE_S:
-            self._probes = 0 if self._usual_s is None else PROBES
+            self._probes, self._probed_s = (0 if self._usual_s is None else PROBES), now_s
             self._base_since_s = now_s
             self._bases = (took_s, self._bases[0])
         else:
@@ -145,11 +158,25 @@ class Window:
         if self._grown_bytes is not None:
             is_full = took_s > min(self._bases) + QUEUE_S
             self._grown_bytes = None if is_full else self._grown_bytes + size_bytes
+        self._last_s.append(took_s)
+        if self._is_stale():
+            self._bases = (min(self._last_s), min(self._last_s))
+            self._base_since_s = now_s
+            self._grown_bytes = 2 * self.chunk_bytes
+            self._last_s.clear()
         if self._usual_s is None:
             self._usual_s, self._deviation_s = took_s, took_s / 2.0
         else:
             self._deviation_s += (abs(took_s - self._usual_s) - self._deviation_s) / 4.0
             self._usual_s += (took_s - self._usual_s) / 8.0
+
+    def _is_stale(self) -> bool:
+        """Whether the least time is of another link: with the least window no queue is our own."""
+        if self._probes or self.size_bytes > 2 * FIRST_CHUNK_BYTES:
+            self._last_s.clear()
+        if len(self._last_s) < STALE:
+            return False
+        return min(self._last_s) > min(self._bases) + 2.0 * QUEUE_S
 
     def lost(self, size_bytes: int, why: Loss) -> None:
         """A chunk has not come; see :data:`Loss`."""
