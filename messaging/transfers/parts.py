@@ -132,6 +132,7 @@ class InFile:
         self._sha = hashlib.sha256()
         self._read = 0
         self._noted_s, self._unnoted = time.monotonic(), 0
+        self._settled = False
 
     def write(self, start_byte: int, data: memoryview) -> None:
         """Put bytes in their place.
@@ -177,6 +178,7 @@ class InFile:
         """The payload is whole and verified."""
         os.ftruncate(self._file, self._size_bytes)
         self._part.replace(self.path)
+        self._settled = True
 
     def payload(self) -> bytes:
         """All of a settled payload; the file stays."""
@@ -186,7 +188,7 @@ class InFile:
         """Nothing more will be written; what has come stays where it can be resumed."""
         if self._file < 0:
             return
-        if self.blocks.missing:
+        if not self._settled:
             with contextlib.suppress(OSError):
                 self._note()
         os.close(self._file)

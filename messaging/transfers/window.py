@@ -180,11 +180,7 @@ class Window:
 
     def lost(self, size_bytes: int, why: Loss) -> None:
         """A chunk has not come; see :data:`Loss`."""
-        if not self._largest_bytes:
-            if why == "silence":
-                self._start_bytes = max(BLOCK_BYTES, self._start_bytes // 2)
-            return
-        if size_bytes <= self._largest_bytes or why == "silence":
+        if not self._largest_bytes or size_bytes <= self._largest_bytes or why == "silence":
             return
         self._strikes += 1
         if why == "overtaken" or self._strikes >= STRIKES:
@@ -194,6 +190,8 @@ class Window:
     def back_off(self) -> None:
         """Wait longer the next time: a request remained without an answer."""
         self._backoff = min(self._backoff + 1, 10)
+        if not self._largest_bytes:
+            self._start_bytes = max(BLOCK_BYTES, self._start_bytes // 2)
 
     def _paced_bytes(self, size_bytes: int, seconds: float) -> int:
         """So many bytes, or less where the holder needs more than so long for them."""

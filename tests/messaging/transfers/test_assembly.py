@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -11,180 +11,199 @@ from hypothesis import strategies as st
 
 from fimi.messaging.errors import TransferError
 from fimi.messaging.messages import Offer
-from fimi.messaging.transfers.chunks import (
-    MAX_PATIENCE_S,
-    PATIENCE_S,
-    WINDOW,
-    WINDOWS,
-    Assembly,
-    check_offer,
-    chunk_bounds,
-    chunk_count,
-    first_patience_s,
-)
+from fimi.messaging.transfers.assembly import JOIN_S, OVERTAKEN, Assembly, check_offer
+from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds
+from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.window import FIRST_PATIENCE_S, MAX_PATIENCE_S
 from fimi.messaging.transfers.wire import Chunk, chunk_check
 
 
-def offer(data: bytes, chunk_bytes: int = 4) -> Offer:
+def noise(size_bytes: int) -> bytes:
+    return np.random.default_rng(size_bytes).bytes(size_bytes)
+
+
+def offer(data: bytes, **others) -> Offer:
     digest = hashlib.sha256(data).hexdigest()
-    return Offer(
-        holder="h", digest=digest, size_bytes=len(data), chunk_bytes=chunk_bytes, media="x"
+    return Offer(holder="h", digest=digest, size_bytes=len(data), media="x", **others)
+
+
+def chunk(data: bytes, start: int, count: int = 1) -> Chunk:
+    begin, end = block_bounds(len(data), start, start + count)
+    piece = data[begin:end]
+    return Chunk(
+        digest=hashlib.sha256(data).hexdigest(),
+        start=start,
+        check=chunk_check(start, piece),
+        data=memoryview(piece),
     )
 
 
-def chunk(data: bytes, index: int, chunk_bytes: int = 4) -> Chunk:
-    start, stop = chunk_bounds(len(data), chunk_bytes, index)
-    piece = data[start:stop]
-    check = chunk_check(index, piece)
-    digest = hashlib.sha256(data).hexdigest()
-    return Chunk(digest=digest, index=index, check=check, data=memoryview(piece))
-
-
-class TestBounds:
-    @given(st.integers(0, 10**7), st.integers(1, 10**6))
-    def test_chunks_tile_the_payload(self, size_bytes: int, chunk_bytes: int) -> None:
-        count = chunk_count(size_bytes, chunk_bytes)
-        assert (count - 1) * chunk_bytes < size_bytes <= count * chunk_bytes or size_bytes == 0
-        if count:
-            assert chunk_bounds(size_bytes, chunk_bytes, 0)[0] == 0
-            assert chunk_bounds(size_bytes, chunk_bytes, count - 1)[1] == size_bytes
-            middle = count // 2
-            if middle:
-                before = chunk_bounds(size_bytes, chunk_bytes, middle - 1)
-                assert before[1] == chunk_bounds(size_bytes, chunk_bytes, middle)[0]
-
-    @given(st.integers(0, 1000), st.integers(1, 100))
-    def test_there_are_no_others(self, size_bytes: int, chunk_bytes: int) -> None:
-        for index in (-1, chunk_count(size_bytes, chunk_bytes)):
-            with pytest.raises(IndexError):
-                chunk_bounds(size_bytes, chunk_bytes, index)
+def payload(assembly: Assembly) -> bytes:
+    assembly.finish()
+    return assembly.store.payload()
 
 
 class TestOffers:
-    @pytest.mark.parametrize(
-        ("size_bytes", "chunk_bytes", "says"),
-        [(1001, 10, "max_bytes"), (900, 2 << 20, "chunks of"), (100_000_000, 1, "chunks")],
-    )
-    def test_refused_before_allocation(self, size_bytes: int, chunk_bytes: int, says: str) -> None:
-        limit = 1000 if size_bytes < 10_000 else 1 << 30
-        huge = Offer(
-            holder="h",
-            digest="0" * 64,
-            size_bytes=size_bytes,
-            chunk_bytes=chunk_bytes,
-            media="x",
-        )
+    @pytest.mark.parametrize(("size_bytes", "says"), [(1001, "max_bytes"), (2**31, "any payload")])
+    def test_refused_before_allocation(self, size_bytes: int, says: str) -> None:
+        huge = Offer(holder="h", digest="0" * 64, size_bytes=size_bytes, media="x")
         with pytest.raises(TransferError, match=says):
-            check_offer(huge, limit)
+            check_offer(huge, 1000 if size_bytes < 10_000 else 1 << 40)
 
 
-class TestAssembly:
-    @given(st.binary(max_size=60), st.integers(1, 20), st.integers(0, 2**32))
-    def test_any_order_with_losses_and_repetitions(self, data, chunk_bytes, seed) -> None:
-        dice = np.random.default_rng(seed)
-        assembly = Assembly(offer(data, chunk_bytes))
-        now_s, pending = 0.0, []
-        while assembly.missing:
-            pending += assembly.ask(now_s)
-            assert len(assembly._flights) <= WINDOW
-            if pending and dice.random() < 0.9:
-                index = pending.pop(dice.integers(len(pending)))
-                for _ in range(dice.choice((0, 1, 1, 2))):
-                    assembly.accept(chunk(data, index, chunk_bytes), now_s)
-            else:
-                now_s = max(now_s, assembly.next_s())
-        assert assembly.finish() == data
-
-    def test_asks_up_to_the_window(self) -> None:
-        data = bytes(40)
+class TestAnyOrder:
+    @given(st.integers(0, 60_000), st.integers(0, 2**32), st.booleans())
+    def test_with_losses_repetitions_and_a_stream(self, size: int, seed: int, joined: bool) -> None:
+        """Every request is answered by the blocks that it names, or never, in any order."""
+        dice, data = np.random.default_rng(seed), noise(size)
         assembly = Assembly(offer(data))
-        assert assembly.ask(0.0) == (0, 1, 2, 3)
-        assert assembly.ask(0.1) == ()
-        assert assembly.accept(chunk(data, 2), 0.2) == "new"
-        assert assembly.ask(0.2) == (4,)
+        now_s, pending = 0.0, []
+        if joined:
+            assembly.join(now_s)
+        while assembly.missing:
+            wanted = assembly.ask(now_s)
+            pending += wanted.direct + wanted.shared
+            if joined and dice.random() < 0.2:  # what somebody else has asked for
+                assembly.accept(
+                    chunk(data, int(dice.integers(-(-size // 1024)))), now_s, shared=True
+                )
+            if pending and dice.random() < 0.9:
+                start, count = pending.pop(dice.integers(len(pending)))
+                for _ in range(dice.choice((0, 1, 1, 2))):
+                    assembly.accept(chunk(data, start, count), now_s)
+                now_s += 0.001
+            else:
+                now_s = max(now_s, min(assembly.next_s(), now_s + 20.0))
+        assert payload(assembly) == data
 
+    @given(st.integers(1, 30_000), st.integers(0, 2**32))
+    def test_answers_that_are_divided(self, size: int, seed: int) -> None:
+        """A holder may send less at once than was asked for."""
+        dice, data = np.random.default_rng(seed), noise(size)
+        assembly, now_s = Assembly(offer(data)), 0.0
+        while assembly.missing:
+            for start, count in assembly.ask(now_s).direct:
+                while count:
+                    part = int(dice.integers(1, count + 1))
+                    assembly.accept(chunk(data, start, part), now_s)
+                    start, count = start + part, count - part
+                    now_s += 0.01
+        assert payload(assembly) == data
+        assert assembly.asked_again == 0
+
+
+class TestAskingAgain:
     def test_waits_longer_each_time(self) -> None:
-        assembly = Assembly(offer(b"abc"), patience_s=1.0)
+        assembly = Assembly(offer(b"abc"))
         times, now_s = [], 0.0
-        for _ in range(8):
-            assert assembly.ask(now_s) == (0,)
+        for _ in range(5):
+            assert assembly.ask(now_s).direct == [(0, 1)]
             times.append(assembly.next_s() - now_s)
             now_s = assembly.next_s()
-        assert times == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0]
-        assert max(times) == MAX_PATIENCE_S
-        assert assembly.asked_again == 7
+        assert times == [FIRST_PATIENCE_S, 4.0, 8.0, MAX_PATIENCE_S, MAX_PATIENCE_S]
+        assert assembly.asked_again == 4
 
-    def test_progress_defers_asking_again(self) -> None:
-        data = bytes(16)
-        assembly = Assembly(offer(data), patience_s=1.0)
+    def test_progress_defers_it(self) -> None:
+        data = noise(16 * BLOCK_BYTES)
+        assembly = Assembly(offer(data))
+        assert assembly.ask(0.0).direct == [(0, 4), (4, 4), (8, 4), (12, 4)]
+        assembly.accept(chunk(data, 0, 4), 1.9)
+        assert assembly.ask(2.1).direct == []
+        assert assembly.next_s() == pytest.approx(1.9 + FIRST_PATIENCE_S)
+
+    def test_what_later_ones_overtake_is_lost(self) -> None:
+        """Without waiting: whoever answers does so in order."""
+        data = noise(64 * BLOCK_BYTES)
+        assembly = Assembly(offer(data))
+        first, *others = assembly.ask(0.0).direct
+        asked_again = []
+        for run in others[:OVERTAKEN]:
+            assembly.accept(chunk(data, *run), 0.01)
+            asked_again.append(first in assembly.ask(0.01).direct)
+        assert asked_again == [False] * (OVERTAKEN - 1) + [True]
+
+    def test_what_was_asked_for_twice_says_nothing_of_the_link(self) -> None:
+        data = noise(16 * BLOCK_BYTES)
+        assembly = Assembly(offer(data))
         assembly.ask(0.0)
-        assembly.accept(chunk(data, 0), 0.9)
-        assert assembly.ask(1.5) == ()
-        assert assembly.next_s() == pytest.approx(1.9)
-
-    def test_slow_links_are_given_time(self) -> None:
-        data = bytes(40)
-        assembly = Assembly(offer(data), patience_s=1.0)
-        assembly.ask(0.0)
-        assembly.accept(chunk(data, 0), 2.0)  # took 2 s: wait 6 s for those asked for from now on
-        for index in (1, 2, 3):
-            assembly.accept(chunk(data, index), 2.0)
-        assert assembly.ask(2.0) == (4, 5, 6, 7)
-        assert assembly.next_s() == 8.0
-
-    @pytest.mark.parametrize("rate_bps", [None, 1e3, 8e3, 100e3, 1e9])
-    def test_patience_follows_the_rate_of_the_holder(self, rate_bps: float | None) -> None:
-        """Chunks that come when a link of that rate brings them are asked for once."""
-        data = bytes(64 * 1024)
-        assembly = Assembly(
-            msgspec.structs.replace(offer(data, chunk_bytes=1024), rate_bps=rate_bps)
-        )
-        chunk_s = 0.0 if rate_bps is None else 8.0 * 1024 / rate_bps
-        now_s, waiting = 0.0, deque(assembly.ask(0.0))
-        while waiting:
-            now_s += chunk_s
-            waiting.extend(assembly.ask(now_s - 1e-9))
-            assembly.accept(chunk(data, waiting.popleft(), 1024), now_s)
-            waiting.extend(assembly.ask(now_s))
-        assert (assembly.missing, assembly.asked_again) == (0, 0)
-
-    def test_patience_is_that_of_a_window_and_two_to_be_late(self) -> None:
-        slow = msgspec.structs.replace(offer(bytes(8192), chunk_bytes=1000), rate_bps=1000.0)
-        assert first_patience_s(slow) == pytest.approx(WINDOWS * WINDOW * 8.0)
-        quick = msgspec.structs.replace(slow, rate_bps=1e9)
-        assert first_patience_s(quick) == first_patience_s(offer(b"abc")) == PATIENCE_S
-
-    def test_a_slow_holder_is_not_asked_sooner_the_second_time(self) -> None:
-        slow = msgspec.structs.replace(offer(bytes(1000), chunk_bytes=1000), rate_bps=1000.0)
-        assembly = Assembly(slow)
-        assembly.ask(0.0)
-        first_s = assembly.next_s()
-        assembly.ask(first_s)
-        assert assembly.next_s() - first_s == first_s == first_patience_s(slow) > MAX_PATIENCE_S
+        assembly.hurry()
+        runs = assembly.ask(1.0).direct
+        assembly.accept(chunk(data, *runs[0]), 1.001)  # perhaps the answer to the first request
+        assert assembly.window.rate is None
 
     def test_hurry(self) -> None:
-        assembly = Assembly(offer(bytes(16)))
+        assembly = Assembly(offer(noise(16 * BLOCK_BYTES)))
         asked = assembly.ask(0.0)
         assembly.hurry()
         assert assembly.ask(0.01) == asked
 
-    @pytest.mark.parametrize("damage", ["data", "check", "size", "index", "swapped"])
-    def test_damage_is_found(self, damage: str) -> None:
-        data = b"abcdefghij"
+    def test_what_could_not_be_sent_was_not_asked_for(self) -> None:
+        assembly = Assembly(offer(noise(16 * BLOCK_BYTES)))
+        asked = assembly.ask(0.0)
+        assembly.unsent(asked)
+        assert assembly.asked_again == 0
+        assert assembly.ask(0.01) == asked
+
+
+class TestStreams:
+    def test_it_begins_where_the_stream_is_and_goes_round(self) -> None:
+        data = noise(64 * BLOCK_BYTES)
+        assembly = Assembly(offer(data, shared=True))
+        assembly.join(0.0)
+        assert not assembly.ask(0.0).shared
+        assembly.accept(chunk(data, 40, 4), 0.1, shared=True)
+        first = assembly.ask(0.1)
+        assert not first.direct and first.shared[0] == (44, 4)
+        seen = []
+        for _ in range(100):
+            for run in [*first.shared, *first.direct]:
+                seen.append(run)
+                assembly.accept(chunk(data, *run), 0.2)
+            if not assembly.missing:
+                break
+            first = assembly.ask(0.2)
+        assert seen[-1][0] < 40
+        assert payload(assembly) == data
+
+    def test_a_stream_that_is_not_heard_is_done_without(self) -> None:
+        data = noise(8 * BLOCK_BYTES)
+        assembly = Assembly(offer(data, shared=True))
+        assembly.join(0.0)
+        assert assembly.next_s() == JOIN_S
+        runs = assembly.ask(JOIN_S).shared
+        lost_s = assembly.next_s()
+        again = assembly.ask(lost_s)
+        assert again.direct[0] == runs[0] and not again.shared
+
+    def test_expects_all_of_it(self) -> None:
+        data = noise(8 * BLOCK_BYTES)
+        assembly = Assembly(offer(data))
+        assert not assembly.expects(3, 1)
+        assembly.join(0.0)
+        assert assembly.expects(3, 1)
+        assembly.accept(chunk(data, 3), 0.0, shared=True)
+        assert not assembly.expects(3, 1) and assembly.expects(3, 2)
+        assert not assembly.expects(7, 2) and not assembly.expects(3, 0)
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", ["data", "check", "short", "place", "beyond", "nothing"])
+    def test_is_found(self, damage: str) -> None:
+        data = noise(4 * BLOCK_BYTES + 10)
         assembly = Assembly(offer(data))
         assembly.ask(0.0)
         good = chunk(data, 1)
+        short = bytes(good.data)[:-1]
         bad = {
-            "data": Chunk(digest=good.digest, index=1, check=good.check, data=memoryview(b"efgX")),
-            "check": Chunk(digest=good.digest, index=1, check=bytes(16), data=good.data),
-            "size": Chunk(
-                digest=good.digest, index=1, check=chunk_check(1, b"efg"), data=memoryview(b"efg")
-            ),
-            "index": Chunk(digest=good.digest, index=3, check=good.check, data=good.data),
-            "swapped": Chunk(digest=good.digest, index=0, check=good.check, data=good.data),
+            "data": {"data": memoryview(bytes(good.data)[:-1] + b"\x00")},
+            "check": {"check": good.check ^ 1},
+            "short": {"data": memoryview(short), "check": chunk_check(1, short)},
+            "place": {"start": 2},
+            "beyond": {"start": 4, "check": chunk_check(4, good.data)},
+            "nothing": {"data": memoryview(b""), "check": chunk_check(1, b"")},
         }[damage]
-        assert assembly.accept(bad, 0.0) == "corrupt"
-        assert (assembly.received, assembly.corrupt) == (0, 1)
+        assert assembly.accept(msgspec.structs.replace(good, **bad), 0.0) == "corrupt"
+        assert (assembly.missing, assembly.corrupt) == (5, 1)
         assert assembly.accept(good, 0.0) == "new"
         assert assembly.accept(good, 0.0) == "duplicate"
 
@@ -194,8 +213,26 @@ class TestAssembly:
         assert liar.accept(chunk(b"abcX", 0), 0.0) == "new"
         with pytest.raises(TransferError, match="something else"):
             liar.finish()
+        assert not liar.begin_anew()
 
     def test_nothing(self) -> None:
         assembly = Assembly(offer(b""))
-        assert assembly.ask(0.0) == ()
-        assert assembly.finish() == b""
+        assert assembly.ask(0.0).direct == []
+        assert payload(assembly) == b""
+
+    def test_what_was_there_before_is_dropped_if_it_is_wrong(self, tmp_path: Path) -> None:
+        data, parts = noise(3 * BLOCK_BYTES), Parts(tmp_path)
+        wrong = Assembly(offer(data), store=parts.open(offer(data)))
+        wrong.ask(0.0)
+        wrong.accept(chunk(data[:-1] + b"\x00", 2), 0.0)
+        wrong.store.close()
+        resumed = Assembly(offer(data), store=parts.open(offer(data)))
+        resumed.ask(0.0)
+        resumed.accept(chunk(data, 0, 2), 0.0)
+        with pytest.raises(TransferError):
+            resumed.finish()
+        assert resumed.begin_anew() and resumed.missing == 3
+        resumed.ask(0.0)
+        resumed.accept(chunk(data, 0, 3), 0.0)
+        assert payload(resumed) == data
+        resumed.store.close()
