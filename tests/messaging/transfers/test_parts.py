@@ -72,13 +72,12 @@ class TestFiles:
         self, tmp_path_factory: pytest.TempPathFactory, size: int, seed: int
     ) -> None:
         dice, data = np.random.default_rng(seed), noise(size, seed)
-        parts, written = Parts(tmp_path_factory.mktemp("parts")), 0
-        for start in dice.permutation(block_count(size)):
+        parts = Parts(tmp_path_factory.mktemp("parts"))
+        for written, start in enumerate(dice.permutation(block_count(size))):
             store = parts.open(offer(data))
             assert store.resumed == written
             put(store, data, int(start), int(start) + 1)
             store.close()
-            written += 1
         store = parts.open(offer(data))
         assert store.blocks.missing == 0 and store.digest() == offer(data).digest
         store.settle()

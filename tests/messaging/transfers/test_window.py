@@ -62,9 +62,7 @@ def test_a_link_is_filled_and_not_more(rate_bps: float, delay_s: float) -> None:
     took_s, queue_s = link.carry(window, size_bytes)
     least_s = max(10.0, size_bytes / MAX_WINDOW_BYTES * delay_s)
     assert least_s <= took_s + delay_s < least_s + 20.0 * delay_s + 0.6
-    smallest_s = (
-        5 * 8.0 * FIRST_CHUNK_BYTES / rate_bps
-    )  # the first window, and the chunk that is sent
+    smallest_s = 5 * 8.0 * FIRST_CHUNK_BYTES / rate_bps  # the first window, and one more
     assert queue_s < max(0.2 + 0.6 * delay_s, smallest_s)
 
 
@@ -161,5 +159,5 @@ class TestBrokersThatTakeLess:
         sizes = []
         for _ in range(4):
             sizes.append(window.chunk_bytes)
-            window.lost(window.chunk_bytes, "silence")
+            window.back_off()
         assert sizes == [4096, 2048, 1024, 1024]
