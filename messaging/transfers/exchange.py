@@ -231,7 +231,9 @@ class Transfers(Fetching):
                     wait_s = min(due_s, self._next_confirmation_s()) - now_s
                     self._changed.wait(min(max(0.0, wait_s), threading.TIMEOUT_MAX))
                     continue
-                self.counters.sent += order is not None
+                if order is not None:
+                    self.counters.sent += 1
+                    self.counters.sent_bytes += len(order.data)
             for recipient, kind, body in notes:
                 self._carrier.publish(recipient, kind, encode_transfer(body))
             if order is not None:

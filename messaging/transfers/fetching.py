@@ -98,6 +98,7 @@ class Counters(Struct):
     """Numbers of chunks and requests; for diagnosis and tests."""
 
     sent: int = 0
+    sent_bytes: int = 0
     received: int = 0
     asked_again: int = 0
     corrupt: int = 0

@@ -46,7 +46,8 @@ Loss = Literal["silence", "overtaken", "disconnected"]
 """Why a chunk is lost: nothing came for too long, later ones came, or the connection went."""
 
 _REMEMBERED = 10
-"""Chunks of which the fastest gives the rate."""
+"""Chunks of which the upper quartile gives the rate: a process that stood still takes several at
+once."""
 _BASE_S = 10.0
 """For how long the least time counts at least, s; it is forgotten after twice that."""
 PROBES = 2
@@ -89,7 +90,10 @@ class Window:
     @property
     def rate(self) -> float | None:
         """Bytes per second that arrive; ``None`` before the first."""
-        return max(self._rates, default=None)
+        if not self._rates:
+            return None
+        rate = sorted(self._rates)[(3 * len(self._rates) - 1) // 4]
+        return rate if self._paced_bps is None else min(rate, self._paced_bps / 8.0)
 
     @property
     def size_bytes(self) -> int:

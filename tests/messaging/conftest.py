@@ -160,7 +160,7 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
     point = OperatingPoint(
         frequency_hz=1e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.75
     )
-    offer = Offer(holder="d1", digest="0f" * 32, size_bytes=10, chunk_bytes=4, media="safetensors")
+    offer = Offer(holder="d1", digest="0f" * 32, size_bytes=10, media="safetensors")
     energy = Energy(value_j=3.25, kind="emulated", source="emulated:pi", uncertainty_j=0.1)
     phases = (
         PhaseRecord(
