@@ -119,14 +119,12 @@ class Peer:
         self.counters = PeerCounters()
         self._state_to = COORDINATOR if role == "device" else EVERYBODY
         self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
-        online = DeviceState(
+        self._state = DeviceState(
             peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
         )
-        offline = msgspec.structs.replace(online, status="offline")
-        self._online, self._offline = (
-            encode_message(state, sender=peer, recipient=self._state_to)
-            for state in (online, offline)
-        )
+        self._online = b""  # its state, encoded, with the number of the present connection
+        offline = msgspec.structs.replace(self._state, status="offline")
+        self._offline = encode_message(offline, sender=peer, recipient=self._state_to)
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
@@ -409,6 +407,8 @@ class Peer:
 
     def _on_ready(self, first: bool) -> None:
         self._presence.pardon(time.monotonic())
+        self._state = msgspec.structs.replace(self._state, session=self._state.session + 1)
+        self._online = encode_message(self._state, sender=self.id, recipient=self._state_to)
         if first:
             self._publish_state(self._online, qos=1)
         else:
@@ -470,6 +470,7 @@ class Peer:
             return
         if isinstance(message, DeviceState):
             here = retained and self._presence.view(place.sender) is None  # before this peer was
+            is_back = self._presence.has_reconnected(message)
             if (change := self._presence.stated(message, now_s)) is not None:
                 if change.protocol != PROTOCOL and change.status == "online":
                     log.error(
@@ -477,10 +478,11 @@ class Peer:
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
                 self._put((place.sender, change))
-                if not here:
-                    self.transfers.on_back(place.sender)
+                is_back = not here
             elif message.status == "offline":
                 self._wake.set()
+            if is_back:  # what it was asked for before is lost
+                self.transfers.on_back(place.sender)
         else:
             self.counters.received += 1
             self._put((place.sender, message))

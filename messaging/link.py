@@ -1,9 +1,9 @@
 """One MQTT connection as bytes on topics: connecting, refusals, reconnecting, pacing, closing.
 
 :class:`Link` wraps paho-mqtt and corrects its weak points: callbacks that raise do not end its
-thread, queues are finite, reconnect delays are random, subscriptions are renewed after every
-reconnect, what the broker announces to refuse is not sent, and closing leaves neither thread nor
-socket.
+thread, queues are finite, pauses before it reconnects grow and are random
+(:mod:`fimi.messaging.backoff`), subscriptions are renewed after every reconnect, what the broker
+announces to refuse is not sent, and closing leaves neither thread nor socket.
 
 It speaks MQTT 5 where the broker does, else 3.1.1. Version 5 adds that a session and a chunk expire
 at the broker, that the broker names the largest packet it takes, and clearer reasons; nothing
@@ -30,15 +30,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fimi.messaging.address import BrokerAddress
+from fimi.messaging.backoff import STEADY_S, Backoff
 from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
 
 KEEPALIVE_S = 30
 MAX_INFLIGHT = 4
 MAX_QUEUED = 1000
 CONNECT_TIMEOUT_S = 5.0
-RECONNECT_MIN_S = (0.3, 1.0)
-RECONNECT_MAX_S = (4.0, 8.0)
-UNHEARD_S = 20
+UNHEARD_S = 8
 """A connection over which nothing was confirmed for so long is given up, s (on Linux)."""
 
 VERSIONS = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
@@ -58,6 +57,7 @@ _SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has n
 _UNPACED = 0xFFFFFFFF
 _CALLBACKS = (
     "on_connect",
+    "on_connect_fail",
     "on_disconnect",
     "on_subscribe",
     "on_message",
@@ -116,6 +116,8 @@ class Link:
         self._closed = False
         self._unwanted = False
         self._lost_s: float | None = None
+        self._ready_s = float("-inf")
+        self._backoff = Backoff()
         self._pacing_bps: float | None = None
         self._largest_packet: int | None = None
         self._unconfirmed: set[str] = set()
@@ -139,7 +141,6 @@ class Link:
             client.will_set(*self._will, qos=1, retain=True)
         for name in _CALLBACKS:
             setattr(client, name, getattr(self, f"_{name}"))
-        self._draw_reconnect_delays(client)
         return client
 
     @property
@@ -340,7 +341,6 @@ class Link:
                 client._protocol = MQTTProtocolVersion.MQTTv311
                 client._clean_session = self._clean_session
             return
-        self._draw_reconnect_delays(client)
         self._largest_packet = getattr(given, "MaximumPacketSize", None)
         # paho refuses to change it on an open connection, where the broker's limit becomes known
         client._max_inflight_messages = min(
@@ -367,17 +367,33 @@ class Link:
             away_s = time.monotonic() - self._lost_s
             log.warning("connected to %s again after %.1f s", self.address, away_s)
         self._lost_s = None
+        self._ready_s = time.monotonic()
         try:
             self._ready_handler(first)
         except Exception:
             log.exception("after connecting to %s", self.address)
         self._answered.set()
 
-    def _on_disconnect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
-        if self._ready.is_set() and not self._closed:
-            self._lost_s = time.monotonic()
-            log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+    def _on_disconnect(
+        self, client: mqtt.Client, _d: Any, _f: Any, reason: ReasonCode, _p: Any
+    ) -> None:
+        now_s = time.monotonic()
+        if self._ready.is_set():
+            if not self._closed:
+                self._lost_s = now_s
+                log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+            if now_s - self._ready_s >= STEADY_S:
+                self._backoff.succeeded()
         self._ready.clear()
+        self._pause(client, now_s)
+
+    def _on_connect_fail(self, client: mqtt.Client, _d: Any) -> None:
+        self._pause(client, time.monotonic())
+
+    def _pause(self, client: mqtt.Client, now_s: float) -> None:
+        """Say how long paho waits before its next attempt; of its own it only doubles a pause."""
+        pause_s: Any = self._backoff.failed(now_s)  # paho types it as int, and only compares it
+        client.reconnect_delay_set(pause_s, pause_s)
 
     def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -399,15 +415,6 @@ class Link:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNHEARD_S)
         if self._pacing_bps is not None:
             _pace(sock, self._pacing_bps)
-
-    @staticmethod
-    def _draw_reconnect_delays(client: mqtt.Client) -> None:
-        """Draw random delays, so that a fleet does not reconnect all at once."""
-        dice = secrets.SystemRandom()
-        # paho types these as int but only doubles and compares them
-        shortest: Any = dice.uniform(*RECONNECT_MIN_S)
-        longest: Any = dice.uniform(*RECONNECT_MAX_S)
-        client.reconnect_delay_set(shortest, longest)
 
 
 def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:

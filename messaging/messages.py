@@ -112,6 +112,8 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
         status: online or offline.
         boot_id: differs after every start, so that a late last will is recognised.
         protocol: version of the conversation that it speaks; the first one did not say.
+        session: how many connections this start has had, the present one included: when it has
+            grown, what was under way on the one before is lost. 0 in a last will.
     """
 
     peer: str
@@ -119,6 +121,7 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
     status: Literal["online", "offline"]
     boot_id: str
     protocol: Count = 1
+    session: Count = 0
 
 
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):
