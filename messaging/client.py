@@ -50,6 +50,7 @@ from fimi.messaging.link import Link, Will
 from fimi.messaging.messages import DeviceState, Message, Role
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
+from fimi.messaging.pulse import Pulsing
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
 from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
@@ -148,6 +149,7 @@ class Peer:
         self._link = Link(
             address,
             f"{fleet}:{peer}",  # unique at the broker, which may serve several fleets
+            has_pulse=True,
             will=Will(self._state_topic, self._offline),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
@@ -160,7 +162,10 @@ class Peer:
             max_bytes=max_bytes,
             gone_after_s=self._presence.silent_after_s,
         )
-        self._pulse = threading.Thread(target=self._beat, name=f"pulse-{self.id}", daemon=True)
+        self._pulsing = Pulsing(
+            self._link, topics.topic(fleet, peer, peer, "pulse"), self.transfers.expected_bytes
+        )
+        self._beats = threading.Thread(target=self._beat, name=f"beat-{self.id}", daemon=True)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Take the peer id, connect, subscribe and come online.
@@ -193,7 +198,8 @@ class Peer:
             raise self._taken
         self._connected = True
         self.transfers.start()
-        self._pulse.start()
+        self._pulsing.start()
+        self._beats.start()
 
     def close(self) -> None:
         """Publish the state offline, disconnect, and end all threads; may be called again."""
@@ -201,9 +207,10 @@ class Peer:
             return
         self._closing.set()
         self._wake.set()
+        self._pulsing.close()
         self.transfers.close()
         if self._connected:
-            self._pulse.join()
+            self._beats.join()
             if self._may_publish:
                 self._publish_state(self._offline, qos=1)
                 if (said := self._identity.release()) is not None:
@@ -439,6 +446,8 @@ class Peer:
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
                 self._on_identity(place.kind, payload)
+            elif place.kind == "pulse":
+                self._pulsing.on_echo(payload)
             return
         if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
             if self._ask_handler is not None and place.sender == COORDINATOR:
@@ -504,7 +513,7 @@ class Peer:
             self.counters.overflowed += 1
             log.error("message dropped: %d already wait to be received", MAX_RECEIVED)
 
-    # The pulse thread.
+    # The thread of heartbeats.
 
     def _beat(self) -> None:
         tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
@@ -519,6 +528,7 @@ class Peer:
             if self._closing.is_set():
                 return
             if self._taken is not None:
+                self._pulsing.close()
                 self.transfers.close()
                 self._link.close()
                 return

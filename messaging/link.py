@@ -32,13 +32,16 @@ from paho.mqtt.reasoncodes import ReasonCode
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.backoff import STEADY_S, Backoff
 from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
+from fimi.messaging.traffic import Traffic, traffic_of
 
 KEEPALIVE_S = 30
 MAX_INFLIGHT = 4
 MAX_QUEUED = 1000
 CONNECT_TIMEOUT_S = 5.0
-UNHEARD_S = 8
-"""A connection over which nothing was confirmed for so long is given up, s (on Linux)."""
+UNHEARD_S = 20
+"""A connection over which nothing was confirmed for so long is given up, s (on Linux), where no
+pulse is kept (:mod:`fimi.messaging.pulse`). TCP counts a receiver that reads slowly as silent, so
+this is not for connections that carry bulk."""
 
 VERSIONS = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
 """The versions of MQTT that are tried, in this order."""
@@ -95,6 +98,7 @@ class Link:
         client_id: str,
         *,
         clean_session: bool = False,
+        has_pulse: bool = False,
         will: Will | None = None,
         subscriptions: tuple[str, ...] = (),
         on_message: Callable[[str, bytes, bool], None] = lambda *_: None,
@@ -108,6 +112,7 @@ class Link:
         self._confirmed_handler = on_confirmed
         self._client_id = client_id
         self._clean_session = clean_session
+        self._has_pulse = has_pulse
         self._will = will
         self._answered = threading.Event()
         self._ready = threading.Event()
@@ -117,6 +122,9 @@ class Link:
         self._unwanted = False
         self._lost_s: float | None = None
         self._ready_s = float("-inf")
+        self._opened_s: float | None = None
+        self.sessions = 0
+        """How many connections were ready so far, the present one included."""
         self._backoff = Backoff()
         self._pacing_bps: float | None = None
         self._largest_packet: int | None = None
@@ -305,6 +313,29 @@ class Link:
         rate = int.from_bytes(raw, sys.byteorder)
         return None if rate == _UNPACED else 8.0 * rate
 
+    def opening_s(self) -> float | None:
+        """For how long a connection has been open without being ready, s; ``None``: there is none.
+
+        Before the first one that was ready, :meth:`connect` looks after that.
+        """
+        opened_s = self._opened_s
+        waits = opened_s is not None and self._was_ready and not self._ready.is_set()
+        return time.monotonic() - opened_s if waits and opened_s is not None else None
+
+    def traffic(self) -> Traffic | None:
+        """What the operating system knows of the present connection, if it tells."""
+        return traffic_of(self._client.socket())
+
+    def cut(self, why: str) -> None:
+        """Give the present connection up, because it is dead; it is made again."""
+        sock: Any = self._client.socket()
+        if sock is None or self._closed:
+            return
+        log.warning("connection to %s given up: %s", self.address, why)
+        with contextlib.suppress(OSError):
+            # of TLS as well: the network thread may be reading, and finds the end of the stream
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Disconnect and wait until thread and socket have ended; may be called again."""
         if self._closed:
@@ -362,12 +393,13 @@ class Link:
 
     def _now_ready(self) -> None:
         first, self._was_ready = not self._was_ready, True
-        self._ready.set()
         if self._lost_s is not None:
             away_s = time.monotonic() - self._lost_s
             log.warning("connected to %s again after %.1f s", self.address, away_s)
         self._lost_s = None
         self._ready_s = time.monotonic()
+        self.sessions += 1
+        self._ready.set()
         try:
             self._ready_handler(first)
         except Exception:
@@ -384,6 +416,7 @@ class Link:
                 log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
             if now_s - self._ready_s >= STEADY_S:
                 self._backoff.succeeded()
+        self._opened_s = None
         self._ready.clear()
         self._pause(client, now_s)
 
@@ -408,9 +441,10 @@ class Link:
         self._confirmed_handler(number)
 
     def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
+        self._opened_s = time.monotonic()
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if sys.platform.startswith("linux"):
+        if sys.platform.startswith("linux") and not self._has_pulse:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNHEARD_S)
         if self._pacing_bps is not None:

@@ -113,6 +113,11 @@ class Assembly:
         """Number of chunks that have arrived."""
         return self.count - self.missing
 
+    @property
+    def expected_bytes(self) -> int:
+        """Most bytes of the chunks that were asked for and have not arrived."""
+        return len(self._flights) * self.offer.chunk_bytes
+
     def ask(self, now_s: float) -> tuple[int, ...]:
         """Chunks to ask for now: overdue ones again, then new ones up to the window."""
         due = [index for index, flight in self._flights.items() if self._due_s(flight) <= now_s]
