@@ -194,7 +194,8 @@ class Agent:
             facts, is_failed = (() if fact is None else (fact,)), True
         words_of = (getattr(fact, "error", "") or getattr(fact, "reason", "") for fact in facts)
         self._failed = next(filter(None, words_of), "")[:1000]
-        clock_s = None if self.member is None else self.member.hardware.clock.now_s()
+        works = self.member is not None and isinstance(step, RoundStart | RoundClosed)
+        clock_s = self.member.hardware.clock.now_s() if self.member and works else None
         tools.line.finish(step, *facts, failed=is_failed, clock_s=clock_s)
 
     def _do(self, step: Step, tools: Tools) -> tuple[tuple[FactBody, ...], bool]:
