@@ -160,7 +160,7 @@ class Inbox:
         elif isinstance(message, Reported):
             self._meter(message)
             for fact in self._conversation.take(message):
-                if not self._fact(sender, message.boot_id, fact):
+                if not self._fact(sender, self._conversation.start_of(sender, fact), fact):
                     yield sender, fact
         else:
             if isinstance(message, SyntheticBatch) and self._host is not None:

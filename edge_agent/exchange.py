@@ -2,7 +2,7 @@
 
 * :meth:`Exchange.fetch`    pulls a payload that was offered to the device
 * :meth:`Exchange.deliver`  offers an update until the coordinator has pulled it
-* :meth:`Exchange.release`  stops offering updates that are stored
+* :meth:`Exchange.release`  stops offering updates that are stored, offers those of earlier starts
 * :meth:`Exchange.take`     the goodput of both
 
 A holder that is gone, or does not serve a payload yet, is asked again until the payload is no
@@ -46,6 +46,7 @@ class Exchange:
         self._line = line
         self._moved: list[Goodput] = []
         self._served: dict[str, int] = {}
+        self._needed: set[str] = set()
 
     def fetch(
         self,
@@ -151,11 +152,27 @@ class Exchange:
         return moved
 
     def release(self, unheard: tuple[FactBody, ...]) -> None:
-        """Stop offering the updates of rounds whose facts the coordinator has stored."""
+        """Offer the updates of rounds whose facts the coordinator has not stored, and no others.
+
+        Those of an earlier start of the device are offered again, where they were kept.
+        """
         needed = {fact.update.digest for fact in unheard if isinstance(fact, UpdateReady)}
+        if needed == self._needed:
+            return
+        self._needed = needed
         for digest in self._served.keys() - needed:
             for _ in range(self._served.pop(digest)):
                 self._peer.transfers.withdraw(digest)
+        for digest in needed - self._served.keys():
+            if (update := self._line.kept_update(digest)) is not None:
+                self._peer.transfers.serve(update, media="safetensors")
+                self._served[digest] = 1
+        self._line.keep_updates(tuple(needed))
+
+    @property
+    def moved(self) -> tuple[Goodput, ...]:
+        """What the next :meth:`take` will give."""
+        return tuple(self._moved)
 
     def _pull(
         self,

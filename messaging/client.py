@@ -50,6 +50,7 @@ from fimi.messaging.link import Link, Will
 from fimi.messaging.messages import DeviceState, Message, Role
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
+from fimi.messaging.pulse import Pulsing
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, DocumentKind, Kind
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
@@ -119,14 +120,12 @@ class Peer:
         self.counters = PeerCounters()
         self._state_to = COORDINATOR if role == "device" else EVERYBODY
         self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
-        online = DeviceState(
+        self._state = DeviceState(
             peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
         )
-        offline = msgspec.structs.replace(online, status="offline")
-        self._online, self._offline = (
-            encode_message(state, sender=peer, recipient=self._state_to)
-            for state in (online, offline)
-        )
+        self._online = b""  # its state, encoded, with the number of the present connection
+        offline = msgspec.structs.replace(self._state, status="offline")
+        self._offline = encode_message(offline, sender=peer, recipient=self._state_to)
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
@@ -150,6 +149,7 @@ class Peer:
         self._link = Link(
             address,
             f"{fleet}:{peer}",  # unique at the broker, which may serve several fleets
+            has_pulse=True,
             will=Will(self._state_topic, self._offline),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
@@ -162,7 +162,10 @@ class Peer:
             max_bytes=max_bytes,
             gone_after_s=self._presence.silent_after_s,
         )
-        self._pulse = threading.Thread(target=self._beat, name=f"pulse-{self.id}", daemon=True)
+        self._pulsing = Pulsing(
+            self._link, topics.topic(fleet, peer, peer, "pulse"), self.transfers.expected_bytes
+        )
+        self._beats = threading.Thread(target=self._beat, name=f"beat-{self.id}", daemon=True)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Take the peer id, connect, subscribe and come online.
@@ -195,7 +198,8 @@ class Peer:
             raise self._taken
         self._connected = True
         self.transfers.start()
-        self._pulse.start()
+        self._pulsing.start()
+        self._beats.start()
 
     def close(self) -> None:
         """Publish the state offline, disconnect, and end all threads; may be called again."""
@@ -203,9 +207,10 @@ class Peer:
             return
         self._closing.set()
         self._wake.set()
+        self._pulsing.close()
         self.transfers.close()
         if self._connected:
-            self._pulse.join()
+            self._beats.join()
             if self._may_publish:
                 self._publish_state(self._offline, qos=1)
                 if (said := self._identity.release()) is not None:
@@ -424,6 +429,8 @@ class Peer:
 
     def _on_ready(self, first: bool) -> None:
         self._presence.pardon(time.monotonic())
+        self._state = msgspec.structs.replace(self._state, session=self._state.session + 1)
+        self._online = encode_message(self._state, sender=self.id, recipient=self._state_to)
         if first:
             self._publish_state(self._online, qos=1)
         else:
@@ -454,6 +461,8 @@ class Peer:
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
                 self._on_identity(place.kind, payload)
+            elif place.kind == "pulse":
+                self._pulsing.on_echo(payload)
             return
         if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
             if self._ask_handler is not None and place.sender == COORDINATOR:
@@ -487,6 +496,7 @@ class Peer:
             return
         if isinstance(message, DeviceState):
             here = retained and self._presence.view(place.sender) is None  # before this peer was
+            is_back = self._presence.has_reconnected(message)
             if (change := self._presence.stated(message, now_s)) is not None:
                 if change.protocol != PROTOCOL and change.status == "online":
                     log.error(
@@ -494,10 +504,11 @@ class Peer:
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
                 self._put((place.sender, change))
-                if not here:
-                    self.transfers.on_back(place.sender)
+                is_back = not here
             elif message.status == "offline":
                 self._wake.set()
+            if is_back:  # what it was asked for before is lost
+                self.transfers.on_back(place.sender)
         else:
             self.counters.received += 1
             self._put((place.sender, message))
@@ -519,7 +530,7 @@ class Peer:
             self.counters.overflowed += 1
             log.error("message dropped: %d already wait to be received", MAX_RECEIVED)
 
-    # The pulse thread.
+    # The thread of heartbeats.
 
     def _beat(self) -> None:
         tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
@@ -534,6 +545,7 @@ class Peer:
             if self._closing.is_set():
                 return
             if self._taken is not None:
+                self._pulsing.close()
                 self.transfers.close()
                 self._link.close()
                 return

@@ -7,7 +7,8 @@ broker does that.
 
 An offline state counts only after :data:`HOLD_S`. A broker that is stopped in an orderly way
 publishes the last wills of all peers before it closes the own connection, and a peer that loses its
-connection for an instant comes back: neither is a change.
+connection for an instant comes back: neither is a change. But what was under way to that peer is
+lost: :meth:`Presence.has_reconnected` tells it from the number of its connection.
 """
 
 from __future__ import annotations
@@ -80,8 +81,17 @@ class Presence:
             self._views[peer] = PeerView(state=back, last_heard_s=now_s, since_s=now_s)
             return back
 
+    def has_reconnected(self, state: DeviceState) -> bool:
+        """Whether a state that was not noted yet tells of a new start or a new connection."""
+        with self._lock:
+            view = self._views.get(state.peer)
+        if view is None or state.status == "offline":
+            return False
+        known = view.state
+        return (state.boot_id, state.session) != (known.boot_id, known.session)
+
     def stated(self, state: DeviceState, now_s: float) -> DeviceState | None:
-        """Note a state; returns it if it changes anything now."""
+        """Note a state; returns it if it changes anything now; another connection does not."""
         with self._lock:
             view = self._views.get(state.peer)
             if state.status == "offline":
@@ -97,9 +107,11 @@ class Presence:
                     self._views[state.peer] = msgspec.structs.replace(view, silent=False)
                 return None
             self._going.pop(state.peer, None)
-            if view is not None and state == view.state:
+            if view is not None and state == msgspec.structs.replace(
+                view.state, session=state.session
+            ):
                 self._views[state.peer] = msgspec.structs.replace(
-                    view, last_heard_s=now_s, silent=False
+                    view, state=state, last_heard_s=now_s, silent=False
                 )
                 return None
             self._views[state.peer] = PeerView(state=state, last_heard_s=now_s, since_s=now_s)

@@ -6,8 +6,9 @@ Every peer (coordinator, generator node, device) has an id, and every message on
 
 ``recipient`` is a peer id or ``all``; the kinds are in :data:`Kind`. ``state``, ``desired``,
 ``reported``, ``lease`` and ``status`` are *documents*: the broker keeps the latest (retained), and
-a later one replaces it. Lease and claim go from a peer to itself; ``study`` and ``study-claim`` are
-those of a study that holds the fleet (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer``
+a later one replaces it. Lease, claim and pulse (:mod:`fimi.messaging.pulse`) go from a peer to
+itself; ``study`` and ``study-claim`` are those of a study that holds the fleet
+(:mod:`fimi.messaging.reservation`). ``ask`` and ``answer``
 are for people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them.
 
 A payload that many get at once, as the global model, comes on a topic of its own as well, with
@@ -35,6 +36,7 @@ COORDINATOR = "coordinator"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
+    | Literal["pulse"]
     | DocumentKind
 )
 

@@ -130,6 +130,11 @@ class Assembly:
         share = 1.0 - blocks.missing / blocks.count if blocks.count else 1.0
         return round(share * self.offer.size_bytes)
 
+    @property
+    def expected_bytes(self) -> int:
+        """Bytes of the blocks that were asked for and have not all come."""
+        return sum(flight.size_bytes for flight in self._flights)
+
     def join(self, now_s: float) -> None:
         """The shared stream is listened to from now on."""
         self.joined, self._joined_s, self.shared_bytes = True, now_s, 0
@@ -147,7 +152,7 @@ class Assembly:
             self._joined_s = None
         window = self.window
         wanted = Wanted()
-        room = window.size_bytes - sum(flight.size_bytes for flight in self._flights)
+        room = window.size_bytes - self.expected_bytes
         chunk = window.chunk_bytes
         while room >= chunk and len(wanted.direct) + len(wanted.shared) < MAX_WANTED:
             found = self.store.blocks.next_run(self._cursor, blocks_of(chunk))

@@ -227,6 +227,11 @@ class Fetching:
         """Whether a peer is known to be offline."""
         return self._carrier.absent_s(peer) is not None
 
+    def expected_bytes(self) -> int:
+        """Bytes of chunks that were asked for and have not come; at most, of all payloads."""
+        with self.lock:
+            return sum(download.assembly.expected_bytes for download in self._all())
+
     def tell_when_closed(self, wake: Callable[[], None], *, no_more: bool = False) -> None:
         """Call ``wake``, with :attr:`lock` held, when this object is closed; or ``no_more``."""
         with self.lock:

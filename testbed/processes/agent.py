@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.answering import LogTail, Remote
+from fimi.edge_agent.outbox import DurableOutbox
 from fimi.energy.host_profile import load_profile
 from fimi.errors import InputError
 from fimi.messaging import topics
@@ -37,6 +38,7 @@ def serve(
     place: Path | None = None,
     root: Path = Path("/"),
     cache: Path | None = None,
+    state: Path | None = None,
     allow: Sequence[Allowed] = (),
     stop: threading.Event,
 ) -> bool:
@@ -51,6 +53,7 @@ def serve(
         place: where its data lie; see :func:`fimi.edge_agent.share.take`.
         root: root of this machine's file system.
         cache: folder for what is fetched once; in memory only if ``None``.
+        state: folder for what the coordinator has not stored; in memory only if ``None``.
         allow: what may change the machine when it is told so from afar, beside what its profile
             allows.
         stop: when set, the device ends.
@@ -83,6 +86,7 @@ def serve(
             hardware=None if board is None else board.hardware,
             place=place,
             cache=cache,
+            outbox=None if state is None else DurableOutbox(state, fleet, device),
             remote=Remote(errands=errands.by_question(), allows=tuple(allows), tail=tail),
         )
         errands.agent.run(stop)

@@ -26,7 +26,7 @@ from fimi.energy.meters import MeterDescription
 from fimi.energy.phase_powers import PowerEquations
 from fimi.energy.resting import Resting
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging import link
+from fimi.messaging import backoff, link
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import (
@@ -88,7 +88,7 @@ def mosquitto_missing() -> bool:
 
 @pytest.fixture
 def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "RECONNECT_MIN_S", (0.1, 0.3))
+    monkeypatch.setattr(backoff, "LONGEST_S", 0.3)
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from fimi.messaging.messages import DeviceState
 from fimi.messaging.presence import Presence
 
 
-def state(status: str = "online", boot_id: str = "1") -> DeviceState:
-    return DeviceState(peer="d", role="device", status=status, boot_id=boot_id)
+def state(status: str = "online", boot_id: str = "1", session: int = 1) -> DeviceState:
+    return DeviceState(peer="d", role="device", status=status, boot_id=boot_id, session=session)
 
 
 @pytest.fixture
@@ -30,6 +30,31 @@ class TestBirth:
     def test_strangers_are_nobody(self, presence: Presence) -> None:
         assert presence.heard("x", 1.0) is None
         assert set(presence.views()) == {"d"}
+
+
+class TestReconnected:
+    """Another connection of the same start is no change, and what was under way is lost."""
+
+    def test_a_birth_after_a_lost_connection(self, presence: Presence) -> None:
+        again = state(session=2)
+        assert presence.has_reconnected(again)
+        assert presence.stated(again, 101.0) is None
+        assert not presence.has_reconnected(again)
+
+    def test_back_within_an_instant(self, presence: Presence) -> None:
+        presence.stated(state("offline", session=0), 101.0)
+        again = state(session=2)
+        assert presence.has_reconnected(again)
+        assert presence.stated(again, 101.5) is None
+        assert presence.lost(105.0) == []
+
+    def test_a_new_start(self, presence: Presence) -> None:
+        assert presence.has_reconnected(state(boot_id="2"))
+
+    def test_neither_a_goodbye_nor_a_stranger(self, presence: Presence) -> None:
+        assert not presence.has_reconnected(state("offline", session=0))
+        stranger = DeviceState(peer="x", role="device", status="online", boot_id="1", session=1)
+        assert not presence.has_reconnected(stranger)
 
 
 class TestDeath:
