@@ -54,7 +54,8 @@ def measure(broker: EmbeddedBroker, rate_bps: float, seconds: float) -> str:
         needed = len(data)
         return (
             f"{rate_bps / 1e3:10.0f} {len(data) * 8 / took_s / rate_bps:10.4f} "
-            f"{device.transfers.counters.sent_bytes:9d} {needed:9d} {wire / len(data):8.3f}  {means}"
+            f"{device.transfers.counters.sent_bytes:9d} {needed:9d} {wire / len(data):8.3f}  "
+            f"{means}"
         )
 
 

@@ -67,6 +67,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.messaging.transfers import stream
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.record.events import (
@@ -421,7 +422,8 @@ class Coordinator:
             with watch.stage("graphs"):
                 graphs = export.result()
         if graphs:
-            self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
+            many = stream.is_for(context.settings.fleet.devices)
+            self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA, shared=many)
         plans = DevicePlans(context, self._roster, self._model_bytes, part)
         self._plans = plans
         self._observer.training = plans.training

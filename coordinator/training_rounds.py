@@ -33,6 +33,7 @@ from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
+from fimi.messaging.transfers import stream
 from fimi.record.events import Credited, RoundFinished, RoundStarted
 from fimi.record.insight import Insight
 from fimi.record.results import DeviceRound, RoundResult, ServerRound
@@ -194,7 +195,9 @@ class TrainingRounds:
         members = self._roster.members
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
-        offer = context.peer.transfers.serve(tensors.dump(before), media="safetensors")
+        offer = context.peer.transfers.serve(
+            tensors.dump(before), media="safetensors", shared=stream.is_for(len(participants))
+        )
         current = Round(
             context,
             RoundOrder(

@@ -47,6 +47,7 @@ from fimi.messaging.messages import (
     RoundStart,
 )
 from fimi.messaging.questions import BoardStatus, CalibrationRequest
+from fimi.messaging.transfers.parts import Parts
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Agent:
         settings: limits of its transfers.
         remote: what may be asked of it from afar, beside how it is.
         outbox: keeps on disk what the coordinator has not stored; ``None``: memory only.
+        parts: where payloads are put together while they come; ``None``: in memory.
     """
 
     def __init__(
@@ -83,6 +85,7 @@ class Agent:
         settings: AgentSettings | None = None,
         remote: Remote | None = None,
         outbox: DurableOutbox | None = None,
+        parts: Parts | None = None,
     ) -> None:
         self._peer = peer
         self._hardware = hardware
@@ -98,6 +101,7 @@ class Agent:
         self._rounds = 0
         self._remote = remote or Remote()
         self._outbox = outbox
+        self._parts = parts
         self._folder, self._contract = folder_of(cache), contract_of(place)
         self._failed = ""  # what went wrong in the last step
 
@@ -111,7 +115,7 @@ class Agent:
         line = Line(self._peer, stop, self._meter_trouble, self._outbox)
         tools = Tools(
             line=line,
-            exchange=Exchange(self._peer, line),
+            exchange=Exchange(self._peer, line, self._parts),
             turns=self._turns,
             trainers=self._trainers,
             cache=self._cache,

@@ -47,6 +47,8 @@ LEAST_WINDOW_BYTES = 64 << 10
 """Of one of them, at least."""
 MAX_WAITING_BYTES = 8 << 20
 """Most bytes of one download that wait to be taken in."""
+LEAST_FILE_BYTES = 64 << 10
+"""Smaller payloads are put together in memory: they are soon fetched anew."""
 KNOWN_LINKS = 4096
 """So many holders whose links are remembered."""
 OFFLINE_S = 0.25
@@ -268,7 +270,8 @@ class Fetching:
                 raise TransferError(f"cannot fetch from {offer.holder}: this peer is closed")
             known = self._links.pop(offer.holder, None)
         try:
-            store = None if parts is None else parts.open(offer)
+            in_file = parts is not None and offer.size_bytes >= LEAST_FILE_BYTES
+            store = parts.open(offer) if parts is not None and in_file else None
         except OSError as error:
             raise TransferError(
                 f"{offer.media} payload {offer.digest[:12]} of {offer.size_bytes} B cannot be "

@@ -14,12 +14,19 @@ from __future__ import annotations
 
 from collections import deque
 
+LISTENERS = 3
+"""For fewer a stream is not worth it."""
 LAG_S = 2.0
 """Whoever has not got what was sent so long ago is set apart, s."""
 UNDER_WAY_S = 1.0
 """For so long blocks count as under way to those that had joined before they were sent, s."""
 IDLE_S = 0.5
 """A stream over which nothing was sent for so long has ended, s: whoever joins begins it again."""
+
+
+def is_for(listeners: int) -> bool:
+    """Whether a payload that so many want is to be served over a stream."""
+    return listeners >= LISTENERS
 
 
 class Stream:
