@@ -43,8 +43,6 @@ Model = dict[str, NDArray[np.float32]]
 
 DEADLINE_GRACE_S = 5.0
 """Wall time beyond the deadline after which a silent physical device counts as missing, s."""
-
-
 KEPT_MOST = 3
 """After so many rounds in a row without a usable model a run ends."""
 
@@ -243,9 +241,7 @@ class TrainingRounds:
         if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
-        self._finish(
-            number, outcome.duration_s, devices, aggregate, participants, current, insight
-        )
+        self._finish(number, outcome.duration_s, devices, aggregate, participants, current, insight)
 
     def _on_the_server(self, number: int) -> None:
         """A round in which only the server trains; it lasts as long as this training."""
@@ -271,10 +267,15 @@ class TrainingRounds:
         watch = self._context.watch
         before, self.model = self.model, aggregate.model
         with watch.stage("evaluate"):
-            evaluation, validation, kept = self._evaluated()
+            kept = None if is_finite(self.model) else "the model that came of it is not finite"
+            if kept is None:
+                evaluation, validation = self._evaluated()
+                judged = [evaluation, *([] if validation is None else [validation])]
+                if any(each.loss is None for each in judged):
+                    kept = "the loss of the model that came of it is not finite"
             if kept is not None:
                 self.model = before
-                evaluation, validation, _ = self._evaluated()
+                evaluation, validation = self._evaluated()
                 devices = _with_shares(devices, {})
         result = RoundResult(
             number=number,
@@ -330,16 +331,11 @@ class TrainingRounds:
                 f"The model is that of round {number - KEPT_MOST}"
             )
 
-    def _evaluated(self) -> tuple[Evaluation, Evaluation | None, str | None]:
-        """The global model on both parts of the data, and why it is not usable, if it is not."""
-        evaluation = self._judge(self._test)
-        validation = None if self._validation is None else self._judge(self._validation)
-        kept = None
-        if not is_finite(self.model):
-            kept = "the model that came of it holds values that are not finite"
-        elif evaluation.loss is None or (validation is not None and validation.loss is None):
-            kept = "the loss of the model that came of it is not finite"
-        return evaluation, validation, kept
+    def _evaluated(self) -> tuple[Evaluation, Evaluation | None]:
+        """The global model on both parts of the data."""
+        return self._judge(self._test), (
+            None if self._validation is None else self._judge(self._validation)
+        )
 
     def _planned_error(self, number: int, entry: DeviceRound) -> float | None:
         """What is said of a device's error; nothing where it trains on a part of its images."""

@@ -423,7 +423,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
     | RoundStarted | DeviceReported | MeterDoubted
-    | UpdateRejected | UpdateClipped | DeviceSetAside | ModelKept | Credited | Resumed | Refitted | LearningRefitted
+    | UpdateRejected | UpdateClipped | DeviceSetAside | ModelKept
+    | Credited | Resumed | Refitted | LearningRefitted
     | SyntheticUse | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""

@@ -57,8 +57,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     Attributes:
         status: what became of its update. ``late``: after the deadline. ``refused``: the update
             failed a check. ``failed``: the device said so. ``missing``: it never reported.
-            ``resting``: it was not drawn for this round, or is set aside, and idled through it. ``absent``: it was
-            not there when the round began.
+            ``resting``: it was not drawn for this round, or is set aside, and idled through it.
+            ``absent``: it was not there when the round began.
         reason: one sentence for every status but ``accepted`` and ``resting``, and for an accepted
             update that was clipped.
         busy_s: from the round's start to the end of its upload, without waiting and without what

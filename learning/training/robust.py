@@ -1,4 +1,4 @@
-"""Rules that make one model of many and that a few wrong ones cannot ruin; docs/model.md (L8–L11).
+"""Rules that make one model of many and that a few wrong ones cannot ruin; docs/model.md (L9–L11).
 
 * :class:`Rule`      which rule, and its parameters; :meth:`Rule.combine` follows it
 * :func:`median`     coordinate-wise median (Yin et al. 2018, arXiv 1803.01498)
@@ -86,7 +86,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
 
 def median(like: Parameters, models: Sequence[Slices]) -> Model:
-    """The median of each number, (L8); of an even number of models the mean of the middle two.
+    """The median of each number, (L9); of an even number of models the mean of the middle two.
 
     Of two models that is their mean: nobody can say which of two is wrong.
 
@@ -104,7 +104,7 @@ def median(like: Parameters, models: Sequence[Slices]) -> Model:
 
 
 def trimmed(models: int, share: float) -> int:
-    """b: how many numbers the trimmed mean leaves out at each end, (L9).
+    """b: how many numbers the trimmed mean leaves out at each end, (L10).
 
     ⌈β K⌉, so that one wrong model of few is left out as well, and at most so many that one is left.
     """
@@ -112,7 +112,7 @@ def trimmed(models: int, share: float) -> int:
 
 
 def trimmed_mean(like: Parameters, models: Sequence[Slices], share: float) -> Model:
-    """The mean of each number without the largest and the smallest ones, (L9).
+    """The mean of each number without the largest and the smallest ones, (L10).
 
     Args:
         like: a model with the names and shapes of all of them.
@@ -129,14 +129,14 @@ def trimmed_mean(like: Parameters, models: Sequence[Slices], share: float) -> Mo
     def inner(slices: NDArray[np.float32]) -> NDArray[np.float64]:
         slices.sort(axis=0)
         kept = slices[out : len(slices) - out]
-        total: NDArray[np.float64] = kept.sum(axis=0, dtype=np.float64)
-        return total / len(kept)
+        middle: NDArray[np.float64] = kept.sum(axis=0, dtype=np.float64) / len(kept)
+        return middle
 
     return by_slices(like, models, inner)
 
 
 def krum(base: Parameters, models: Sequence[Slices], byzantine: int, kept: int) -> tuple[int, ...]:
-    """Which models lie nearest to the others, (L10), (L11): their indices, in order.
+    """Which models lie nearest to the others, (L11): their indices, in order.
 
     A model's score is the sum of its K − f − 2 least squared distances to others; those with the
     least scores are chosen, of equal ones the first. The rule needs K ≥ 2 f + 3: with fewer models
@@ -184,4 +184,5 @@ def squared_distances(base: Parameters, models: Sequence[Slices]) -> NDArray[np.
                 np.subtract(model.read(name, start, stop), own, out=row, dtype=np.float64)
             products += changes @ changes.T
     squares = np.diagonal(products)
-    return np.maximum(squares[:, None] + squares[None, :] - 2.0 * products, 0.0)
+    apart: NDArray[np.float64] = squares[:, None] + squares[None, :] - 2.0 * products
+    return np.maximum(apart, 0.0, out=apart)
