@@ -44,7 +44,7 @@ from fimi.learning.data import batches
 from fimi.learning.data.batches import Batch
 from fimi.learning.data.dataset import Dataset, some
 from fimi.learning.training.aggregation import mean, without
-from fimi.learning.training.robust import Combined
+from fimi.learning.training.robust import Aggregated
 from fimi.learning.training.slices import InMemory
 from fimi.learning.training.trainer import (
     Evaluation,
@@ -220,10 +220,10 @@ class Server:
 
     def _combine(
         self, model: Model, updates: Sequence[Model], weights: Sequence[float]
-    ) -> Combined:
+    ) -> Aggregated:
         """The devices' updates as one model by the configured rule; ``model`` without any."""
         if not updates:
-            return Combined(model, ())
+            return Aggregated(model, ())
         return self._settings.rounds.rule.combine(model, in_slices(updates), weights)
 
     def _mix(

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
-from fimi.learning.training.robust import Kind, Rule
+from fimi.learning.training.robust import AggregationRule, Kind
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.problem import Objective
 from fimi.optim.rounds_defaults import EPOCHS_EXPONENT, ROUNDS_SCALE, ROUNDS_SENSITIVITY
@@ -259,9 +259,9 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = 120.0
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> AggregationRule:
         """How updates become one model."""
-        return Rule(
+        return AggregationRule(
             kind=self.aggregation,
             trimmed_share=self.trimmed_share,
             byzantine=self.byzantine,

@@ -1,6 +1,6 @@
 """Rules that make one model of many and that a few wrong ones cannot ruin; docs/model.md (L9–L11).
 
-* :class:`Rule`      which rule, and its parameters; :meth:`Rule.combine` follows it
+* :class:`AggregationRule`  which rule, and its parameters; its ``combine`` follows it
 * :func:`median`     coordinate-wise median (Yin et al. 2018, arXiv 1803.01498)
 * :func:`trimmed_mean`  coordinate-wise trimmed mean (the same)
 * :func:`krum`       the models that lie nearest to the others (Blanchard et al. 2017, NeurIPS)
@@ -27,7 +27,7 @@ from fimi.learning.training.tensors import Parameters
 Kind = Literal["mean", "median", "trimmed-mean", "krum"]
 
 
-class Combined(NamedTuple):
+class Aggregated(NamedTuple):
     """The result of a rule.
 
     Attributes:
@@ -40,7 +40,7 @@ class Combined(NamedTuple):
     shares: tuple[float, ...] | None
 
 
-class Rule(Struct, frozen=True, kw_only=True):
+class AggregationRule(Struct, frozen=True, kw_only=True):
     """How models become one.
 
     Attributes:
@@ -57,7 +57,7 @@ class Rule(Struct, frozen=True, kw_only=True):
 
     def combine(
         self, base: Parameters, models: Sequence[Slices], weights: Sequence[float]
-    ) -> Combined:
+    ) -> Aggregated:
         """Follow the rule.
 
         Args:
@@ -71,9 +71,9 @@ class Rule(Struct, frozen=True, kw_only=True):
         if not models or len(models) != len(weights):
             raise ValueError(f"{len(models)} models and {len(weights)} weights make no model")
         if self.kind == "median":
-            return Combined(median(base, models), None)
+            return Aggregated(median(base, models), None)
         if self.kind == "trimmed-mean":
-            return Combined(trimmed_mean(base, models, self.trimmed_share), None)
+            return Aggregated(trimmed_mean(base, models, self.trimmed_share), None)
         if self.kind == "krum":
             chosen = krum(base, models, self.byzantine, self.kept)
             kept = [weights[k] if k in chosen else 0.0 for k in range(len(models))]
@@ -82,7 +82,7 @@ class Rule(Struct, frozen=True, kw_only=True):
         whole = float(sum(weights))
         taken = [k for k, weight in enumerate(weights) if weight or self.kind == "mean"]
         model = mean(base, [models[k] for k in taken], [weights[k] for k in taken])
-        return Combined(model, tuple(weight / whole for weight in weights))
+        return Aggregated(model, tuple(weight / whole for weight in weights))
 
 
 def median(like: Parameters, models: Sequence[Slices]) -> Model:
@@ -96,11 +96,12 @@ def median(like: Parameters, models: Sequence[Slices]) -> Model:
     """
     low, high = (len(models) - 1) // 2, len(models) // 2
 
-    def middle(slices: NDArray[np.float32]) -> NDArray[np.float64]:
+    def inner(slices: NDArray[np.float32]) -> NDArray[np.float64]:
         slices.sort(axis=0)
-        return (slices[low].astype(np.float64) + slices[high]) / 2.0
+        middle: NDArray[np.float64] = (slices[low].astype(np.float64) + slices[high]) / 2.0
+        return middle
 
-    return by_slices(like, models, middle)
+    return by_slices(like, models, inner)
 
 
 def trimmed(models: int, share: float) -> int:
