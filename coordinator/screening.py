@@ -1,22 +1,22 @@
 """Which updates go into the model, and how far: no device can ruin it; docs/model.md (L12).
 
-The change ω_k − ω of an update has a norm. A norm is compared with the median of the round: what is
-far above it is clipped, what is out of all proportion is refused, and who is refused again and
-again is set aside for the rest of the run.
+The change ω_k − ω of an update has a norm, which is compared with what is usual in the round. A
+change far above that is clipped to it, one out of all proportion is refused, and a device of which
+that is so again and again is set aside for the rest of the run.
 
-* :func:`usual_norm`   what norms of a round are compared with
-* :class:`Screening`   does all that, round by round, and says it
+* :class:`Usual`      what norms are compared with
+* :class:`Screening`  does all that, round by round, and says it
 
-A majority is needed to say what is usual. Of three updates or more, the median is that of the round
-(the lower one of an even number, so that two wrong ones of four do not make it large). One or two
-updates are compared with the largest that went unclipped into the model in the last rounds; before
-there is any, nothing is known, and they are taken as they are.
+Honest norms are far apart: one device has ten times the samples of another one, and where trainings
+have converged, most changes are small and a single one that has left its minimum is not. So the
+factor above which a change is clipped is large, and what is clipped is clipped to the usual norm,
+not to that factor of it.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -24,23 +24,43 @@ from fimi.coordinator.rounds import RoundOutcome
 from fimi.coordinator.settings import RoundSettings
 from fimi.coordinator.update_store import UpdateStore
 from fimi.record.events import DeviceSetAside, Listener, UpdateClipped, UpdateRejected
-from fimi.record.results import DeviceRound, RoundResult
+from fimi.record.results import RoundResult
 
 MAJORITY = 3
 """Updates of which a median says what is usual."""
-LOOKS_BACK = 5
-"""Rounds whose norms fewer updates are compared with."""
+FLOOR = 0.25
+"""No norm below this share of the largest median so far is what is usual."""
 
 
-def usual_norm(norms: Sequence[float], earlier: Sequence[float]) -> float | None:
-    """The norm that those of a round are compared with; ``None`` if nothing is known.
+class Usual:
+    """The norm that those of a round are compared with.
 
-    Args:
-        norms: of all updates of the round.
-        earlier: of updates that went unclipped into the model in the last rounds.
+    A majority is needed to say what is usual. Of three updates or more it is their median, of an
+    even number the lower one of the middle two, so that two wrong ones of four do not make it
+    large; at least :data:`FLOOR` of the largest median of earlier rounds. One or two updates are
+    compared with the largest norm that went unclipped into the model before; without any, nothing
+    is known.
     """
-    usual = statistics.median_low(norms) if len(norms) >= MAJORITY else 0.0
-    return usual or max(earlier, default=0.0) or None
+
+    def __init__(self) -> None:
+        self._median = self._largest = 0.0
+
+    def of(self, norms: Sequence[float]) -> float | None:
+        """The usual norm in a round with these norms; ``None`` if nothing is known."""
+        if len(norms) < MAJORITY:
+            return self._largest or None
+        return max(statistics.median_low(norms), FLOOR * self._median) or None
+
+    def learn(self, norms: Sequence[float], whole: Iterable[float]) -> None:
+        """A round is over.
+
+        Args:
+            norms: of all its updates.
+            whole: of those that went unclipped into the model.
+        """
+        if len(norms) >= MAJORITY:
+            self._median = max(self._median, statistics.median_low(norms))
+        self._largest = max(self._largest, *whole, 0.0)
 
 
 class Screening:
@@ -57,8 +77,8 @@ class Screening:
     ) -> None:
         self._settings = settings
         self._notify = notify
-        self._earlier: list[list[float]] = []
-        self._refused: dict[str, int] = {}
+        self._usual = Usual()
+        self._doubtful: dict[str, int] = {}
         for result in results:
             self._learn(result)
 
@@ -66,7 +86,7 @@ class Screening:
     def set_aside(self) -> frozenset[str]:
         """Devices that train no more in this run."""
         most = self._settings.set_aside_after
-        return frozenset(d for d, times in self._refused.items() if most and times >= most)
+        return frozenset(d for d, times in self._doubtful.items() if most and times >= most)
 
     def screen(self, number: int, outcome: RoundOutcome, spool: UpdateStore) -> None:
         """Clip or refuse what is out of proportion; the entries and weights of a round follow.
@@ -78,25 +98,24 @@ class Screening:
         """
         settings = self._settings
         norms = {device: spool.norm(device) for device in outcome.updates.devices}
-        usual = usual_norm(
-            [*norms.values()], [norm for each in self._earlier[-LOOKS_BACK:] for norm in each]
-        )
+        usual = self._usual.of([*norms.values()])
         weights = dict(zip(norms, outcome.weights, strict=True))
         scales: dict[str, float] = {}
         for device, norm in norms.items():
             entry, scale, reason = outcome.devices[device], 1.0, ""
-            times = None if usual is None else norm / usual
-            if times is not None and 0.0 < settings.refuse_factor < times:
-                reason = _far(norm, usual, settings.refuse_factor, "refuse_factor")
+            times = 0.0 if usual is None else norm / usual
+            said = f"the norm of its change is {norm:.4g}, {times:.3g} times the usual one"
+            if 0.0 < settings.refuse_factor < times:
+                reason = f"{said}; rounds.refuse_factor is {settings.refuse_factor:g}"
                 del weights[device]
                 outcome.devices[device] = replace(
                     entry, status="refused", reason=reason, update_norm=norm
                 )
                 self._notify(UpdateRejected(round=number, device=device, reason=reason))
                 continue
-            if times is not None and 0.0 < settings.clip_factor < times:
-                scale = scales[device] = settings.clip_factor / times
-                reason = _far(norm, usual, settings.clip_factor, "clip_factor")
+            if 0.0 < settings.clip_factor < times:
+                scale = scales[device] = settings.clip_to / times
+                reason = f"{said}; rounds.clip_factor is {settings.clip_factor:g}"
                 self._notify(
                     UpdateClipped(
                         round=number, device=device, norm=norm, limit=scale * norm, reason=reason
@@ -115,24 +134,23 @@ class Screening:
         for entry in result.devices:
             if entry.device in self.set_aside - before:
                 reason = (
-                    f"its updates were refused in {self._refused[entry.device]} rounds in a row "
-                    f"(rounds.set_aside_after); the last time: {entry.reason}"
+                    f"its updates were refused or clipped {self._doubtful[entry.device]} times in "
+                    f"a row (rounds.set_aside_after); the last time: {entry.reason}"
                 )
                 self._notify(
                     DeviceSetAside(round=result.number, device=entry.device, reason=reason)
                 )
 
     def _learn(self, result: RoundResult) -> None:
-        taken = [] if result.model_kept is not None else result.devices
-        self._earlier.append(
-            [e.update_norm for e in taken if e.update_norm is not None and _is_whole(e)]
-        )
-        del self._earlier[:-LOOKS_BACK]
         for entry in result.devices:
-            if entry.status == "refused":
-                self._refused[entry.device] = self._refused.get(entry.device, 0) + 1
+            if entry.status == "refused" or entry.is_clipped:
+                self._doubtful[entry.device] = self._doubtful.get(entry.device, 0) + 1
             elif entry.status == "accepted":
-                self._refused.pop(entry.device, None)
+                self._doubtful.pop(entry.device, None)
+        if result.model_kept is None:
+            known = [(e.update_norm, e) for e in result.devices if e.update_norm is not None]
+            whole = (norm for norm, e in known if e.update_scale == 1.0)
+            self._usual.learn([norm for norm, _ in known], whole)
 
 
 def left_out(devices: Collection[str]) -> str:
@@ -141,15 +159,3 @@ def left_out(devices: Collection[str]) -> str:
         return ""
     are = "is" if len(devices) == 1 else "are"
     return f" ({', '.join(sorted(devices))} {are} set aside: updates refused again and again)"
-
-
-def _is_whole(entry: DeviceRound) -> bool:
-    return entry.status == "accepted" and entry.update_scale == 1.0
-
-
-def _far(norm: float, usual: float | None, factor: float, key: str) -> str:
-    assert usual is not None
-    return (
-        f"the norm of its change is {norm:.4g}, {norm / usual:.3g} times the usual {usual:.4g}; "
-        f"rounds.{key} is {factor:g}"
-    )

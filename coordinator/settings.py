@@ -219,20 +219,25 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     clip_factor: Annotated[
         float,
         Meta(ge=0, le=1e6),
-        "An update whose change has a norm above this times the median of the round is clipped to "
-        "it; 0: never.",
-    ] = 5.0
+        "An update is clipped if the norm of its change is above this times the usual one: the "
+        "median of the round; 0: never. Honest ones have come to 11.",
+    ] = 20.0
+    clip_to: Annotated[
+        float,
+        Meta(gt=0, le=1e6),
+        "Norm that such a change is clipped to, times the usual one.",
+    ] = 1.0
     refuse_factor: Annotated[
         float,
         Meta(ge=0, le=1e12),
-        "An update whose change has a norm above this times the median of the round is refused; "
-        "0: never.",
-    ] = 50.0
+        "An update is refused if the norm of its change is above this times the usual one; 0: "
+        "never.",
+    ] = 1000.0
     set_aside_after: Annotated[
         int,
         Meta(ge=0, le=100_000),
-        "A device whose updates were refused so many times in a row trains no more in this run; "
-        "0: it may always try again.",
+        "A device whose updates were clipped or refused so many times in a row trains no more in "
+        "this run; 0: it may always try again.",
     ] = 3
     target_accuracies: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
