@@ -220,8 +220,8 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         float,
         Meta(ge=0, le=1e6),
         "An update is clipped if the norm of its change is above this times the usual one: the "
-        "median of the round; 0: never. Honest ones have come to 11.",
-    ] = 20.0
+        "median of the round; 0: never. Honest ones have come to 15.",
+    ] = 30.0
     clip_to: Annotated[
         float,
         Meta(gt=0, le=1e6),

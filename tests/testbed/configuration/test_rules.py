@@ -28,7 +28,7 @@ BREAKS: list[dict[str, Any]] = [
     {"plan.bandwidth_hz": 20},
     {"generator.images_max": 5},
     {"rounds.participants": 11},
-    {"rounds.clip_to": 21.0},
+    {"rounds.clip_to": 31.0},
     {"rounds.refuse_factor": 10.0},
     {"rounds.aggregation": "median", "strategy.client_weights": "quality"},
     {"rounds.participants": 2, "rounds.min_devices": 3},
