@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shutil import move
 from typing import overload
 
 import numpy as np
@@ -49,39 +50,43 @@ class UpdateStore:
         self._norms: dict[str, float] = {}
         self._held_bytes = 0
 
-    def take(self, device: str, payload: bytes, like: Parameters) -> None:
+    def take(self, device: str, payload: bytes | Path, like: Parameters) -> None:
         """Check an update, measure it, and keep it.
 
         Args:
             device: whose it is; an earlier one of the device is replaced.
-            payload: safetensors bytes.
+            payload: safetensors bytes, or a file of them, which moves into the store if it can be
+                used and stays where it is otherwise.
             like: the model that it is an update of.
 
         Raises:
             fimi.learning.training.tensors.UpdateRefusedError: it cannot be used; says why.
-            OSError: there is no room on the disk.
+            OSError: there is no room on the disk, or the file cannot be read.
         """
         norm = StoredModel(payload, like).change(like)
         self.put(device, payload)
         with self._lock:
             self._norms[device] = norm
 
-    def put(self, device: str, payload: bytes) -> None:
-        """Keep a payload; it replaces an earlier one of the device.
+    def put(self, device: str, payload: bytes | Path) -> None:
+        """Keep a payload, or a file of one; it replaces an earlier one of the device.
 
         Raises:
             OSError: there is no room on the disk.
         """
         with self._lock:
             self._drop(device)
-            if self._held_bytes + len(payload) <= self._memory_bytes:
+            if isinstance(payload, bytes) and len(payload) <= self._memory_bytes - self._held_bytes:
                 self._held[device] = payload
                 self._held_bytes += len(payload)
                 return
             handle, name = tempfile.mkstemp(prefix="update-", dir=self._folder)
-            self._files[device] = Path(name)
+            self._files[device] = path = Path(name)
         with os.fdopen(handle, "wb") as file:
-            file.write(payload)
+            if isinstance(payload, bytes):
+                file.write(payload)
+        if isinstance(payload, Path):
+            move(payload, path)
 
     def norm(self, device: str) -> float:
         """‖ω_k − ω‖ of a device's update, which was kept by :meth:`take`.
