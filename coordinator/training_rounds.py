@@ -227,6 +227,7 @@ class TrainingRounds:
         with context.watch.stage("settle"):
             devices = current.settle(outcome)
             context.peer.transfers.withdraw(offer.digest)
+            memory.give_back(tensors.size_bytes(before))
         with context.watch.stage("errors"):
             devices = self._errors.beside(
                 devices, outcome.updates, lambda entry: self._planned_error(number, entry)

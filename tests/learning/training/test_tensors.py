@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -47,7 +49,11 @@ def test_round_trip(parameters: dict[str, np.ndarray]) -> None:
     )
 )
 def test_the_bytes_are_those_of_safetensors(parameters: dict[str, np.ndarray]) -> None:
-    assert tensors.dump(parameters) == safetensors.numpy.save(parameters)
+    expected = safetensors.numpy.save(parameters)
+    assert tensors.dump(parameters) == expected
+    file = io.BytesIO()
+    assert tensors.write(parameters, file) == tensors.digest(expected)
+    assert file.getvalue() == expected
 
 
 def test_tensors_in_another_order_of_memory_are_written_by_their_numbers() -> None:
