@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.errors import SurroundingsError
-from fimi.files import FileInUse, write_whole
+from fimi.files import FileInUse, whole_file, write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
 from fimi.record.reader import STORE_NAME, RunData, read_run
