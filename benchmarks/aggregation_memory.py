@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -49,7 +50,7 @@ RULES = ("mean", "median", "trimmed-mean", "krum")
 BROKER = "FIMI_BROKER"
 """Variable of the environment with the broker's address: it holds a password."""
 AT_ONCE = 8
-"""Updates that a process of devices makes and holds at the same time."""
+"""Devices of a process that pull the model at the same time; all offer their updates at once."""
 LONG_S = 3600.0
 
 
@@ -148,19 +149,22 @@ def name(number: int) -> str:
 
 def clients(fleet: str, first: int, last: int, offered: str) -> None:
     """Devices that pull the model and send an update; their offers go to the standard output."""
-    address, model = (
-        BrokerAddress.parse(os.environ[BROKER]),
-        msgspec.json.decode(offered, type=Offer),
-    )
+    address = BrokerAddress.parse(os.environ[BROKER])
+    model = msgspec.json.decode(offered, type=Offer)
     places, lock = threading.Semaphore(AT_ONCE), threading.Lock()
 
     def device(number: int) -> None:
-        with Peer(address, fleet=fleet, peer=name(number), role="device") as peer, places:
-            parameters = tensors.load(peer.transfers.fetch(model, LONG_S))
-            moved = np.float32(1e-3 * (number + 1))
-            update = tensors.dump({n: t + moved for n, t in parameters.items()})
-            del parameters
-            offer = peer.transfers.serve(update, "safetensors")
+        with ExitStack() as stack:
+            peer = stack.enter_context(Peer(address, fleet=fleet, peer=name(number), role="device"))
+            file = stack.enter_context(tempfile.TemporaryFile())
+            with places:
+                parameters = tensors.load(peer.transfers.fetch(model, LONG_S))
+                moved = np.float32(1e-3 * (number + 1))
+                tensors.write({n: t + moved for n, t in parameters.items()}, file)
+                del parameters
+                file.flush()
+            update = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # in nobody's memory
+            offer = peer.transfers.serve(memoryview(update), "safetensors")
             with lock:
                 print(msgspec.json.encode(offer).decode(), flush=True)
             peer.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=LONG_S)
