@@ -383,8 +383,7 @@ class Round:
 
         def keep(payload: bytes) -> None:
             try:
-                tensors.load(payload, like=self._model)
-                self._spool.put(device, payload)
+                self._spool.take(device, payload, self._model)
                 kept.set_result(None)
             except Exception as error:
                 kept.set_exception(error)
@@ -401,7 +400,7 @@ class Round:
 
     def _judge(self) -> RoundOutcome:
         order = self._order
-        updates = Updates(self._spool, ())
+        updates = Updates(self._spool, (), self._model)
         outcome = RoundOutcome(duration_s=0.0, updates=updates, weights=[], devices={})
         for device in sorted(order.plans):
             status, reason = self._verdict(device)
@@ -416,7 +415,7 @@ class Round:
                 **(reported(report) if report is not None else {}),
             )
             if status == "accepted" and report is not None:
-                outcome.updates = Updates(self._spool, (*outcome.updates.devices, device))
+                outcome.updates = outcome.updates.chosen((*outcome.updates.devices, device), {})
                 outcome.weights.append(float(sum(order.samples(device, report))))
             else:
                 self._context.notify(
@@ -445,8 +444,10 @@ class Round:
             return "refused", f"{device} reported without offering an update"
         try:
             kept.result(timeout=SETTLE_TIMEOUT_S)
-        except (UpdateRefusedError, TransferError, OSError) as error:
+        except (UpdateRefusedError, TransferError) as error:
             return "refused", str(error)
+        except OSError as error:  # no fault of the device
+            return "failed", f"the coordinator could not keep its update: {error}"
         return "accepted", ""
 
     def _silent(self, device: str) -> tuple[DeviceStatus, str]:

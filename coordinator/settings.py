@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
+from fimi.learning.training.robust import AggregationRule, Kind
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.problem import Objective
 from fimi.optim.rounds_defaults import EPOCHS_EXPONENT, ROUNDS_SCALE, ROUNDS_SENSITIVITY
@@ -191,6 +192,53 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "data. Takes the server about an evaluation and one pass over its data for each device; "
         "0: never.",
     ] = 5
+    aggregation: Annotated[
+        Kind,
+        'How updates become one model. "mean": by training samples; "median" and "trimmed-mean": '
+        'each number by itself, every device once; "krum": of the updates that lie nearest to the '
+        "others.",
+    ] = "mean"
+    trimmed_share: Annotated[
+        float,
+        Meta(ge=0, lt=0.5),
+        'aggregation = "trimmed-mean": share of the updates that is left out at each end, rounded '
+        "up.",
+    ] = 0.1
+    byzantine: Annotated[
+        int,
+        Meta(ge=0, le=1000),
+        'aggregation = "krum": how many updates of a round may be wrong; at most (n − 3)/2 of n '
+        "are taken into account.",
+    ] = 1
+    krum_kept: Annotated[
+        int,
+        Meta(ge=0, le=1000),
+        'aggregation = "krum": how many updates are chosen, whose mean is the model; 0: all but '
+        "rounds.byzantine.",
+    ] = 1
+    clip_factor: Annotated[
+        float,
+        Meta(ge=0, le=1e6),
+        "An update is clipped if the norm of its change is above this times the usual one: the "
+        "median of the round; 0: never. Honest ones have come to 15.",
+    ] = 30.0
+    clip_to: Annotated[
+        float,
+        Meta(gt=0, le=1e6),
+        "Norm that such a change is clipped to, times the usual one.",
+    ] = 1.0
+    refuse_factor: Annotated[
+        float,
+        Meta(ge=0, le=1e12),
+        "An update is refused if the norm of its change is above this times the usual one; 0: "
+        "never.",
+    ] = 1000.0
+    set_aside_after: Annotated[
+        int,
+        Meta(ge=0, le=100_000),
+        "A device whose updates were clipped or refused so many times in a row trains no more in "
+        "this run; 0: it may always try again.",
+    ] = 3
     target_accuracies: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
         "Accuracies whose price in rounds, joules, seconds and bytes is reported, "
@@ -214,6 +262,16 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "Wall time after which a round of emulated devices is closed with whoever "
         "reported, s. A round of physical devices is closed at its deadline.",
     ] = 120.0
+
+    @property
+    def rule(self) -> AggregationRule:
+        """How updates become one model."""
+        return AggregationRule(
+            kind=self.aggregation,
+            trimmed_share=self.trimmed_share,
+            byzantine=self.byzantine,
+            kept=self.krum_kept,
+        )
 
     def looks_into(self, number: int) -> bool:
         """Whether there is an insight of a round, counted from 1."""

@@ -27,21 +27,25 @@ from fimi.coordinator.insight import Observer
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
 from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
-from fimi.coordinator.server_training import Server
+from fimi.coordinator.screening import Screening, left_out
+from fimi.coordinator.server_training import Aggregate, Server
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
+from fimi.learning.training.aggregation import is_finite
 from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
 from fimi.messaging.transfers import stream
-from fimi.record.events import Credited, RoundFinished, RoundStarted
+from fimi.record.events import Credited, ModelKept, RoundFinished, RoundStarted
 from fimi.record.insight import Insight
-from fimi.record.results import DeviceRound, RoundResult, ServerRound
+from fimi.record.results import DeviceRound, RoundResult
 
 Model = dict[str, NDArray[np.float32]]
 
 DEADLINE_GRACE_S = 5.0
 """Wall time beyond the deadline after which a silent physical device counts as missing, s."""
+KEPT_MOST = 3
+"""After so many rounds in a row without a usable model a run ends."""
 
 
 class ModelKeeper(Protocol):
@@ -122,6 +126,7 @@ class TrainingRounds:
         self._observer = observer
         self._samples = samples
         self._spool = spool
+        self._screening = Screening(context.settings.rounds, context.notify, results)
         self._keeper = keeper
         self.model = model
         self.results: list[RoundResult] = list(results)
@@ -136,7 +141,8 @@ class TrainingRounds:
             graphs: offer of the training graphs, if devices train with ONNX Runtime.
 
         Raises:
-            FederationError: too few devices are online, or the server trains alone and diverged.
+            FederationError: too few devices are online, the server trains alone and diverged, or
+                rounds give no usable model again and again.
             Cancelled: the run was asked to stop.
         """
         if self._context.strategy.devices_train:
@@ -183,9 +189,10 @@ class TrainingRounds:
     def _with_devices(self, number: int, graphs: Offer | None) -> None:
         settings, context, before = self._settings, self._context, self.model
         present = self._present(number)
+        aside = self._screening.set_aside
         drawn = participation.draw(
             tuple(self._plans.devices),
-            present,
+            present.keys() - aside,
             settings.rounds.participants,
             seed=settings.run.seed,
             number=number,
@@ -219,29 +226,34 @@ class TrainingRounds:
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer)
+        self._screening.screen(number, outcome, self._spool)
         with context.watch.stage("settle"):
             devices = current.settle(outcome)
             context.peer.transfers.withdraw(offer.digest)
+            memory.give_back(tensors.size_bytes(before))
         with context.watch.stage("errors"):
             devices = self._errors.beside(
                 devices, outcome.updates, lambda entry: self._planned_error(number, entry)
             )
         with context.watch.stage("aggregate"):
             weights = self._server.weigh(outcome.updates, outcome.weights)
-            self.model, server = self._server.aggregate(number, before, outcome.updates, weights)
-        devices = _weighted(devices, dict(zip(outcome.updates.devices, weights, strict=True)))
+            aggregate = self._server.aggregate(number, before, outcome.updates, weights)
+        if aggregate.shares is not None:
+            shares = dict(zip(outcome.updates.devices, aggregate.shares, strict=True))
+            devices = _with_shares(devices, shares)
         insight = None
         if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
-        self._finish(number, outcome.duration_s, devices, server, participants, current, insight)
+        self._finish(number, outcome.duration_s, devices, aggregate, participants, current, insight)
 
     def _on_the_server(self, number: int) -> None:
         """A round in which only the server trains; it lasts as long as this training."""
         self._context.inbox.check_cancelled()
         self._context.notify(RoundStarted(round=number, devices=()))
-        self.model, server = self._server.aggregate(number, self.model, (), ())
-        self._finish(number, server.seconds if server else 0.0, (), server, {})
+        aggregate = self._server.aggregate(number, self.model, (), ())
+        server = aggregate.server
+        self._finish(number, server.seconds if server else 0.0, (), aggregate, {})
         if server and server.error:  # nobody else trains: the next round would end as this one
             raise FederationError(f"round {number}: {server.error}")
 
@@ -250,16 +262,25 @@ class TrainingRounds:
         number: int,
         duration_s: float,
         devices: tuple[DeviceRound, ...],
-        server: ServerRound | None,
+        aggregate: Aggregate,
         plans: dict[str, DevicePlan],
         current: Round | None = None,
         insight: Insight | None = None,
     ) -> None:
         """Evaluate the new global model and store the round, with all that belongs to it."""
         watch = self._context.watch
+        before, self.model = self.model, aggregate.model
         with watch.stage("evaluate"):
-            evaluation = self._judge(self._test)
-            validation = None if self._validation is None else self._judge(self._validation)
+            kept = None if is_finite(self.model) else "the model that came of it is not finite"
+            if kept is None:
+                evaluation, validation = self._evaluated()
+                judged = [evaluation, *([] if validation is None else [validation])]
+                if any(each.loss is None for each in judged):
+                    kept = "the loss of the model that came of it is not finite"
+            if kept is not None:
+                self.model = before
+                evaluation, validation = self._evaluated()
+                devices = _with_shares(devices, {})
         result = RoundResult(
             number=number,
             start_s=self._plans.fleet_time_s,
@@ -267,7 +288,8 @@ class TrainingRounds:
             evaluation=evaluation,
             validation=validation,
             devices=devices,
-            server=server,
+            server=aggregate.server,
+            model_kept=kept,
         )
         self._plans.fleet_time_s += duration_s
         apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
@@ -298,11 +320,26 @@ class TrainingRounds:
                 if insight is not None:
                     store.write_insight(insight)
                 store.then(lambda: self._accept(result))
+                if kept is not None:
+                    self._context.notify(ModelKept(round=number, reason=kept))
+                self._screening.stored(result)
                 self._context.notify(RoundFinished(result=result))
         for report in current.again if current is not None else ():
             # a second start of a device in this round: its joules are of this round too
             self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
+        last = self.results[-KEPT_MOST:]
+        if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
+            raise FederationError(
+                f"{in_words(KEPT_MOST)} in a row gave no usable model; of round {number}: {kept}. "
+                f"The model is that of round {number - KEPT_MOST}"
+            )
+
+    def _evaluated(self) -> tuple[Evaluation, Evaluation | None]:
+        """The global model on both parts of the data."""
+        return self._judge(self._test), (
+            None if self._validation is None else self._judge(self._validation)
+        )
 
     def _planned_error(self, number: int, entry: DeviceRound) -> float | None:
         """What is said of a device's error; nothing where it trains on a part of its images."""
@@ -366,13 +403,18 @@ class TrainingRounds:
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, ready = self._settings.rounds, self._plans.ready
+        aside = self._screening.set_aside
+
+        def here() -> int:
+            return len(ready().keys() - aside)
+
         if not self._context.inbox.wait(
-            lambda: len(ready()) >= settings.min_devices, settings.gather_timeout_s
+            lambda: here() >= settings.min_devices, settings.gather_timeout_s
         ):
             raise FederationError(
-                f"round {number}: {len(ready())} devices are there with a plan in force, "
-                f"rounds.min_devices asks for {settings.min_devices}; the {number - 1} finished "
-                "rounds are stored"
+                f"round {number}: {here()} devices are there with a plan in force"
+                f"{left_out(aside)}, rounds.min_devices asks for {settings.min_devices}; the "
+                f"{number - 1} finished rounds are stored"
             )
         return ready()
 
@@ -385,15 +427,11 @@ class TrainingRounds:
         return self._settings.rounds.wall_timeout_s
 
 
-def _weighted(
-    devices: tuple[DeviceRound, ...], weights: dict[str, float]
+def _with_shares(
+    devices: tuple[DeviceRound, ...], shares: dict[str, float]
 ) -> tuple[DeviceRound, ...]:
-    """Entries with each device's share of the mean model."""
-    whole = sum(weights.values())
-    return tuple(
-        replace(entry, share=weights[entry.device] / whole) if entry.device in weights else entry
-        for entry in devices
-    )
+    """Entries with each device's share of the mean model; others have none."""
+    return tuple(replace(entry, share=shares.get(entry.device)) for entry in devices)
 
 
 def _place(report: RoundReport) -> dict[str, Any]:

@@ -263,6 +263,50 @@ class UpdateRejected(Event, frozen=True, kw_only=True, tag="update-rejected"):
     reason: str
 
 
+class UpdateClipped(Event, frozen=True, kw_only=True, tag="update-clipped"):
+    """An update goes into the model with a smaller change than it was sent with.
+
+    Attributes:
+        round: the round.
+        device: its id.
+        norm: L2 norm of the change as it was sent.
+        limit: the norm that it was clipped to.
+        reason: what that limit follows from, in one sentence.
+    """
+
+    round: int
+    device: str
+    norm: float
+    limit: float
+    reason: str
+
+
+class DeviceSetAside(Event, frozen=True, kw_only=True, tag="device-set-aside"):
+    """A device trains no more in this run: its updates were refused again and again.
+
+    Attributes:
+        round: after which.
+        device: its id.
+        reason: why, in one sentence.
+    """
+
+    round: int
+    device: str
+    reason: str
+
+
+class ModelKept(Event, frozen=True, kw_only=True, tag="model-kept"):
+    """A round gave no usable model: the one before it stays.
+
+    Attributes:
+        round: the round.
+        reason: why, in one sentence.
+    """
+
+    round: int
+    reason: str
+
+
 class RoundFinished(Event, frozen=True, kw_only=True, tag="round-finished"):
     """A round is over and accounted for."""
 
@@ -379,7 +423,8 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
     | RoundStarted | DeviceReported | MeterDoubted
-    | UpdateRejected | Credited | Resumed | Refitted | LearningRefitted
+    | UpdateRejected | UpdateClipped | DeviceSetAside | ModelKept
+    | Credited | Resumed | Refitted | LearningRefitted
     | SyntheticUse | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""

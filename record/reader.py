@@ -31,6 +31,7 @@ from fimi.record.events import (
     BatchDelivered,
     Deployed,
     DeviceLost,
+    DeviceSetAside,
     Event,
     LearningRefitted,
     Logged,
@@ -215,7 +216,9 @@ class _Reader:
     def read(self) -> RunData:
         """All of it."""
         plan, device_plans = self._plan()
-        events, spoilt = self._events(DeviceLost, PlanInForce, BatchDelivered, LearningRefitted)
+        events, spoilt = self._events(
+            DeviceLost, PlanInForce, BatchDelivered, LearningRefitted, DeviceSetAside
+        )
         preparations, rounds = self._metered()
         profiles = self._bodies(schema.PROFILE)
         told = {device: (profile, digest) for (device, digest), profile in profiles}
@@ -240,6 +243,7 @@ class _Reader:
             insights=self._insights(),
             applied=applied(events),
             notes=notes(events),
+            set_aside=tuple(e for e in events if isinstance(e, DeviceSetAside)),
             warnings=tuple(self._warnings),
         )
 

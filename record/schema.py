@@ -179,6 +179,8 @@ ROUNDS = StoreTable(
                "validation.class_accuracy", null=True),
         whole("validation_samples", "samples", "how many they are", "validation.samples",
               null=True),
+        text("model_kept", "why the model before the round stays; unknown where there is a new one",
+             null=True),
     ))
 
 DEVICE_ROUND = StoreTable(
@@ -188,7 +190,7 @@ DEVICE_ROUND = StoreTable(
     columns=(
         DEVICE,
         text("status", f"of its update: {', '.join(get_args(DeviceStatus))}"),
-        text("reason", "one sentence for every other status than accepted and resting"),
+        text("reason", "a sentence for every status but accepted and resting, or where clipped"),
         real("busy_s", "s", "from the round's start to the end of its upload", null=True),
         real("frequency_hz", "Hz", "CPU frequency achieved", null=True),
         whole("local_samples", "samples", "real ones per epoch"),
@@ -206,6 +208,9 @@ DEVICE_ROUND = StoreTable(
             "unknown_max", "unknown_", "unknown_max_j",
         ),
         real("share", "0 to 1", "of its update in the mean of the devices' models", null=True),
+        real("update_norm", "1", "L2 norm of the change by its update as sent", null=True),
+        real("update_scale", "0 to 1", "at which that change was taken; below 1: it was clipped",
+             null=True),
     ))
 
 SAMPLE = StoreTable(

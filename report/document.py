@@ -98,6 +98,9 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     absent: dict[str, tuple[int, ...]]
     joined_late: dict[str, int]
     not_used: dict[str, str]
+    clipped: dict[str, tuple[int, ...]]
+    set_aside: dict[str, int]
+    model_kept: dict[int, str]
     resumed_after: tuple[int, ...]
 
 
@@ -221,6 +224,13 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         absent={row.device: row.absent for row in summary.devices if row.absent},
         joined_late=run.joined_late,
         not_used=run.not_used,
+        clipped={
+            device: rounds
+            for device in run.devices
+            if (rounds := tuple(n for n, entry in run.rounds_of(device) if entry.is_clipped))
+        },
+        set_aside={event.device: event.round for event in run.set_aside},
+        model_kept={r.number: r.model_kept for r in run.rounds if r.model_kept is not None},
         resumed_after=tuple(each.after_round for each in run.resumptions),
     )
 

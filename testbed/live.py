@@ -36,11 +36,13 @@ from fimi.record.events import (
     DeviceLost,
     DeviceRefused,
     DeviceReported,
+    DeviceSetAside,
     Event,
     Gathering,
     GenerationProgress,
     LearningRefitted,
     MeterDoubted,
+    ModelKept,
     NotDeployed,
     PlanInForce,
     Planned,
@@ -53,6 +55,7 @@ from fimi.record.events import (
     RunFinished,
     SearchProgress,
     SyntheticUse,
+    UpdateClipped,
     UpdateRejected,
 )
 from fimi.record.phases import preparation_parts, round_parts
@@ -323,6 +326,9 @@ class LiveView(LiveDisplay):
                 | Deployed()
                 | NotDeployed()
                 | MeterDoubted()
+                | UpdateClipped()
+                | DeviceSetAside()
+                | ModelKept()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

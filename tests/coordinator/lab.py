@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from run_contract import of
@@ -63,10 +64,10 @@ class MeanOfWeights:
         raise AssertionError("the coordinator does not train")
 
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
-        mean = float(parameters["w"].mean())
+        mean = float(parameters["w"].mean(dtype=np.float64))
         return Evaluation(
-            accuracy=min(1.0, mean / 10),
-            loss=1.0,
+            accuracy=max(0.0, min(1.0, mean / 10)),
+            loss=1.0 if abs(mean) < 1e30 else None,
             class_accuracy=(None,) * CLASSES,
             samples=len(labels),
         )
@@ -108,6 +109,7 @@ class Lab:
         plan: PlanSettings | None = None,
         validation: Dataset | None = None,
         curve: LearningCurve = CURVE,
+        aggregating: Mapping[str, Any] = {},
     ) -> Federation:
         settings = Config(
             run=RunConfig(strategy=strategy),
@@ -121,6 +123,7 @@ class Lab:
                 min_devices=min_devices,
                 participants=participants,
                 quorum=quorum,
+                **aggregating,
             ),
             deployment=deployment or DeploymentSettings(),
         )
