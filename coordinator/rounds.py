@@ -278,12 +278,12 @@ class Round:
         )
 
     def _pending(self, wanted: Iterable[str], done: Iterable[str]) -> set[str]:
-        """Who may still answer: online, and not unable to follow its plan."""
+        """Who may still answer: online or expected back, and not unable to follow its plan."""
         registry = self._registry
         return {
             device
             for device in set(wanted) - set(done)
-            if registry.is_online(device)
+            if registry.is_expected(device)
             and not ((answer := registry.answer(device)) is not None and answer.error)
         }
 
@@ -299,13 +299,13 @@ class Round:
         return error if isinstance(error, PayloadUnusable) else None
 
     def _pulled_from(self, devices: Iterable[str]) -> set[str]:
-        """Those of these devices that are online and whose update is on its way."""
+        """Those of these devices that are not gone and whose update is on its way."""
         return {
             device
             for device in devices
             if (update := self._updates.get(device)) is not None
             and not update.kept.done()
-            and self._registry.is_online(device)
+            and self._registry.is_expected(device)
         }
 
     def _collect(

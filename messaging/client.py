@@ -123,9 +123,10 @@ class Peer:
             peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
         )
         offline = msgspec.structs.replace(online, status="offline")
-        self._online, self._offline = (
+        goodbye = msgspec.structs.replace(offline, goodbye=True)
+        self._online, self._offline, self._goodbye = (
             encode_message(state, sender=peer, recipient=self._state_to)
-            for state in (online, offline)
+            for state in (online, offline, goodbye)
         )
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
@@ -207,7 +208,7 @@ class Peer:
         if self._connected:
             self._pulse.join()
             if self._may_publish:
-                self._publish_state(self._offline, qos=1)
+                self._publish_state(self._goodbye, qos=1)
                 if (said := self._identity.release()) is not None:
                     self._outbox.add(said)
                 self.flush(GOODBYE_S)

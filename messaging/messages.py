@@ -112,6 +112,8 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
         status: online or offline.
         boot_id: differs after every start, so that a late last will is recognised.
         protocol: version of the conversation that it speaks; the first one did not say.
+        goodbye: its process has ended and says so itself; in a last will it is false, because the
+            peer may be back in a second.
     """
 
     peer: str
@@ -119,6 +121,7 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
     status: Literal["online", "offline"]
     boot_id: str
     protocol: Count = 1
+    goodbye: bool = False
 
 
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):
@@ -379,6 +382,8 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         training: training settings.
         seed: seed of the run; with device and round it determines the order of batches.
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
+        late_rounds: so many rounds late the update may still be: it enters the mean of another
+            round then. 0: whoever is not done when the round is closed breaks off.
     """
 
     model: Offer
@@ -386,6 +391,7 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     seed: Count
     fleet_time_s: Seconds
     graphs: Offer | None = None
+    late_rounds: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
