@@ -26,7 +26,8 @@ from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
-from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
+from fimi.coordinator.round_order import RoundOrder
+from fimi.coordinator.rounds import Round, RoundFact
 from fimi.coordinator.server_training import Server
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
@@ -202,6 +203,7 @@ class TrainingRounds:
                 start_s=self._plans.fleet_time_s,
                 is_last=number == settings.rounds.count,
                 wall_timeout_s=self._wall_timeout_s(participants),
+                by_wall_clock=self._are_real(participants),
                 plans=participants,
                 predicted=participation.predicted(
                     self._plans.with_receipts(present), drawn, boards
@@ -375,11 +377,14 @@ class TrainingRounds:
 
     def _wall_timeout_s(self, participants: dict[str, DevicePlan]) -> float:
         """How long to wait: for physical devices until the deadline, else the configured limit."""
-        members = self._roster.members
-        kinds = {members[device].hardware.kind for device in participants}
-        if kinds == {"physical"}:
+        if self._are_real(participants):
             return self._settings.plan.deadline_s + DEADLINE_GRACE_S
         return self._settings.rounds.wall_timeout_s
+
+    def _are_real(self, participants: dict[str, DevicePlan]) -> bool:
+        """Whether all of these are physical devices."""
+        members = self._roster.members
+        return {members[device].hardware.kind for device in participants} == {"physical"}
 
 
 def _weighted(

@@ -102,7 +102,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     @property
     def is_gone(self) -> bool:
         """Whether the device was not there in the round, or was not heard of."""
-        return self.status in ("missing", "absent")
+        unheard = self.status == "late" and self.busy_s is None
+        return unheard or self.status in ("missing", "absent")
 
     @property
     def is_outside(self) -> bool:

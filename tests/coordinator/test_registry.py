@@ -165,9 +165,9 @@ class TestGrace:
 
 
 def test_the_clock_stands_still_without_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    now_s = 5.0
-    monkeypatch.setattr("fimi.coordinator.patience.time.monotonic", lambda: now_s)
+    times_s = iter((5.0, 6.0, 16.0, 18.0))
+    monkeypatch.setattr("fimi.coordinator.patience.time.monotonic", lambda: next(times_s))
     clock = BrokerClock()
-    for now_s, here in ((6.0, True), (16.0, False), (18.0, True)):
+    for here in (True, False, True):
         clock.tick(here=here)
     assert clock.now_s() == 3.0
