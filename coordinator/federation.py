@@ -302,6 +302,8 @@ class Coordinator:
             reason = str(error)
             raise
         finally:
+            if self._rounds is not None:
+                self._rounds.close()
             self._spool.clear()
             self._dealt.clear()
             self._store.spend(stages_wall_s=context.watch.seconds)
@@ -471,6 +473,7 @@ class Coordinator:
             self._model,
             self._keeper,
             self._resume.results if self._resume is not None else (),
+            found.late if found is not None else (),
         )
         if adaptation is not None:
             self._replanning = Replanning(context, self._planner, plans, rounds, adaptation)

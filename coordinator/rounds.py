@@ -118,7 +118,7 @@ class Round:
             # wanted goes on. It may have been pulled by a coordinator that was killed.
             intake = UpdateIntake(self._model, self._spool, collector, pool)
             earlier = context.conversation.open(UpdateReady, RoundReport, RoundSettled)
-            early = {device for device, _ in earlier}
+            early = {device for device, fact in earlier if fact.round == order.number}
             self._collect(
                 lambda: self._waited_for(intake, early),
                 order.wall_timeout_s,
