@@ -28,7 +28,6 @@ from fimi.energy.ledger import PhaseRecord
 from fimi.energy.resting import enough_s
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.messages import (
-    FactBody,
     Offer,
     RoundClosed,
     RoundReport,
@@ -117,7 +116,9 @@ class Round:
             # A device reports after its update was pulled: when the round is over, no pull that is
             # wanted goes on. It may have been pulled by a coordinator that was killed.
             intake = UpdateIntake(self._model, self._spool, collector, pool)
-            earlier = context.conversation.open(UpdateReady, RoundReport, RoundSettled)
+            earlier: list[tuple[str, RoundFact]] = context.conversation.open(
+                UpdateReady, RoundReport, RoundSettled
+            )
             early = {device for device, fact in earlier if fact.round == order.number}
             self._collect(
                 lambda: self._waited_for(intake, early),
@@ -261,7 +262,7 @@ class Round:
         pending: Callable[[], set[str]],
         timeout_s: float,
         intake: UpdateIntake | None = None,
-        earlier: Iterable[tuple[str, FactBody]] = (),
+        earlier: Iterable[tuple[str, RoundFact]] = (),
     ) -> None:
         """Take facts in until nobody is pending.
 

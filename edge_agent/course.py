@@ -172,10 +172,12 @@ class Course:
                     return False
                 if start is not None and start.round <= step.round and _key(start) != _key(step):
                     return False
-                # Closed or not, an update is wanted that can still enter some round's mean.
+                # An update is still wanted that can enter the mean of a later round. Whoever has
+                # not even the model, which is served no more, rather begins that round.
                 begun = start.round if start is not None else 0
                 soonest = max(begun, closed.round + 1 if closed is not None else 0)
-                return soonest - step.round <= step.late_rounds
+                late = soonest - step.round
+                return late <= 0 or (late <= step.late_rounds and self.stage != "fetching")
             case DeploymentTest():
                 begun = wanted.start.round if wanted.start is not None else 0
                 over = wanted.resume is not None and wanted.resume.round >= step.round
