@@ -1,7 +1,7 @@
 """Updates that were ready after their round was over, until a later round takes them in.
 
 With ``rounds.late_updates = "add"`` an update of round r enters the mean of the first round n in
-which it is here, with the weight of its samples times (1 + s)^(−a), s = n − r (docs/model.md (60)).
+which it is here, with the weight of its samples times (1 + s)^(−a), s = n − r (docs/model.md (S1)).
 It is here when the fleet's clock has come to the moment at which its device was done, or, of a real
 device, when it was pulled. It never makes a mean alone, and one that would be more than
 ``rounds.late_rounds`` late is dropped.
@@ -36,7 +36,7 @@ from fimi.record.results import DeviceRound, RoundResult
 
 
 def staleness_weight(rounds_late: int, exponent: float) -> float:
-    """(60) How much an update counts that is s rounds late: (1 + s)^(−a).
+    """(S1) How much an update counts that is s rounds late: (1 + s)^(−a).
 
     Args:
         rounds_late: s, 0 or more.
