@@ -33,7 +33,7 @@ from fimi.record.events import Event
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
 from fimi.record.record import CheckpointPart, Enrolment, Labels, PlanSummary, RunInfo
-from fimi.record.results import DeviceRound, DeviceStatus, RoundResult, ServerRound
+from fimi.record.results import DeviceRound, DeviceStatus, LateUpdate, RoundResult, ServerRound
 
 VERSION = 4
 """Kept in the file as ``PRAGMA user_version``; the first stores have 0."""
@@ -206,6 +206,17 @@ DEVICE_ROUND = StoreTable(
             "unknown_max", "unknown_", "unknown_max_j",
         ),
         real("share", "0 to 1", "of its update in the mean of the devices' models", null=True),
+    ))
+
+LATE_UPDATE = StoreTable(
+    "late_update", LateUpdate, primary=("of_round", "device"),
+    about="Updates that were late for their round and entered the mean of a later one.",
+    beside=(ROUND,),
+    columns=(
+        DEVICE,
+        whole("of_round", "rounds", "for which it was trained"),
+        real("weight", "0 to 1", "by which its samples counted less for being late"),
+        real("share", "0 to 1", "of it in the mean of the devices' models"),
     ))
 
 SAMPLE = StoreTable(
@@ -388,8 +399,8 @@ DEVICE_INSIGHT = StoreTable(
 # fmt: on
 
 TABLES: tuple[StoreTable[Any], ...] = (
-    RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION,
-    EVIDENCE, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE,
-    DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
+    RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, LATE_UPDATE, SAMPLE,
+    PREDICTION, EVIDENCE, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW,
+    MODEL_FILE, DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
 )  # fmt: skip
 """All of them, in the order of ``docs/record.md``."""

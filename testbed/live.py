@@ -39,6 +39,7 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    LateAdded,
     LearningRefitted,
     MeterDoubted,
     NotDeployed,
@@ -323,6 +324,7 @@ class LiveView(LiveDisplay):
                 | Deployed()
                 | NotDeployed()
                 | MeterDoubted()
+                | LateAdded()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

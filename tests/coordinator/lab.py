@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from run_contract import of
@@ -21,6 +22,7 @@ from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingSettings
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
@@ -108,7 +110,10 @@ class Lab:
         plan: PlanSettings | None = None,
         validation: Dataset | None = None,
         curve: LearningCurve = CURVE,
+        addresses: Mapping[int, BrokerAddress] = {},
+        **more: Any,
     ) -> Federation:
+        """Run a federation; ``more`` are further keys of section ``rounds``."""
         settings = Config(
             run=RunConfig(strategy=strategy),
             fleet=FleetConfig(devices=wanted or len(behaviours), members=members),
@@ -121,6 +126,7 @@ class Lab:
                 min_devices=min_devices,
                 participants=participants,
                 quorum=quorum,
+                **more,
             ),
             deployment=deployment or DeploymentSettings(),
         )
@@ -131,7 +137,12 @@ class Lab:
 
         self.devices = [
             ScriptedDevice(
-                self.broker.address, self.fleet, f"device-{i + 1}", behave, index=i, kind=kinds
+                addresses.get(i, self.broker.address),
+                self.fleet,
+                f"device-{i + 1}",
+                behave,
+                index=i,
+                kind=kinds,
             )
             for i, behave in enumerate(behaviours)
         ]
