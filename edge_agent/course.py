@@ -183,9 +183,17 @@ class Course:
             case DevicePlan():
                 return wanted.plan is None or _key(wanted.plan) == _key(step)
             case RoundStart():
-                closed = wanted.closed is not None and wanted.closed.round >= step.round
-                same = wanted.start is None or _key(wanted.start) == _key(step)
-                return same and not closed
+                closed, start = wanted.closed, wanted.start
+                if closed is not None and closed.last and closed.round >= step.round:
+                    return False
+                if start is not None and start.round <= step.round and _key(start) != _key(step):
+                    return False
+                # An update is still wanted that can enter the mean of a later round. Whoever has
+                # not even the model, which is served no more, rather begins that round.
+                begun = start.round if start is not None else 0
+                soonest = max(begun, closed.round + 1 if closed is not None else 0)
+                late = soonest - step.round
+                return late <= 0 or (late <= step.late_rounds and self.stage != "fetching")
             case DeploymentTest():
                 begun = wanted.start.round if wanted.start is not None else 0
                 over = wanted.resume is not None and wanted.resume.round >= step.round

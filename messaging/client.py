@@ -125,7 +125,11 @@ class Peer:
         )
         self._online = b""  # its state, encoded, with the number of the present connection
         offline = msgspec.structs.replace(self._state, status="offline")
-        self._offline = encode_message(offline, sender=peer, recipient=self._state_to)
+        goodbye = msgspec.structs.replace(offline, goodbye=True)
+        self._offline, self._goodbye = (
+            encode_message(state, sender=peer, recipient=self._state_to)
+            for state in (offline, goodbye)
+        )
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
@@ -212,7 +216,7 @@ class Peer:
         if self._connected:
             self._beats.join()
             if self._may_publish:
-                self._publish_state(self._offline, qos=1)
+                self._publish_state(self._goodbye, qos=1)
                 if (said := self._identity.release()) is not None:
                     self._outbox.add(said)
                 self.flush(GOODBYE_S)

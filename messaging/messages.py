@@ -116,6 +116,8 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
         protocol: version of the conversation that it speaks; the first one did not say.
         session: how many connections this start has had, the present one included: when it has
             grown, what was under way on the one before is lost. 0 in a last will.
+        goodbye: its process has ended and says so itself; in a last will it is false, because the
+            peer may be back in a second.
     """
 
     peer: str
@@ -124,6 +126,7 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
     boot_id: str
     protocol: Count = 1
     session: Count = 0
+    goodbye: bool = False
 
 
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):
@@ -384,6 +387,8 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         training: training settings.
         seed: seed of the run; with device and round it determines the order of batches.
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
+        late_rounds: so many rounds late the update may still be: it enters the mean of another
+            round then. 0: whoever is not done when the round is closed breaks off.
     """
 
     model: Offer
@@ -391,6 +396,7 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     seed: Count
     fleet_time_s: Seconds
     graphs: Offer | None = None
+    late_rounds: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):

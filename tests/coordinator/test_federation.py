@@ -211,7 +211,7 @@ class TestRounds:
         began_s = time.monotonic()
         federation = lab.run(honest(2.0), silent, rounds=1, wall_timeout_s=4.0)
         assert time.monotonic() - began_s < 15.0
-        assert statuses(federation)["device-2"] == "missing"
+        assert statuses(federation)["device-2"] == "late"
         missing = energy_of(federation.rounds[0]).missing
         assert {(gap.device, gap.round) for gap in missing} == {("device-2", 1)}
         assert federation.rounds[0].duration_s == 10.0
@@ -258,7 +258,7 @@ class TestRounds:
             honest(), silent, rounds=1, kinds="physical", deadline_s=1.0, wall_timeout_s=600.0
         )
         assert time.monotonic() - began_s < 20.0
-        assert statuses(federation)["device-2"] == "missing"
+        assert statuses(federation)["device-2"] == "late"
 
     def test_nobody_ever_delivers(self, lab: Lab) -> None:
         with pytest.raises(FederationError, match="not one update was accepted in 2 rounds"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from fimi.messaging.messages import DeviceState
 from fimi.messaging.presence import Presence
@@ -67,6 +68,16 @@ class TestDeath:
         view = presence.view("d")
         assert (view.online, view.silent, view.since_s) == (False, False, 102.0)
         assert presence.next_s() == float("inf")
+
+    def test_it_is_delivered_whether_it_was_said_or_is_a_last_will(
+        self, presence: Presence
+    ) -> None:
+        said = replace(state("offline"), goodbye=True)
+        presence.stated(said, 101.0)
+        assert presence.lost(102.0) == [said]
+        presence.stated(state(), 103.0)
+        presence.stated(state("offline"), 104.0)
+        assert presence.lost(105.0) == [state("offline")]
 
     def test_repeated_goodbyes_count_from_the_first(self, presence: Presence) -> None:
         presence.stated(state("offline"), 101.0)
