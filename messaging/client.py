@@ -146,6 +146,8 @@ class Peer:
         self._mailbox: Mailbox[DeviceState | _Sealed] = Mailbox()
         self._offenders = Offenders()
         self._dropped_told = 0
+        self._what = what
+        self._aside: tuple[str, ...] = ()
         self._ask_handler: Callable[[bytes], None] | None = None
         self._outbox = Outbox()
         self._documents = Documents(self._publish_document)
@@ -253,7 +255,8 @@ class Peer:
 
     def describe(self, what: str) -> None:
         """Say what this process does, for example ``"run desk-3"``, to others that want its id."""
-        self._identity.describe(what)
+        self._what = what
+        self._identity.describe(self._described())
 
     def broker_away_s(self) -> float | None:
         """For how long the broker has been away, s; ``None`` while it is connected."""
@@ -368,6 +371,12 @@ class Peer:
     def offenders(self) -> tuple[Offender, ...]:
         """Who has sent what could not be used (:mod:`fimi.messaging.offenders`), worst first."""
         return self._offenders.seen()
+
+    @property
+    def aside(self) -> tuple[Offender, ...]:
+        """Who is set aside at present."""
+        now_s = time.monotonic()
+        return tuple(each for each in self.offenders if each.until_s > now_s)
 
     @property
     def set_asides(self) -> int:
@@ -582,10 +591,27 @@ class Peer:
             if not self._identity.confirmed:
                 self._identity.ask_if_unconfirmed()
                 continue
+            self._show_aside()
             if beat:
                 self._publish_state(self._online, qos=0)
             for state in self._presence.lost(now_s):
                 self._put(state.peer, state)
+
+    def _show_aside(self) -> None:
+        """Say in the lease who is set aside, where people see it (``fimi fleet status``)."""
+        if not self._offenders.version:
+            return
+        aside = tuple(each.sender for each in self.aside)
+        if aside != self._aside:
+            self._aside = aside
+            self._identity.describe(self._described())
+
+    def _described(self) -> str:
+        if not (names := self._aside):
+            return self._what
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        said = f"sets aside {', '.join(names[:3])}{more}"
+        return f"{self._what}, {said}" if self._what else said
 
     def _publish_document(self, topic: str, payload: bytes) -> MQTTMessageInfo | None:
         if not self._may_publish:

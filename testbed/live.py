@@ -52,6 +52,7 @@ from fimi.record.events import (
     RoundStarted,
     RunFinished,
     SearchProgress,
+    SenderSetAside,
     SyntheticUse,
     UpdateRejected,
 )
@@ -323,6 +324,7 @@ class LiveView(LiveDisplay):
                 | Deployed()
                 | NotDeployed()
                 | MeterDoubted()
+                | SenderSetAside()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

@@ -35,6 +35,7 @@ from fimi.record.events import (
     Refitted,
     Resumed,
     RunFinished,
+    SenderSetAside,
     SyntheticUse,
     UpdateRejected,
 )
@@ -51,7 +52,13 @@ def is_problem(event: Event) -> bool:
         return bool(event.error)
     return isinstance(
         event,
-        DeviceLost | DeviceRefused | BrokerAway | MeterDoubted | UpdateRejected | NotDeployed,
+        DeviceLost
+        | DeviceRefused
+        | BrokerAway
+        | MeterDoubted
+        | SenderSetAside
+        | UpdateRejected
+        | NotDeployed,
     )
 
 
@@ -86,6 +93,8 @@ def describe(event: Event) -> str:
             return f"{event.device}: {'; '.join(event.doubts)}"
         case MeterDoubted():
             return f"{event.device}, round {event.round}: its meter: {'; '.join(event.doubts)}"
+        case SenderSetAside():
+            return event.words
         case DeviceLost() | UpdateRejected():
             return f"{event.device}: {event.reason}"
         case Planning():

@@ -1,4 +1,4 @@
-"""The sizes of a graph's tensors are those that ONNX Runtime makes; what is too large is refused."""
+"""The sizes of a graph's tensors are those that ONNX Runtime makes; too large ones are refused."""
 
 from __future__ import annotations
 
