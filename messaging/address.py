@@ -111,7 +111,7 @@ class BrokerAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         tls = parts.scheme == "mqtts"
         if unknown := sorted(set(options) - set(_FILES)):
             raise ValueError(
-                f"broker URL has unknown options {', '.join(unknown)}; there are {', '.join(_FILES)}"
+                f"broker URL: unknown options {', '.join(unknown)}; known: {', '.join(_FILES)}"
             )
         if options and not tls:
             raise ValueError(
