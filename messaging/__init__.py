@@ -28,6 +28,7 @@ A peer's connection
 Rooms
 
 * :mod:`~fimi.messaging.transfers`  large payloads
+* :mod:`~fimi.messaging.credentials`  who may be what: authority, access rules, bundles
 * :mod:`~fimi.messaging.broker`     the broker for one machine
 
 Imports :mod:`fimi.energy` and :mod:`fimi.learning` for the types in messages, and no process.

@@ -27,6 +27,9 @@ from msgspec import Struct
 VERSION = "v1"
 EVERYBODY = "all"
 COORDINATOR = "coordinator"
+SHARED = "shared"
+"""In place of a recipient: large payloads that several peers fetch, below
+``{holder}/shared/{digest}``."""
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
