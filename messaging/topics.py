@@ -94,6 +94,13 @@ def parse(text: str) -> Topic | None:
     return Topic(fleet=parts[2], sender=parts[3], recipient=parts[4], kind=parts[5])
 
 
+def sender_of(text: str) -> str:
+    """Who wrote on a topic of any form below a fleet, as far as it can be told."""
+    parts = text.split("/", 4)
+    name = parts[3] if len(parts) > 3 else ""
+    return name if _NAME.fullmatch(name) else "a sender without a valid name"
+
+
 def subscriptions(fleet: str, peer: str) -> tuple[str, str]:
     """The two subscriptions of a peer: messages for it, and messages for all."""
     check_name(fleet, "fleet")
