@@ -40,6 +40,7 @@ from paho.mqtt.enums import MQTTErrorCode
 
 from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging import topics
+from fimi.messaging.access import check_access
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.documents import Documents
 from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected, SendQueueFull
@@ -50,6 +51,7 @@ from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Rol
 from fimi.messaging.offenders import Offender, Offenders
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
+from fimi.messaging.roles import check_role, check_sender, state_recipient
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
 from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
@@ -112,7 +114,8 @@ class Peer:
         Args:
             address: the broker.
             fleet: name of the fleet.
-            peer: own id, of one process in the fleet; the MQTT client id is ``fleet:peer``.
+            peer: own id, of one process in the fleet; the MQTT client id is made from it and the
+                credentials (:meth:`~fimi.messaging.address.BrokerAddress.client_id`).
             role: what kind of process this is.
             heartbeat_s: time between two heartbeats, s.
             silent_after_s: others count as offline after this silence, s; by default three
@@ -131,7 +134,8 @@ class Peer:
         self.id = topics.check_name(peer, "peer")
         self.boot_id = secrets.token_hex(8)
         self.counters = PeerCounters()
-        self._state_to = COORDINATOR if role == "device" else EVERYBODY
+        self._role: Role = role
+        self._state_to = state_recipient(role)
         self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
         online = DeviceState(
             peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
@@ -167,7 +171,7 @@ class Peer:
         )
         self._link = Link(
             address,
-            f"{fleet}:{peer}",  # unique at the broker, which may serve several fleets
+            address.client_id(f"{fleet}:{peer}"),  # a broker may serve several fleets
             will=Will(self._state_topic, self._offline),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
@@ -190,13 +194,18 @@ class Peer:
         Raises:
             IdentityTaken: another process uses the peer id; says which one and since when.
             BrokerUnreachable: there is no answer at that host and port.
-            NotAuthorised: the user name or password is wrong.
+            NotAuthorised: the user name or password is wrong, or the broker's access rules do not
+                let this user be this peer.
             BrokerTimeout: there is no valid answer within ``timeout_s``.
             BrokerError: the broker refuses for another reason.
         """
         if self._connected or self._closing.is_set():
             raise NotConnected(f"peer {self.id} has been connected before; make a new one")
-        probe = self._identity.take(self.address, timeout_s)
+        probe = self._identity.take(
+            self.address,
+            timeout_s,
+            lambda link: check_access(link, self.fleet, self.id, self._role, timeout_s),
+        )
         try:
             self._link.connect(timeout_s)
             self._identity.move(self._link)
@@ -494,7 +503,7 @@ class Peer:
             self.transfers.on_answer(place.sender, payload)
         elif place.kind in ("message", "state", "desired", "reported"):
             self._on_typed(place, payload, retained, now_s)
-        elif place.kind not in ("answer", "status"):  # which are for consoles
+        elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
             self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
 
     def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:
@@ -504,6 +513,11 @@ class Peer:
             message = decode_message(payload, sender=place.sender, recipient=place.recipient)
             if kind_of(message) != place.kind:
                 raise MessageRefused(f"{type(message).__name__} came as {place.kind!r}")
+            if isinstance(message, DeviceState):
+                check_role(message, place.sender, place.recipient)
+            else:
+                view = self._presence.view(place.sender)
+                check_sender(message, place.sender, None if view is None else view.state.role)
         except MessageRefused as error:
             self._refuse(place.sender, payload, str(error))
             return
