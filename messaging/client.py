@@ -45,6 +45,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.documents import Documents
 from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected, SendQueueFull
 from fimi.messaging.identity import Identity
+from fimi.messaging.limits import TRIED_BYTES, dropped
 from fimi.messaging.link import Link, Will
 from fimi.messaging.mailbox import Mailbox
 from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Role
@@ -65,6 +66,7 @@ GOODBYE_S = 2.0
 TRANSFER_EXPIRY_S = 60
 ANSWER_EXPIRY_S = 60
 AWAY_LOG_S = 30.0
+TRIED_S = 1.5
 
 log = logging.getLogger(__name__)
 
@@ -150,6 +152,7 @@ class Peer:
         self._mailbox: Mailbox[DeviceState | _Sealed] = Mailbox()
         self._offenders = Offenders()
         self._dropped_told = 0
+        self._came_back = {size: threading.Event() for size in TRIED_BYTES}
         self._what = what
         self._aside: tuple[str, ...] = ()
         self._ask_handler: Callable[[bytes], None] | None = None
@@ -220,9 +223,34 @@ class Peer:
             probe.close()
         if self._taken is not None:
             raise self._taken
+        self._offenders.forged = self._link.may_write(self._stranger(), timeout_s) is not False
+        if self._role != "device":  # of which there are many, behind links that cost joules
+            self._try_sizes()
         self._connected = True
         self.transfers.start()
         self._pulse.start()
+
+    def _try_sizes(self) -> None:
+        """Find out whether the broker drops what has the size of a chunk."""
+        topic = topics.topic(self.fleet, self.id, self.id, "check")
+        small, large = TRIED_BYTES
+        named = self._link.largest_payload(topic)
+        if named is not None and named < large:
+            return  # what the broker says itself is kept to
+        for size in TRIED_BYTES:
+            self._link.publish(topic, bytes(size), qos=0)
+        if self._came_back[small].wait(TRIED_S) and not self._came_back[large].wait(TRIED_S):
+            self._link.limit(small, dropped())
+
+    def _has_come_back(self, size_bytes: int) -> None:
+        if (came := self._came_back.get(size_bytes)) is not None:
+            came.set()
+            if size_bytes == max(TRIED_BYTES):
+                self._link.limit(None)  # it was late only
+
+    def _stranger(self) -> str:
+        """A topic of a sender that is not this peer; with access rules nobody may write there."""
+        return topics.topic(self.fleet, f"stranger-{secrets.token_hex(4)}", self.id, "check")
 
     def close(self) -> None:
         """Publish the state offline, disconnect, and end all threads; may be called again."""
@@ -483,6 +511,8 @@ class Peer:
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
                 self._on_identity(place.kind, payload)
+            elif place.kind == "check":
+                self._has_come_back(len(payload))
             return
         if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
             if self._ask_handler is not None and place.sender == COORDINATOR:
