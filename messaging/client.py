@@ -150,7 +150,7 @@ class Peer:
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._mailbox: Mailbox[DeviceState | _Sealed] = Mailbox()
-        self._offenders = Offenders()
+        self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run
         self._dropped_told = 0
         self._came_back = {size: threading.Event() for size in TRIED_BYTES}
         self._what = what
@@ -527,14 +527,23 @@ class Peer:
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._put(place.sender, back)
             self.transfers.on_back(place.sender)
-        if place.kind == "want":
-            self.transfers.on_request(place.sender, payload)
-        elif place.kind == "chunk":
-            self.transfers.on_answer(place.sender, payload)
+        if bulk:
+            self._on_bulk(place, payload, now_s)
         elif place.kind in ("message", "state", "desired", "reported"):
             self._on_typed(place, payload, retained, now_s)
         elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
             self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
+
+    def _on_bulk(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
+        if place.kind == "want":
+            self.transfers.on_request(place.sender, payload)
+        else:
+            self.transfers.on_answer(place.sender, payload)
+        if self.transfers.refusals:
+            why = self.transfers.refusals.pop()
+            self._offenders.offended(place.sender, len(payload), why, now_s)
+        else:
+            self._offenders.passed(place.sender, now_s)
 
     def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:
         if not payload:
