@@ -505,8 +505,9 @@ class Peer:
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         place = topics.parse(topic)
         to_us = place is not None and place.recipient in (self.id, EVERYBODY)
-        if place is None or place.fleet != self.fleet or not to_us:
-            self._refuse(topics.sender_of(topic), payload, f"topic {topic!r} has no known form")
+        sender = topics.sender_of(topic)
+        if place is None or place.fleet != self.fleet or not to_us or place.sender != sender:
+            self._refuse(sender, payload, f"topic {topic[:200]!r} has no known form")
             return
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
