@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 
@@ -15,6 +16,9 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import Event, Logged, SenderSetAside
+from fimi.record.record import RunData, RunInfo
+from fimi.record.summary import summarise
+from fimi.report.attendance import lines
 from fimi.testbed.sentences import describe, is_problem
 
 
@@ -42,3 +46,14 @@ def test_a_sender_that_is_set_aside_is_an_event_once() -> None:
         assert is_problem(each)
         assert describe(each).startswith(f"{each.sender} is set aside for 10 s: ")
         assert msgspec.json.decode(msgspec.json.encode(each), type=Logged) == each
+
+
+def test_it_stands_in_the_report_of_the_run(tmp_path: Path) -> None:
+    run = RunData(
+        path=tmp_path / "run.sqlite",
+        info=RunInfo(run="r"),
+        offenders=(
+            SenderSetAside(sender="pi", offences=50, seconds=20.0, words="pi is\x1b set aside"),
+        ),
+    )
+    assert ("offender", "pi is set aside") in lines(run, summarise(run))
