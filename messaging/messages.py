@@ -63,7 +63,7 @@ class DeviceMessage(RunMessage, frozen=True, kw_only=True):
 class RoundMessage(DeviceMessage, frozen=True, kw_only=True):
     """Base of the messages of one device in one round, ``round``, counted from 1."""
 
-    round: Annotated[int, Meta(ge=1)]
+    round: Annotated[int, Meta(ge=1, le=2**48)]
 
 
 class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -150,7 +150,7 @@ class Lease(Message, frozen=True, kw_only=True, tag="lease"):
     boot_id: str
     epoch: Annotated[int, Meta(ge=1, le=2**53)]
     host: str = ""
-    pid: int = 0
+    pid: Count = 0
     since: str = ""
     held: bool = True
     what: str = ""
@@ -253,7 +253,7 @@ class SyntheticRequest(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-
     instance: str = ""
     contract: Contract | None = None
     counts: tuple[Count, ...]
-    seed: int
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     unlabelled: bool = False
     skip: tuple[Count, ...] = ()
 
@@ -661,8 +661,8 @@ class Reported(DeviceMessage, frozen=True, kw_only=True, tag="reported"):
     instance: str
     boot_id: str
     number: Annotated[int, Meta(ge=1, le=2**53)]
-    epoch: Count
-    heard: Count
+    epoch: Annotated[int, Meta(ge=0, le=2**53)]
+    heard: Annotated[int, Meta(ge=0, le=2**53)]
     stage: Stage
     waits_for: str = ""
     meter: Annotated[str, Meta(max_length=400)] = ""

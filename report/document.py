@@ -104,6 +104,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     set_aside: dict[str, int]
     model_kept: dict[int, str]
     resumed_after: tuple[int, ...]
+    offenders: dict[str, str]
 
 
 class LateEntry(Struct, frozen=True, kw_only=True):
@@ -266,6 +267,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         set_aside={event.device: event.round for event in run.set_aside},
         model_kept={r.number: r.model_kept for r in run.rounds if r.model_kept is not None},
         resumed_after=tuple(each.after_round for each in run.resumptions),
+        offenders={each.sender: each.words for each in run.offenders},
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum, is_told
@@ -92,6 +93,7 @@ def notices(run: RunData, summary: Summary) -> Html:
                 "processes, without the time between them.",
             )
         )
+    said += [_notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
     if summary.energy.missing:
         lacking = gaps_by_device(summary.energy.missing).items()
         said.append(

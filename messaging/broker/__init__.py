@@ -3,5 +3,6 @@
 * :mod:`~fimi.messaging.broker.embedded`        starts and ends it, and sets its password
 * :mod:`~fimi.messaging.broker.mosquitto_main`  the child process that runs mosquitto
 * :mod:`~fimi.messaging.broker.amqtt_main`      the child process that runs amqtt
+* :mod:`~fimi.messaging.broker.passwords`       passwords as mosquitto stores them
 * :mod:`~fimi.messaging.broker.orders`          what the child process is told
 """

@@ -13,9 +13,7 @@ rules, keeps nothing when it ends, and has about a tenth of mosquitto's throughp
 
 from __future__ import annotations
 
-import base64
 import errno
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -36,6 +34,7 @@ from fimi.children import Child
 from fimi.files import write_whole
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.orders import BrokerOrders
+from fimi.messaging.broker.passwords import password_hash
 from fimi.messaging.errors import (
     BrokerError,
     BrokerFailed,
@@ -53,7 +52,6 @@ START_S = 15.0
 STOP_S = 3.0
 PROBE_S = 0.5
 _PORT_TRIES = 5
-_HASH_ITERATIONS = 101  # mosquitto's own default; the password is 256 random bits
 _EXTRA_PATHS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/sbin")
 
 
@@ -225,13 +223,6 @@ def find_mosquitto() -> str | None:
     """Path of the mosquitto program: on the PATH, or in a folder for daemons."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), *_EXTRA_PATHS))
     return shutil.which("mosquitto", path=path)
-
-
-def password_hash(password: str, salt: bytes) -> str:
-    """A password for mosquitto's password file: PBKDF2-HMAC-SHA512, format ``$7$``."""
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _HASH_ITERATIONS)
-    parts = (base64.b64encode(salt).decode(), base64.b64encode(digest).decode())
-    return f"$7${_HASH_ITERATIONS}${parts[0]}${parts[1]}"
 
 
 def _write_mosquitto_files(directory: Path, orders: BrokerOrders) -> None:
