@@ -10,7 +10,8 @@ a later one replaces it. Lease, claim and pulse (:mod:`fimi.messaging.pulse`) go
 itself; ``study`` and ``study-claim`` are those of a study that holds the fleet
 (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer`` are for people who look after a fleet
 (:mod:`fimi.messaging.questions`); no run needs them. On ``check`` a peer tries whether it may write
-(:mod:`fimi.messaging.access`); nobody acts on it.
+(:mod:`fimi.messaging.access`), on ``trial`` a console whether the broker keeps messages; nobody
+acts on them.
 
 A payload that many get at once, as the global model, comes on a topic of its own as well, with
 ``shared`` for the recipient and its digest for the kind; who wants it listens as long as it does.
@@ -36,7 +37,7 @@ COORDINATOR = "coordinator"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
-    | Literal["pulse", "check"]
+    | Literal["pulse", "check", "trial"]
     | DocumentKind
 )
 

@@ -105,6 +105,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     model_kept: dict[int, str]
     resumed_after: tuple[int, ...]
     offenders: dict[str, str]
+    exposed: str | None
 
 
 class LateEntry(Struct, frozen=True, kw_only=True):
@@ -268,6 +269,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         model_kept={r.number: r.model_kept for r in run.rounds if r.model_kept is not None},
         resumed_after=tuple(each.after_round for each in run.resumptions),
         offenders={each.sender: each.words for each in run.offenders},
+        exposed=run.info.exposed,
     )
 
 

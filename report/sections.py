@@ -18,6 +18,7 @@ from fimi.report.markup import Child, Html, element, join
 from fimi.report.planned import gap_of_search, over_budget
 from fimi.report.plot_style import Picture
 from fimi.report.words import (
+    exposed_in_words,
     gaps_by_device,
     joules,
     parts,
@@ -94,6 +95,10 @@ def notices(run: RunData, summary: Summary) -> Html:
             )
         )
     said += [_notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
+    if run.info.exposed:
+        said.append(
+            _notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}.")
+        )
     if summary.energy.missing:
         lacking = gaps_by_device(summary.energy.missing).items()
         said.append(
