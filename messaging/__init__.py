@@ -15,6 +15,7 @@ A peer's connection
 * :mod:`~fimi.messaging.client`    sends and receives typed messages:
   :class:`~fimi.messaging.client.Peer`
 * :mod:`~fimi.messaging.address`   address and credentials of the broker
+* :mod:`~fimi.messaging.bundle`    one file with all credentials of a peer
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
 * :mod:`~fimi.messaging.identity`  takes, keeps and loses a peer id
 * :mod:`~fimi.messaging.leases`    who may use a peer id, and who of two yields
