@@ -34,9 +34,9 @@ from fimi.energy.control.devfreq import GpuClock
 from fimi.energy.control.journal import Journal
 from fimi.energy.host_profile import HostProfile
 from fimi.energy.meters.detect import MeterPair
+from fimi.energy.meters.live import ReplaySettings
 from fimi.energy.meters.names import Names, family
 from fimi.energy.meters.rapl import SIDE_CHANNEL, zones
-from fimi.energy.meters.live import ReplaySettings
 from fimi.energy.sysfs import read_signed
 
 USER = "fimi"

@@ -91,7 +91,7 @@ class Notifier:
 
 
 def _address(named: str) -> str | None:
-    """The socket's address; ``@`` stands for an abstract one, and other forms are of other kinds."""
+    """The socket's address; ``@`` stands for an abstract one; other forms are no such socket."""
     if not named.startswith(("/", "@")):
         return None
     return "\0" + named[1:] if named.startswith("@") else named

@@ -27,7 +27,7 @@ WATCHDOG_S = 60
 AGAIN_S = 15
 """Between two starts of an agent that failed, s: it never gives up, and does no harm meanwhile."""
 
-START_S = 120
+START_S = 90
 """Within this the agent is ready, and a new version has reported, s."""
 
 STOP_S = 40

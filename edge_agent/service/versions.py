@@ -2,10 +2,10 @@
 
 They lie in a folder that belongs to root, which the agent only reads::
 
-    trust.json       fleet and public key whose updates are accepted; written by 'fimi agent install'
+    trust.json       fleet and public key whose updates are accepted; 'fimi agent install' writes it
     current          link to the version in force; none: the one that was installed by hand
     0.2.0-3fa9…/     a version: its package, and what its wheel says of itself
-    last.json        serial and version of the last release that was taken over
+    last.json        serial of the last release that was taken over
     trial.json       the version that has to report, and the one before it
     outcome.json     what became of the last update, in words
 
@@ -15,10 +15,11 @@ The agent leaves what it has received in a folder of its own in memory (``/run/f
     wheel            what has come of the wheel
     reported         the version that has reported to the broker
 
-:meth:`Versions.switch` runs as root before every start, :meth:`Versions.confirm` behind it. Both are
-of the version that was installed by hand, so that no update can spoil the way back. A version that
-has not reported within :data:`TRIAL_S`, or ends before it has, is left for the one before. What
-root reads of the agent's folder it reads once, with a limit, follows no link, and checks again.
+:meth:`Versions.switch` runs as root before every start, :meth:`Versions.confirm` behind it. Both
+are of the version that was installed by hand, so that no update can spoil the way back. A version
+that has not reported within :data:`TRIAL_S`, or ends before it has, is left for the one before.
+What root reads of the agent's folder it reads once, with a limit, follows no link, and checks
+again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,10 +68,9 @@ class Trust(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class LastRelease(Struct, frozen=True, kw_only=True):
-    """The last release that was taken over here."""
+    """The last release that was taken over here, by its serial."""
 
-    serial: int
-    version: str
+    serial: int = 0
 
 
 class VersionTrial(Struct, frozen=True, kw_only=True):
@@ -109,17 +110,17 @@ class Versions:
     def current(self) -> str:
         """Name of the version in force; empty: the one that was installed by hand."""
         link = self.folder / "current"
-        return os.readlink(link) if link.is_symlink() else ""
+        return str(link.readlink()) if link.is_symlink() else ""
+
+    @property
+    def version(self) -> str:
+        """The version of fimi in force; empty if unknown."""
+        return self.current.rpartition("-")[0] or version()
 
     @property
     def trial(self) -> VersionTrial | None:
         """The version on trial."""
         return self._read("trial.json", VersionTrial)
-
-    @property
-    def last(self) -> LastRelease:
-        """The last release; with serial 0 and the present version before the first."""
-        return self._read("last.json", LastRelease) or LastRelease(serial=0, version=version())
 
     @property
     def outcome(self) -> UpdateOutcome | None:
@@ -148,7 +149,8 @@ class Versions:
         """
         trust = self.trust()
         release = verified(signed, trust.update_key, trust.fleet)
-        check_newer(release, self.last.serial, self.last.version)
+        last = self._read("last.json", LastRelease) or LastRelease()
+        check_newer(release, last.serial, self.version)
         return release
 
     # As root, before and behind the start of an agent.
@@ -162,12 +164,13 @@ class Versions:
         done = None
         if (trial := self.trial) is not None:
             done = self._end(trial) if self._has_reported(trial) else self._go_back(trial)
-        if (self.spool / "release.json").exists():
+        spool = _Foreign(self.spool)
+        if spool.has("release.json"):
             try:
-                done = self._take_over()
-            except (UpdateError, OSError) as error:
+                done = self._take_over(spool)
+            except (UpdateError, OSError, msgspec.DecodeError) as error:
                 done = self._tell("refused", f"the update is not taken over: {error}")
-            self._clear()
+            spool.clear("release.json", "wheel", "reported")
         return done
 
     def confirm(self, wait_s: float = TRIAL_S) -> bool:
@@ -182,12 +185,12 @@ class Versions:
         self._end(trial)
         return True
 
-    def _take_over(self) -> UpdateOutcome:
+    def _take_over(self, spool: _Foreign) -> UpdateOutcome:
         signed = msgspec.json.decode(
-            _read_foreign(self.spool / "release.json", _MAX_STATEMENT_BYTES), type=SignedRelease
+            spool.read("release.json", _MAX_STATEMENT_BYTES), type=SignedRelease
         )
         release = self.acceptable(signed)
-        wheel = _read_foreign(self.spool / "wheel", MAX_WHEEL_BYTES)
+        wheel = spool.read("wheel", MAX_WHEEL_BYTES)
         check_wheel(wheel, release)
         target = self.folder / release.name
         if not target.exists():
@@ -203,7 +206,7 @@ class Versions:
                 shutil.rmtree(made, ignore_errors=True)
         os.sync()  # a version that is not whole on the disk must not come into force
         before = self.current
-        self._write("last.json", LastRelease(serial=release.serial, version=release.version))
+        self._write("last.json", LastRelease(serial=release.serial))
         self._write("trial.json", VersionTrial(version=release.name, before=before))
         self._point_to(release.name)
         return self._tell(
@@ -233,7 +236,7 @@ class Versions:
 
     def _has_reported(self, trial: VersionTrial) -> bool:
         try:
-            return _read_foreign(self.spool / "reported", 256).decode() == trial.version
+            return _Foreign(self.spool).read("reported", 256).decode() == trial.version
         except (OSError, UpdateError, UnicodeDecodeError):
             return False
 
@@ -253,11 +256,6 @@ class Versions:
         self._write("outcome.json", outcome)
         return outcome
 
-    def _clear(self) -> None:
-        for name in ("release.json", "wheel", "reported"):
-            with contextlib.suppress(OSError):
-                (self.spool / name).unlink(missing_ok=True)
-
     def _read(self, name: str, kind: type[_Kept]) -> _Kept | None:
         """A file of root's; ``None`` if there is none or it is damaged."""
         try:
@@ -274,18 +272,52 @@ def write_trust(folder: Path, trust: Trust) -> None:
     write_whole(folder / "trust.json", msgspec.json.encode(trust), mode=0o644)
 
 
-def _read_foreign(path: Path, limit: int) -> bytes:
-    """A file of the agent's, read by root: a regular file, no link, of at most so many bytes.
+class _Foreign:
+    """The agent's folder, as root looks into it: nothing in it is trusted, and no link followed.
 
-    Raises:
-        UpdateError: it is none.
-        OSError: it cannot be read.
+    Args:
+        folder: where it is; its parent belongs to the service manager.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise UpdateError(f"{path} is no file")
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise UpdateError(f"{path} has more than {limit} B")
-    return data
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        handle = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+    def has(self, name: str) -> bool:
+        """Whether something of that name is there."""
+        try:
+            with self._opened() as folder:
+                os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except OSError:
+            return False
+        return True
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A regular file of at most so many bytes.
+
+        Raises:
+            UpdateError: it is none.
+            OSError: it cannot be read.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with self._opened() as folder, os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UpdateError(f"{self._folder / name} is no file")
+            data = file.read(limit + 1)
+        if len(data) > limit:
+            raise UpdateError(f"{self._folder / name} has more than {limit} B")
+        return data
+
+    def clear(self, *names: str) -> None:
+        """Remove files."""
+        with contextlib.suppress(OSError), self._opened() as folder:
+            for name in names:
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=folder)

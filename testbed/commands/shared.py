@@ -237,8 +237,12 @@ def end_if_unread() -> None:
             sys.exit(EXIT_UNREAD)
 
 
-def reach(url: str) -> Any:
+def reach(url: str, *, tries: bool = True) -> Any:
     """The address of a broker, after a trial connection; called before heavy libraries are loaded.
+
+    Args:
+        url: of the broker.
+        tries: whether a connection is tried.
 
     Raises:
         fimi.messaging.errors.BrokerError: it refuses, or there is no answer.
@@ -250,7 +254,8 @@ def reach(url: str) -> Any:
         address = BrokerAddress.parse(url)
     except ValueError as error:
         fail(str(error), EXIT_CONFIG)
-    probe(address)
+    if tries:
+        probe(address)
     return address
 
 
