@@ -54,7 +54,7 @@ class InstallInputError(InputError, ValueError):
     """What was given for an installation cannot be used."""
 
 
-class Board(Struct, frozen=True, kw_only=True):
+class InstallOrder(Struct, frozen=True, kw_only=True):
     """What is known of a board when its agent is installed; ``None``: as it was installed before.
 
     Attributes:
@@ -75,7 +75,7 @@ class Board(Struct, frozen=True, kw_only=True):
 
 
 def install(
-    board: Board,
+    board: InstallOrder,
     *,
     root: Path = Path("/"),
     force: bool = False,
@@ -103,7 +103,7 @@ def install(
     placing = Placing(root, force=force)
     before = _values(root)
     bundle = _bundle(board, root)
-    values = {**before, **_given(board, before, bundle)}
+    values = {**before, **_given(board, before)}
     if "bundle" not in values and "broker" not in values:
         raise InstallInputError(
             "give the board's credentials: --bundle FILE ('fimi fleet enroll NAME' makes one)"
@@ -188,6 +188,19 @@ def uninstall(*, root: Path = Path("/"), purge: bool = False, run: Run = run_pro
     return said
 
 
+def preview(board: InstallOrder, *, root: Path = Path("/")) -> str:
+    """The unit that an installation would write; nothing is changed.
+
+    Raises:
+        ProfileError, BundleError, InstallInputError: as :func:`install`.
+    """
+    before = _values(root)
+    values = {**before, **_given(board, before)}
+    if board.host_profile is not None:
+        return unit(_service(values, root, board.host_profile))
+    return unit(_service(values, root))
+
+
 def fimi_command() -> tuple[str, ...]:
     """The words that start this fimi."""
     script = Path(sys.prefix) / "bin" / "fimi"
@@ -196,10 +209,12 @@ def fimi_command() -> tuple[str, ...]:
     return (sys.executable, "-m", "fimi.testbed.cli")
 
 
-def _service(values: Mapping[str, Any], root: Path) -> Service:
-    """How the agent with this configuration is run."""
+def _service(values: Mapping[str, Any], root: Path, profile_file: Path | None = None) -> Service:
+    """How the agent is run; its profile is the installed one if none is given."""
     named = values.get("host_profile")
-    profile = None if named is None else load_profile(root / str(named).lstrip("/"))
+    if named is not None and profile_file is None:
+        profile_file = root / str(named).lstrip("/")
+    profile = None if profile_file is None else load_profile(profile_file)
     allow = values.get("allow", ())
     code = Path(str(importlib.resources.files("fimi"))).resolve().parent
     return Service(
@@ -227,7 +242,7 @@ def _values(root: Path) -> dict[str, Any]:
         raise InstallInputError(f"/{CONFIG}: {error}; mend it or remove it") from error
 
 
-def _given(board: Board, before: Mapping[str, Any], bundle: Bundle | None) -> dict[str, Any]:
+def _given(board: InstallOrder, before: Mapping[str, Any]) -> dict[str, Any]:
     """The keys that follow from what was given."""
     values: dict[str, Any] = dict(board.options)
     if board.bundle is not None:
@@ -247,7 +262,7 @@ def _given(board: Board, before: Mapping[str, Any], bundle: Bundle | None) -> di
     return values
 
 
-def _bundle(board: Board, root: Path) -> Bundle | None:
+def _bundle(board: InstallOrder, root: Path) -> Bundle | None:
     """The credentials that are given, or those that are installed."""
     path = board.bundle
     if path is None:

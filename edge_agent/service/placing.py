@@ -1,6 +1,6 @@
 """Files that an installation writes, and what becomes of them when their user has changed them.
 
-:class:`Placing` keeps the digest of each file as it was written. A file that is as it was written is
+:class:`Placing` keeps the digest of each file as it was written. A file that is still so is
 replaced; one that was changed since stays, the new one is laid beside it as ``NAME.new``, and that
 is said. With ``force`` the changed one is kept as ``NAME.old``.
 """

@@ -10,6 +10,7 @@ import click
 
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
 from fimi.testbed.commands.doctor import doctor, restore
+from fimi.testbed.commands.service import confirm, install, switch, uninstall
 from fimi.testbed.commands.shared import (
     BROKER_URL,
     BROKER_VARIABLE,
@@ -270,3 +271,5 @@ def agent_data(
 agent.add_command(doctor)
 agent.add_command(restore)
 agent.add_command(compare_meters)
+for _of_service in (install, uninstall, switch, confirm):
+    agent.add_command(_of_service)
