@@ -387,7 +387,10 @@ class Member:
         def latest() -> Offer:
             return of(self._line.latest(plan))
 
-        limit = self._settings.batch_max_bytes
+        limit = min(
+            self._settings.batch_max_bytes,
+            batches.largest(_images(plan), self.data.local.image_shape),
+        )
         if not real and booked:
             payload = self._exchange.fetch(plan, latest, limit)
         else:
@@ -406,11 +409,20 @@ class Member:
         local, contract = self.data.local, self._invitation.contract.digest
         if plan.unlabelled:
             self.data.hold(
-                batches.decode_unlabelled(payload, image_shape=local.image_shape, contract=contract)
+                batches.decode_unlabelled(
+                    payload,
+                    image_shape=local.image_shape,
+                    contract=contract,
+                    samples=plan.unlabelled,
+                )
             )
         else:
             batch = batches.decode(
-                payload, classes=local.classes, image_shape=local.image_shape, contract=contract
+                payload,
+                classes=local.classes,
+                image_shape=local.image_shape,
+                contract=contract,
+                samples=_images(plan),
             )
             self.data.add(batch.images, batch.labels)
 
@@ -552,6 +564,11 @@ def _first(plan: DevicePlan) -> Offer:
 def _top_up(number: int) -> Callable[[DevicePlan], Offer]:
     """Which batch of a plan: the top-up of that number, from 0."""
     return lambda plan: plan.top_ups[number].batch
+
+
+def _images(plan: DevicePlan) -> int:
+    """Most images that a batch of a plan may hold."""
+    return max(plan.unlabelled, sum(plan.synthetic_counts))
 
 
 def _digest(offer: Offer | None) -> str:

@@ -11,7 +11,11 @@ and has no URL that says everything.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import hmac
 import ipaddress
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -65,12 +69,24 @@ class BrokerAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def on_loopback(self) -> bool:
         """Whether what is sent to it stays on this machine."""
-        if self.host.lower().rstrip(".") == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
+
+    def client_id(self, name: str) -> str:
+        """An id for a connection, which nobody can tell who does not have these credentials.
+
+        A broker closes the connection of a client, and gives its session away, when another one
+        comes with the same id. The same credentials give the same id again, so that a process that
+        starts anew takes over what the one before it has left at the broker. Without credentials it
+        is ``name``.
+        """
+        secret = self.password or self.key_pem
+        if self.key_path and not secret:
+            with contextlib.suppress(OSError):  # said when it is used
+                secret = Path(self.key_path).read_text(errors="replace")
+        if not secret:
+            return name
+        digest = hmac.new(secret.encode(), f"client id of {name}".encode(), hashlib.sha256)
+        return f"{name}:{digest.hexdigest()[:32]}"
 
     def exposed(self) -> str:
         """What is open to others on the way to this broker, in words; empty if nothing is."""
@@ -149,3 +165,13 @@ class BrokerAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def __repr__(self) -> str:
         return f"BrokerAddress({self.url()!r})"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, reached without any network."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -130,8 +130,8 @@ class Bundle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             OSError: it cannot be written.
         """
         lines = [
-            f"# Credentials of {self.role} {self.name} in fleet {self.fleet}. Keep them secret: this",
-            "# file lies on the machine of that peer only, mode 600, and is named by --bundle FILE.",
+            f"# Credentials of {self.role} {self.name} in fleet {self.fleet}. Keep them secret:",
+            "# this file lies on that peer's machine only, mode 600; --bundle FILE names it.",
         ]
         for name, value in msgspec.structs.asdict(self).items():
             if value == "":

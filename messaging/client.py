@@ -26,14 +26,12 @@ A device also hears the questions of consoles (:mod:`fimi.messaging.questions`),
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import queue
 import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -42,14 +40,18 @@ from paho.mqtt.enums import MQTTErrorCode
 
 from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging import topics
+from fimi.messaging.access import check_access
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.documents import Documents
 from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected, SendQueueFull
 from fimi.messaging.identity import Identity
 from fimi.messaging.link import Link, Will
-from fimi.messaging.messages import DeviceState, Message, Role
+from fimi.messaging.mailbox import Mailbox
+from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Role
+from fimi.messaging.offenders import Offender, Offenders
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
+from fimi.messaging.roles import check_role, check_sender, state_recipient
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
 from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
@@ -59,7 +61,6 @@ from fimi.messaging.transfers.wire import decode_message, encode_message, kind_o
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
 
 HEARTBEAT_S = 5.0
-MAX_RECEIVED = 10_000
 GOODBYE_S = 2.0
 TRANSFER_EXPIRY_S = 60
 ANSWER_EXPIRY_S = 60
@@ -69,11 +70,26 @@ log = logging.getLogger(__name__)
 
 
 class PeerCounters(Struct):
-    """Numbers of received messages; for diagnosis and tests."""
+    """Numbers of received messages; for diagnosis and tests.
+
+    Attributes:
+        received: that could be used.
+        refused: that could not.
+        unseen: that were not looked at: their sender is set aside, or sends too often.
+        overflowed: that were dropped before they were received, because too many waited.
+    """
 
     received: int = 0
     refused: int = 0
+    unseen: int = 0
     overflowed: int = 0
+
+
+class _Sealed(NamedTuple):
+    """A checked message as it came: its bytes take a known amount of memory, its objects do not."""
+
+    payload: bytes
+    recipient: str
 
 
 class Peer:
@@ -98,7 +114,8 @@ class Peer:
         Args:
             address: the broker.
             fleet: name of the fleet.
-            peer: own id, of one process in the fleet; the MQTT client id is ``fleet:peer``.
+            peer: own id, of one process in the fleet; the MQTT client id is made from it and the
+                credentials (:meth:`~fimi.messaging.address.BrokerAddress.client_id`).
             role: what kind of process this is.
             heartbeat_s: time between two heartbeats, s.
             silent_after_s: others count as offline after this silence, s; by default three
@@ -117,7 +134,8 @@ class Peer:
         self.id = topics.check_name(peer, "peer")
         self.boot_id = secrets.token_hex(8)
         self.counters = PeerCounters()
-        self._state_to = COORDINATOR if role == "device" else EVERYBODY
+        self._role: Role = role
+        self._state_to = state_recipient(role)
         self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
         online = DeviceState(
             peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
@@ -129,7 +147,9 @@ class Peer:
         )
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
-        self._inbox: queue.Queue[tuple[str, Message] | None] = queue.Queue(MAX_RECEIVED)
+        self._mailbox: Mailbox[DeviceState | _Sealed] = Mailbox()
+        self._offenders = Offenders()
+        self._dropped_told = 0
         self._ask_handler: Callable[[bytes], None] | None = None
         self._outbox = Outbox()
         self._documents = Documents(self._publish_document)
@@ -149,7 +169,7 @@ class Peer:
         )
         self._link = Link(
             address,
-            f"{fleet}:{peer}",  # unique at the broker, which may serve several fleets
+            address.client_id(f"{fleet}:{peer}"),  # a broker may serve several fleets
             will=Will(self._state_topic, self._offline),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
@@ -172,13 +192,18 @@ class Peer:
         Raises:
             IdentityTaken: another process uses the peer id; says which one and since when.
             BrokerUnreachable: there is no answer at that host and port.
-            NotAuthorised: the user name or password is wrong.
+            NotAuthorised: the user name or password is wrong, or the broker's access rules do not
+                let this user be this peer.
             BrokerTimeout: there is no valid answer within ``timeout_s``.
             BrokerError: the broker refuses for another reason.
         """
         if self._connected or self._closing.is_set():
             raise NotConnected(f"peer {self.id} has been connected before; make a new one")
-        probe = self._identity.take(self.address, timeout_s)
+        probe = self._identity.take(
+            self.address,
+            timeout_s,
+            lambda link: check_access(link, self.fleet, self.id, self._role, timeout_s),
+        )
         try:
             self._link.connect(timeout_s)
             self._identity.move(self._link)
@@ -212,7 +237,7 @@ class Peer:
                     self._outbox.add(said)
                 self.flush(GOODBYE_S)
         self._link.close()
-        self._put(None)
+        self._mailbox.close()
 
     def __enter__(self) -> Peer:
         try:
@@ -338,15 +363,25 @@ class Peer:
         Raises:
             IdentityTaken: another process has taken over the peer id.
         """
-        item = None
-        with contextlib.suppress(queue.Empty):
-            if self._taken is None:
-                item = self._inbox.get(timeout=timeout_s)
-                if item is None:
-                    self._put(None)  # for the next call
+        item = None if self._taken is not None else self._mailbox.get(timeout_s)
         if self._taken is not None and not self._closing.is_set():
             raise self._taken
-        return item
+        if item is None:
+            return None
+        sender, content = item
+        if isinstance(content, DeviceState):
+            return sender, content
+        return sender, decode_message(content.payload, sender=sender, recipient=content.recipient)
+
+    @property
+    def offenders(self) -> tuple[Offender, ...]:
+        """Who has sent what could not be used (:mod:`fimi.messaging.offenders`), worst first."""
+        return self._offenders.seen()
+
+    @property
+    def set_asides(self) -> int:
+        """How often anybody was set aside."""
+        return self._offenders.version
 
     def set_pacing(self, rate_bps: float | None) -> Pacing:
         """Limit the rate of payloads that are served, bit/s; ``None`` removes the limit.
@@ -423,7 +458,7 @@ class Peer:
         self._taken = error
         log.error("stopped: %s", error)
         self._link.give_up()
-        self._put(None)
+        self._mailbox.close()
         self._wake.set()
 
     def _on_confirmed(self, number: int) -> None:
@@ -434,7 +469,7 @@ class Peer:
         place = topics.parse(topic)
         to_us = place is not None and place.recipient in (self.id, EVERYBODY)
         if place is None or place.fleet != self.fleet or not to_us:
-            self._refuse(f"topic {topic!r} is not for {self.id}")
+            self._refuse(topics.sender_of(topic), payload, f"topic {topic!r} has no known form")
             return
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
@@ -445,9 +480,13 @@ class Peer:
                 self._ask_handler(payload)
             return
         now_s = time.monotonic()
+        bulk = place.kind in ("want", "chunk")
+        if not self._offenders.admits(place.sender, len(payload), now_s, bulk=bulk):
+            self.counters.unseen += 1
+            return
         living = place.kind != "state" and not retained  # what is retained is no sign of life
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
-            self._put((place.sender, back))
+            self._put(place.sender, back)
             self.transfers.on_back(place.sender)
         if place.kind == "want":
             self.transfers.on_request(place.sender, payload)
@@ -455,8 +494,8 @@ class Peer:
             self.transfers.on_answer(place.sender, payload)
         elif place.kind in ("message", "state", "desired", "reported"):
             self._on_typed(place, payload, retained, now_s)
-        elif place.kind not in ("answer", "status"):  # which are for consoles
-            self._refuse(f"topic {topic!r} is of no known kind")
+        elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
+            self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
 
     def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:
         if not payload:
@@ -465,9 +504,15 @@ class Peer:
             message = decode_message(payload, sender=place.sender, recipient=place.recipient)
             if kind_of(message) != place.kind:
                 raise MessageRefused(f"{type(message).__name__} came as {place.kind!r}")
+            if isinstance(message, DeviceState):
+                check_role(message, place.sender, place.recipient)
+            else:
+                view = self._presence.view(place.sender)
+                check_sender(message, place.sender, None if view is None else view.state.role)
         except MessageRefused as error:
-            self._refuse(str(error))
+            self._refuse(place.sender, payload, str(error))
             return
+        self._offenders.passed(place.sender, now_s)
         if isinstance(message, DeviceState):
             here = retained and self._presence.view(place.sender) is None  # before this peer was
             if (change := self._presence.stated(message, now_s)) is not None:
@@ -476,31 +521,46 @@ class Peer:
                         "%s",
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
-                self._put((place.sender, change))
+                self._put(place.sender, change)
                 if not here:
                     self.transfers.on_back(place.sender)
             elif message.status == "offline":
                 self._wake.set()
         else:
             self.counters.received += 1
-            self._put((place.sender, message))
+            self._put(place.sender, message, _Sealed(payload, place.recipient))
 
     def _on_identity(self, kind: str, payload: bytes) -> None:
         try:
             self._identity.on_message(kind, payload)
         except MessageRefused as error:
-            self._refuse(str(error))
+            self._refuse(self.id, payload, str(error))
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, sender: str, payload: bytes, why: str) -> None:
         self.counters.refused += 1
-        log.warning("dropped: %s", why)
+        self._offenders.offended(sender, len(payload), why, time.monotonic())
 
-    def _put(self, item: tuple[str, Message] | None) -> None:
-        try:
-            self._inbox.put_nowait(item)
-        except queue.Full:
+    def _put(self, sender: str, message: Message, sealed: _Sealed | None = None) -> None:
+        """Let a message wait; a document takes the place of an earlier one that still waits."""
+        key: tuple[str, ...] | None = None
+        if isinstance(message, Reported):  # a later one of the same start holds all of this one
+            key = ("reported", message.instance, message.boot_id)
+        elif isinstance(message, Desired):
+            key = ("desired", message.instance, str(message.epoch))
+        if isinstance(message, DeviceState):
+            lost = self._mailbox.put(sender, message, len(message.boot_id))
+        else:
+            assert sealed is not None
+            number = (message.number,) if isinstance(message, Reported | Desired) else ()
+            lost = self._mailbox.put(sender, sealed, len(sealed.payload), key=key, number=number)
+        for name in lost:
             self.counters.overflowed += 1
-            log.error("message dropped: %d already wait to be received", MAX_RECEIVED)
+            if self.counters.overflowed >= 10 * self._dropped_told:
+                self._dropped_told = self.counters.overflowed
+                log.error(
+                    "too much waits to be received: %d messages dropped so far, the last of %s",
+                    *(self.counters.overflowed, name),
+                )
 
     # The pulse thread.
 
@@ -539,7 +599,7 @@ class Peer:
             if beat:
                 self._publish_state(self._online, qos=0)
             for state in self._presence.lost(now_s):
-                self._put((state.peer, state))
+                self._put(state.peer, state)
 
     def _publish_document(self, topic: str, payload: bytes) -> MQTTMessageInfo | None:
         if not self._may_publish:

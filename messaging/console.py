@@ -185,7 +185,7 @@ class Console:
         kinds = ("answer", "status", "state")
         self._link = Link(
             address,
-            f"{self.fleet}:console:{secrets.token_hex(6)}",
+            f"{self.fleet}:console:{secrets.token_hex(16)}",
             clean_session=True,
             subscriptions=(
                 *(f"{base}/+/{COORDINATOR}/{kind}" for kind in kinds),

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import secrets
 import socket
 import ssl
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,6 +31,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from fimi.messaging import tls
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
 
@@ -64,6 +67,8 @@ _CALLBACKS = (
     "on_publish",
     "on_socket_open",
 )
+_ALSO = ("on_log",)
+"""Set while a connection with TLS is made: paho writes a line for every packet where it is set."""
 _OTHER_VERSION = "Unsupported protocol version"
 _CHECK = "check host and port, and that the broker is running there"
 
@@ -119,6 +124,8 @@ class Link:
         self._pacing_bps: float | None = None
         self._largest_packet: int | None = None
         self._unconfirmed: set[str] = set()
+        self._refused: deque[int] = deque(maxlen=64)
+        self._tls_trouble = ""
         self._client = self._new_client(VERSIONS[0])
 
     def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
@@ -197,6 +204,8 @@ class Link:
             answered = self._answered.wait(wait_s)
             if self._unwanted:
                 raise BrokerTimeout(f"{where}: not waited for any longer")
+            if trouble := self._tls_trouble:
+                raise NotAuthorised(_certificate_refused(where, trouble))
             refusal = self._first_refusal()
             if refusal is not None and (last or str(refusal) != _OTHER_VERSION):
                 raise _refused(where, refusal)
@@ -222,16 +231,13 @@ class Link:
             five = {"clean_start": start, "properties": self._session()}
         try:
             if where.tls:
-                self._client.tls_set(ca_certs=where.ca_path)
+                self._client.tls_set_context(tls.context(where))
+                self._client.on_log = self._on_log
             self._client.connect(where.host, where.port, keepalive=KEEPALIVE_S, **five)
         except ssl.SSLError as error:
-            raise BrokerError(
-                f"{where}: no TLS connection ({error}); check the ca file and the port"
-            ) from error
+            raise BrokerError(tls.in_words(where, error)) from error
         except TimeoutError as error:
             raise BrokerTimeout(f"{where}: no answer within {timeout_s:g} s; {_CHECK}") from error
-        except FileNotFoundError as error:
-            raise BrokerError(f"{where}: the ca file {where.ca_path!r} does not exist") from error
         except (OSError, UnicodeError) as error:
             raise BrokerUnreachable(f"{where}: cannot be reached ({error}); {_CHECK}") from error
         self._client.loop_start()
@@ -317,7 +323,7 @@ class Link:
         """End a client's thread and close its sockets."""
         client.disconnect()
         client.loop_stop()
-        for name in _CALLBACKS:
+        for name in (*_CALLBACKS, *_ALSO):
             setattr(client, name, None)  # breaks the reference cycle, so that sockets are closed
         # loop_stop does not close the two sockets that wake the thread
         with contextlib.suppress(AttributeError):
@@ -362,6 +368,7 @@ class Link:
 
     def _now_ready(self) -> None:
         first, self._was_ready = not self._was_ready, True
+        self._client.on_log = None
         self._ready.set()
         if self._lost_s is not None:
             away_s = time.monotonic() - self._lost_s
@@ -373,11 +380,24 @@ class Link:
             log.exception("after connecting to %s", self.address)
         self._answered.set()
 
-    def _on_disconnect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+    def _on_disconnect(
+        self, client: mqtt.Client, _d: Any, _f: Any, reason: ReasonCode, _p: Any
+    ) -> None:
         if self._ready.is_set() and not self._closed:
             self._lost_s = time.monotonic()
             log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+            if self.address.tls:
+                client.on_log = self._on_log
         self._ready.clear()
+        if self._tls_trouble and not self._answered.is_set():
+            self._answered.set()  # the broker has closed it for what TLS says
+
+    def _on_log(self, _c: Any, _d: Any, level: int, text: str) -> None:
+        """What paho says of a connection with TLS: it keeps the error to itself."""
+        if level == mqtt.MQTT_LOG_ERR and "[SSL" in text and text != self._tls_trouble:
+            self._tls_trouble = text
+            if self._was_ready:
+                log.error("%s", _certificate_refused(self.address, text))
 
     def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -385,7 +405,13 @@ class Link:
         except Exception:
             log.exception("message of %d B dropped", len(message.payload))
 
+    def was_refused(self, number: int) -> bool:
+        """Whether the broker has refused the message of this number (``mid``), of the latest."""
+        return number in self._refused
+
     def _on_publish(self, _c: Any, _d: Any, number: int, reason: ReasonCode, _p: Any) -> None:
+        if reason.is_failure:
+            self._refused.append(number)
         if reason.is_failure and (why := str(reason)) not in self._unconfirmed:
             self._unconfirmed.add(why)  # said once
             log.error("%s refuses a message of %s: %s", self.address, self._client_id, why)
@@ -416,7 +442,7 @@ def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
     Raises:
         BrokerError: as :meth:`Link.connect`.
     """
-    link = Link(address, f"probe-{secrets.token_hex(6)}", clean_session=True)
+    link = Link(address, f"probe-{secrets.token_hex(16)}", clean_session=True)
     link.connect(timeout_s)
     link.close()
 
@@ -429,6 +455,22 @@ def _refused(where: BrokerAddress, reason: ReasonCode) -> BrokerError:
             f"{where}: the broker refuses {user} ({name.lower()}); check user name and password"
         )
     return BrokerError(f"{where}: the broker refuses the connection ({name.lower()})")
+
+
+def _certificate_refused(where: BrokerAddress, said: str) -> str:
+    """That a broker has ended a connection in TLS 1.3, which it does after the client is done."""
+    found = re.search(r"\[SSL: ([A-Z0-9_]+)\]", said)
+    why = found.group(1).replace("_", " ").lower() if found else said
+    why = re.sub(r"^(sslv3|tlsv1|tlsv13) alert ", "", why)
+    if "revoked" in why:
+        cure = "it was revoked or replaced: get a new bundle (fimi fleet rotate or enroll)"
+    elif "expired" in why:
+        cure = "get a new bundle (fimi fleet rotate), and check the clocks of both machines"
+    elif "required" in why:
+        cure = "it wants one: use this peer's bundle, or name cert and key in the broker URL"
+    else:
+        cure = "use the bundle of this fleet, and check its broker's log"
+    return f"{where}: the broker refuses the certificate of this client ({why}); {cure}"
 
 
 def _pace(sock: Any, rate_bps: float | None) -> bool:

@@ -16,12 +16,11 @@ from fimi.errors import FimiError
 from fimi.record.clean import clean
 from fimi.report.layout import Paper
 from fimi.testbed.commands.base import Command, Group
+from fimi.testbed.commands.reaching import BROKER, own_fleet, reach
 from fimi.testbed.commands.shared import (
-    BROKER_URL,
     EXIT_SURROUNDINGS,
     errors,
     options,
-    reach,
     read_config,
     result_format,
     stop_on_signals,
@@ -36,7 +35,7 @@ WATCH_S = 2.0
 """Time between two looks of ``--watch``, s."""
 
 _FLEET = [
-    BROKER_URL,
+    BROKER,
     click.option(
         "--fleet",
         "name",
@@ -62,6 +61,7 @@ def _console(url: str, name: str) -> Iterator[Console]:
     from fimi.messaging.console import Console
     from fimi.messaging.topics import check_name
 
+    name, _ = own_fleet(name, role="coordinator")
     try:
         check_name(name, "--fleet")
     except ValueError as error:

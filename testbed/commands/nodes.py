@@ -7,13 +7,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
+from fimi.messaging.address import is_loopback
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
 from fimi.testbed.commands.doctor import doctor, restore
+from fimi.testbed.commands.reaching import (
+    BROKER,
+    BROKER_VARIABLE,
+    INSECURE_VARIABLE,
+    own_fleet,
+    parsed,
+    reach,
+)
 from fimi.testbed.commands.service import confirm, install, switch, uninstall
 from fimi.testbed.commands.shared import (
-    BROKER_URL,
-    BROKER_VARIABLE,
     COMMON,
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -22,7 +30,6 @@ from fimi.testbed.commands.shared import (
     errors,
     fail,
     options,
-    reach,
     read_config,
     stop_on_signals,
 )
@@ -90,10 +97,60 @@ DEVICE = [
     help="Which broker; auto: mosquitto where it is installed.",
 )
 @click.option("--password", envvar="FIMI_PASSWORD", help="Password; generated if left out.")
+@click.option(
+    "--config",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Run the broker of a fleet, as 'fimi fleet init FOLDER' has made it: TLS, an identity for "
+    "each peer, access rules. Needs mosquitto.",
+)
+@click.option(
+    "--insecure",
+    envvar=INSECURE_VARIABLE,
+    is_flag=True,
+    help="Listen on the network without TLS and with one password for all, on a network that you "
+    f"trust (or {INSECURE_VARIABLE}=1).",
+)
+@click.pass_context
 def broker(
-    bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None
+    ctx: click.Context,
+    bind: str,
+    port: int,
+    kind: Literal["auto", "mosquitto", "amqtt"],
+    password: str | None,
+    folder: Path | None,
+    insecure: bool,
 ) -> None:
-    """Run an MQTT broker until Ctrl-C and print a line that tells other commands its URL."""
+    """Run an MQTT broker until Ctrl-C.
+
+    For a trial, with one password for everybody: prints a line that tells other commands its URL.
+    For a fleet, with --config FOLDER: each peer has a bundle.
+    """
+    if folder is not None:
+        given = [
+            f"'--{name}'"
+            for name in ("bind", "port", "kind", "password")
+            if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        ]
+        if kind == "amqtt":
+            raise click.UsageError(
+                "amqtt has no access rules and takes clients without a certificate: the broker of "
+                "a fleet is mosquitto."
+            )
+        if given:
+            raise click.UsageError(
+                f"{', '.join(given)}: 'fimi fleet init' has decided that in {folder}."
+            )
+        _run_fleet_broker(folder)
+        return
+    if not (is_loopback(bind) or insecure):
+        fail(
+            f"--bind {bind}: one password for everybody, without TLS, and everybody may speak for "
+            "everybody. 'fimi fleet init' makes a broker with credentials, 'fimi broker --config' "
+            "runs it; on a network that you trust say --insecure",
+            EXIT_CONFIG,
+        )
     from fimi.messaging.broker.embedded import EmbeddedBroker
 
     with (
@@ -103,11 +160,10 @@ def broker(
     ):
         address = running.address
         click.echo(f"{running.kind} {running.version} on {address.host}, port {address.port}")
-        if bind not in ("127.0.0.1", "::1", "localhost"):
+        if not is_loopback(bind):
             click.echo(
                 "warning: one password for everybody, unencrypted, and everybody may speak for "
-                "everybody: for trials on a network you trust (docs/guide.md has the rules for "
-                "a mosquitto of your own)",
+                "everybody: for trials on a network you trust (docs/security.md)",
                 err=True,
             )
         click.echo(f"export {BROKER_VARIABLE}='{address.url(with_password=True)}'")
@@ -115,6 +171,35 @@ def broker(
         while not stop.wait(0.5):
             if not running.alive:
                 fail("the broker ended by itself", EXIT_SURROUNDINGS)
+
+
+def _run_fleet_broker(path: Path) -> None:
+    """Run the broker of a fleet's folder until Ctrl-C."""
+    from fimi.messaging.broker.of_fleet import FleetBroker
+    from fimi.messaging.credentials.folder import FleetFolder
+    from fimi.testbed.fleet.credentials import warnings
+
+    with (
+        errors(),
+        stop_on_signals() as stop,
+        FleetBroker(FleetFolder.open(path)) as running,
+    ):
+        decided = running.folder.decided
+        kind = "a certificate" if decided.by_certificate else "a password"
+        click.echo(
+            f"mosquitto {running.version} for fleet {decided.fleet}, TLS 1.3, {kind} for each "
+            f"peer, port {decided.port} on {decided.bind or 'all addresses'}"
+        )
+        click.echo(f"its certificate is for {', '.join(decided.hosts)} and this machine")
+        for line in warnings(running.folder):
+            click.echo(line, err=True)
+        sys.stdout.flush()
+        while not stop.wait(0.5):
+            if not running.alive:
+                fail(f"the broker ended by itself: {running.said()}", EXIT_SURROUNDINGS)
+            if running.reread_if_changed():
+                click.echo("credentials have changed: the broker has read them again")
+                sys.stdout.flush()
 
 
 @click.group(cls=Group)
@@ -146,7 +231,7 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
 @click.option(
     "--id", "name", metavar="NAME", help="Name of the device. Left out: the name of this machine."
 )
-@BROKER_URL
+@BROKER
 @click.option(
     "--fleet",
     default=FleetConfig().name,
@@ -218,7 +303,8 @@ def agent_run(
     from fimi.testbed.processes.waiting import wait_for
 
     with errors(), stop_on_signals() as stop:
-        address = reach(url, tries=not wait)
+        fleet, name = own_fleet(fleet, role="device", name=name)
+        address = parsed(url) if wait else reach(url)
         notifier = Notifier()
         notifier.ready()
         if wait and not wait_for(address, stop, notifier):

@@ -203,7 +203,7 @@ def _keeps(
     """
     topic = topics.topic(fleet, COORDINATOR, COORDINATOR, "status")
     keeps = forgets = False
-    link = Link(address, f"{fleet}:writer-{secrets.token_hex(3)}", clean_session=True)
+    link = Link(address, f"{fleet}:writer-{secrets.token_hex(16)}", clean_session=True)
     link.connect(10.0)
     try:
         limit = link.largest_payload(topic)
@@ -233,7 +233,7 @@ def _read(address: BrokerAddress, fleet: str, topic: str, timeout_s: float) -> b
 
     reader = Link(
         address,
-        f"{fleet}:reader-{secrets.token_hex(3)}",
+        f"{fleet}:reader-{secrets.token_hex(16)}",
         clean_session=True,
         subscriptions=(topic,),
         on_message=take,
