@@ -49,7 +49,7 @@ _LOOK_AGAIN_S = 0.5
 _OVERHEAD = 1024
 
 
-class UpdateFailed(MessagingError):
+class UpdateFailedError(MessagingError):
     """A board is not in the new version; the message says why, and what it is in."""
 
 
@@ -109,7 +109,7 @@ def update(
     Raises:
         BoardDeclines: it does not take it; says why.
         NotAnswered: it does not answer, or is not back in time.
-        UpdateFailed: it has gone back to the version before.
+        UpdateFailedError: it has gone back to the version before.
     """
     began_s = time.monotonic()
     _send(console, board, wheel, progress, force)
@@ -122,7 +122,7 @@ def update(
         if status is not None and status.sources == wheel.sources:
             return time.monotonic() - began_s
         if status is not None and status.update:
-            raise UpdateFailed(f"{board} is in fimi {status.version} again: {status.update}")
+            raise UpdateFailedError(f"{board} is in fimi {status.version} again: {status.update}")
         time.sleep(_LOOK_AGAIN_S)
     raise NotAnswered(
         f"{board} has left for the update and is not back after {BACK_S:.0f} s: look at its log on "
