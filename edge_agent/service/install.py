@@ -310,6 +310,15 @@ def _numbers(root: Path) -> tuple[int, int] | None:
     return None
 
 
+def _has_group(root: Path) -> bool:
+    """Whether the agent's group is in the system below a root."""
+    try:
+        lines = (root / "etc/group").read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return False
+    return any(line.startswith(f"{USER}:") for line in lines)
+
+
 def _place_rules(placing: Placing, needs: Needs) -> None:
     texts = {_TMPFILES_FILE: tmpfiles(needs), _UDEV_FILE: udev(needs, f"/{_TMPFILES_FILE}")}
     for path, text in texts.items():
@@ -386,6 +395,8 @@ def _purge(root: Path, files: list[str], run: Run, *, made_user: bool) -> list[s
     if made_user and _numbers(root) is not None:
         elsewhere = [] if root == Path("/") else ["--prefix", str(root)]
         done = run(["userdel", *elsewhere, USER])
+        if _has_group(root):  # where the system does not remove it with its user
+            run(["groupdel", *elsewhere, USER])
         said.append(f"user {USER} removed" if done.code == 0 else f"userdel: {done.error}")
     return said
 

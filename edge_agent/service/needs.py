@@ -137,7 +137,8 @@ def _counters(root: Path) -> tuple[Grant, ...]:
     """The files of the RAPL zones, by their real paths: permissions are of those."""
     why = f"the meter rapl; {SIDE_CHANNEL}"
     names = ("energy_uj", "max_energy_range_uj")
-    found = (_below(root, zone.folder / name) for zone in zones(root) for name in names)
+    files = (zone.folder / name for zone in zones(root) for name in names)
+    found = (_below(root, file) for file in files if file.exists())
     return tuple(Grant(what=path, why=why, mode="0440") for path in found)
 
 
