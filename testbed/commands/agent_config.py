@@ -68,8 +68,10 @@ def _value(path: Path, key: str, value: Any, option: click.Option) -> Any:
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise AgentConfigError(f'{path}: {key} is {value!r}; write a list: ["…", "…"]')
         return value
-    if option.is_flag != isinstance(value, bool) or not isinstance(value, bool | str | int | float):
-        wanted = "true or false" if option.is_flag else "a text in quotation marks"
+    counts = isinstance(option.type, click.types.IntParamType | click.types.FloatParamType)
+    taken: tuple[type, ...] = (bool,) if option.is_flag else (int, float) if counts else (str,)
+    if not isinstance(value, taken) or option.is_flag != isinstance(value, bool):
+        wanted = "true or false" if option.is_flag else "a number" if counts else "a text"
         raise AgentConfigError(f"{path}: {key} is {value!r}; write {wanted}")
     is_path = isinstance(option.type, click.Path)
     if is_path and not Path(str(value)).is_absolute():
