@@ -87,12 +87,13 @@ def test_a_federation_of_devices_without_torch(
         )
     watch = Watch(board)
     by_round: list[Counter[str]] = []
+    command = [sys.executable, "-c", AGENT, "agent", "run", "--config"]
+    environment = {**os.environ, "XDG_STATE_HOME": str(board / "lib")}
     agents = [
         subprocess.Popen(
-            [
-                sys.executable, "-c", AGENT, "agent", "run", "--config", str(config),
-            ],
-            cwd=ROOT, env={**os.environ, "XDG_STATE_HOME": str(board / "lib")}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [*command, str(config)],
+            cwd=ROOT, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
         for config in configs
     ]  # fmt: skip
