@@ -414,7 +414,11 @@ class Link:
             self._refused.append(number)
         if reason.is_failure and (why := str(reason)) not in self._unconfirmed:
             self._unconfirmed.add(why)  # said once
-            log.error("%s refuses a message of %s: %s", self.address, self._client_id, why)
+            log.error(
+                "%s refuses a message: %s; check this peer's credentials, and the broker's access "
+                "rules (docs/security.md)",
+                *(self.address, why),
+            )
         self._confirmed_handler(number)
 
     def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:

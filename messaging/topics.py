@@ -9,7 +9,8 @@ Every peer (coordinator, generator node, device) has an id, and every message on
 a later one replaces it. Lease and claim go from a peer to itself; ``study`` and ``study-claim`` are
 those of a study that holds the fleet (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer``
 are for people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them. On
-``check`` a peer tries whether it may write (:mod:`fimi.messaging.access`); nobody acts on it.
+``check`` a peer tries whether it may write (:mod:`fimi.messaging.access`), on ``trial`` a console
+whether the broker keeps messages; nobody acts on them.
 
 A peer writes only below its own ``{sender}`` and reads only ``{recipient}`` = itself or ``all``. So
 a few lines of broker access rules (:mod:`fimi.messaging.credentials.rules`) prevent peers from
@@ -33,7 +34,7 @@ SHARED = "shared"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
-    | Literal["check"]
+    | Literal["check", "trial"]
     | DocumentKind
 )
 

@@ -92,6 +92,8 @@ class RunInfo(Struct, frozen=True, kw_only=True):
         origins: dotted key to where the value came from.
         versions: package to version.
         broker: which broker carried the messages.
+        exposed: what was open to others on the way to it, in words; empty: nothing; ``None`` in
+            older stores.
         dataset: what was learned from.
         instance: random id, the same for all parts of the run that processes have gone on with;
             empty in older stores.
@@ -118,6 +120,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     origins: dict[str, str] = {}
     versions: dict[str, str] = {}
     broker: str = ""
+    exposed: str | None = None
     dataset: DatasetInfo = DatasetInfo()
     instance: str = ""
     contract: dict[str, Any] = {}

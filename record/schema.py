@@ -94,6 +94,7 @@ RUN = StoreTable(
         packed("origins", "key to where its value came from"),
         packed("versions", "package to version"),
         text("broker", "broker and its version"),
+        text("exposed", "what was open to others on the way to it; empty: nothing", null=True),
         text("dataset", "data set", "dataset.name"),
         whole("sample_limit", "samples", "of the data set in use", "dataset.limit", null=True),
         text("split", "how public and private part were told apart", "dataset.split"),

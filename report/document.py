@@ -99,6 +99,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     joined_late: dict[str, int]
     not_used: dict[str, str]
     resumed_after: tuple[int, ...]
+    exposed: str | None
 
 
 class DeviceFigures(Struct, frozen=True, kw_only=True):
@@ -222,6 +223,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         joined_late=run.joined_late,
         not_used=run.not_used,
         resumed_after=tuple(each.after_round for each in run.resumptions),
+        exposed=run.info.exposed,
     )
 
 

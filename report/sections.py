@@ -16,6 +16,7 @@ from fimi.report.markup import Child, Html, element, join
 from fimi.report.planned import gap_of_search, over_budget
 from fimi.report.plot_style import Picture
 from fimi.report.words import (
+    exposed_in_words,
     gaps_by_device,
     joules,
     parts,
@@ -90,6 +91,10 @@ def notices(run: RunData, summary: Summary) -> Html:
                 f"Another process went on with this run {words}. Wall time is that of all "
                 "processes, without the time between them.",
             )
+        )
+    if run.info.exposed:
+        said.append(
+            _notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}.")
         )
     if summary.energy.missing:
         lacking = gaps_by_device(summary.energy.missing).items()

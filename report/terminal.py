@@ -26,6 +26,7 @@ from fimi.report.words import (
     MISSING,
     above_rest,
     alike,
+    exposed_in_words,
     fairness_words,
     gaps_by_device,
     joules,
@@ -50,6 +51,7 @@ _STYLES: dict[str, Style] = {
     "not used": "problem",
     "absent": "warning",
     "over budget": "warning",
+    "unprotected": "warning",
     "warning": "warning",
 }
 
@@ -177,6 +179,8 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         said += _first([words for words in found if words[0] == term])
     said += _first(resolution.lines(summary))
     said += _first([("over budget", words) for words in over_budget(summary)])
+    if run.info.exposed:
+        said.append(("unprotected", exposed_in_words(run.info.exposed)))
     said += [("warning", warning) for warning in summary.warnings]
     return [
         (Marked(term, _STYLES[term]) if term in _STYLES else term, clean(words, 2000))
