@@ -146,7 +146,7 @@ class Remote(Struct, frozen=True, kw_only=True):
         tail: the last lines of its log; ``None``: there are none to show.
         notifier: tells the service manager how the agent is.
         reported: called once, when the broker has the first status.
-        update: says what became of the last update of the agent.
+        update: says why the agent is not in the version that was sent last; empty if it is.
     """
 
     errands: dict[type, Errand] = {}

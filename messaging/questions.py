@@ -202,7 +202,7 @@ class BoardStatus(Reply, frozen=True, tag="status"):
         troubles: what is wrong, a sentence each.
         allows: what it may be told from afar.
         can_calibrate: whether it has a profile that it could calibrate.
-        update: what became of the last update of its agent, in words; empty if there was none.
+        update: why its agent is not in the version that was sent last, in words; else empty.
         unix_s: its own time of day, s.
     """
 

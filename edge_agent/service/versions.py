@@ -81,10 +81,20 @@ class VersionTrial(Struct, frozen=True, kw_only=True):
 
 
 class UpdateOutcome(Struct, frozen=True, kw_only=True):
-    """What became of the last update: ``installed``, ``returned`` or ``refused``, and in words."""
+    """What became of the last update, and in words.
+
+    Attributes:
+        what: ``trial``, ``installed``, ``returned`` or ``refused``.
+        words: a sentence.
+    """
 
     what: str
     words: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether the board is not in the version that was sent."""
+        return self.what in ("returned", "refused")
 
 
 _Kept = TypeVar("_Kept", Trust, LastRelease, VersionTrial, UpdateOutcome)

@@ -82,7 +82,7 @@ def serve(
 
     def update() -> str:
         outcome = None if versions is None else versions.outcome
-        return "" if outcome is None else outcome.words
+        return outcome.words if outcome is not None and outcome.failed else ""
 
     with ExitStack() as stack:
         tail = stack.enter_context(_log_tail())
