@@ -34,8 +34,8 @@ REFUSED = (
 )  # fmt: skip
 KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
 MOST_WRITES = 40
-"""Of two agents in one round: up to four files each (three facts, an update), of which each is made,
-written, renamed, and removed later. Nothing is written every second."""
+"""Of two agents in one round: up to four files each (three facts, an update), of which each is
+made, written, renamed, and removed later. Nothing is written every second."""
 
 AGENT = f"""
 import ctypes, sys, threading
