@@ -22,6 +22,7 @@
 * :mod:`fimi.edge_agent.meter_sender`  a meter for the boards beside this machine
 * :mod:`fimi.edge_agent.discovery`   plugs and meters that announce themselves at a broker
 * :mod:`fimi.edge_agent.doctor`      checks whether this machine can be a device
+* :mod:`fimi.edge_agent.service`     the agent as a service of its machine: installed, updated
 
 Imports :mod:`fimi.energy`, :mod:`fimi.learning` and :mod:`fimi.messaging`; needs no torch where the
 coordinator offers training graphs.

@@ -164,7 +164,12 @@ class Agent:
             allows=self._remote.allows,
             can_calibrate=CalibrationRequest in self._remote.errands,
             folder=self._folder,
+            update=self._remote.update(),
         )
+
+    def hears(self) -> bool:
+        """Whether the thread that hears the coordinator goes on."""
+        return self._line.alive
 
     def model(self) -> BoardModel | None:
         """What the board costs; ``None`` for an emulated one outside of a run."""
