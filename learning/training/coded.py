@@ -1,7 +1,8 @@
 """Coded parameters as bytes, and back.
 
-The bytes are a safetensors file, or one in a Zstandard frame. Its header follows from the coding
-and the shapes of the model alone, and so does its size:
+The bytes are a safetensors file, or one in a Zstandard frame, in which every tensor has the first
+bytes of all its numbers first, then the second ones: the exponents are alike. The header follows
+from the coding and the shapes of the model alone, and so does the size:
 
 ========  ======================================================================================
 ``fp32``  every tensor, F32
@@ -53,6 +54,7 @@ LEVEL = 1
 """Zstandard's: higher ones take longer, and find no more in weights (docs/decisions/0093)."""
 HEADER_MAX_BYTES = 4 << 20
 """Largest header that is read without knowing the shapes."""
+_DIMENSIONS_MAX = 32
 _OURS = "fimi."
 _EXPONENTS, _SCALES, _VALUES, _POSITIONS = (
     f"{_OURS}{name}" for name in ("exponents", "scales", "values", "positions")
@@ -69,8 +71,13 @@ class _Entry(NamedTuple):
     shape: tuple[int, ...]
 
     @property
+    def width(self) -> int:
+        """Bytes of a number."""
+        return int(_TYPES[self.dtype][2:])
+
+    @property
     def size_bytes(self) -> int:
-        return int(_TYPES[self.dtype][2:]) * math.prod(self.shape)
+        return self.width * math.prod(self.shape)
 
 
 class _Listed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -136,7 +143,7 @@ def encode(
     data = b"".join(
         [
             _header(entries, coding),
-            *(coded[e.name].astype(_TYPES[e.dtype], copy=False).tobytes() for e in entries),
+            *(_bytes(coded[entry.name], entry, coding) for entry in entries),
         ]
     )
     return zstandard.ZstdCompressor(level=LEVEL).compress(data) if coding.compress else data
@@ -153,10 +160,16 @@ def decode(data: bytes, coding: Coding, shapes: Shapes) -> Tensors:
     Raises:
         UpdateRefusedError: they are something else; nothing was allocated for it.
     """
+    size = size_bytes(shapes, coding)
+    return _read(_unpacked(data, coding, size, size), coding, shapes)
+
+
+def _read(data: bytes, coding: Coding, shapes: Shapes) -> Tensors:
+    """The tensors in a file that is in no frame any more."""
     entries = _entries(shapes, coding)
     header = _header(entries, coding)
     size = len(header) + sum(entry.size_bytes for entry in entries)
-    plain = memoryview(_unpacked(data, coding, size, size))
+    plain = memoryview(data)
     if len(plain) != size:
         raise UpdateRefusedError(
             f"{len(plain)} bytes came, and this model in {coding.words} has {size}: it is in "
@@ -170,8 +183,7 @@ def decode(data: bytes, coding: Coding, shapes: Shapes) -> Tensors:
     found: dict[str, NDArray[Any]] = {}
     at = len(header)
     for entry in entries:
-        raw = np.frombuffer(plain[at : at + entry.size_bytes], _TYPES[entry.dtype])
-        found[entry.name] = raw.reshape(entry.shape)
+        found[entry.name] = _array(plain[at : at + entry.size_bytes], entry, coding)
         at += entry.size_bytes
     return _decoded(found, coding, shapes)
 
@@ -199,7 +211,7 @@ def decode_model(data: bytes, coding: Coding, raw_bytes: int) -> Tensors:
         raise UpdateRefusedError(
             f"model holds {values} bytes of values; it was announced with {raw_bytes}"
         )
-    model = decode(plain, msgspec.structs.replace(coding, compress=False), shapes)
+    model = _read(plain, coding, shapes)
     for name, tensor in model.items():
         if not np.isfinite(tensor).all():
             raise UpdateRefusedError(
@@ -212,6 +224,21 @@ def apply(model: Parameters, difference: Parameters) -> Tensors:
     """A model with a difference added, in single precision."""
     with np.errstate(over="ignore", invalid="ignore"):  # of foreign bytes; the caller looks
         return {name: tensor + difference[name] for name, tensor in model.items()}
+
+
+def _bytes(values: NDArray[Any], entry: _Entry, coding: Coding) -> bytes:
+    raw = np.ascontiguousarray(values, _TYPES[entry.dtype])
+    if not coding.compress:
+        return raw.tobytes()
+    places = raw.reshape(-1).view(np.uint8).reshape(-1, entry.width)
+    return np.ascontiguousarray(places.T).tobytes()
+
+
+def _array(raw: memoryview, entry: _Entry, coding: Coding) -> NDArray[Any]:
+    values = np.frombuffer(raw, np.uint8)
+    if coding.compress:
+        values = np.ascontiguousarray(values.reshape(entry.width, -1).T)
+    return values.reshape(-1).view(_TYPES[entry.dtype]).reshape(entry.shape)
 
 
 def _matrices(shapes: Shapes) -> list[str]:
@@ -240,12 +267,13 @@ def _entries(shapes: Shapes, coding: Coding) -> list[_Entry]:
         entries.append(_Entry(_EXPONENTS, "I16", (len(matrices),)))
     if coding.kind == "int8":
         entries.append(_Entry(_SCALES, "F32", (sum(shapes[name][0] for name in matrices),)))
-    return sorted(entries, key=lambda e: (-int(_TYPES[e.dtype][2:]), e.name))
+    return sorted(entries, key=lambda e: (-e.width, e.name))
 
 
 def _header(entries: list[_Entry], coding: Coding) -> bytes:
     """The header of a safetensors file, with its length before it."""
-    listed: dict[str, Any] = {"__metadata__": {"coding": coding.kind}}
+    order = "by place" if coding.compress else "by number"
+    listed: dict[str, Any] = {"__metadata__": {"coding": coding.kind, "bytes": order}}
     at = 0
     for entry in entries:
         listed[entry.name] = _Listed(entry.dtype, entry.shape, (at, at + entry.size_bytes))
@@ -273,8 +301,9 @@ def _listed_shapes(plain: bytes, coding: Coding) -> dict[str, tuple[int, ...]]:
         }
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UpdateRefusedError(f"the header of the model is damaged: {error}") from error
-    if any(size < 0 for shape in found.values() for size in shape):
-        raise UpdateRefusedError("the header of the model lists a negative size")
+    for name, shape in found.items():
+        if len(shape) > _DIMENSIONS_MAX or min(shape, default=1) < 1:
+            raise UpdateRefusedError(f"the header of the model lists {name!r} with shape {shape}")
     return found
 
 
