@@ -28,8 +28,12 @@ Rounding = Literal["nearest", "stochastic"]
 
 LEVELS = 127
 """Largest whole number of 8 bits; the scale is symmetric, so that zero stays zero."""
+_SCALE_MOST = np.nextafter(np.finfo(np.float32).max / np.float32(LEVELS), np.float32(0.0))
+"""So that this many of it are a number."""
 _HALF_TOP = 15
 """Half precision ends at 65,504: the largest value of a tensor comes to lie below 2¹⁵."""
+_HALF_MOST = np.float16(2.0**15 - 2.0**4)
+"""The number below that: what is rounded up to 2¹⁵ might be too large in single precision."""
 EXPONENTS = (-_HALF_TOP - 149, 128 - _HALF_TOP)
 """Least and largest exponent that :func:`halves` gives."""
 
@@ -96,7 +100,8 @@ def halves(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], int]:
     """
     largest = float(np.max(np.abs(values), initial=0.0))
     exponent = max(math.frexp(largest)[1] - _HALF_TOP, EXPONENTS[0])
-    return np.ldexp(values, -exponent).astype("<f2"), exponent
+    half = np.ldexp(values, -exponent).astype("<f2")
+    return np.clip(half, -_HALF_MOST, _HALF_MOST), exponent
 
 
 def from_halves(values: NDArray[np.float16], exponent: int) -> NDArray[np.float32]:
@@ -121,7 +126,8 @@ def eighths(
         ValueError: stochastic rounding has nothing to draw from.
     """
     rows = values.reshape(values.shape[0], -1)
-    scales = (np.max(np.abs(rows), axis=1, initial=0.0) / np.float64(LEVELS)).astype("<f4")
+    scales = np.max(np.abs(rows), axis=1, initial=0.0) / np.float64(LEVELS)
+    scales = np.minimum(scales, _SCALE_MOST).astype("<f4")
     steps = np.zeros(rows.shape, np.float64)
     np.divide(rows, scales[:, None], out=steps, where=scales[:, None] > 0.0, dtype=np.float64)
     if rounding == "nearest":
