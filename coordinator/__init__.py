@@ -40,6 +40,7 @@ Rounds
   store
 * :mod:`~fimi.coordinator.rounds`           one round: start, collect, check, close, settle
 * :mod:`~fimi.coordinator.participation`    k of n: who takes part in a round
+* :mod:`~fimi.coordinator.payloads`  the model as it goes, updates as they come, and their sizes
 * :mod:`~fimi.coordinator.update_store`  updates on their way into the mean, on disk where memory is
   short
 * :mod:`~fimi.coordinator.dealt`            what devices train on, where it was dealt out here

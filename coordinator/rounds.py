@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from fimi.coordinator.context import Context
 from fimi.coordinator.patience import Reminder
+from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.energy.cost_model import PhaseCost
 from fimi.energy.ledger import PhaseRecord
@@ -140,16 +141,23 @@ class Round:
         order: inputs of the round.
         global_model: parameters with which every update is compared.
         spool: keeps the updates; cleared first.
+        payload: that model as devices are sent it.
     """
 
     def __init__(
-        self, context: Context, order: RoundOrder, global_model: Parameters, spool: UpdateStore
+        self,
+        context: Context,
+        order: RoundOrder,
+        global_model: Parameters,
+        spool: UpdateStore,
+        payload: RoundPayload,
     ) -> None:
         self._context = context
         self._order = order
         self._registry = context.registry
         self._model = global_model
         self._spool = spool
+        self._payload = payload
         self._reports: dict[str, RoundReport] = {}
         self._settled: dict[str, RoundSettled] = {}
         self._boots = {device: self._registry.boot_id(device) for device in order.predicted}
@@ -182,6 +190,9 @@ class Round:
                     graphs=order.graphs,
                     seed=context.settings.run.seed,
                     fleet_time_s=order.start_s,
+                    model_coding=self._payload.of_model,
+                    update_coding=self._payload.of_update,
+                    model_bytes=self._payload.model_bytes,
                 ),
             )
         with (
@@ -385,8 +396,7 @@ class Round:
 
         def keep(payload: bytes) -> None:
             try:
-                tensors.load(payload, like=self._model)
-                self._spool.put(device, payload)
+                self._spool.put(device, self._payload.plain(payload))
                 kept.set_result(None)
             except Exception as error:
                 kept.set_exception(error)

@@ -26,6 +26,7 @@ from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
+from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
 from fimi.coordinator.server_training import Server
 from fimi.coordinator.update_store import Updates, UpdateStore
@@ -194,7 +195,8 @@ class TrainingRounds:
         members = self._roster.members
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
-        offer = context.peer.transfers.serve(tensors.dump(before), media="safetensors")
+        payload = RoundPayload(before, settings.transfer)
+        offer = context.peer.transfers.serve(payload.data, media="safetensors")
         current = Round(
             context,
             RoundOrder(
@@ -213,6 +215,7 @@ class TrainingRounds:
             ),
             before,
             self._spool,
+            payload,
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer)
@@ -231,7 +234,9 @@ class TrainingRounds:
         if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
-        self._finish(number, outcome.duration_s, devices, server, participants, current, insight)
+        self._finish(
+            number, outcome.duration_s, devices, server, participants, current, insight, payload
+        )
 
     def _on_the_server(self, number: int) -> None:
         """A round in which only the server trains; it lasts as long as this training."""
@@ -251,6 +256,7 @@ class TrainingRounds:
         plans: dict[str, DevicePlan],
         current: Round | None = None,
         insight: Insight | None = None,
+        payload: RoundPayload | None = None,
     ) -> None:
         """Evaluate the new global model and store the round, with all that belongs to it."""
         watch = self._context.watch
@@ -265,7 +271,12 @@ class TrainingRounds:
             validation=validation,
             devices=devices,
             server=server,
+            model_coded=payload.coded if payload is not None else None,
+            planned_update_bytes=self._plans.update_bytes
+            if payload is not None and not payload.of_update.is_plain
+            else None,
         )
+        self._plans.sizes.learn(result)
         self._plans.fleet_time_s += duration_s
         apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
         if current is not None:

@@ -29,6 +29,7 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.use import in_use
 from fimi.learning.training.classifier import Variant
+from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
 
 Count = Annotated[int, Meta(ge=0, le=2**48)]
@@ -379,6 +380,10 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         training: training settings.
         seed: seed of the run; with device and round it determines the order of batches.
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
+        model_coding: how ``model`` is coded.
+        update_coding: how the update is to be coded; anything but ``"fp32"`` is the difference from
+            the decoded ``model``.
+        model_bytes: size of the model in single precision; 0: that of ``model``.
     """
 
     model: Offer
@@ -386,10 +391,13 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     seed: Count
     fleet_time_s: Seconds
     graphs: Offer | None = None
+    model_coding: Coding = Coding()
+    update_coding: Coding = Coding()
+    model_bytes: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
-    """Device to coordinator: it has trained, and ``update`` can be pulled: the parameters."""
+    """Device to coordinator: it has trained, and ``update`` can be pulled, coded as asked."""
 
     update: Offer
 
@@ -416,6 +424,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
         trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
             time also where ``phases`` are emulated.
         evidence: what readings said since the last report, beside the energy of phases.
+        coded: what the coding of the update did; ``None`` where it went as it is, or not at all.
     """
 
     local_samples: Count
@@ -433,6 +442,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     unlabelled: Count = 0
     trained_at: tuple[float, float] | None = None
     evidence: Evidence | None = None
+    coded: Coded | None = None
 
 
 class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):

@@ -13,6 +13,7 @@ from fimi.energy.hardware import Observation
 from fimi.energy.joules import Energy, total
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.training.classifier import FileCheck
+from fimi.learning.training.coding import Coded
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput, Trial
 
@@ -80,6 +81,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
             no sum of joules. ``None``: nothing is unknown, or nothing bounds it.
         share: ρ, of its update in the devices' mean model, 0 to 1; ``None`` where it has no part
             in it, and in older stores.
+        coded: what the coding of its update did, by the device's own account; ``None`` where it was
+            sent as it is, or not at all.
     """
 
     status: DeviceStatus
@@ -98,6 +101,7 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     trained_at: tuple[float, float] | None = None
     unknown_max: Energy | None = None
     share: float | None = None
+    coded: Coded | None = None
 
     @property
     def is_gone(self) -> bool:
@@ -152,6 +156,10 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         devices: one entry per enrolled device, in order of device id; those that were not drawn are
             ``resting``, those that were not there ``absent``.
         server: what the server did; ``None`` where it only averaged.
+        model_coded: what the coding of the model did that devices were sent; ``None`` where it was
+            sent as it is.
+        planned_update_bytes: size of an update in the plan in force; ``None`` where updates were
+            not coded.
     """
 
     number: int
@@ -161,6 +169,8 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     validation: Evaluation | None = None
     devices: tuple[DeviceRound, ...] = ()
     server: ServerRound | None = None
+    model_coded: Coded | None = None
+    planned_update_bytes: int | None = None
 
     @property
     def participants(self) -> tuple[DeviceRound, ...]:

@@ -179,6 +179,15 @@ ROUNDS = StoreTable(
                "validation.class_accuracy", null=True),
         whole("validation_samples", "samples", "how many they are", "validation.samples",
               null=True),
+        text("model_coding", "of the model that devices were sent", "model_coded.coding",
+             null=True),
+        whole("model_raw_bytes", "bytes", "of that model in single precision",
+              "model_coded.raw_bytes", null=True),
+        whole("model_coded_bytes", "bytes", "of it as sent", "model_coded.coded_bytes", null=True),
+        real("model_coding_error", "1", "‖decoded − exact‖ over ‖exact‖", "model_coded.error",
+             null=True),
+        whole("planned_update_bytes", "bytes", "of an update in the plan, where it is coded",
+              null=True),
     ))
 
 DEVICE_ROUND = StoreTable(
@@ -206,6 +215,13 @@ DEVICE_ROUND = StoreTable(
             "unknown_max", "unknown_", "unknown_max_j",
         ),
         real("share", "0 to 1", "of its update in the mean of the devices' models", null=True),
+        text("coding", "of its update; unknown where it was sent as it is", "coded.coding",
+             null=True),
+        whole("raw_bytes", "bytes", "of its update in single precision", "coded.raw_bytes",
+              null=True),
+        whole("coded_bytes", "bytes", "of its update as coded", "coded.coded_bytes", null=True),
+        real("coding_error", "1", "‖decoded − exact‖ over ‖exact‖ of what it has changed, by its "
+             "own account", "coded.error", null=True),
     ))
 
 SAMPLE = StoreTable(
