@@ -17,6 +17,7 @@ from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.participation import predicted
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.planning import (
     cheapest,
     device_plans,
@@ -451,7 +452,9 @@ def test_a_new_plan_keeps_the_unlabelled_images() -> None:
 
     first = told({device: (3, 1, index) for index, device in enumerate(fleet_profiles)})
     nothing: Any = None  # neither context nor roster is asked
-    plans = DevicePlans(nothing, nothing, MODEL_BYTES, PlanPart(plan=found, devices=first))
+    plans = DevicePlans(
+        nothing, nothing, PayloadSizes.plain(MODEL_BYTES), PlanPart(plan=found, devices=first)
+    )
     again = told(plans.delivered)
     assert [each.unlabelled for each in again.values()] == [4, 5, 6]
     assert again == first
@@ -460,7 +463,7 @@ def test_a_new_plan_keeps_the_unlabelled_images() -> None:
 def test_later_plans_of_a_run_keep_the_epochs_of_the_first() -> None:
     """Whether resources are planned again, or all of it for another fleet."""
     settings = configured(target_accuracy=0.9, objective="dynamic", iterations=5)
-    planner = FleetPlanner(settings, MODEL_BYTES, curve=CURVE)
+    planner = FleetPlanner(settings, PayloadSizes.plain(MODEL_BYTES), curve=CURVE)
     made = planner.plan(profiles()).plan
     assert made is not None and made.expected is not None and made.epochs != 3
     planner.first = first = replace(made, epochs=3)
@@ -470,5 +473,9 @@ def test_later_plans_of_a_run_keep_the_epochs_of_the_first() -> None:
     whole = planner.plan({name: profiles()[name] for name in ("device-1", "device-3")}).plan
     assert whole is not None and whole.expected is not None
     assert whole.epochs == 3
-    plain = FleetPlanner(configured(iterations=5), MODEL_BYTES, curve=CURVE).plan(profiles()).plan
+    plain = (
+        FleetPlanner(configured(iterations=5), PayloadSizes.plain(MODEL_BYTES), curve=CURVE)
+        .plan(profiles())
+        .plan
+    )
     assert plain is not None and (plain.epochs, plain.expected) == (None, None)
