@@ -479,3 +479,70 @@ def test_later_plans_of_a_run_keep_the_epochs_of_the_first() -> None:
         .plan
     )
     assert plain is not None and (plain.epochs, plain.expected) == (None, None)
+
+
+class TestCodedSizes:
+    """A plan is made for the bytes that are sent, each way its own."""
+
+    def test_the_problem_has_the_update_in_the_upload_and_the_model_in_the_download(self) -> None:
+        def of(model_bytes: int, update_bytes: int | None) -> FimiProblem:
+            return make_problem(
+                profiles(),
+                SETTINGS,
+                STRATEGIES["fimi"],
+                model_bytes=model_bytes,
+                update_bytes=update_bytes,
+                curve=CURVE,
+            )
+
+        plain, coded = of(MODEL_BYTES, None), of(MODEL_BYTES // 2, MODEL_BYTES // 4)
+        np.testing.assert_array_equal(plain.payload_bits, 8.0 * MODEL_BYTES)
+        np.testing.assert_array_equal(coded.payload_bits, 2.0 * MODEL_BYTES)
+        rates = [p.board.link.downlink_rate_bps for _, p in sorted(profiles().items())]
+        gained_s = 4.0 * MODEL_BYTES / np.array(rates)
+        np.testing.assert_allclose(coded.t_max_s - plain.t_max_s, gained_s)
+
+    def test_the_prediction_of_a_device_scales_with_the_bytes(self) -> None:
+        fleet_profiles = profiles()
+        problem = make_problem(
+            fleet_profiles, SETTINGS, STRATEGIES["tfl"], model_bytes=MODEL_BYTES, curve=CURVE
+        )
+        found = plan(problem, seed=0, settings=SearchSettings(iterations=5))
+
+        def of(update_bytes: int | None) -> dict[str, DevicePlan]:
+            return device_plans(
+                found,
+                fleet_profiles,
+                SETTINGS,
+                run="r",
+                model_bytes=MODEL_BYTES,
+                update_bytes=update_bytes,
+                delivered={},
+                batches={},
+                indices={device: index for index, device in enumerate(fleet_profiles)},
+            )
+
+        whole, quarter = of(None), of(MODEL_BYTES // 4)
+        assert of(MODEL_BYTES) == whole
+        for device, told in whole.items():
+            for before, now in zip(told.predicted, quarter[device].predicted, strict=True):
+                if before.phase == "upload":
+                    assert now.duration_s == pytest.approx(before.duration_s / 4)
+                    assert now.dynamic_j == pytest.approx(before.dynamic_j / 4)
+                elif before.phase != "idle":
+                    assert now == before
+
+    def test_a_shorter_upload_makes_a_shorter_deadline_possible(self) -> None:
+        def least_s(update_bytes: int) -> float:
+            found = smallest_deadline_s(
+                profiles(),
+                SETTINGS,
+                STRATEGIES["tfl"],
+                model_bytes=MODEL_BYTES,
+                update_bytes=update_bytes,
+                curve=CURVE,
+            )
+            assert found is not None
+            return found
+
+        assert least_s(MODEL_BYTES // 4) < 0.6 * least_s(MODEL_BYTES)
