@@ -16,7 +16,12 @@ from fimi.coordinator import checkpoint
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
-from fimi.coordinator.settings import DeploymentSettings, PlanSettings, RoundSettings
+from fimi.coordinator.settings import (
+    DeploymentSettings,
+    PlanSettings,
+    RoundSettings,
+    TransferSettings,
+)
 from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
@@ -108,6 +113,7 @@ class Lab:
         plan: PlanSettings | None = None,
         validation: Dataset | None = None,
         curve: LearningCurve = CURVE,
+        transfer: TransferSettings | None = None,
     ) -> Federation:
         settings = Config(
             run=RunConfig(strategy=strategy),
@@ -122,6 +128,7 @@ class Lab:
                 participants=participants,
                 quorum=quorum,
             ),
+            transfer=transfer or TransferSettings(),
             deployment=deployment or DeploymentSettings(),
         )
 
