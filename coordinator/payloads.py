@@ -103,16 +103,20 @@ class RoundPayload:
         self._lost: Tensors | None = None  # ω − ω̂, where updates are whole models
         if self.of_model.is_plain:
             return
+        self.data = b""
         self.data = coded.encode(model, self.of_model)
-        sent = coded.decode(self.data, self.of_model, self._shapes)
+        error = 0.0
+        if self.of_model.kind != "fp32":
+            sent = coded.decode(self.data, self.of_model, self._shapes)
+            error = relative_error((sent[name] for name in model), model.values())
+            if not self.of_update.takes_difference:
+                self._lost = {name: tensor - sent[name] for name, tensor in model.items()}
         self.coded = Coded(
             coding=self.of_model.words,
             raw_bytes=self.model_bytes,
             coded_bytes=len(self.data),
-            error=relative_error((sent[name] for name in model), model.values()),
+            error=error,
         )
-        if self.coded.error > 0.0 and not self.of_update.takes_difference:
-            self._lost = {name: tensor - sent[name] for name, tensor in model.items()}
 
     def plain(self, update: bytes) -> bytes:
         """An update as a model in single precision, ω + (ω_i − ω̂), checked.

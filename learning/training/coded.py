@@ -140,13 +140,16 @@ def encode(
         coded[_VALUES] = flat[chosen]
         coded[_POSITIONS] = _positions(chosen, len(flat))
     entries = _entries(shapes, coding)
-    data = b"".join(
-        [
-            _header(entries, coding),
-            *(_bytes(coded[entry.name], entry, coding) for entry in entries),
-        ]
-    )
-    return zstandard.ZstdCompressor(level=LEVEL).compress(data) if coding.compress else data
+    header = _header(entries, coding)
+    data = bytearray(len(header) + sum(entry.size_bytes for entry in entries))
+    data[: len(header)] = header
+    at = len(header)
+    for entry in entries:
+        data[at : at + entry.size_bytes] = _bytes(coded.pop(entry.name), entry, coding)
+        at += entry.size_bytes
+    if coding.compress:
+        return zstandard.ZstdCompressor(level=LEVEL).compress(data)
+    return bytes(data)
 
 
 def decode(data: bytes, coding: Coding, shapes: Shapes) -> Tensors:

@@ -34,6 +34,8 @@ _HALF_TOP = 15
 """Half precision ends at 65,504: the largest value of a tensor comes to lie below 2¹⁵."""
 _HALF_MOST = np.float16(2.0**15 - 2.0**4)
 """The number below that: what is rounded up to 2¹⁵ might be too large in single precision."""
+_BLOCK = 1 << 16
+"""Values that are looked at together."""
 EXPONENTS = (-_HALF_TOP - 149, 128 - _HALF_TOP)
 """Least and largest exponent that :func:`halves` gives."""
 
@@ -128,12 +130,12 @@ def eighths(
     rows = values.reshape(values.shape[0], -1)
     scales = np.max(np.abs(rows), axis=1, initial=0.0) / np.float64(LEVELS)
     scales = np.minimum(scales, _SCALE_MOST).astype("<f4")
-    steps = np.zeros(rows.shape, np.float64)
-    np.divide(rows, scales[:, None], out=steps, where=scales[:, None] > 0.0, dtype=np.float64)
+    steps = np.zeros(rows.shape, np.float32)
+    np.divide(rows, scales[:, None], out=steps, where=scales[:, None] > 0.0)
     if rounding == "nearest":
         np.rint(steps, out=steps)
     elif draws is not None:
-        steps += draws.random(steps.shape)
+        steps += draws.random(steps.shape, np.float32)
         np.floor(steps, out=steps)
     else:
         raise ValueError("stochastic rounding needs a generator to draw from")
@@ -174,6 +176,9 @@ def relative_error(decoded: Iterable[NDArray[Any]], exact: Iterable[NDArray[Any]
     """‖decoded − exact‖₂ / ‖exact‖₂ over all tensors; 0 where nothing was to be coded."""
     wrong, whole = 0.0, 0.0
     for there, true in zip(decoded, exact, strict=True):
-        wrong += float(np.sum(np.square(there - true, dtype=np.float64)))
-        whole += float(np.sum(np.square(true, dtype=np.float64)))
+        there, true = there.reshape(-1), true.reshape(-1)
+        for at in range(0, len(true), _BLOCK):  # no copy of a whole tensor in double precision
+            of, all_ = there[at : at + _BLOCK], true[at : at + _BLOCK].astype(np.float64)
+            wrong += float(np.sum((of - all_) ** 2))
+            whole += float(np.sum(all_**2))
     return math.sqrt(wrong / whole) if whole > 0.0 else 0.0
