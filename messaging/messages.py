@@ -29,6 +29,7 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.use import in_use
 from fimi.learning.training.classifier import Variant
+from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
 
 Count = Annotated[int, Meta(ge=0, le=2**48)]
@@ -389,6 +390,10 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
         late_rounds: so many rounds late the update may still be: it enters the mean of another
             round then. 0: whoever is not done when the round is closed breaks off.
+        model_coding: how ``model`` is coded.
+        update_coding: how the update is to be coded; anything but ``"fp32"`` is the difference from
+            the decoded ``model``.
+        model_bytes: size of the model in single precision; 0: that of ``model``.
     """
 
     model: Offer
@@ -397,10 +402,13 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     fleet_time_s: Seconds
     graphs: Offer | None = None
     late_rounds: Count = 0
+    model_coding: Coding = Coding()
+    update_coding: Coding = Coding()
+    model_bytes: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
-    """Device to coordinator: it has trained, and ``update`` can be pulled: the parameters."""
+    """Device to coordinator: it has trained, and ``update`` can be pulled, coded as asked."""
 
     update: Offer
 
@@ -427,6 +435,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
         trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
             time also where ``phases`` are emulated.
         evidence: what readings said since the last report, beside the energy of phases.
+        coded: what the coding of the update did; ``None`` where it went as it is, or not at all.
     """
 
     local_samples: Count
@@ -444,6 +453,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     unlabelled: Count = 0
     trained_at: tuple[float, float] | None = None
     evidence: Evidence | None = None
+    coded: Coded | None = None
 
 
 class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
