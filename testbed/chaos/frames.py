@@ -132,17 +132,11 @@ class Framer:
             return [bytes(data)]
         out: list[bytes] = []
         self._buffer += data
-        at = 0
-        while at < len(self._buffer) and not self._foreign:
-            before = at
-            at = self._step(at, out, now_s)
-            if at == before and not self._foreign:
-                break  # more is needed
-        if self._foreign:
-            out += [*self.flush(), bytes(self._buffer[at:])]
-            self._buffer.clear()
-        else:
-            del self._buffer[:at]
+        at, size = 0, self._step(0, out, now_s)
+        while size:
+            at += size
+            size = self._step(at, out, now_s)
+        del self._buffer[:at]
         return [each for each in out if each]
 
     def due(self, now_s: float) -> list[bytes]:
@@ -182,33 +176,39 @@ class Framer:
         return through
 
     def _step(self, at: int, out: list[bytes], now_s: float) -> int:
-        """Deal with what begins at ``at``; returns where it ends, ``at`` if more is needed."""
+        """Deal with what begins at ``at``; returns its size, 0 if more is needed."""
         buffer = self._buffer
-        if self._passing:
-            size = min(self._passing, len(buffer) - at)
-            out.append(bytes(buffer[at : at + size]))
-            self._passing -= size
-            return at + size
+        there = len(buffer) - at
+        if not there:
+            return 0
         if not self._begun:
             first = _FIRST_UP if self is self._conversation.up else _FIRST_DOWN
             self._foreign = buffer[at] not in first
             self._begun = True
-        head = None if self._foreign else _head(buffer, at)
+        size = min(self._passing, there)
+        if self._foreign:
+            size = there
+        if size:
+            out.append(bytes(buffer[at : at + size]))
+            self._passing = max(0, self._passing - size)
+            return size
+        head = _head(buffer, at)
         if head is None:
-            return at
-        begin, size = head
-        if size < 0:
+            return 0
+        begin, body = head
+        if body < 0:
             self._foreign = True
-            return at
-        end = begin + size
-        if end - at > WHOLE_BYTES:
+            out += self.flush()
+            return self._step(at, out, now_s)
+        size = begin - at + body
+        if size > WHOLE_BYTES:
             out += [*self.flush(), bytes(buffer[at:begin])]
-            self._passing = size
-            return begin
-        if end > len(buffer):
-            return at
-        self._packet(bytes(buffer[at:end]), begin - at, out, now_s)
-        return end
+            self._passing = body
+            return begin - at
+        if size > there:
+            return 0
+        self._packet(bytes(buffer[at : at + size]), begin - at, out, now_s)
+        return size
 
     def _packet(self, packet: bytes, body: int, out: list[bytes], now_s: float) -> None:
         kind = packet[0] >> 4

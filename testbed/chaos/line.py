@@ -28,13 +28,16 @@ READ_BYTES = 256 << 10
 FLIGHT_BYTES = 16 << 20
 """What an unlimited way with a delay holds at most, bytes."""
 
+_LOOK_S = 0.005
+
 
 class Shape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What one way of a link is like.
 
     Attributes:
         rate_bps: bits per second, MQTT's headers included; ``None`` for unlimited.
-        buffer_bytes: what waits before it at most, bytes.
+        buffer_bytes: what waits before it at most, bytes; or what it sends in 5 ms, if that is
+            more: it would be empty between two looks at it.
         delay_s: how long every piece travels, s.
         jitter_s: up to how much longer, drawn for each piece, s; the order stays.
     """
@@ -48,6 +51,11 @@ class Shape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def is_plain(self) -> bool:
         """Whether it changes nothing."""
         return self.rate_bps is None and not self.delay_s and not self.jitter_s
+
+    @property
+    def queue_bytes(self) -> int:
+        """What waits before it at most, bytes."""
+        return max(self.buffer_bytes, int((self.rate_bps or 0.0) / 8.0 * _LOOK_S))
 
 
 class Line(Generic[Item]):
@@ -87,7 +95,7 @@ class Line(Generic[Item]):
             return 0
         if self.shape.rate_bps is None:
             return FLIGHT_BYTES - self._travelling_bytes - self._waiting_bytes
-        return self.shape.buffer_bytes - self._waiting_bytes
+        return self.shape.queue_bytes - self._waiting_bytes
 
     @property
     def piece_bytes(self) -> int:
@@ -95,7 +103,7 @@ class Line(Generic[Item]):
         rate_bps = self.shape.rate_bps
         if rate_bps is None:
             return READ_BYTES
-        return max(PIECE_BYTES, min(self.shape.buffer_bytes // 8, int(rate_bps / 8e3), READ_BYTES))
+        return max(PIECE_BYTES, min(self.shape.queue_bytes // 8, int(rate_bps / 8e3), READ_BYTES))
 
     def put(self, item: Item, size_bytes: int, now_s: float) -> None:
         """A piece joins the queue."""
