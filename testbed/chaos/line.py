@@ -148,8 +148,9 @@ class Line(Generic[Item]):
 
     def thaw(self, now_s: float) -> None:
         """Go on; nothing was lost."""
-        self.is_frozen = False
-        self._since_s = max(now_s, self._since_s)
+        if self.is_frozen:
+            self.is_frozen = False
+            self._since_s = max(now_s, self._since_s)
 
     def _first_done_s(self) -> float:
         rate_bps = self.shape.rate_bps

@@ -258,9 +258,8 @@ class Proxy:
 
         def do(now_s: float) -> None:
             for line in (self._up, self._down):
-                if line.is_frozen:
-                    line.thaw(now_s)
-                    self._resume(line)
+                line.thaw(now_s)
+                self._resume(line)
 
         self._do(do)
 
