@@ -17,6 +17,7 @@ from fimi.report.layout import Paper, entries
 from fimi.testbed import logs
 from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
+from fimi.testbed.commands.chaos import chaos
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.federation import coordinator, dry_run, report
 from fimi.testbed.commands.fleet import fleet
@@ -102,6 +103,7 @@ for _command in (
     meter,
     optimise,
     calibrate,
+    chaos,
 ):
     main.add_command(_command)
 
