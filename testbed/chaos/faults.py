@@ -39,7 +39,7 @@ class Fault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_f
     per_minute: Annotated[float, Meta(gt=0.0, le=6000.0)] | None = None
     from_s: Seconds = 0.0
     until_s: Seconds | None = None
-    for_s: Seconds | tuple[Seconds, Seconds] | None = None
+    for_s: float | tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         given = [name for name in ("at_s", "every_s", "per_minute") if getattr(self, name)]
@@ -49,8 +49,11 @@ class Fault(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_f
                 f"a fault says when it happens by one of at_s, every_s and per_minute; here "
                 f"{' and '.join(given) if given else 'none'} is given"
             )
-        if isinstance(self.for_s, tuple) and self.for_s[0] > self.for_s[1]:
-            raise ValueError(f"for_s = {list(self.for_s)}: the first number is the smaller one")
+        lasts = self.for_s if isinstance(self.for_s, tuple) else (self.for_s or 0.0,)
+        if not all(0.0 <= each <= 1e9 for each in lasts):
+            raise ValueError(f"for_s = {self.for_s}: it lasts 0 s or longer, and 1e9 s at most")
+        if lasts[0] > lasts[-1]:
+            raise ValueError(f"for_s = {list(lasts)}: the first number is the smaller one")
 
     def times(self, dice: random.Random) -> Iterator[tuple[float, float | None]]:
         """When it happens and for how long, s; for ever if it has no end."""
