@@ -41,7 +41,7 @@ class Target:
         self._child: subprocess.Popen[bytes] | None = None
         self._known: psutil.Process | None = None
         self.disk = OwnDisk(Path(part.disk.folder), part.disk.size_bytes) if part.disk else None
-        self.clock = OwnClock(folder / f"clock-{name}") if part.own_clock else None
+        self.clock = OwnClock(folder, name) if part.own_clock else None
         self._environment = {**os.environ, **environment}
         if self.clock is not None:
             self._environment |= self.clock.environment
@@ -128,8 +128,6 @@ class Target:
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-        if self.clock is not None:
-            self.clock.close()
         if self.disk is not None:
             self.disk.close()
 

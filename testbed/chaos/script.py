@@ -84,7 +84,7 @@ class ProcessPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         through: name of a proxy: ``FIMI_BROKER`` of the command names that in the broker's place.
         start_s: when the command is started, s after the start.
         output: file for what the command prints; appended. Left out: nowhere.
-        own_clock: whether its clock can jump; needs libfaketime.
+        own_clock: whether its clock can jump; needs a C compiler.
         disk: a file system that can become full.
     """
 
@@ -270,7 +270,7 @@ down = {rate_bps = 20e6, buffer_bytes = 65536}
 command = "fimi agent run --id device-01 --cache cache-01"
 through = "wifi"                        # its FIMI_BROKER names the proxy
 output = "agent.log"
-# own_clock = true                      # its clock can jump; needs libfaketime
+# own_clock = true                      # its clock can jump; needs a C compiler
 # disk = {folder = "cache-01", size_bytes = 8000000}    # can become full
 
 # What happens: once (at_s), again and again (every_s), or at random (per_minute).

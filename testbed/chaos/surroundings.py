@@ -8,18 +8,19 @@ full disk     :class:`OwnDisk`: a small file system in    Linux; root, or user n
               takes the rest of it: ENOSPC                ``mount`` (util-linux)
 file limit    :func:`limit_files`: RLIMIT_FSIZE of a      Linux; the process is of the same user
               running process: EFBIG
-clock         :class:`OwnClock`: libfaketime under the    the library (Debian: ``libfaketime``), a
-              process, which reads a file                 program that is linked dynamically
+clock         :class:`OwnClock`: ``own_clock.c`` under    a C compiler; a 64-bit Linux; a program
+              the process, which reads a file             that is linked dynamically
 ============  ==========================================  ==========================================
 
 The clock of the whole machine is left alone. A time namespace moves the monotonic clock and not the
-time of day, so it is of no use here.
+time of day, so it is of no use here; and libfaketime 0.9.10 lets ``time.sleep`` of Python 3.11 fail.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -27,14 +28,7 @@ from pathlib import Path
 from fimi.errors import SurroundingsError
 
 _FILLER = ".fimi-chaos-fills-this-disk"
-_LIBRARIES = (
-    "/usr/lib/*/faketime/libfaketimeMT.so.1",
-    "/usr/lib/faketime/libfaketimeMT.so.1",
-    "/usr/lib64/faketime/libfaketimeMT.so.1",
-    "/usr/local/lib/faketime/libfaketimeMT.so.1",
-    "/opt/homebrew/lib/faketime/libfaketimeMT.so.1",
-)
-_READY_S = 10.0
+_SOURCE = Path(__file__).with_name("own_clock.c")
 
 
 class FaultError(SurroundingsError):
@@ -124,21 +118,28 @@ class OwnClock:
     """The time of day of a command, which can jump. Durations go on as they did.
 
     Args:
-        file: is written for the library; removed by :meth:`close`.
+        folder: for what is compiled and written here; the command needs it as long as it runs.
+        name: of the process.
 
     Raises:
-        FaultError: there is no libfaketime.
+        FaultError: it cannot be compiled.
     """
 
-    def __init__(self, file: Path) -> None:
-        found = [path for pattern in _LIBRARIES for path in sorted(Path("/").glob(pattern[1:]))]
-        if not found:
-            raise FaultError(
-                "a clock that jumps needs libfaketime, which is not there: install it (Debian: "
-                "apt install libfaketime), or leave own_clock out"
-            )
-        self._library, self._file = found[0], file.absolute()
-        self.jump(0.0)
+    def __init__(self, folder: Path, name: str) -> None:
+        self._file = folder.absolute() / f"clock-{name}"
+        self._library = folder.absolute() / "own_clock.so"
+        if not self._library.exists():
+            compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+            if compiler is None or not sys.platform.startswith("linux"):
+                raise FaultError(
+                    "a clock that jumps needs Linux and a C compiler: install one (Debian: apt "
+                    "install gcc), or leave own_clock out"
+                )
+            words = [compiler, "-shared", "-fPIC", "-O1", "-o", self._library, _SOURCE, "-ldl"]
+            made = subprocess.run(words, capture_output=True, text=True, check=False)
+            if made.returncode:
+                raise FaultError(f"{_SOURCE} cannot be compiled with {compiler}: {made.stderr}")
+        self._file.write_bytes(bytes(8))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -146,20 +147,13 @@ class OwnClock:
         preload = os.environ.get("LD_PRELOAD", "")
         return {
             "LD_PRELOAD": f"{self._library} {preload}".strip(),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",  # its name before 0.9.9
+            "FIMI_CHAOS_CLOCK": str(self._file),
         }
 
     def jump(self, by_s: float) -> None:
         """Be so much ahead of the machine's clock, s, from now on."""
-        # rewritten in place and never empty: the library may read it at any moment
-        self._file.write_text(f"{by_s:+.3f}\n", encoding="ascii")
-
-    def close(self) -> None:
-        """Remove its file."""
-        self._file.unlink(missing_ok=True)
+        with self._file.open("r+b", buffering=0) as file:  # in place: it is mapped
+            file.write(round(by_s * 1e9).to_bytes(8, sys.byteorder, signed=True))
 
 
 def limit_files(pid: int, limit_bytes: int | None) -> None:
