@@ -13,7 +13,7 @@ clock         :class:`OwnClock`: ``own_clock.c`` under    a C compiler; a 64-bit
 ============  ==========================================  ==========================================
 
 The clock of the whole machine is left alone. A time namespace moves the monotonic clock and not the
-time of day, so it is of no use here; and libfaketime 0.9.10 lets ``time.sleep`` of Python 3.11 fail.
+time of day; with libfaketime 0.9.10 ``time.sleep`` of Python 3.11 fails.
 """
 
 from __future__ import annotations
@@ -77,10 +77,11 @@ class OwnDisk:
     @property
     def prefix(self) -> tuple[str, ...]:
         """Words in front of a command that is to see it."""
-        inside = ("nsenter", f"--target={self._holder.pid}", "--mount", f"--wd={Path.cwd()}")
-        if os.geteuid() == 0:
-            return inside
-        return (*inside, "--user", "--preserve-credentials")
+        inside = ["nsenter", f"--target={self._holder.pid}", "--mount"]
+        if os.geteuid() != 0:
+            inside += ["--user", "--preserve-credentials"]
+        # the working folder once more: that of this process lies outside
+        return (*inside, "sh", "-c", 'cd "$0" && exec "$@"', str(Path.cwd()))
 
     @property
     def place(self) -> Path:
@@ -135,7 +136,8 @@ class OwnClock:
                     "a clock that jumps needs Linux and a C compiler: install one (Debian: apt "
                     "install gcc), or leave own_clock out"
                 )
-            words = [compiler, "-shared", "-fPIC", "-O1", "-o", self._library, _SOURCE, "-ldl"]
+            words = [compiler, "-shared", "-fPIC", "-O1", "-o", str(self._library)]
+            words += [str(_SOURCE), "-ldl"]
             made = subprocess.run(words, capture_output=True, text=True, check=False)
             if made.returncode:
                 raise FaultError(f"{_SOURCE} cannot be compiled with {compiler}: {made.stderr}")
