@@ -158,7 +158,7 @@ class Target:
                 return psutil.Process(pid)
             if self._known is None:
                 self._known = psutil.Process(self.part.pid)
-            if not self._known.is_running():
+            if not self._known.is_running() or self._known.status() == psutil.STATUS_ZOMBIE:
                 raise FaultError(f"process.{self.name} ({self.part.pid}) has ended")
             return self._known
         except (OSError, ValueError, IndexError) as error:

@@ -339,10 +339,10 @@ class Proxy:
         wait_s = min(self._next_s() - time.monotonic(), _LONGEST_WAIT_S)
         ready = self._selector.select(max(0.0, wait_s))
         now_s = time.monotonic()
-        while self._orders:
-            self._orders.popleft()(now_s)
         for key, mask in ready:
             key.data(mask, now_s)
+        while self._orders:  # after the bytes that woke it were read: none is overlooked
+            self._orders.popleft()(now_s)
         while self._timers and self._timers[0][0] <= now_s:
             heapq.heappop(self._timers)[2](now_s)
         for each in tuple(self._holding):
