@@ -15,8 +15,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
-from fimi.testbed.chaos.frames import Conversation, FrameCounters, Framer, MessageFaults
-from fimi.testbed.chaos.line import READ_BYTES, Line
+from fimi.testbed.chaos.frames import FrameCounters, Framer, MessageFaults, Talk
+from fimi.testbed.chaos.line import READ_BYTES, SlowLine
 
 Way = Literal["up", "down", "both"]
 """From the peers to the broker, back, or both."""
@@ -55,7 +55,7 @@ class Pipe:
         connection: Connection,
         source: socket.socket,
         sink: socket.socket,
-        line: Line[tuple[Pipe, bytes]],
+        line: SlowLine[tuple[Pipe, bytes]],
         framer: Framer | None,
     ) -> None:
         self.connection = connection
@@ -205,7 +205,7 @@ class Connection:
         client: socket.socket,
         server: socket.socket,
         *,
-        lines: tuple[Line[tuple[Pipe, bytes]], Line[tuple[Pipe, bytes]]],
+        lines: tuple[SlowLine[tuple[Pipe, bytes]], SlowLine[tuple[Pipe, bytes]]],
         dice: random.Random | None,
         frames: tuple[FrameCounters, FrameCounters],
     ) -> None:
@@ -214,7 +214,7 @@ class Connection:
         self.is_connected = False
         self.waited_for: dict[socket.socket, int] = {}
         self._gone: set[socket.socket] = set()
-        self._talk = None if dice is None else Conversation(dice, frames)
+        self._talk = None if dice is None else Talk(dice, frames)
         up, down = (None, None) if self._talk is None else (self._talk.up, self._talk.down)
         self.up = Pipe(self, client, server, lines[0], up)
         self.down = Pipe(self, server, client, lines[1], down)

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 
 from fimi.testbed.chaos.connection import Way
 from fimi.testbed.chaos.frames import MessageFaults
-from fimi.testbed.chaos.line import Shape
+from fimi.testbed.chaos.line import LinkShape
 
 Seconds = Annotated[float, Meta(ge=0.0, le=1e9)]
 Positive = Annotated[float, Meta(gt=0.0, le=1e9)]
@@ -180,7 +180,7 @@ class FileLimit(ProcessFault, frozen=True, kw_only=True, tag="file-limit"):
     limit_bytes: Annotated[int, Meta(ge=0)] = 0
 
 
-class Clock(ProcessFault, frozen=True, kw_only=True, tag="clock"):
+class ClockJump(ProcessFault, frozen=True, kw_only=True, tag="clock"):
     """The time of day of a process with ``own_clock`` jumps; durations go on as they did.
 
     Attributes:
@@ -191,7 +191,17 @@ class Clock(ProcessFault, frozen=True, kw_only=True, tag="clock"):
 
 
 AnyFault = (
-    Cut | HalfOpen | Freeze | Slow | Delay | Messages | Kill | Stop | FullDisk | FileLimit | Clock
+    Cut
+    | HalfOpen
+    | Freeze
+    | Slow
+    | Delay
+    | Messages
+    | Kill
+    | Stop
+    | FullDisk
+    | FileLimit
+    | ClockJump
 )
 
 
@@ -208,7 +218,7 @@ def kind_of_fault(fault: Fault) -> str:
     return str(type(fault).__struct_config__.tag)
 
 
-def slower(shapes: tuple[Shape, Shape], fault: Slow | Delay) -> tuple[Shape, Shape]:
+def slower(shapes: tuple[LinkShape, LinkShape], fault: Slow | Delay) -> tuple[LinkShape, LinkShape]:
     """A link with a fault, up and down."""
     from msgspec.structs import replace
 

@@ -1,7 +1,7 @@
 """One way of a slow link: a rate, a queue of bounded bytes before it, a delay behind it.
 
 A router has a queue. What waits in it delays everything behind it, and a queue that is full makes
-the sender wait. :class:`Line` does the same to pieces of data, in a time that its caller gives it:
+the sender wait. :class:`SlowLine` does the same to pieces of data, in a time that its caller gives it:
 it has no clock, no thread and no socket, so that a test can hold it against arithmetic.
 """
 
@@ -31,7 +31,7 @@ FLIGHT_BYTES = 16 << 20
 _LOOK_S = 0.005
 
 
-class Shape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class LinkShape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What one way of a link is like.
 
     Attributes:
@@ -58,7 +58,7 @@ class Shape(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return max(self.buffer_bytes, int((self.rate_bps or 0.0) / 8.0 * _LOOK_S))
 
 
-class Line(Generic[Item]):
+class SlowLine(Generic[Item]):
     """The pieces on one way of a link, first in, first out.
 
     Args:
@@ -66,7 +66,7 @@ class Line(Generic[Item]):
         dice: draws the jitter.
     """
 
-    def __init__(self, shape: Shape, dice: random.Random) -> None:
+    def __init__(self, shape: LinkShape, dice: random.Random) -> None:
         self.shape = shape
         self.is_frozen = False
         """Whether nothing moves; see :meth:`freeze`."""
@@ -136,7 +136,7 @@ class Line(Generic[Item]):
         first_s = self._first_done_s() if self._waiting else math.inf
         return min(first_s, self._travelling[0][0]) if self._travelling else first_s
 
-    def reshape(self, shape: Shape, now_s: float) -> None:
+    def reshape(self, shape: LinkShape, now_s: float) -> None:
         """Be another link from now on. Call :meth:`take` with the same time before."""
         self._settle(now_s)
         self.shape = shape

@@ -4,7 +4,7 @@
 
     with Proxy(("127.0.0.1", 1883)) as proxy:
         ...                                  # peers connect to proxy.address
-        proxy.shape(up=Shape(rate_bps=2e6))  # a slow link, shared by all connections
+        proxy.shape(up=LinkShape(rate_bps=2e6))  # a slow link, shared by all connections
         proxy.cut(for_s=0.5)                 # all connections are reset; nobody gets in for 0.5 s
         proxy.freeze("both")                 # nothing moves, nothing is lost, until proxy.thaw()
         proxy.go_silent("up", for_s=20.0)    # half-open: what comes is swallowed
@@ -12,7 +12,7 @@
 
 One thread waits for all sockets (:mod:`fimi.testbed.chaos.connection`); the methods may be called
 from any thread and return when they have taken effect. A way of the link is one
-:class:`~fimi.testbed.chaos.line.Line` for all connections, as a board's Wi-Fi is.
+:class:`~fimi.testbed.chaos.line.SlowLine` for all connections, as a board's Wi-Fi is.
 
 Where a way is slow, the sender must feel it as on a real one. So a socket of such a proxy offers
 packets of Ethernet's size and a small window: on loopback the kernel would otherwise take megabytes
@@ -41,7 +41,7 @@ from msgspec import Struct
 from fimi.errors import SurroundingsError
 from fimi.testbed.chaos.connection import Broken, Connection, Pipe, Way
 from fimi.testbed.chaos.frames import FrameCounters, MessageFaults
-from fimi.testbed.chaos.line import PIECE_BYTES, Line, Shape
+from fimi.testbed.chaos.line import PIECE_BYTES, LinkShape, SlowLine
 
 Ending = Literal["reset", "close"]
 
@@ -50,7 +50,7 @@ _WINDOW_BYTES = 16 << 10
 _LONGEST_WAIT_S = 60.0
 _RESET = struct.pack("ii", 1, 0)
 
-Link = Line[tuple[Pipe, bytes]]
+Link = SlowLine[tuple[Pipe, bytes]]
 Order = Callable[[float], object]
 
 
@@ -101,8 +101,8 @@ class Proxy:
         *,
         bind: str = "127.0.0.1",
         port: int = 0,
-        up: Shape | None = None,
-        down: Shape | None = None,
+        up: LinkShape | None = None,
+        down: LinkShape | None = None,
         messages: bool = False,
         slow: bool | None = None,
         seed: int = 0,
@@ -111,8 +111,8 @@ class Proxy:
         self.frames = (FrameCounters(), FrameCounters())
         """What was done to messages, up and down."""
         self._broker, self._where = broker, (bind, port)
-        self._up: Link = Line(up or Shape(), random.Random(f"{seed} up"))
-        self._down: Link = Line(down or Shape(), random.Random(f"{seed} down"))
+        self._up: Link = SlowLine(up or LinkShape(), random.Random(f"{seed} up"))
+        self._down: Link = SlowLine(down or LinkShape(), random.Random(f"{seed} down"))
         shaped = any(line.shape.rate_bps is not None for line in (self._up, self._down))
         self._slow = shaped if slow is None else slow
         self._dice = random.Random(f"{seed} messages") if messages else None
@@ -151,7 +151,7 @@ class Proxy:
         return len(self._connections)
 
     @property
-    def shapes(self) -> tuple[Shape, Shape]:
+    def shapes(self) -> tuple[LinkShape, LinkShape]:
         """What the link is like, up and down."""
         return self._up.shape, self._down.shape
 
@@ -212,7 +212,7 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def shape(self, *, up: Shape | None = None, down: Shape | None = None) -> None:
+    def shape(self, *, up: LinkShape | None = None, down: LinkShape | None = None) -> None:
         """Be another link from now on; a way that is left out stays as it is."""
 
         def do(now_s: float) -> None:

@@ -22,7 +22,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fimi.testbed.chaos.faults import (
-    Clock,
+    ClockJump,
     Cut,
     Delay,
     Fault,
@@ -39,7 +39,7 @@ from fimi.testbed.chaos.faults import (
     target_of,
 )
 from fimi.testbed.chaos.frames import MessageFaults
-from fimi.testbed.chaos.line import Shape
+from fimi.testbed.chaos.line import LinkShape
 from fimi.testbed.chaos.processes import Target, through
 from fimi.testbed.chaos.proxy import Proxy
 from fimi.testbed.chaos.script import Happening, Script, ScriptError, needs, timeline
@@ -326,7 +326,7 @@ class Chaos:
                         target.limit_files(None)
 
                 return {"pid": target.pid, "limit_bytes": fault.limit_bytes}, lift
-            case Clock():
+            case ClockJump():
                 clock = target.clock
                 assert clock is not None
                 clock.jump(fault.jump_s)
@@ -394,6 +394,6 @@ def _broker_of(own: str, url: str, where: str) -> tuple[str, int]:
     return address.host, address.port
 
 
-def _words(shape: Shape) -> dict[str, Any]:
+def _words(shape: LinkShape) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(shape)
     return found

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from fimi.errors import InputError
 from fimi.testbed.chaos.faults import (
     AnyFault,
-    Clock,
+    ClockJump,
     Fault,
     FullDisk,
     Kill,
@@ -31,7 +31,7 @@ from fimi.testbed.chaos.faults import (
     Slow,
     target_of,
 )
-from fimi.testbed.chaos.line import Shape
+from fimi.testbed.chaos.line import LinkShape
 from fimi.testbed.nearest import hint
 
 if sys.version_info >= (3, 11):
@@ -58,8 +58,8 @@ class ProxyPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     broker: str = ""
     listen: str = "127.0.0.1:0"
-    up: Shape = Shape()
-    down: Shape = Shape()
+    up: LinkShape = LinkShape()
+    down: LinkShape = LinkShape()
 
 
 class Disk(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -212,7 +212,7 @@ def _check_fault(script: Script, fault: Fault, where: str) -> None:
             f"{where}: process.{target} has no file system of its own; give it "
             'disk = {folder = "…", size_bytes = …}'
         )
-    if isinstance(fault, Clock) and not part.own_clock:
+    if isinstance(fault, ClockJump) and not part.own_clock:
         raise ScriptError(f"{where}: process.{target} needs own_clock = true")
     if isinstance(fault, Kill) and fault.for_s is not None and not part.words:
         raise ScriptError(

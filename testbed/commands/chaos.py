@@ -164,10 +164,10 @@ def proxy(
         fimi chaos proxy --listen 127.0.0.1:1884 --up-bps 20e6 --down-bps 20e6 --cut-every-s 3
     """
     from fimi.testbed.chaos.faults import AnyFault, Cut, Messages
-    from fimi.testbed.chaos.line import Shape
+    from fimi.testbed.chaos.line import LinkShape
     from fimi.testbed.chaos.script import ProxyPart, Script
 
-    shape = Shape(delay_s=min(delay_s, 60.0), jitter_s=min(jitter_s, 60.0))
+    shape = LinkShape(delay_s=min(delay_s, 60.0), jitter_s=min(jitter_s, 60.0))
     if buffer_bytes is not None:
         shape = replace(shape, buffer_bytes=buffer_bytes)
     part = ProxyPart(

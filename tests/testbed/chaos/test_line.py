@@ -10,7 +10,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.testbed.chaos.line import BUFFER_BYTES, FLIGHT_BYTES, Line, Shape
+from fimi.testbed.chaos.line import BUFFER_BYTES, FLIGHT_BYTES, LinkShape, SlowLine
 
 # times and rates that floating point holds exactly
 EIGHTHS = st.integers(0, 400).map(lambda n: n / 8)
@@ -47,7 +47,7 @@ def test_pieces_arrive_when_the_integral_of_the_rate_says(pieces, changes, first
     """Rate 0 in a change is a frozen link; the looks are at arbitrary times."""
     pieces.sort()
     changes = [*sorted(dict(changes).items()), (60.0, 8192.0)]
-    line: Line[int] = Line(Shape(rate_bps=first, delay_s=delay), random.Random(1))
+    line: SlowLine[int] = SlowLine(LinkShape(rate_bps=first, delay_s=delay), random.Random(1))
     events = [(at, 1, number) for number, (at, _) in enumerate(pieces)]
     events += [(at, 0, rate) for at, rate in changes] + [(at, 2, None) for at in looks]
     came: dict[int, float] = {}
@@ -66,7 +66,7 @@ def test_pieces_arrive_when_the_integral_of_the_rate_says(pieces, changes, first
             if what == 0.0:
                 line.freeze(now_s)
             else:
-                line.reshape(Shape(rate_bps=what, delay_s=delay), now_s)
+                line.reshape(LinkShape(rate_bps=what, delay_s=delay), now_s)
     look(1e6)
 
     stretches = [(0.0, first)]
@@ -89,7 +89,9 @@ def test_pieces_arrive_when_the_integral_of_the_rate_says(pieces, changes, first
     seed=st.integers(0, 100),
 )
 def test_jitter_keeps_the_order_and_its_bounds(sizes, jitter, seed):
-    line: Line[int] = Line(Shape(rate_bps=8e4, delay_s=0.1, jitter_s=jitter), random.Random(seed))
+    line: SlowLine[int] = SlowLine(
+        LinkShape(rate_bps=8e4, delay_s=0.1, jitter_s=jitter), random.Random(seed)
+    )
     for number, size in enumerate(sizes):
         line.put(number, size, 0.0)
     came: list[tuple[int, float]] = []
@@ -103,17 +105,17 @@ def test_jitter_keeps_the_order_and_its_bounds(sizes, jitter, seed):
 
 
 def test_the_queue_is_bounded_as_a_router_is():
-    line: Line[int] = Line(Shape(rate_bps=8e6, buffer_bytes=4096), random.Random(1))
+    line: SlowLine[int] = SlowLine(LinkShape(rate_bps=8e6, buffer_bytes=4096), random.Random(1))
     assert line.room_bytes == 5000  # 5 ms of its rate
     line.put(1, 3000, 0.0)
     assert line.room_bytes == 2000
     line.take(0.003)
     assert line.room_bytes == 5000
-    assert Line(Shape(rate_bps=2e7), random.Random(1)).room_bytes == BUFFER_BYTES
-    far: Line[int] = Line(Shape(delay_s=1.0), random.Random(1))
+    assert SlowLine(LinkShape(rate_bps=2e7), random.Random(1)).room_bytes == BUFFER_BYTES
+    far: SlowLine[int] = SlowLine(LinkShape(delay_s=1.0), random.Random(1))
     far.put(1, FLIGHT_BYTES, 0.0)
     far.take(0.5)
     assert far.room_bytes == 0
-    frozen: Line[int] = Line(Shape(), random.Random(1))
+    frozen: SlowLine[int] = SlowLine(LinkShape(), random.Random(1))
     frozen.freeze(0.0)
     assert frozen.room_bytes == 0 and not frozen.is_open

@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 from fimi.messaging.client import Peer
 from fimi.testbed.chaos.frames import MessageFaults
-from fimi.testbed.chaos.line import Shape
+from fimi.testbed.chaos.line import LinkShape
 from fimi.testbed.chaos.proxy import Proxy, ProxyError
 
 
@@ -75,7 +75,7 @@ def until(condition: Callable[[], object], timeout_s: float = 20.0) -> None:
 
 
 SHAPES = st.builds(
-    Shape,
+    LinkShape,
     rate_bps=st.none() | st.floats(2e6, 1e9),
     buffer_bytes=st.integers(2048, 1 << 17),
     delay_s=st.floats(0.0, 0.005),
@@ -95,7 +95,7 @@ def test_every_byte_arrives_in_order(echo, up, down, size, messages):
 
 def test_many_connections_share_one_link_and_it_is_never_faster(echo):
     """60 connections, 5 kB each, over 4 Mbit/s in one way and 8 in the other."""
-    up, down = Shape(rate_bps=4e6), Shape(rate_bps=8e6)
+    up, down = LinkShape(rate_bps=4e6), LinkShape(rate_bps=8e6)
     with Proxy(echo, up=up, down=down) as proxy:
         data = [bytes([number]) * 5000 for number in range(60)]
         got: dict[int, bytes] = {}
@@ -234,7 +234,7 @@ def test_a_payload_crosses_a_bad_link_whole(mosquitto):
     address = mosquitto.address
     with Proxy(
         (address.host, address.port),
-        up=Shape(rate_bps=8e6, delay_s=0.002, jitter_s=0.002),
+        up=LinkShape(rate_bps=8e6, delay_s=0.002, jitter_s=0.002),
         messages=True,
     ) as proxy:
         proxy.disturb(MessageFaults(duplicate=0.2, reorder=0.2))
