@@ -1,8 +1,8 @@
 """One way of a slow link: a rate, a queue of bounded bytes before it, a delay behind it.
 
 A router has a queue. What waits in it delays everything behind it, and a queue that is full makes
-the sender wait. :class:`SlowLine` does the same to pieces of data, in a time that its caller gives it:
-it has no clock, no thread and no socket, so that a test can hold it against arithmetic.
+the sender wait. :class:`SlowLine` does the same to pieces of data, in a time that its caller gives
+it: it has no clock, no thread and no socket, so that a test can hold it against arithmetic.
 """
 
 from __future__ import annotations

@@ -52,10 +52,14 @@ def test_pieces_arrive_when_the_integral_of_the_rate_says(pieces, changes, first
     events += [(at, 0, rate) for at, rate in changes] + [(at, 2, None) for at in looks]
     came: dict[int, float] = {}
 
+    looked = [0.0]
+
     def look(now_s: float) -> None:
+        """Take everything at the moment it arrives, but not in the past."""
         while line.next_s() <= now_s:
-            at = line.next_s()
+            at = max(line.next_s(), looked[0])
             came.update((number, at) for number in line.take(at))
+        looked[0] = now_s
 
     for now_s, kind, what in sorted(events, key=lambda event: event[:2]):
         look(now_s)
