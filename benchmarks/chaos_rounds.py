@@ -16,8 +16,8 @@ that it came too late. That is held against the run store:
 
 * every update that was acknowledged counts as accepted in its round, and no other one;
 * in every round each device is counted at most once, and the weights of a round add up to 1;
-* as long as all updates have arrived in all rounds, each round is that of the undisturbed run to the
-  last digit, and so are the updates; if they have to the end, so is the final model, bit for bit.
+* as long as all updates have arrived in all rounds, each round is that of the undisturbed run to
+  the last digit, and so are the updates; if they have to the end, the final model is, bit for bit.
 
 The exit status is the number of violations. The aim is 0.
 """
