@@ -100,11 +100,13 @@ def half_open(broker: BrokerAddress, repeat: int) -> int:
                     time.sleep(0.01)
                 time.sleep(1.0 + number)
                 proxy.go_silent(way)
-                began_s = time.monotonic()
+                began_s, before = time.monotonic(), proxy.counters.accepted
                 waiting = dict(noticed)
                 while waiting and time.monotonic() - began_s < 120.0:
                     view = coordinator.peers["d1"]
-                    if "device" in waiting and (not device.online or proxy.counters.accepted > 1):
+                    if "device" in waiting and (
+                        not device.online or proxy.counters.accepted > before
+                    ):
                         waiting.pop("device").append(time.monotonic() - began_s)
                     # it was offline, or has come back on another connection meanwhile
                     if "coordinator" in waiting and view.since_s > began_s:
