@@ -25,6 +25,7 @@ from fimi.edge_agent.line import Line
 from fimi.edge_agent.member import AgentSettings, BrokenOff, Member, Tools, words
 from fimi.edge_agent.share import Shelf
 from fimi.edge_agent.status import board_status, contract_of, folder_of
+from fimi.edge_agent.telemetry import TelemetrySender
 from fimi.edge_agent.turns import Turns
 from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import Hardware
@@ -66,6 +67,7 @@ class Agent:
         shelf: shared by the same agents.
         settings: limits of its transfers.
         remote: what may be asked of it from afar, beside how it is.
+        telemetry_s: time between two messages that say how it is, unasked, s; 0 for none.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class Agent:
         shelf: Shelf | None = None,
         settings: AgentSettings | None = None,
         remote: Remote | None = None,
+        telemetry_s: float = 0.0,
     ) -> None:
         self._peer = peer
         self._hardware = hardware
@@ -94,6 +97,7 @@ class Agent:
         """What it is in the present run; ``None`` before it has joined one."""
         self._rounds = 0
         self._remote = remote or Remote()
+        self._telemetry_s = telemetry_s
         self._folder, self._contract = folder_of(cache), contract_of(place)
         self._failed = ""  # what went wrong in the last step
 
@@ -115,8 +119,9 @@ class Agent:
         )
         self._line = line
         self._answering = answering = Answering(self._peer, self, self._remote)
+        telemetry = TelemetrySender(self._peer, self._telemetry_s, line, lambda: self._board_now)
         try:
-            with line, answering:
+            with line, answering, telemetry:
                 while not stop.is_set() and line.failure is None:
                     tools.exchange.release(line.unheard)
                     if self.member is None:

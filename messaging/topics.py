@@ -8,7 +8,8 @@ Every peer (coordinator, generator node, device) has an id, and every message on
 ``reported``, ``lease`` and ``status`` are *documents*: the broker keeps the latest (retained), and
 a later one replaces it. Lease and claim go from a peer to itself; ``study`` and ``study-claim`` are
 those of a study that holds the fleet (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer``
-are for people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them.
+are for people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them, nor
+``telemetry`` (:mod:`fimi.messaging.telemetry`).
 
 A peer writes only below its own ``{sender}`` and reads only ``{recipient}`` = itself or ``all``. So
 two lines of broker access rules (``pattern write fimi/v1/+/%u/#``, ``pattern read
@@ -30,6 +31,7 @@ COORDINATOR = "coordinator"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
+    | Literal["telemetry"]
     | DocumentKind
 )
 

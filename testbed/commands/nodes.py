@@ -162,6 +162,12 @@ def agent() -> None:
     help="Let this be done from afar (fimi fleet); once for each. Left out: what the profile "
     "allows, else nothing that changes this machine.",
 )
+@click.option(
+    "--telemetry-s",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Tell the coordinator so often what the board draws and does. Left out: not at all.",
+)
 @ROOT
 @options([_moved(*each) for each in MOVED.items()])
 def agent_run(
@@ -172,6 +178,7 @@ def agent_run(
     place: Path | None,
     cache: Path | None,
     allow: tuple[Any, ...],
+    telemetry_s: float | None,
     root: Path,
 ) -> None:
     """Run one device until Ctrl-C.
@@ -192,6 +199,7 @@ def agent_run(
             root=root,
             cache=cache,
             allow=allow,
+            telemetry_s=telemetry_s or 0.0,
             stop=stop,
         )
     if again:

@@ -38,6 +38,7 @@ def serve(
     root: Path = Path("/"),
     cache: Path | None = None,
     allow: Sequence[Allowed] = (),
+    telemetry_s: float = 0.0,
     stop: threading.Event,
 ) -> bool:
     """Run a device until ``stop`` is set, or it is told from afar to start again.
@@ -53,6 +54,7 @@ def serve(
         cache: folder for what is fetched once; in memory only if ``None``.
         allow: what may change the machine when it is told so from afar, beside what its profile
             allows.
+        telemetry_s: time between two messages that say how it is, s; 0 for none.
         stop: when set, the device ends.
 
     Returns:
@@ -83,6 +85,7 @@ def serve(
             hardware=None if board is None else board.hardware,
             place=place,
             cache=cache,
+            telemetry_s=telemetry_s,
             remote=Remote(errands=errands.by_question(), allows=tuple(allows), tail=tail),
         )
         errands.agent.run(stop)
