@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
-from fimi.testbed.chaos.frames import FrameCounters, Framer, MessageFaults, Talk
+from fimi.testbed.chaos.frames import FrameCounters, Framer, MessageFaults, FramedTalk
 from fimi.testbed.chaos.line import READ_BYTES, SlowLine
 
 Way = Literal["up", "down", "both"]
@@ -214,7 +214,7 @@ class Connection:
         self.is_connected = False
         self.waited_for: dict[socket.socket, int] = {}
         self._gone: set[socket.socket] = set()
-        self._talk = None if dice is None else Talk(dice, frames)
+        self._talk = None if dice is None else FramedTalk(dice, frames)
         up, down = (None, None) if self._talk is None else (self._talk.up, self._talk.down)
         self.up = Pipe(self, client, server, lines[0], up)
         self.down = Pipe(self, server, client, lines[1], down)

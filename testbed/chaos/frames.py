@@ -1,6 +1,6 @@
 """MQTT packets in a stream of bytes: repeated and put out of order, each one whole.
 
-:class:`Talk` belongs to one connection, and has a :class:`Framer` for each way. It reads
+:class:`FramedTalk` belongs to one connection, and has a :class:`Framer` for each way. It reads
 MQTT 3.1, 3.1.1 and 5 as far as it must: the fixed header of every packet, the version in
 ``CONNECT``, quality of service, packet id and topic alias of ``PUBLISH``. What is no MQTT goes on
 as it is.
@@ -76,7 +76,7 @@ class _Held(Struct, eq=False):
     is_copy: bool
 
 
-class Talk:
+class FramedTalk:
     """The packets of one connection.
 
     Args:
@@ -111,7 +111,9 @@ class Framer:
 
     other: Framer
 
-    def __init__(self, conversation: Talk, dice: random.Random, counters: FrameCounters) -> None:
+    def __init__(
+        self, conversation: FramedTalk, dice: random.Random, counters: FrameCounters
+    ) -> None:
         self.faults = MessageFaults()
         self.counters = counters
         self._conversation = conversation

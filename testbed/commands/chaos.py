@@ -107,7 +107,7 @@ def run(
     The exit status is then that of COMMAND.
 
     \b
-        fimi chaos run bad-wifi.toml --log faults.jsonl -- fimi coordinator run --devices 2
+        fimi chaos run bad-wifi.toml --log faults.jsonl -- fimi coordinator run
     """
     from fimi.testbed.chaos.script import read_script, with_seed
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.testbed.chaos import frames
-from fimi.testbed.chaos.frames import FrameCounters, MessageFaults, Talk
+from fimi.testbed.chaos.frames import FrameCounters, MessageFaults, FramedTalk
 
 CONNECT_4 = bytes.fromhex("100e00044d5154540402003c00026431")
 CONNECT_5 = bytes.fromhex("100f00044d5154540502003c0000026431")
@@ -51,8 +51,8 @@ def split(stream: bytes) -> list[bytes]:
     return found
 
 
-def talk(seed: int = 1, **faults) -> Talk:
-    made = Talk(random.Random(seed), (FrameCounters(), FrameCounters()))
+def talk(seed: int = 1, **faults) -> FramedTalk:
+    made = FramedTalk(random.Random(seed), (FrameCounters(), FrameCounters()))
     made.disturb(MessageFaults(**faults))
     return made
 
