@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum, is_told
+from fimi.report import screened
 from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
@@ -104,6 +105,8 @@ def notices(run: RunData, summary: Summary) -> Html:
                 element("ul", *_items([f"{device}: {which}" for device, which in lacking])),
             )
         )
+    for title, sentences in screened.notices(run):
+        said.append(_notice(title, element("ul", *_items(sentences))))
     if summary.overspent:
         lines = _items(over_budget(summary))
         said.append(_notice("The run took more than its budget. ", element("ul", *lines)))

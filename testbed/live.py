@@ -36,11 +36,14 @@ from fimi.record.events import (
     DeviceLost,
     DeviceRefused,
     DeviceReported,
+    DeviceSetAside,
     Event,
     Gathering,
     GenerationProgress,
+    LateAdded,
     LearningRefitted,
     MeterDoubted,
+    ModelKept,
     NotDeployed,
     PlanInForce,
     Planned,
@@ -53,6 +56,7 @@ from fimi.record.events import (
     RunFinished,
     SearchProgress,
     SyntheticUse,
+    UpdateClipped,
     UpdateRejected,
 )
 from fimi.record.phases import preparation_parts, round_parts
@@ -323,6 +327,10 @@ class LiveView(LiveDisplay):
                 | Deployed()
                 | NotDeployed()
                 | MeterDoubted()
+                | UpdateClipped()
+                | DeviceSetAside()
+                | ModelKept()
+                | LateAdded()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():
