@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Literal
 
-from fimi.testbed.chaos.frames import FrameCounters, Framer, MessageFaults, FramedTalk
+from fimi.testbed.chaos.frames import FrameCounters, FramedTalk, Framer, MessageFaults
 from fimi.testbed.chaos.line import READ_BYTES, SlowLine
 
 Way = Literal["up", "down", "both"]

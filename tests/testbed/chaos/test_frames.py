@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.testbed.chaos import frames
-from fimi.testbed.chaos.frames import FrameCounters, MessageFaults, FramedTalk
+from fimi.testbed.chaos.frames import FrameCounters, FramedTalk, MessageFaults
 
 CONNECT_4 = bytes.fromhex("100e00044d5154540402003c00026431")
 CONNECT_5 = bytes.fromhex("100f00044d5154540502003c0000026431")
