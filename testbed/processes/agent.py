@@ -51,6 +51,7 @@ def serve(
     cache: Path | None = None,
     state: Path | None = None,
     allow: Sequence[Allowed] = (),
+    telemetry_s: float = 0.0,
     stop: threading.Event,
     notifier: Notifier | None = None,
     versions: Versions | None = None,
@@ -69,6 +70,7 @@ def serve(
         state: folder for what the coordinator has not stored; in memory only if ``None``.
         allow: what may change the machine when it is told so from afar, beside what its profile
             allows.
+        telemetry_s: time between two messages that say how it is, s; 0 for none.
         stop: when set, the device ends.
         notifier: tells the service manager how it is.
         versions: of the agent on this machine; ``None``: it cannot be updated from afar.
@@ -106,6 +108,7 @@ def serve(
             hardware=None if board is None else board.hardware,
             place=place,
             cache=cache,
+            telemetry_s=telemetry_s,
             parts=_parts(cache),
             outbox=None if state is None else DurableOutbox(state, fleet, device),
             remote=Remote(
