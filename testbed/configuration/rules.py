@@ -196,8 +196,8 @@ RULES = (
     ),
     Rule(
         lambda c: c.rounds.late_updates == "add" and not c.transfer.of_update.is_plain,
-        "{rounds.late_updates} does not go with {transfer.update_coding} and {transfer.compress}: a "
-        'coded update fits the model of its own round only; set update_coding to "fp32" and '
+        "{rounds.late_updates} does not go with {transfer.update_coding} and {transfer.compress}: "
+        'a coded update fits the model of its own round only; set update_coding to "fp32" and '
         'compress to false, or late_updates to "drop"',
     ),
 )
