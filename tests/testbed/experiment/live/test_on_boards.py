@@ -166,7 +166,7 @@ def test_a_board_that_vanishes_for_good_is_named_and_the_rest_is_completed(lab: 
     """With a quorum of one, and one repetition that cannot help either."""
     text = STUDY.replace("wait_s = 120", "wait_s = 4").replace("seeds = 2", "seeds = 1")
     text = text.replace("error_max = 0.066", "error_max = 0.09")  # there is a plan for one board
-    text += "rounds.quorum = 1\nrounds.gather_timeout_s = 3\n"
+    text += "rounds.quorum = 1\nrounds.gather_timeout_s = 3\nrounds.grace_s = 2\n"
     (lab.folder / "study.toml").write_text(text)
     study = Study(lab)
     lab.bring_up()
