@@ -156,7 +156,10 @@ def test_whoever_is_killed_the_table_is_complete_and_that_of_the_emulation(lab: 
     emulated = lab.folder / "experiments" / "study"
     for run in RUNS:
         found = differences(study.folder / "runs" / run, emulated / "runs" / run)
-        assert [each for each in found if not each.startswith(OTHERWISE)] == [], run
+        found = [each for each in found if not each.startswith(OTHERWISE)]
+        if run == second:  # board-b kept its place in it: what it could not tell is its own
+            found = [each for each in found if not ("board-b" in each or " rows and " in each)]
+        assert found == [], run
     command[-1:] = ["compare", "--same", str(study.folder), str(emulated)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout
