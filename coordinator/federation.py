@@ -574,7 +574,7 @@ class Coordinator:
         if self._deployments is None or not (at_end or self._deployments.is_due(number)):
             return
         context = self._context
-        devices = [d for d in self._roster.members if context.registry.is_online(d)]
+        devices = [d for d in self._roster.members if context.registry.is_expected(d)]
         plans.fleet_time_s += self._deployments.make(
             number, rounds.model, devices, rounds.checkpoint
         )
