@@ -62,13 +62,17 @@ class UpdateIntake:
         """A device offers an update: pull it, if it is not here or on its way.
 
         A device that was started again offers another update, or the same one in other chunks: what
-        it offered before can no longer be had.
+        it offered before can no longer be had. One that does not know that its update is here, or
+        has made another one meanwhile, is told that nothing more is needed of it.
         """
         update = self._updates.get(device)
         if update is not None and update.error is None:
             known = update.offer
             same = (known.digest, known.chunk_bytes) == (offer.digest, offer.chunk_bytes)
-            if update.kept.done() or same:
+            if update.kept.done():
+                self._collector.confirm(offer)
+                return
+            if same:
                 return
         self._updates[device] = _Update(offer, self._pull(device, offer))
 

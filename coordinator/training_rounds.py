@@ -9,7 +9,7 @@ round is credited to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from msgspec.structs import replace
@@ -376,9 +376,6 @@ class TrainingRounds:
                             weight=each.weight,
                         )
                     )
-        for report in current.again if current is not None else ():
-            # a second start of a device in this round: its joules are of this round too
-            self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
 
     def _planned_error(self, number: int, entry: DeviceRound) -> float | None:
@@ -479,10 +476,6 @@ def _weighted(
 def _key(held: HeldUpdate) -> str:
     """Where a late update is among those of a round: no device has such a name."""
     return f"{held.device}@{held.round}"
-
-
-def _place(report: RoundReport) -> dict[str, Any]:
-    return {"run": report.run, "device": report.device, "round": report.round}
 
 
 def in_words(rounds: int) -> str:

@@ -264,11 +264,14 @@ class Fetching:
             TransferError: it is not what was offered.
         """
         data = download.assembly.finish()
-        offer = download.offer
+        self.confirm(download.offer)
+        return data
+
+    def confirm(self, offer: Offer) -> None:
+        """Tell a holder, until it has heard it, that nothing more of its payload is needed."""
         with self.lock:
             self._unconfirmed[offer.holder, offer.digest] = (time.monotonic(), 0)
             self._changed.notify_all()
-        return data
 
     def end(self, download: Download) -> None:
         """Forget a download, complete or not."""
