@@ -126,12 +126,12 @@ class Device:
     def boot(self) -> None:
         self.boots += 1
         self.boot_id = f"{self.name}-{self.boots}"
-        left = None
+        self.left: Unsent | None = None
         if self.durable and self.disk is not None:
-            left = msgspec.json.decode(self.disk, type=Unsent)
+            self.left = msgspec.json.decode(self.disk, type=Unsent)
         else:
             self.forgiven |= self.told
-        self.course = Course(self.name, self.boot_id, left)
+        self.course = Course(self.name, self.boot_id, self.left)
         self.step: Any = None
         self.ready, self.done = False, ()
         kept = self.network.kept.get(("device", self.name))
@@ -142,8 +142,10 @@ class Device:
     def held(self) -> set[float]:
         """Stretches that are to be told and not known to be stored."""
         left = self.course.unsent()
-        if left is None:
-            return set()
+        return set() if left is None else self.within(left)
+
+    @staticmethod
+    def within(left: Unsent) -> set[float]:
         bodies = [fact.body for start in left.starts for fact in start.facts]
         bodies += [left.ready.report] if left.ready is not None else []
         return {stretch for body in bodies for stretch in stretches_of(body)}
@@ -156,14 +158,15 @@ class Device:
             return
         ended = desired.ended is not None or (known is not None and known.ended is not None)
         other = known is not None and known.instance != desired.instance
+        if known is None and self.left is not None:
+            before = self.within(self.left)
+            other = self.left.instance != desired.instance
         gone = before - self.held
         if ended or other:
             self.forgiven |= gone
             self.interrupted += ended
         else:
             self.acknowledged |= gone
-        if known is None:  # what the disk holds is of another run, or this one has ended
-            self.forgiven |= self.told - self.held - self.acknowledged
         self.write()
         self.publish()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
@@ -258,6 +258,58 @@ class Conversations(RuleBasedStateMachine):
 
 TestConversations = Conversations.TestCase
 TestConversations.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
+
+
+ACTIONS = (
+    *("turn", "one alone", "one alone", "work", "work", "network", "deliver", "repeat"),
+    *("kill device", "kill device", "kill coordinator", "close", "finish"),
+)
+
+
+@given(
+    count=st.integers(1, 2),
+    story=st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 10**6)), max_size=60),
+)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_devices_with_disks_are_killed_in_the_midst_of_rounds(
+    count: int, story: list[tuple[str, int]]
+) -> None:
+    """Of nobody but devices and coordinator, on a network that repeats and reorders."""
+    world = Conversations()
+    world.begin(count, set(range(count)))
+    world.coordinator.speak()
+    world.all_goes_well(4)
+    for action, which in story:
+        match action:
+            case "turn":
+                world.take_a_turn()
+            case "work":
+                world.work(which)
+            case "one alone":
+                for _ in range(3):
+                    world.time_passes(1.0)
+                    world.settle_network()
+                    world.work(which)
+            case "network":
+                world.settle_network()
+            case "deliver":
+                world.deliver(which, keep=bool(which % 2))
+            case "repeat":
+                world.repeat(which)
+            case "kill device":
+                world.kill_device(which)
+            case "kill coordinator":
+                world.kill_coordinator(heard=bool(which % 2))
+                world.coordinator.speak()
+            case "close":
+                world.close_round()
+            case "finish":
+                world.finish_round()
+        world.nothing_is_booked_twice()
+        world.nothing_is_trained_twice()
+        world.a_finished_update_survives_its_device()
+        world.what_was_acknowledged_is_stored()
+    world.teardown()
 
 
 def reported(**changes: Any) -> Reported:
