@@ -71,12 +71,16 @@ class UpdateIntake:
         """A device offers an update: pull it, if it is not here or on its way.
 
         A device that was started again may offer another update: what it offered before can no
-        longer be had.
+        longer be had. One that does not know that its update is here, or has made another one
+        meanwhile, is told that nothing more is needed of it.
         """
         update = self._updates.get(device)
-        known = None if update is None or update.error is not None else update
-        if known is not None and (known.kept.done() or known.offer.digest == offer.digest):
-            return
+        if update is not None and update.error is None:
+            if update.kept.done():
+                self._collector.confirm(offer)
+                return
+            if update.offer.digest == offer.digest:
+                return
         self._updates[device] = _Update(offer, self._pull(device, offer))
 
     def try_again(self) -> None:

@@ -87,9 +87,9 @@ class Round:
         self._began_s = context.inbox.clock.now_s()
         self._reminder = Reminder(_TOLD_S, first_s=_FIRST_TOLD_S)
         self.facts: list[tuple[str, RoundFact]] = []
-        """Everything that was reported of this round, with its device."""
-        self.again: list[RoundReport] = []
-        """Reports of devices that had reported before they were restarted."""
+        """What was reported of this round and is in its entries, with its device. What else came of
+        it, such as the report of a second start, or one after the verdict, is credited to it once
+        it is stored."""
 
     @property
     def restarted(self) -> frozenset[str]:
@@ -297,16 +297,19 @@ class Round:
         for sender, message in chain(earlier, self._context.inbox.until(done, timeout_s)):
             if not self._is_ours(sender, message):
                 continue
-            self.facts.append((sender, message))
             if isinstance(message, UpdateReady):
+                self.facts.append((sender, message))
                 if intake is not None:
                     intake.offered(sender, message.update)
             elif isinstance(message, RoundReport):
-                if sender in self._reports:
-                    self.again.append(message)
+                if sender in self._reports or intake is None:
                     continue
+                self.facts.append((sender, message))
                 self._reports[sender] = message
                 self._reported_s[sender] = self._now_s()
+                if (idled := self._settled.pop(sender, None)) is not None:
+                    # that was before its work: another coordinator had closed the round without it
+                    self.facts = [each for each in self.facts if each[1] is not idled]
                 self._context.notify(
                     DeviceReported(round=message.round, device=sender, error=message.error)
                 )
@@ -314,8 +317,9 @@ class Round:
                     self._context.notify(
                         MeterDoubted(round=message.round, device=sender, doubts=doubts)
                     )
-            elif isinstance(message, RoundSettled):
-                self._settled.setdefault(sender, message)
+            elif isinstance(message, RoundSettled) and sender not in self._settled:
+                self.facts.append((sender, message))
+                self._settled[sender] = message
 
     def _is_ours(self, sender: str, message: object) -> bool:
         return (

@@ -9,7 +9,7 @@ round is credited to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from msgspec.structs import replace
@@ -424,9 +424,6 @@ class TrainingRounds:
                             weight=each.weight,
                         )
                     )
-        for report in current.again if current is not None else ():
-            # a second start of a device in this round: its joules are of this round too
-            self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
         last = self.results[-KEPT_MOST:]
         if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
@@ -540,10 +537,6 @@ def _with_shares(
 def _key(held: HeldUpdate) -> str:
     """Where a late update is among those of a round: no device has such a name."""
     return f"{held.device}@{held.round}"
-
-
-def _place(report: RoundReport) -> dict[str, Any]:
-    return {"run": report.run, "device": report.device, "round": report.round}
 
 
 def in_words(rounds: int) -> str:

@@ -356,10 +356,14 @@ class Fetching:
             return False
         except OSError as error:
             raise download.failure(str(error)) from error
+        self.confirm(offer)
+        return True
+
+    def confirm(self, offer: Offer) -> None:
+        """Tell a holder, until it has heard it, that nothing more of its payload is needed."""
         with self.lock:
             self._unconfirmed[offer.holder, offer.digest] = (time.monotonic(), 0)
             self._changed.notify_all()
-        return True
 
     def _accept(self, download: Download, chunk: Chunk, shared: bool, now_s: float) -> None:
         try:
