@@ -64,7 +64,7 @@ def test_what_is_refused_stays_where_it_is_and_replaces_nothing(tmp_path: Path) 
 
 @pytest.mark.parametrize("rule", ["mean", "krum"])
 def test_memory_follows_from_the_model_and_not_from_the_devices(tmp_path: Path, rule: str) -> None:
-    """A process with 24 updates of 8 MB each: what it takes above the model is below three times it."""
+    """A process with 24 updates of 8 MB each: above the model it takes below 3 times that."""
     script = """
 import sys, resource
 from pathlib import Path
