@@ -78,7 +78,6 @@ class Screening:
         self._settings = settings
         self._notify = notify
         self._usual = Usual()
-        self._now: float | None = None  # what is usual in the round that was screened last
         self._doubtful: dict[str, int] = {}
         for result in results:
             self._learn(result)
@@ -97,54 +96,36 @@ class Screening:
             outcome: what came of it; its accepted updates are in ``spool``.
             spool: has the norms of their changes.
         """
+        settings = self._settings
         norms = {device: spool.norm(device) for device in outcome.updates.devices}
-        self._now = self._usual.of([*norms.values()])
+        usual = self._usual.of([*norms.values()])
         weights = dict(zip(norms, outcome.weights, strict=True))
         scales: dict[str, float] = {}
         for device, norm in norms.items():
-            entry = replace(outcome.devices[device], update_norm=norm)
-            scale, reason = self.scale(number, device, norm)
-            if scale is None:
-                entry = replace(entry, status="refused", reason=reason)
+            entry, scale, reason = outcome.devices[device], 1.0, ""
+            times = 0.0 if usual is None else norm / usual
+            said = f"the norm of its change is {norm:.4g}, {times:.3g} times the usual one"
+            if 0.0 < settings.refuse_factor < times:
+                reason = f"{said}; rounds.refuse_factor is {settings.refuse_factor:g}"
                 del weights[device]
-            else:
-                entry = replace(entry, reason=reason, update_scale=scale)
-                if scale < 1.0:
-                    scales[device] = scale
-            outcome.devices[device] = entry
+                outcome.devices[device] = replace(
+                    entry, status="refused", reason=reason, update_norm=norm
+                )
+                self._notify(UpdateRejected(round=number, device=device, reason=reason))
+                continue
+            if 0.0 < settings.clip_factor < times:
+                scale = scales[device] = settings.clip_to / times
+                reason = f"{said}; rounds.clip_factor is {settings.clip_factor:g}"
+                self._notify(
+                    UpdateClipped(
+                        round=number, device=device, norm=norm, limit=scale * norm, reason=reason
+                    )
+                )
+            outcome.devices[device] = replace(
+                entry, reason=reason, update_norm=norm, update_scale=scale
+            )
         outcome.updates = outcome.updates.chosen((*weights,), scales)
         outcome.weights = [*weights.values()]
-
-    def scale(self, number: int, device: str, norm: float) -> tuple[float | None, str]:
-        """At which scale a change goes on, by what is usual in the round that is screened.
-
-        An update of an earlier round that enters this one is compared with its norms as well. What
-        is clipped or refused is said.
-
-        Args:
-            number: of the round that it enters.
-            device: whose it is.
-            norm: of its change.
-
-        Returns:
-            1 as it is, less where it is clipped, ``None`` where it is refused; and why, empty
-            where it goes on as it is.
-        """
-        settings = self._settings
-        times = 0.0 if self._now is None else norm / self._now
-        said = f"the norm of its change is {norm:.4g}, {times:.3g} times the usual one"
-        if 0.0 < settings.refuse_factor < times:
-            reason = f"{said}; rounds.refuse_factor is {settings.refuse_factor:g}"
-            self._notify(UpdateRejected(round=number, device=device, reason=reason))
-            return None, reason
-        if not 0.0 < settings.clip_factor < times:
-            return 1.0, ""
-        scale = settings.clip_to / times
-        reason = f"{said}; rounds.clip_factor is {settings.clip_factor:g}"
-        self._notify(
-            UpdateClipped(round=number, device=device, norm=norm, limit=scale * norm, reason=reason)
-        )
-        return scale, reason
 
     def stored(self, result: RoundResult) -> None:
         """A round is stored: learn from it, and say who is set aside from now on."""
