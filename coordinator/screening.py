@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from msgspec.structs import replace
 
-from fimi.coordinator.rounds import RoundOutcome
+from fimi.coordinator.round_order import RoundOutcome
 from fimi.coordinator.settings import RoundSettings
 from fimi.coordinator.update_store import UpdateStore
 from fimi.record.events import DeviceSetAside, Listener, UpdateClipped, UpdateRejected
@@ -126,6 +126,24 @@ class Screening:
             )
         outcome.updates = outcome.updates.chosen((*weights,), scales)
         outcome.weights = [*weights.values()]
+
+    def late(self, norm: float, norms: Sequence[float]) -> tuple[float | None, str]:
+        """How far a late update goes into the model of a round whose updates have these norms.
+
+        Returns:
+            The scale of its change, ``None`` if it is refused; and why it is not 1.
+        """
+        settings, usual = self._settings, self._usual.of(norms)
+        times = 0.0 if usual is None else norm / usual
+        said = f"the norm of its change is {norm:.4g}, {times:.3g} times the usual one"
+        if 0.0 < settings.refuse_factor < times:
+            return None, f"{said}; rounds.refuse_factor is {settings.refuse_factor:g}"
+        if 0.0 < settings.clip_factor < times:
+            return (
+                settings.clip_to / times,
+                f"{said}; rounds.clip_factor is {settings.clip_factor:g}",
+            )
+        return 1.0, ""
 
     def stored(self, result: RoundResult) -> None:
         """A round is stored: learn from it, and say who is set aside from now on."""

@@ -262,6 +262,44 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "Wall time after which a round of emulated devices is closed with whoever "
         "reported, s. A round of physical devices is closed at its deadline.",
     ] = 120.0
+    grace_s: Annotated[
+        float,
+        Meta(ge=0, le=86400),
+        "Wall time for which a device keeps its place in a round, its plan and its downloads after "
+        "its connection was lost, s, as long as the round lasts. Not for one whose agent was ended "
+        "in order: it says so.",
+    ] = 60.0
+    round_quorum: Annotated[
+        float,
+        Meta(ge=0, le=1000),
+        "Updates with which a round may end before its deadline: a number, or below 1 a share of "
+        "its participants; 0: it waits for all.",
+    ] = 0.0
+    round_quorum_grace_s: Annotated[
+        float,
+        Meta(ge=0, le=86400),
+        "With round_quorum: how long the others have from then on, s, on the fleet's clock.",
+    ] = 0.0
+    round_budget_j: Annotated[
+        float,
+        Meta(ge=0),
+        "Joules of all boards in one round, idle power included, at which it ends: as reported, "
+        "and as predicted of those that have not reported yet; 0: no limit.",
+    ] = 0.0
+    late_updates: Annotated[
+        Literal["drop", "add"],
+        'What becomes of an update that is ready after its round was over. "drop": nothing, and a '
+        'device breaks off what it still does; "add": the device finishes, and its update enters '
+        "the mean of a later round with less weight.",
+    ] = "drop"
+    late_exponent: Annotated[
+        float,
+        Meta(ge=0, le=10),
+        "a of the weight (1 + s)^(−a) of an update that is s rounds late, times its samples.",
+    ] = 0.5
+    late_rounds: Annotated[
+        int, Meta(ge=1, le=1000), "s of the latest update that is still added."
+    ] = 5
 
     @property
     def rule(self) -> AggregationRule:

@@ -14,7 +14,6 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from shutil import move
 from typing import overload
 
 import numpy as np
@@ -24,7 +23,10 @@ from fimi.learning.training import tensors
 from fimi.learning.training.aggregation import Scaled
 from fimi.learning.training.slices import InMemory, Slices, StoredModel
 from fimi.learning.training.tensors import Parameters
+from fimi.messaging.transfers.parts import Parts
 
+PARTS = "transfers"
+"""Folder of updates that are on their way, or have come as files."""
 MEMORY_BYTES = 4_000_000
 """Most memory of all waiting updates together, bytes: of models above this size none is in memory,
 so that what the updates of a round take does not grow with the model or the number of devices."""
@@ -39,11 +41,16 @@ class UpdateStore:
         folder: folder for the files; they are in a folder of their own below it, which
             :meth:`clear` removes.
         memory_bytes: most bytes that stay in memory.
+
+    Attributes:
+        parts: where updates are put together while they come. What is there of a coordinator that
+            was killed need not come again.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder
         self._memory_bytes = memory_bytes
+        self.parts = Parts(folder / PARTS)
         self._lock = threading.Lock()
         self._held: dict[str, bytes] = {}
         self._files: dict[str, Path] = {}
@@ -55,8 +62,8 @@ class UpdateStore:
 
         Args:
             device: whose it is; an earlier one of the device is replaced.
-            payload: safetensors bytes, or a file of them, which moves into the store if it can be
-                used and stays where it is otherwise.
+            payload: safetensors bytes, or a file of them. The file stays where it is, and is the
+                store's to delete if it can be used.
             like: the model that it is an update of.
 
         Raises:
@@ -80,13 +87,13 @@ class UpdateStore:
                 self._held[device] = payload
                 self._held_bytes += len(payload)
                 return
+            if isinstance(payload, Path):
+                self._files[device] = payload
+                return
             handle, name = tempfile.mkstemp(prefix="update-", dir=self._folder)
-            self._files[device] = path = Path(name)
+            self._files[device] = Path(name)
         with os.fdopen(handle, "wb") as file:
-            if isinstance(payload, bytes):
-                file.write(payload)
-        if isinstance(payload, Path):
-            move(payload, path)
+            file.write(payload)
 
     def norm(self, device: str) -> float:
         """‖ω_k − ω‖ of a device's update, which was kept by :meth:`take`.
@@ -114,6 +121,13 @@ class UpdateStore:
         """
         found = self.where(device)
         return found if isinstance(found, bytes) else found.read_bytes()
+
+    def close(self) -> None:
+        """Drop all payloads, and what is on its way."""
+        self.clear()
+        self.parts.clear()
+        with contextlib.suppress(OSError):
+            self.parts.folder.rmdir()
 
     def clear(self) -> None:
         """Drop all payloads."""
@@ -172,6 +186,11 @@ class Updates(Sequence[dict[str, NDArray[np.float32]]]):
             scale = self._scales.get(device)
             found.append(model if scale is None else Scaled(model, base, scale))
         return tuple(found)
+
+    def with_more(self, scales: Mapping[str, float]) -> Updates:
+        """With further updates of the store, by name with the scale of each."""
+        known = {**self._scales, **{name: s for name, s in scales.items() if s != 1.0}}
+        return Updates(self._spool, (*self.devices, *scales), self._like, known)
 
     def chosen(self, devices: Sequence[str], scales: Mapping[str, float]) -> Updates:
         """Those of some of the devices, with their changes at these scales."""

@@ -3,6 +3,7 @@
 * :mod:`fimi.edge_agent.agent`       the agent: one run after another, step by step
 * :mod:`fimi.edge_agent.course`      what it does next: the state machine of the conversation
 * :mod:`fimi.edge_agent.line`        the conversation on a thread of its own
+* :mod:`fimi.edge_agent.outbox`    what the coordinator has not stored, on disk
 * :mod:`fimi.edge_agent.answering`   answers what people ask, on a thread of its own
 * :mod:`fimi.edge_agent.status`      how the board is, for them
 * :mod:`fimi.edge_agent.joining`     joining a run: samples, contract, leaks

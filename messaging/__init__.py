@@ -16,6 +16,9 @@ A peer's connection
   :class:`~fimi.messaging.client.Peer`
 * :mod:`~fimi.messaging.address`   address and credentials of the broker
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
+* :mod:`~fimi.messaging.pulse`     whether it is alive in both directions
+* :mod:`~fimi.messaging.traffic`   what the operating system knows of it
+* :mod:`~fimi.messaging.backoff`   when to try again, with jitter
 * :mod:`~fimi.messaging.identity`  takes, keeps and loses a peer id
 * :mod:`~fimi.messaging.leases`    who may use a peer id, and who of two yields
 * :mod:`~fimi.messaging.reservation`  one study at a time on a fleet

@@ -50,10 +50,11 @@ from fimi.messaging.link import Link, Will
 from fimi.messaging.messages import DeviceState, Message, Role
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
-from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
-from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
+from fimi.messaging.pulse import Pulsing
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, DocumentKind, Kind
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
+from fimi.messaging.transfers.window import MAX_CHUNK_BYTES
 from fimi.messaging.transfers.wire import decode_message, encode_message, kind_of
 
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
@@ -88,7 +89,7 @@ class Peer:
         role: Role,
         heartbeat_s: float = HEARTBEAT_S,
         silent_after_s: float | None = None,
-        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        chunk_bytes: int = MAX_CHUNK_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         epoch_after: int = 0,
         what: str = "",
@@ -103,7 +104,7 @@ class Peer:
             heartbeat_s: time between two heartbeats, s.
             silent_after_s: others count as offline after this silence, s; by default three
                 heartbeats.
-            chunk_bytes: size of the chunks served by ``transfers``.
+            chunk_bytes: largest chunk that ``transfers`` send.
             max_bytes: largest payload fetched by ``transfers``.
             epoch_after: :attr:`epoch` will be greater.
             what: what the process does, for example ``"run desk-3"``; told to a second process
@@ -119,13 +120,15 @@ class Peer:
         self.counters = PeerCounters()
         self._state_to = COORDINATOR if role == "device" else EVERYBODY
         self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
-        online = DeviceState(
+        self._state = DeviceState(
             peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
         )
-        offline = msgspec.structs.replace(online, status="offline")
-        self._online, self._offline = (
+        self._online = b""  # its state, encoded, with the number of the present connection
+        offline = msgspec.structs.replace(self._state, status="offline")
+        goodbye = msgspec.structs.replace(offline, goodbye=True)
+        self._offline, self._goodbye = (
             encode_message(state, sender=peer, recipient=self._state_to)
-            for state in (online, offline)
+            for state in (offline, goodbye)
         )
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
@@ -150,6 +153,7 @@ class Peer:
         self._link = Link(
             address,
             f"{fleet}:{peer}",  # unique at the broker, which may serve several fleets
+            has_pulse=True,
             will=Will(self._state_topic, self._offline),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
@@ -162,7 +166,10 @@ class Peer:
             max_bytes=max_bytes,
             gone_after_s=self._presence.silent_after_s,
         )
-        self._pulse = threading.Thread(target=self._beat, name=f"pulse-{self.id}", daemon=True)
+        self._pulsing = Pulsing(
+            self._link, topics.topic(fleet, peer, peer, "pulse"), self.transfers.expected_bytes
+        )
+        self._beats = threading.Thread(target=self._beat, name=f"beat-{self.id}", daemon=True)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Take the peer id, connect, subscribe and come online.
@@ -195,7 +202,8 @@ class Peer:
             raise self._taken
         self._connected = True
         self.transfers.start()
-        self._pulse.start()
+        self._pulsing.start()
+        self._beats.start()
 
     def close(self) -> None:
         """Publish the state offline, disconnect, and end all threads; may be called again."""
@@ -203,11 +211,12 @@ class Peer:
             return
         self._closing.set()
         self._wake.set()
+        self._pulsing.close()
         self.transfers.close()
         if self._connected:
-            self._pulse.join()
+            self._beats.join()
             if self._may_publish:
-                self._publish_state(self._offline, qos=1)
+                self._publish_state(self._goodbye, qos=1)
                 if (said := self._identity.release()) is not None:
                     self._outbox.add(said)
                 self.flush(GOODBYE_S)
@@ -396,6 +405,21 @@ class Peer:
         topic = topics.topic(self.fleet, self.id, recipient, kind)
         return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
 
+    def publish_shared(self, digest: str, payload: bytes) -> MQTTMessageInfo | None:
+        """Publish a chunk to all that hear a payload's stream; ``None`` while offline."""
+        if not self._link.ready:
+            return None
+        topic = topics.shared(self.fleet, self.id, digest)
+        return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
+
+    def listen(self, holder: str, digest: str) -> None:
+        """Hear the stream of a payload."""
+        self._link.listen(topics.shared(self.fleet, holder, digest))
+
+    def unlisten(self, holder: str, digest: str) -> None:
+        """Hear the stream of a payload no more."""
+        self._link.unlisten(topics.shared(self.fleet, holder, digest))
+
     def largest_payload(self, recipient: str, kind: Kind) -> int | None:
         """The largest payload that the broker takes, bytes; ``None`` if it names none."""
         return self._link.largest_payload(topics.topic(self.fleet, self.id, recipient, kind))
@@ -409,6 +433,8 @@ class Peer:
 
     def _on_ready(self, first: bool) -> None:
         self._presence.pardon(time.monotonic())
+        self._state = msgspec.structs.replace(self._state, session=self._state.session + 1)
+        self._online = encode_message(self._state, sender=self.id, recipient=self._state_to)
         if first:
             self._publish_state(self._online, qos=1)
         else:
@@ -432,13 +458,15 @@ class Peer:
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         place = topics.parse(topic)
-        to_us = place is not None and place.recipient in (self.id, EVERYBODY)
+        to_us = place is not None and place.recipient in (self.id, EVERYBODY, SHARED)
         if place is None or place.fleet != self.fleet or not to_us:
             self._refuse(f"topic {topic!r} is not for {self.id}")
             return
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
                 self._on_identity(place.kind, payload)
+            elif place.kind == "pulse":
+                self._pulsing.on_echo(payload)
             return
         if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
             if self._ask_handler is not None and place.sender == COORDINATOR:
@@ -449,7 +477,9 @@ class Peer:
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._put((place.sender, back))
             self.transfers.on_back(place.sender)
-        if place.kind == "want":
+        if place.recipient == SHARED:
+            self.transfers.on_answer(place.sender, payload, shared=True)
+        elif place.kind == "want":
             self.transfers.on_request(place.sender, payload)
         elif place.kind == "chunk":
             self.transfers.on_answer(place.sender, payload)
@@ -470,6 +500,7 @@ class Peer:
             return
         if isinstance(message, DeviceState):
             here = retained and self._presence.view(place.sender) is None  # before this peer was
+            is_back = self._presence.has_reconnected(message)
             if (change := self._presence.stated(message, now_s)) is not None:
                 if change.protocol != PROTOCOL and change.status == "online":
                     log.error(
@@ -477,10 +508,11 @@ class Peer:
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
                 self._put((place.sender, change))
-                if not here:
-                    self.transfers.on_back(place.sender)
+                is_back = not here
             elif message.status == "offline":
                 self._wake.set()
+            if is_back:  # what it was asked for before is lost
+                self.transfers.on_back(place.sender)
         else:
             self.counters.received += 1
             self._put((place.sender, message))
@@ -502,7 +534,7 @@ class Peer:
             self.counters.overflowed += 1
             log.error("message dropped: %d already wait to be received", MAX_RECEIVED)
 
-    # The pulse thread.
+    # The thread of heartbeats.
 
     def _beat(self) -> None:
         tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
@@ -517,6 +549,7 @@ class Peer:
             if self._closing.is_set():
                 return
             if self._taken is not None:
+                self._pulsing.close()
                 self.transfers.close()
                 self._link.close()
                 return

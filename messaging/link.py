@@ -1,9 +1,9 @@
 """One MQTT connection as bytes on topics: connecting, refusals, reconnecting, pacing, closing.
 
 :class:`Link` wraps paho-mqtt and corrects its weak points: callbacks that raise do not end its
-thread, queues are finite, reconnect delays are random, subscriptions are renewed after every
-reconnect, what the broker announces to refuse is not sent, and closing leaves neither thread nor
-socket.
+thread, queues are finite, pauses before it reconnects grow and are random
+(:mod:`fimi.messaging.backoff`), subscriptions are renewed after every reconnect, what the broker
+announces to refuse is not sent, and closing leaves neither thread nor socket.
 
 It speaks MQTT 5 where the broker does, else 3.1.1. Version 5 adds that a session and a chunk expire
 at the broker, that the broker names the largest packet it takes, and clearer reasons; nothing
@@ -30,16 +30,18 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from fimi.messaging.address import BrokerAddress
+from fimi.messaging.backoff import STEADY_S, Backoff
 from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
+from fimi.messaging.traffic import Traffic, traffic_of
 
 KEEPALIVE_S = 30
 MAX_INFLIGHT = 4
 MAX_QUEUED = 1000
 CONNECT_TIMEOUT_S = 5.0
-RECONNECT_MIN_S = (0.3, 1.0)
-RECONNECT_MAX_S = (4.0, 8.0)
 UNHEARD_S = 20
-"""A connection over which nothing was confirmed for so long is given up, s (on Linux)."""
+"""A connection over which nothing was confirmed for so long is given up, s (on Linux), where no
+pulse is kept (:mod:`fimi.messaging.pulse`). TCP counts a receiver that reads slowly as silent, so
+this is not for connections that carry bulk."""
 
 VERSIONS = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
 """The versions of MQTT that are tried, in this order."""
@@ -58,6 +60,7 @@ _SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has n
 _UNPACED = 0xFFFFFFFF
 _CALLBACKS = (
     "on_connect",
+    "on_connect_fail",
     "on_disconnect",
     "on_subscribe",
     "on_message",
@@ -95,6 +98,7 @@ class Link:
         client_id: str,
         *,
         clean_session: bool = False,
+        has_pulse: bool = False,
         will: Will | None = None,
         subscriptions: tuple[str, ...] = (),
         on_message: Callable[[str, bytes, bool], None] = lambda *_: None,
@@ -108,6 +112,7 @@ class Link:
         self._confirmed_handler = on_confirmed
         self._client_id = client_id
         self._clean_session = clean_session
+        self._has_pulse = has_pulse
         self._will = will
         self._answered = threading.Event()
         self._ready = threading.Event()
@@ -116,9 +121,15 @@ class Link:
         self._closed = False
         self._unwanted = False
         self._lost_s: float | None = None
+        self._ready_s = float("-inf")
+        self._opened_s: float | None = None
+        self.sessions = 0
+        """How many connections were ready so far, the present one included."""
+        self._backoff = Backoff()
         self._pacing_bps: float | None = None
         self._largest_packet: int | None = None
         self._unconfirmed: set[str] = set()
+        self._listening: dict[str, int | None] = {}
         self._client = self._new_client(VERSIONS[0])
 
     def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
@@ -139,7 +150,6 @@ class Link:
             client.will_set(*self._will, qos=1, retain=True)
         for name in _CALLBACKS:
             setattr(client, name, getattr(self, f"_{name}"))
-        self._draw_reconnect_delays(client)
         return client
 
     @property
@@ -280,6 +290,15 @@ class Link:
             properties.MessageExpiryInterval = expires_s
         return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
 
+    def listen(self, topic: str) -> None:
+        """Hear a topic beside the subscriptions, now and after reconnects; never waits."""
+        self._listening[topic] = self._client.subscribe(topic, 0)[1]
+
+    def unlisten(self, topic: str) -> None:
+        """Hear a topic no more."""
+        if self._listening.pop(topic, None) is not None:
+            self._client.unsubscribe(topic)
+
     def set_pacing(self, rate_bps: float | None) -> bool:
         """Let the kernel pace this connection, now and after reconnects.
 
@@ -303,6 +322,29 @@ class Link:
             return None
         rate = int.from_bytes(raw, sys.byteorder)
         return None if rate == _UNPACED else 8.0 * rate
+
+    def opening_s(self) -> float | None:
+        """For how long a connection has been open without being ready, s; ``None``: there is none.
+
+        Before the first one that was ready, :meth:`connect` looks after that.
+        """
+        opened_s = self._opened_s
+        waits = opened_s is not None and self._was_ready and not self._ready.is_set()
+        return time.monotonic() - opened_s if waits and opened_s is not None else None
+
+    def traffic(self) -> Traffic | None:
+        """What the operating system knows of the present connection, if it tells."""
+        return traffic_of(self._client.socket())
+
+    def cut(self, why: str) -> None:
+        """Give the present connection up, because it is dead; it is made again."""
+        sock: Any = self._client.socket()
+        if sock is None or self._closed:
+            return
+        log.warning("connection to %s given up: %s", self.address, why)
+        with contextlib.suppress(OSError):
+            # of TLS as well: the network thread may be reading, and finds the end of the stream
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Disconnect and wait until thread and socket have ended; may be called again."""
@@ -340,7 +382,6 @@ class Link:
                 client._protocol = MQTTProtocolVersion.MQTTv311
                 client._clean_session = self._clean_session
             return
-        self._draw_reconnect_delays(client)
         self._largest_packet = getattr(given, "MaximumPacketSize", None)
         # paho refuses to change it on an open connection, where the broker's limit becomes known
         client._max_inflight_messages = min(
@@ -350,8 +391,14 @@ class Link:
             client.subscribe([(name, 1) for name in self._subscriptions])
         else:
             self._now_ready()
+        for topic in list(self._listening):
+            self._listening[topic] = client.subscribe(topic, 0)[1]
 
-    def _on_subscribe(self, _c: Any, _d: Any, _m: int, reasons: list[ReasonCode], _p: Any) -> None:
+    def _on_subscribe(
+        self, _c: Any, _d: Any, number: int, reasons: list[ReasonCode], _p: Any
+    ) -> None:
+        if number in self._listening.values():
+            return  # whoever hears nothing there does without
         if refused := [reason for reason in reasons if reason.is_failure]:
             log.error("%s refuses a subscription: %s", self.address, refused[0])
             if not self._answered.is_set():
@@ -362,22 +409,40 @@ class Link:
 
     def _now_ready(self) -> None:
         first, self._was_ready = not self._was_ready, True
-        self._ready.set()
         if self._lost_s is not None:
             away_s = time.monotonic() - self._lost_s
             log.warning("connected to %s again after %.1f s", self.address, away_s)
         self._lost_s = None
+        self._ready_s = time.monotonic()
+        self.sessions += 1
+        self._ready.set()
         try:
             self._ready_handler(first)
         except Exception:
             log.exception("after connecting to %s", self.address)
         self._answered.set()
 
-    def _on_disconnect(self, _c: Any, _d: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
-        if self._ready.is_set() and not self._closed:
-            self._lost_s = time.monotonic()
-            log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+    def _on_disconnect(
+        self, client: mqtt.Client, _d: Any, _f: Any, reason: ReasonCode, _p: Any
+    ) -> None:
+        now_s = time.monotonic()
+        if self._ready.is_set():
+            if not self._closed:
+                self._lost_s = now_s
+                log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+            if now_s - self._ready_s >= STEADY_S:
+                self._backoff.succeeded()
+        self._opened_s = None
         self._ready.clear()
+        self._pause(client, now_s)
+
+    def _on_connect_fail(self, client: mqtt.Client, _d: Any) -> None:
+        self._pause(client, time.monotonic())
+
+    def _pause(self, client: mqtt.Client, now_s: float) -> None:
+        """Say how long paho waits before its next attempt; of its own it only doubles a pause."""
+        pause_s: Any = self._backoff.failed(now_s)  # paho types it as int, and only compares it
+        client.reconnect_delay_set(pause_s, pause_s)
 
     def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -392,22 +457,14 @@ class Link:
         self._confirmed_handler(number)
 
     def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
+        self._opened_s = time.monotonic()
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if sys.platform.startswith("linux"):
+        if sys.platform.startswith("linux") and not self._has_pulse:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNHEARD_S)
         if self._pacing_bps is not None:
             _pace(sock, self._pacing_bps)
-
-    @staticmethod
-    def _draw_reconnect_delays(client: mqtt.Client) -> None:
-        """Draw random delays, so that a fleet does not reconnect all at once."""
-        dice = secrets.SystemRandom()
-        # paho types these as int but only doubles and compares them
-        shortest: Any = dice.uniform(*RECONNECT_MIN_S)
-        longest: Any = dice.uniform(*RECONNECT_MAX_S)
-        client.reconnect_delay_set(shortest, longest)
 
 
 def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:

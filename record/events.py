@@ -324,6 +324,22 @@ class Credited(Event, frozen=True, kw_only=True, tag="credited"):
     device: str
 
 
+class LateAdded(Event, frozen=True, kw_only=True, tag="late-added"):
+    """An update that was late for its round is in the mean of a later one.
+
+    Attributes:
+        round: in whose mean it is.
+        device: whose.
+        of_round: for which round it was trained.
+        weight: by which its samples count less.
+    """
+
+    round: int
+    device: str
+    of_round: int
+    weight: float
+
+
 class Resumed(Event, frozen=True, kw_only=True, tag="resumed"):
     """A process goes on with a run that another one has begun.
 
@@ -424,7 +440,7 @@ Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
     | RoundStarted | DeviceReported | MeterDoubted
     | UpdateRejected | UpdateClipped | DeviceSetAside | ModelKept
-    | Credited | Resumed | Refitted | LearningRefitted
+    | Credited | LateAdded | Resumed | Refitted | LearningRefitted
     | SyntheticUse | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""

@@ -382,6 +382,7 @@ class _Reader:
         phases, predicted = self._groups(schema.SAMPLE), self._groups(schema.PREDICTION)
         transfers, evidence = self._groups(schema.TRANSFER), self._groups(schema.EVIDENCE)
         observed, server = dict(self._values(schema.OBSERVATION)), self._groups(schema.SERVER_ROUND)
+        late = self._groups(schema.LATE_UPDATE)
 
         def of(number: int, device: str) -> dict[str, Any]:
             key = (number, device)
@@ -413,6 +414,7 @@ class _Reader:
                     result,
                     devices=tuple(devices.get(result.number, ())),
                     server=next(iter(server.get((result.number,), ())), None),
+                    late=late.get((result.number,), ()),
                 )
                 for result in results
             ),

@@ -17,6 +17,16 @@ from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput, Trial
 
 DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting", "absent"]
+Outcome = Literal["ok", "late", "failed", "absent"]
+"""How a round ended for a device that was invited to it."""
+_OUTCOMES: dict[DeviceStatus, Outcome] = {
+    "accepted": "ok",
+    "late": "late",
+    "refused": "failed",
+    "failed": "failed",
+    "missing": "absent",
+    "absent": "absent",
+}
 APART: tuple[DeviceStatus, ...] = ("resting", "absent")
 """Statuses of devices that were not to train in a round."""
 
@@ -55,8 +65,9 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     """One device in one round.
 
     Attributes:
-        status: what became of its update. ``late``: after the deadline. ``refused``: the update
-            failed a check. ``failed``: the device said so. ``missing``: it never reported.
+        status: what became of its update. ``late``: after the deadline, or after what ended the
+            round early; without ``busy_s`` it was still at work. ``refused``: the update failed a
+            check. ``failed``: the device said so. ``missing``: it was gone, and never reported.
             ``resting``: it was not drawn for this round, or is set aside, and idled through it.
             ``absent``: it was not there when the round began.
         reason: one sentence for every status but ``accepted`` and ``resting``, and for an accepted
@@ -112,9 +123,15 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
         return self.update_scale is not None and self.update_scale < 1.0
 
     @property
+    def outcome(self) -> Outcome | None:
+        """The status in four words; ``None`` for a device that was not to train."""
+        return _OUTCOMES.get(self.status)
+
+    @property
     def is_gone(self) -> bool:
         """Whether the device was not there in the round, or was not heard of."""
-        return self.status in ("missing", "absent")
+        unheard = self.status == "late" and self.busy_s is None
+        return unheard or self.status in ("missing", "absent")
 
     @property
     def is_outside(self) -> bool:
@@ -125,6 +142,23 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     def waited_s(self) -> float:
         """For how long its update was ready before the coordinator began to pull it, s."""
         return math.fsum(p.duration_s for p in self.phases if p.phase == "waiting")
+
+
+class LateUpdate(Struct, frozen=True, kw_only=True):
+    """An update that was late for its round, in the mean of a later one.
+
+    Attributes:
+        device: whose.
+        of_round: for which round it was trained.
+        weight: (1 + s)^(−a) of s rounds, by which its samples count less, above 0, at most 1.
+        share: ρ, of it in the devices' mean model, 0 to 1; ``None`` where each number is aggregated
+            by itself.
+    """
+
+    device: str
+    of_round: int
+    weight: float
+    share: float | None
 
 
 class ServerRound(Struct, frozen=True, kw_only=True):
@@ -166,6 +200,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         server: what the server did; ``None`` where it only averaged.
         model_kept: why there is no new model and the one before the round stays, in one sentence;
             ``None`` where there is one.
+        late: updates of earlier rounds in its mean.
     """
 
     number: int
@@ -176,6 +211,7 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     devices: tuple[DeviceRound, ...] = ()
     server: ServerRound | None = None
     model_kept: str | None = None
+    late: tuple[LateUpdate, ...] = ()
 
     @property
     def participants(self) -> tuple[DeviceRound, ...]:

@@ -33,7 +33,7 @@ from fimi.record.events import Event
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
 from fimi.record.record import CheckpointPart, Enrolment, Labels, PlanSummary, RunInfo
-from fimi.record.results import DeviceRound, DeviceStatus, RoundResult, ServerRound
+from fimi.record.results import DeviceRound, DeviceStatus, LateUpdate, RoundResult, ServerRound
 
 VERSION = 4
 """Kept in the file as ``PRAGMA user_version``; the first stores have 0."""
@@ -211,6 +211,17 @@ DEVICE_ROUND = StoreTable(
         real("update_norm", "1", "L2 norm of the change by its update as sent", null=True),
         real("update_scale", "0 to 1", "at which that change was taken; below 1: it was clipped",
              null=True),
+    ))
+
+LATE_UPDATE = StoreTable(
+    "late_update", LateUpdate, primary=("of_round", "device"),
+    about="Updates that were late for their round and entered the mean of a later one.",
+    beside=(ROUND,),
+    columns=(
+        DEVICE,
+        whole("of_round", "rounds", "for which it was trained"),
+        real("weight", "0 to 1", "by which its samples counted less for being late"),
+        real("share", "0 to 1", "of it in the mean of the devices' models", null=True),
     ))
 
 SAMPLE = StoreTable(
@@ -393,8 +404,8 @@ DEVICE_INSIGHT = StoreTable(
 # fmt: on
 
 TABLES: tuple[StoreTable[Any], ...] = (
-    RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION,
-    EVIDENCE, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE,
-    DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
+    RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, LATE_UPDATE, SAMPLE,
+    PREDICTION, EVIDENCE, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW,
+    MODEL_FILE, DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
 )  # fmt: skip
 """All of them, in the order of ``docs/record.md``."""

@@ -95,6 +95,8 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     total: Sum
     wall_s: float | None
     statuses: tuple[dict[str, int], ...]
+    outcomes: tuple[dict[str, int], ...]
+    late_updates: tuple[LateEntry, ...]
     absent: dict[str, tuple[int, ...]]
     joined_late: dict[str, int]
     not_used: dict[str, str]
@@ -102,6 +104,24 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     set_aside: dict[str, int]
     model_kept: dict[int, str]
     resumed_after: tuple[int, ...]
+
+
+class LateEntry(Struct, frozen=True, kw_only=True):
+    """An update that was late for its round and entered the mean of another one, ``round``.
+
+    Attributes:
+        round: in whose mean it is.
+        device: whose.
+        of_round: for which it was trained.
+        weight: (1 + s)^(−a), by which its samples counted less.
+        share: of it in the devices' mean model; ``None`` where each number is aggregated by itself.
+    """
+
+    round: int
+    device: str
+    of_round: int
+    weight: float
+    share: float | None
 
 
 class DeviceFigures(Struct, frozen=True, kw_only=True):
@@ -221,6 +241,20 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         total=summary.total,
         wall_s=run.info.wall_s,
         statuses=tuple(dict(Counter(d.status for d in each.devices)) for each in run.rounds),
+        outcomes=tuple(
+            dict(Counter(d.outcome for d in each.devices if d.outcome)) for each in run.rounds
+        ),
+        late_updates=tuple(
+            LateEntry(
+                round=each.number,
+                device=late.device,
+                of_round=late.of_round,
+                weight=late.weight,
+                share=late.share,
+            )
+            for each in run.rounds
+            for late in each.late
+        ),
         absent={row.device: row.absent for row in summary.devices if row.absent},
         joined_late=run.joined_late,
         not_used=run.not_used,

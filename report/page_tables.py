@@ -299,7 +299,7 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
         Column("Accuracy", "", lambda r: percent(r[1].accuracy)),
         Column("Loss", "", lambda r: cross_entropy(r[1].loss)),
         Column("Length", "fleet’s clock", lambda r: seconds(r[1].round_s)),
-        Column("Updates", "accepted", lambda r: f"{r[1].accepted}/{r[1].participants}"),
+        Column("Updates", "accepted", lambda r: _updates(*r)),
         *([absent] if any(point.absent for point in summary.points) else []),
         Column("Energy", "metered", lambda r: sum_cell(r[1].energy, bare=False)),
         Column("Energy", "predicted", lambda r: _predicted(r[1].compared)),
@@ -310,6 +310,11 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
         zip(run.rounds, summary.points, strict=True),
         caption="The first round holds receiving the synthetic data",
     )
+
+
+def _updates(result: RoundResult, point: RoundPoint) -> str:
+    late = f" + {len(result.late)} late" if result.late else ""
+    return f"{point.accepted}/{point.participants}{late}"
 
 
 def _problems(result: RoundResult, point: RoundPoint) -> str:
@@ -325,6 +330,7 @@ def _problems(result: RoundResult, point: RoundPoint) -> str:
     ]
     if result.model_kept is not None:
         said.append(f"no new model: {result.model_kept}")
+    said += [f"{late.device} added late: of round {late.of_round}" for late in result.late]
     said += [f"{d.device} absent{': ' + d.reason if d.reason else ''}" for d in result.absent]
     missing = gaps_by_device(point.energy.missing).items()
     return "; ".join([*said, *(f"{device} not metered: {which}" for device, which in missing)])

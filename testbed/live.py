@@ -40,6 +40,7 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    LateAdded,
     LearningRefitted,
     MeterDoubted,
     ModelKept,
@@ -329,6 +330,7 @@ class LiveView(LiveDisplay):
                 | UpdateClipped()
                 | DeviceSetAside()
                 | ModelKept()
+                | LateAdded()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

@@ -27,6 +27,7 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    LateAdded,
     LearningRefitted,
     MeterDoubted,
     ModelKept,
@@ -141,6 +142,11 @@ def describe(event: Event) -> str:
             return f"no ONNX file of the model after round {event.round}: {event.reason}"
         case Credited():
             return f"{event.device}: its report of round {event.round} came late and is credited"
+        case LateAdded():
+            return (
+                f"{event.device}: its update of round {event.of_round} enters round "
+                f"{event.round}, with {event.weight:.2g} of its weight"
+            )
         case Resumed():
             if not event.after_round:
                 return "going on with the run before its first round"

@@ -179,6 +179,21 @@ RULES = (
         lambda c: c.rounds.min_devices > c.fleet.devices,
         "{rounds.min_devices} is above {fleet.devices}",
     ),
+    Rule(
+        lambda c: c.rounds.round_quorum > 1 and c.rounds.round_quorum % 1,
+        "{rounds.round_quorum} is no number of updates; give a whole number, or below 1 a share of "
+        "those that take part",
+    ),
+    Rule(
+        lambda c: c.rounds.round_quorum > (c.rounds.participants or c.fleet.devices),
+        "{rounds.round_quorum} is above the number of devices in a round, {rounds.participants} of "
+        "{fleet.devices} (0: all); leave it out to wait for all",
+    ),
+    Rule(
+        lambda c: c.rounds.round_quorum_grace_s and not c.rounds.round_quorum,
+        "{rounds.round_quorum_grace_s} begins with {rounds.round_quorum}, which is not set; give a "
+        "number of updates or a share",
+    ),
 )
 """All rules, in the order in which they are checked."""
 

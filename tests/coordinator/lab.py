@@ -22,6 +22,7 @@ from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingSettings
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
@@ -110,7 +111,10 @@ class Lab:
         validation: Dataset | None = None,
         curve: LearningCurve = CURVE,
         aggregating: Mapping[str, Any] = {},
+        addresses: Mapping[int, BrokerAddress] = {},
+        **more: Any,
     ) -> Federation:
+        """Run a federation; ``more`` are further keys of section ``rounds``."""
         settings = Config(
             run=RunConfig(strategy=strategy),
             fleet=FleetConfig(devices=wanted or len(behaviours), members=members),
@@ -124,6 +128,7 @@ class Lab:
                 participants=participants,
                 quorum=quorum,
                 **aggregating,
+                **more,
             ),
             deployment=deployment or DeploymentSettings(),
         )
@@ -134,7 +139,12 @@ class Lab:
 
         self.devices = [
             ScriptedDevice(
-                self.broker.address, self.fleet, f"device-{i + 1}", behave, index=i, kind=kinds
+                addresses.get(i, self.broker.address),
+                self.fleet,
+                f"device-{i + 1}",
+                behave,
+                index=i,
+                kind=kinds,
             )
             for i, behave in enumerate(behaviours)
         ]

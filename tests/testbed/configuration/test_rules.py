@@ -35,6 +35,9 @@ BREAKS: list[dict[str, Any]] = [
     {"run.strategy": "semi", "training.steps": 5},
     {"plan.target_accuracy": 0.9, "training.steps": 5},
     {"rounds.min_devices": 11},
+    {"rounds.round_quorum": 2.5},
+    {"rounds.round_quorum": 3, "rounds.participants": 2},
+    {"rounds.round_quorum_grace_s": 4.0},
 ]
 """For each rule, in its order, what breaks it and no rule before it."""
 
