@@ -21,7 +21,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.learning.training.aggregation import Model, by_slices, mean
-from fimi.learning.training.slices import SLICE, InMemory, Slices, spans
+from fimi.learning.training.slices import SLICE, HeldModel, Slices, spans
 from fimi.learning.training.tensors import Parameters
 
 Kind = Literal["mean", "median", "trimmed-mean", "krum"]
@@ -180,7 +180,7 @@ def squared_distances(base: Parameters, models: Sequence[Slices]) -> NDArray[np.
     size = max(1, min(SLICE, PRODUCTS_OF // count))
     products = np.zeros((count, count))
     held = np.empty((count, size), np.float64)
-    origin = InMemory(base)
+    origin = HeldModel(base)
     for name, tensor in base.items():
         for start, stop in spans(tensor.size, size):
             changes = held[:, : stop - start]

@@ -34,7 +34,7 @@ def test_what_is_taken_comes_back_from_memory_and_files(
             path.write_bytes(tensors.dump(moved(by)))
             payload = path
         spool.take(device, payload, MODEL)
-        assert not (tmp_path / "came").exists(), "the file is the store's now"
+        (tmp_path / "came").unlink(missing_ok=True)  # as where room is made for others
         assert spool.norm(device) == pytest.approx(by * np.sqrt(7))
         assert spool.get(device) == tensors.dump(moved(by))
     updates = Updates(spool, ("b", "a"), MODEL)
@@ -48,6 +48,36 @@ def test_what_is_taken_comes_back_from_memory_and_files(
     assert not list(tmp_path.glob("update-*"))
     with pytest.raises(KeyError):
         spool.norm("a")
+
+
+def test_a_file_that_came_goes_with_its_update_and_another_one_of_that_name_does_no_harm(
+    tmp_path: Path,
+) -> None:
+    """Two devices that send the same bytes send files of the same name."""
+    spool, path = UpdateStore(tmp_path, 0), tmp_path / "digest.whole"
+    path.write_bytes(tensors.dump(moved(1.0)))
+    spool.take("a", path, MODEL)
+    path.replace(tmp_path / "digest.part")  # it comes once more, from another device
+    (tmp_path / "digest.part").replace(path)
+    spool.take("b", path, MODEL)
+    assert spool.get("a") == spool.get("b") == tensors.dump(moved(1.0))
+    spool.take("a", tensors.dump(moved(2.0)), MODEL)
+    assert not path.exists()
+    assert spool.get("b") == tensors.dump(moved(1.0))
+    spool.clear()
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_links_a_file_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links on this file system")
+
+    monkeypatch.setattr("os.link", refuse)
+    spool, path = UpdateStore(tmp_path, 0), tmp_path / "came"
+    path.write_bytes(tensors.dump(moved(1.0)))
+    spool.take("a", path, MODEL)
+    path.unlink()
+    assert spool.get("a") == tensors.dump(moved(1.0))
 
 
 def test_what_is_refused_stays_where_it_is_and_replaces_nothing(tmp_path: Path) -> None:
@@ -78,9 +108,9 @@ model = {"w": np.zeros(2_000_000, np.float32)}
 spool, names = UpdateStore(folder), [f"d{i:02d}" for i in range(24)]
 for i, name in enumerate(names):
     model["w"][:] = i / 8  # in place: there is one model in memory
-    (folder / "came").write_bytes(tensors.dump(model))
+    (folder / name).write_bytes(tensors.dump(model))
     model["w"][:] = 0.0
-    spool.take(name, folder / "came", model)
+    spool.take(name, folder / name, model)
 used = lambda: 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 before = used()
 found = AggregationRule(kind=rule).combine(model, Updates(spool, names, model).slices, [1.0] * 24)
