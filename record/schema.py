@@ -35,7 +35,7 @@ from fimi.record.prediction import Residual
 from fimi.record.record import CheckpointPart, Enrolment, Labels, PlanSummary, RunInfo
 from fimi.record.results import DeviceRound, DeviceStatus, LateUpdate, RoundResult, ServerRound
 
-VERSION = 4
+VERSION = 5
 """Kept in the file as ``PRAGMA user_version``; the first stores have 0."""
 
 ID = whole("id", "rows", "counts up")
