@@ -28,6 +28,9 @@ from fimi.messaging.transfers.parts import Parts
 
 PARTS = "transfers"
 """Folder of updates that are on their way, or have come as files."""
+PARTS_BYTES = 1 << 60
+"""No limit on them: a round needs room for the updates of all its devices, and whatever was deleted
+to make room would be wanted. They go with their round."""
 MEMORY_BYTES = 4_000_000
 """Most memory of all waiting updates together, bytes: of models above this size none is in memory,
 so that what the updates of a round take does not grow with the model or the number of devices."""
@@ -51,7 +54,7 @@ class UpdateStore:
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder
         self._memory_bytes = memory_bytes
-        self.parts = Parts(folder / PARTS)
+        self.parts = Parts(folder / PARTS, max_bytes=PARTS_BYTES)
         self._lock = threading.Lock()
         self._held: dict[str, bytes] = {}
         self._files: dict[str, Path] = {}
@@ -85,7 +88,11 @@ class UpdateStore:
         """
         if isinstance(payload, Path):
             own = self._name()
-            _own(payload, own)
+            try:
+                _own(payload, own)
+            except BaseException:
+                own.unlink()
+                raise
             with self._lock:
                 if self._came.get(device) == payload:
                     del self._came[device]  # the same file once more
@@ -135,7 +142,7 @@ class UpdateStore:
         return found if isinstance(found, bytes) else found.read_bytes()
 
     def close(self) -> None:
-        """Drop all payloads, and what is on its way."""
+        """Drop all payloads, and what is on its way; it may be used again."""
         self.clear()
         self.parts.clear()
         with contextlib.suppress(OSError):
