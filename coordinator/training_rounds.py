@@ -297,6 +297,7 @@ class TrainingRounds:
             parts=parts,
             drop=self._late.used(each for each, _ in entered),
         )
+        self._spool.close()  # nothing of a round that is stored need come again
 
     def _entering(
         self, number: int, outcome: RoundOutcome, model: Model
@@ -364,6 +365,7 @@ class TrainingRounds:
                 self.model = before
                 evaluation, validation = self._evaluated()
                 devices = _with_shares(devices, {})
+                late = tuple(replace(each, share=None) for each in late)
         result = RoundResult(
             number=number,
             start_s=self._plans.fleet_time_s,
