@@ -8,7 +8,7 @@
   report``
 * :mod:`~fimi.testbed.commands.nodes`           ``fimi broker`` and ``fimi agent run``
 * :mod:`~fimi.testbed.commands.fleet`           ``fimi fleet``: boards that are up
-* :mod:`~fimi.testbed.commands.credentials`     ``fimi fleet init``, ``enroll``, ``rotate``, ``revoke``
+* :mod:`~fimi.testbed.commands.credentials`     ``fimi fleet init``, ``enroll``, ``rotate`` …
 * :mod:`~fimi.testbed.commands.meter`           ``fimi meter publish`` and ``fimi meter import``
 * :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
 * :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``
