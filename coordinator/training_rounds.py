@@ -27,6 +27,7 @@ from fimi.coordinator.insight import Observer
 from fimi.coordinator.late_updates import LateUpdates, staleness_weight
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
+from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.round_order import RoundOrder, RoundOutcome
 from fimi.coordinator.rounds import Round, RoundFact
 from fimi.coordinator.screening import Screening, left_out
@@ -213,8 +214,9 @@ class TrainingRounds:
         members = self._roster.members
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
+        payload = RoundPayload(before, settings.transfer)
         offer = context.peer.transfers.serve(
-            tensors.dump(before), media="safetensors", shared=stream.is_for(len(participants))
+            payload.data, media="safetensors", shared=stream.is_for(len(participants))
         )
         current = Round(
             context,
@@ -235,6 +237,7 @@ class TrainingRounds:
             ),
             before,
             self._spool,
+            payload,
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer)
@@ -288,6 +291,7 @@ class TrainingRounds:
             participants,
             current,
             insight,
+            payload,
             late=late,
             awaited=awaited,
             parts=parts,
@@ -340,6 +344,7 @@ class TrainingRounds:
         plans: dict[str, DevicePlan],
         current: Round | None = None,
         insight: Insight | None = None,
+        payload: RoundPayload | None = None,
         late: tuple[LateUpdate, ...] = (),
         awaited: Set[str] = frozenset(),
         parts: Mapping[str, bytes] = {},
@@ -369,7 +374,12 @@ class TrainingRounds:
             server=aggregate.server,
             model_kept=kept,
             late=late,
+            model_coded=payload.coded if payload is not None else None,
+            planned_update_bytes=self._plans.update_bytes
+            if payload is not None and not payload.of_update.is_plain
+            else None,
         )
+        self._plans.sizes.learn(result)
         self._plans.fleet_time_s += duration_s
         apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
         if current is not None:

@@ -45,6 +45,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.documents import Documents
 from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected, SendQueueFull
 from fimi.messaging.identity import Identity
+from fimi.messaging.limits import TRIED_BYTES, dropped
 from fimi.messaging.link import Link, Will
 from fimi.messaging.mailbox import Mailbox
 from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Role
@@ -66,6 +67,7 @@ GOODBYE_S = 2.0
 TRANSFER_EXPIRY_S = 60
 ANSWER_EXPIRY_S = 60
 AWAY_LOG_S = 30.0
+TRIED_S = 1.5
 
 log = logging.getLogger(__name__)
 
@@ -151,8 +153,11 @@ class Peer:
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._mailbox: Mailbox[DeviceState | _Sealed] = Mailbox()
-        self._offenders = Offenders()
+        self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run
         self._dropped_told = 0
+        self._came_back = {size: threading.Event() for size in TRIED_BYTES}
+        self._what = what
+        self._aside: tuple[str, ...] = ()
         self._ask_handler: Callable[[bytes], None] | None = None
         self._outbox = Outbox()
         self._documents = Documents(self._publish_document)
@@ -225,10 +230,35 @@ class Peer:
             probe.close()
         if self._taken is not None:
             raise self._taken
+        self._offenders.forged = self._link.may_write(self._stranger(), timeout_s) is not False
+        if self._role != "device":  # of which there are many, behind links that cost joules
+            self._try_sizes()
         self._connected = True
         self.transfers.start()
         self._pulsing.start()
         self._beats.start()
+
+    def _try_sizes(self) -> None:
+        """Find out whether the broker drops what has the size of a chunk."""
+        topic = topics.topic(self.fleet, self.id, self.id, "check")
+        small, large = TRIED_BYTES
+        named = self._link.largest_payload(topic)
+        if named is not None and named < large:
+            return  # what the broker says itself is kept to
+        for size in TRIED_BYTES:
+            self._link.publish(topic, bytes(size), qos=0)
+        if self._came_back[small].wait(TRIED_S) and not self._came_back[large].wait(TRIED_S):
+            self._link.limit(small, dropped())
+
+    def _has_come_back(self, size_bytes: int) -> None:
+        if (came := self._came_back.get(size_bytes)) is not None:
+            came.set()
+            if size_bytes == max(TRIED_BYTES):
+                self._link.limit(None)  # it was late only
+
+    def _stranger(self) -> str:
+        """A topic of a sender that is not this peer; with access rules nobody may write there."""
+        return topics.topic(self.fleet, f"stranger-{secrets.token_hex(4)}", self.id, "check")
 
     def close(self) -> None:
         """Publish the state offline, disconnect, and end all threads; may be called again."""
@@ -271,7 +301,8 @@ class Peer:
 
     def describe(self, what: str) -> None:
         """Say what this process does, for example ``"run desk-3"``, to others that want its id."""
-        self._identity.describe(what)
+        self._what = what
+        self._identity.describe(self._described())
 
     def broker_away_s(self) -> float | None:
         """For how long the broker has been away, s; ``None`` while it is connected."""
@@ -388,6 +419,12 @@ class Peer:
         return self._offenders.seen()
 
     @property
+    def aside(self) -> tuple[Offender, ...]:
+        """Who is set aside at present."""
+        now_s = time.monotonic()
+        return tuple(each for each in self.offenders if each.until_s > now_s)
+
+    @property
     def set_asides(self) -> int:
         """How often anybody was set aside."""
         return self._offenders.version
@@ -494,14 +531,17 @@ class Peer:
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         place = topics.parse(topic)
         to_us = place is not None and place.recipient in (self.id, EVERYBODY, SHARED)
-        if place is None or place.fleet != self.fleet or not to_us:
-            self._refuse(topics.sender_of(topic), payload, f"topic {topic!r} has no known form")
+        sender = topics.sender_of(topic)
+        if place is None or place.fleet != self.fleet or not to_us or place.sender != sender:
+            self._refuse(sender, payload, f"topic {topic[:200]!r} has no known form")
             return
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
                 self._on_identity(place.kind, payload)
             elif place.kind == "pulse":
                 self._pulsing.on_echo(payload)
+            elif place.kind == "check":
+                self._has_come_back(len(payload))
             return
         if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
             if self._ask_handler is not None and place.sender == COORDINATOR:
@@ -516,16 +556,23 @@ class Peer:
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._put(place.sender, back)
             self.transfers.on_back(place.sender)
-        if place.recipient == SHARED:
-            self.transfers.on_answer(place.sender, payload, shared=True)
-        elif place.kind == "want":
-            self.transfers.on_request(place.sender, payload)
-        elif place.kind == "chunk":
-            self.transfers.on_answer(place.sender, payload)
+        if bulk:
+            self._on_bulk(place, payload, now_s)
         elif place.kind in ("message", "state", "desired", "reported"):
             self._on_typed(place, payload, retained, now_s)
         elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
             self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
+
+    def _on_bulk(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
+        if place.kind == "want":
+            self.transfers.on_request(place.sender, payload)
+        else:
+            self.transfers.on_answer(place.sender, payload, shared=place.recipient == SHARED)
+        if self.transfers.refusals:
+            why = self.transfers.refusals.pop()
+            self._offenders.offended(place.sender, len(payload), why, now_s)
+        else:
+            self._offenders.passed(place.sender, now_s)
 
     def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:
         if not payload:
@@ -629,10 +676,27 @@ class Peer:
             if not self._identity.confirmed:
                 self._identity.ask_if_unconfirmed()
                 continue
+            self._show_aside()
             if beat:
                 self._publish_state(self._online, qos=0)
             for state in self._presence.lost(now_s):
                 self._put(state.peer, state)
+
+    def _show_aside(self) -> None:
+        """Say in the lease who is set aside, where people see it (``fimi fleet status``)."""
+        if not self._offenders.version:
+            return
+        aside = tuple(each.sender for each in self.aside)
+        if aside != self._aside:
+            self._aside = aside
+            self._identity.describe(self._described())
+
+    def _described(self) -> str:
+        if not (names := self._aside):
+            return self._what
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        said = f"sets aside {', '.join(names[:3])}{more}"
+        return f"{self._what}, {said}" if self._what else said
 
     def _publish_document(self, topic: str, payload: bytes) -> MQTTMessageInfo | None:
         if not self._may_publish:

@@ -35,6 +35,7 @@ from fimi.messaging import tls
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.backoff import STEADY_S, Backoff
 from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
+from fimi.messaging.limits import Granted, forgotten
 from fimi.messaging.traffic import Traffic, traffic_of
 
 KEEPALIVE_S = 30
@@ -132,11 +133,14 @@ class Link:
         """How many connections were ready so far, the present one included."""
         self._backoff = Backoff()
         self._pacing_bps: float | None = None
-        self._largest_packet: int | None = None
+        self._granted = Granted()
+        self._shortcomings: set[str] = set()
+        self._proven_bytes: int | None = None
+        self._expects_refusal = False
         self._unconfirmed: set[str] = set()
+        self._listening: dict[str, int | None] = {}
         self._refused: deque[int] = deque(maxlen=64)
         self._tls_trouble = ""
-        self._listening: dict[str, int | None] = {}
         self._client = self._new_client(VERSIONS[0])
 
     def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
@@ -154,7 +158,7 @@ class Link:
         if self.address.username:
             client.username_pw_set(self.address.username, self.address.password)
         if self._will is not None:
-            client.will_set(*self._will, qos=1, retain=True)
+            client.will_set(*self._will, qos=self._granted.qos, retain=self._granted.retains)
         for name in _CALLBACKS:
             setattr(client, name, getattr(self, f"_{name}"))
         return client
@@ -201,11 +205,15 @@ class Link:
         place = (where.host, where.port)
         spoken = _spoken.pop(place, None)
         versions = sorted(VERSIONS, key=lambda version: version != spoken)
-        for version in versions:
+        tries = [*versions]
+        anew = False
+        while tries:
+            version = tries.pop(0)
             left_s = max(0.05, deadline_s - time.monotonic())
-            if self._client.protocol != version:
+            if anew or self._client.protocol != version:
                 self._drop(self._client)
                 self._client = self._new_client(version)
+                anew = False
             self._answered.clear()
             self._refusal = None
             self._open(where, timeout_s)
@@ -216,7 +224,13 @@ class Link:
                 raise BrokerTimeout(f"{where}: not waited for any longer")
             if trouble := self._tls_trouble:
                 raise NotAuthorised(_certificate_refused(where, trouble))
+            if (why := self._granted.unusable) and not self._clean_session:
+                raise BrokerError(f"{where}: {why}")
             refusal = self._first_refusal()
+            if refusal is not None and (less := self._granted.without(str(refusal))) is not None:
+                self._granted, anew = less, True
+                tries.insert(0, version)
+                continue
             if refusal is not None and (last or str(refusal) != _OTHER_VERSION):
                 raise _refused(where, refusal)
             if answered and refusal is None:
@@ -263,9 +277,20 @@ class Link:
 
     def largest_payload(self, topic: str) -> int | None:
         """The largest payload that the broker takes on a topic, bytes; ``None`` for no limit."""
-        if self._largest_packet is None:
-            return None
-        return max(0, self._largest_packet - PACKET_OVERHEAD - len(topic))
+        named = self._granted.packet_bytes
+        limits = [] if self._proven_bytes is None else [self._proven_bytes]
+        if named is not None:
+            limits.append(max(0, named - PACKET_OVERHEAD - len(topic)))
+        return min(limits, default=None)
+
+    def limit(self, payload_bytes: int | None, why: str = "") -> None:
+        """Send no larger payloads from now on: the broker drops them. ``None``: it does not.
+
+        ``why`` is said once.
+        """
+        self._proven_bytes = payload_bytes
+        if why:
+            self._name_shortcomings(why)
 
     def publish(
         self,
@@ -294,7 +319,30 @@ class Link:
         if expires_s is not None and self.version == "5":
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = expires_s
-        return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        return self._client.publish(
+            topic,
+            payload,
+            qos=min(qos, self._granted.qos),
+            retain=retain and self._granted.retains,
+            properties=properties,
+        )
+
+    def may_write(self, topic: str, timeout_s: float) -> bool | None:
+        """Whether the broker lets this client write on a topic; ``None`` if it does not say.
+
+        It publishes an empty message there. A broker of MQTT 3.1.1 does not say.
+        """
+        if self.version != "5" or not self._granted.qos:
+            return None
+        self._expects_refusal = True
+        try:
+            info = self.publish(topic, b"", qos=1)
+            info.wait_for_publish(timeout_s)
+            return not self.was_refused(info.mid) if info.is_published() else None
+        except (RuntimeError, ValueError):
+            return None
+        finally:
+            self._expects_refusal = False
 
     def listen(self, topic: str) -> None:
         """Hear a topic beside the subscriptions, now and after reconnects; never waits."""
@@ -374,7 +422,7 @@ class Link:
     # On the network thread.
 
     def _on_connect(
-        self, client: mqtt.Client, _d: Any, _f: Any, reason: ReasonCode, given: Properties | None
+        self, client: mqtt.Client, _d: Any, flags: Any, reason: ReasonCode, given: Properties | None
     ) -> None:
         if reason.is_failure:
             if not self._answered.is_set():
@@ -388,10 +436,18 @@ class Link:
                 client._protocol = MQTTProtocolVersion.MQTTv311
                 client._clean_session = self._clean_session
             return
-        self._largest_packet = getattr(given, "MaximumPacketSize", None)
+        self._granted = self._granted.told(given)
+        why = self._granted.unusable
+        if why and not self._clean_session and not self._answered.is_set():
+            self._answered.set()
+            client.disconnect()
+            return
+        self._name_shortcomings(*filter(None, (why, *self._granted.shortcomings)))
+        if self._was_ready and not self._clean_session and not flags.session_present:
+            self._name_shortcomings(forgotten())
         # paho refuses to change it on an open connection, where the broker's limit becomes known
         client._max_inflight_messages = min(
-            MAX_INFLIGHT, getattr(given, "ReceiveMaximum", MAX_INFLIGHT)
+            MAX_INFLIGHT, self._granted.unacknowledged or MAX_INFLIGHT
         )
         if self._subscriptions:
             client.subscribe([(name, 1) for name in self._subscriptions])
@@ -399,6 +455,14 @@ class Link:
             self._now_ready()
         for topic in list(self._listening):
             self._listening[topic] = client.subscribe(topic, 0)[1]
+
+    def _name_shortcomings(self, *found: str) -> None:
+        """Say, once, what the broker does not grant."""
+        for each in found:
+            if each not in self._shortcomings:
+                self._shortcomings.add(each)
+                if not self._clean_session:  # of a peer; what looks only for a moment is silent
+                    log.warning("%s %s", self.address, each)
 
     def _on_subscribe(
         self, _c: Any, _d: Any, number: int, reasons: list[ReasonCode], _p: Any
@@ -447,13 +511,6 @@ class Link:
         if self._tls_trouble and not self._answered.is_set():
             self._answered.set()  # the broker has closed it for what TLS says
 
-    def _on_log(self, _c: Any, _d: Any, level: int, text: str) -> None:
-        """What paho says of a connection with TLS: it keeps the error to itself."""
-        if level == mqtt.MQTT_LOG_ERR and "[SSL" in text and text != self._tls_trouble:
-            self._tls_trouble = text
-            if self._was_ready:
-                log.error("%s", _certificate_refused(self.address, text))
-
     def _on_connect_fail(self, client: mqtt.Client, _d: Any) -> None:
         self._pause(client, time.monotonic())
 
@@ -461,6 +518,13 @@ class Link:
         """Say how long paho waits before its next attempt; of its own it only doubles a pause."""
         pause_s: Any = self._backoff.failed(now_s)  # paho types it as int, and only compares it
         client.reconnect_delay_set(pause_s, pause_s)
+
+    def _on_log(self, _c: Any, _d: Any, level: int, text: str) -> None:
+        """What paho says of a connection with TLS: it keeps the error to itself."""
+        if level == mqtt.MQTT_LOG_ERR and "[SSL" in text and text != self._tls_trouble:
+            self._tls_trouble = text
+            if self._was_ready:
+                log.error("%s", _certificate_refused(self.address, text))
 
     def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -475,7 +539,9 @@ class Link:
     def _on_publish(self, _c: Any, _d: Any, number: int, reason: ReasonCode, _p: Any) -> None:
         if reason.is_failure:
             self._refused.append(number)
-        if reason.is_failure and (why := str(reason)) not in self._unconfirmed:
+        if self._expects_refusal:
+            pass  # whoever expects it says what it means
+        elif reason.is_failure and (why := str(reason)) not in self._unconfirmed:
             self._unconfirmed.add(why)  # said once
             log.error(
                 "%s refuses a message: %s; check this peer's credentials, and the broker's access "

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum, is_told
@@ -93,6 +94,7 @@ def notices(run: RunData, summary: Summary) -> Html:
                 "processes, without the time between them.",
             )
         )
+    said += [_notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
     if run.info.exposed:
         said.append(
             _notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}.")

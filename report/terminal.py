@@ -15,7 +15,7 @@ from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
 from fimi.record.sums import Sum
-from fimi.report import attendance, deployment, labels, prediction, resolution, screened
+from fimi.report import attendance, coding, deployment, labels, prediction, resolution, screened
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
@@ -153,6 +153,8 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     said += _first(second_lines(summary))
     if agreed := prediction.words(run, summary):
         said.append(("prediction", agreed))
+    if coded := coding.words(summary.coding):
+        said.append(("coding", coded))
     if planned := _plan_words(run):
         said.append(("plan", planned))
     if curve := _curve_words(run):

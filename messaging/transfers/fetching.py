@@ -155,6 +155,8 @@ class Fetching:
 
     def __init__(self, carrier: Carrier, max_bytes: int, gone_after_s: float) -> None:
         self.counters = Counters()
+        self.refusals: deque[str] = deque(maxlen=16)
+        """What was wrong with requests and answers that could not be decoded; the peer takes it."""
         self._carrier = carrier
         self._max_bytes = max_bytes
         self._gone_after_s = gone_after_s
@@ -444,7 +446,7 @@ class Fetching:
 
     def _refuse(self, what: str) -> None:
         self.counters.refused += 1
-        log.warning("dropped: %s", what)
+        self.refusals.append(what)
 
     # With the lock held.
 

@@ -17,8 +17,10 @@ from fimi.testbed.commands.reaching import (
     BROKER_VARIABLE,
     INSECURE_VARIABLE,
     own_fleet,
+    parsed,
     reach,
 )
+from fimi.testbed.commands.service import confirm, install, switch, uninstall
 from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
@@ -39,7 +41,6 @@ MOVED = {
     "--devices": "the coordinator knows how many devices take part (fleet.devices)",
     "--alpha": "the coordinator divides the data (data.alpha), and tells each device its share",
     "--seed": "the coordinator's run.seed comes with the invitation to a run",
-    "--config": "only the coordinator has a configuration; '--fleet NAME' names the fleet",
     "--set": "only the coordinator has a configuration; '--fleet NAME' names the fleet",
 }
 """Options that agents had once, and what came instead."""
@@ -206,7 +207,27 @@ def agent() -> None:
     """The process on a device."""
 
 
+def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """Let the keys of a file be the defaults of the other options."""
+    from fimi.testbed.commands.agent_config import read_agent_config
+
+    if path is not None and not ctx.resilient_parsing:
+        known = {each.name: each for each in ctx.command.params if isinstance(each, click.Option)}
+        with errors():
+            ctx.default_map = read_agent_config(path, known)
+
+
 @agent.command("run", cls=ServiceCommand)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    metavar="FILE",
+    help="TOML file whose keys are these options (fimi agent install writes one). What is given "
+    "here goes before.",
+)
 @click.option(
     "--id", "name", metavar="NAME", help="Name of the device. Left out: the name of this machine."
 )
@@ -250,9 +271,21 @@ def agent() -> None:
 @click.option(
     "--allow",
     multiple=True,
-    type=WordChoice(["calibrate", "restart"]),
+    type=WordChoice(["calibrate", "restart", "update"]),
     help="Let this be done from afar (fimi fleet); once for each. Left out: what the profile "
     "allows, else nothing that changes this machine.",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Wait for a broker that does not answer, or end with 3.",
+)
+@click.option(
+    "--versions",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where signed versions of the agent lie that come over the broker (fimi agent install).",
 )
 @ROOT
 @options([_moved(*each) for each in MOVED.items()])
@@ -265,20 +298,30 @@ def agent_run(
     cache: Path | None,
     state: Path | None,
     allow: tuple[Any, ...],
+    wait: bool,
+    versions: Path | None,
     root: Path,
 ) -> None:
     """Run one device until Ctrl-C.
 
     It takes part in the runs that a coordinator of its fleet invites it to; what a run needs comes
-    with the invitation.
+    with the invitation. It may be started before the broker is.
     """
-    from fimi.testbed.processes.agent import serve
-    from fimi.testbed.processes.errands import start_again
+    from fimi.edge_agent.service.notify import Notifier
+    from fimi.edge_agent.service.versions import EXIT_UPDATE, Versions, spool_folder
+    from fimi.testbed.processes.waiting import wait_for
 
     with errors(), stop_on_signals() as stop:
         fleet, name = own_fleet(fleet, role="device", name=name)
-        again = serve(
-            reach(url),
+        address = parsed(url) if wait else reach(url)
+        notifier = Notifier()
+        notifier.ready()
+        if wait and not wait_for(address, stop, notifier):
+            return
+        from fimi.testbed.processes.agent import serve
+
+        ending = serve(
+            address,
             fleet=fleet,
             name=name,
             host_profile=host_profile,
@@ -288,9 +331,15 @@ def agent_run(
             state=state if state is not None or cache is None else cache / "state",
             allow=allow,
             stop=stop,
+            notifier=notifier,
+            versions=None if versions is None else Versions(versions, spool_folder()),
         )
-    if again:
+    if ending == "again":
+        from fimi.testbed.processes.errands import start_again
+
         start_again()
+    if ending == "updated":
+        sys.exit(EXIT_UPDATE)
 
 
 @agent.command("data")
@@ -318,3 +367,5 @@ def agent_data(
 agent.add_command(doctor)
 agent.add_command(restore)
 agent.add_command(compare_meters)
+for _of_service in (install, uninstall, switch, confirm):
+    agent.add_command(_of_service)

@@ -435,7 +435,11 @@ class TestBroker:
 
     @pytest.mark.parametrize(
         "command",
-        [("coordinator", "run", *QUICK), ("generator", "run"), ("agent", "run", "--id", "a")],
+        [
+            ("coordinator", "run", *QUICK),
+            ("generator", "run"),
+            ("agent", "run", "--id", "a", "--no-wait"),
+        ],
         ids=lambda command: command[0],
     )
     def test_nobody_there_and_not_let_in(
