@@ -121,7 +121,7 @@ def serve(
             ),
         )
         errands.agent.run(stop)
-        if notifier is not None:
+        if notifier is not None and not errands.again:  # else it would be killed as it starts
             notifier.stopping()
     if errands.failure is not None:
         raise errands.failure
