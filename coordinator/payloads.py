@@ -118,6 +118,11 @@ class RoundPayload:
             error=error,
         )
 
+    @property
+    def decodes(self) -> bool:
+        """Whether updates are anything else than the models that devices have trained."""
+        return not self.of_update.is_plain or self._lost is not None
+
     def plain(self, update: bytes) -> bytes:
         """An update as a model in single precision, ω + (ω_i − ω̂), checked.
 

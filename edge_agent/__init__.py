@@ -3,6 +3,7 @@
 * :mod:`fimi.edge_agent.agent`       the agent: one run after another, step by step
 * :mod:`fimi.edge_agent.course`      what it does next: the state machine of the conversation
 * :mod:`fimi.edge_agent.line`        the conversation on a thread of its own
+* :mod:`fimi.edge_agent.outbox`    what the coordinator has not stored, on disk
 * :mod:`fimi.edge_agent.answering`   answers what people ask, on a thread of its own
 * :mod:`fimi.edge_agent.status`      how the board is, for them
 * :mod:`fimi.edge_agent.joining`     joining a run: samples, contract, leaks
@@ -22,6 +23,7 @@
 * :mod:`fimi.edge_agent.meter_sender`  a meter for the boards beside this machine
 * :mod:`fimi.edge_agent.discovery`   plugs and meters that announce themselves at a broker
 * :mod:`fimi.edge_agent.doctor`      checks whether this machine can be a device
+* :mod:`fimi.edge_agent.service`     the agent as a service of its machine: installed, updated
 
 Imports :mod:`fimi.energy`, :mod:`fimi.learning` and :mod:`fimi.messaging`; needs no torch where the
 coordinator offers training graphs.

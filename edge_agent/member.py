@@ -119,6 +119,11 @@ class _Work(Struct):
     in_vain_s: float = 0.0
     coded: Coded | None = None
     error: str = ""
+    # Of an earlier start of the device, which had begun:
+    phases: tuple[PhaseRecord, ...] = ()
+    moved: tuple[Goodput, ...] = ()
+    busy_s: float = 0.0
+    samples: tuple[int, int, int] | None = None
 
 
 class Member:
@@ -239,16 +244,22 @@ class Member:
         began_s = hardware.has_waited_until(start.fleet_time_s)
         metering.close()
         hardware.begin_round(start.round)
-        done = _Work()
+        done, update = _Work(), None
+        if (ready := line.ready_update(start)) is not None:  # an earlier start has trained
+            before, update = ready
+            done = self._taken_up(before.report, with_update=update is not None)
         try:
             size_bytes = start.model_bytes or start.model.size_bytes
             with self._turns.holding(size_bytes, self._unwanted(start)):
-                update = self._train(plan, start, done)
+                if update is None:
+                    update = self._train(plan, start, done)
                 self._line.show("offering")
                 done.in_vain_s = self._exchange.deliver(
-                    start, update, self._announce(start), metering
+                    start, update, self._announce(start, done, began_s, update), metering
                 )
         except (TransferCancelled, TrainingCancelled):
+            if line.keeps(start):
+                raise BrokenOff from None  # the next start offers the update, and reports
             done.error = f"broken off: {line.why_not(start)}"
             log.debug("%s, round %d: %s", start.device, start.round, done.error)
         except Exception as problem:
@@ -258,32 +269,64 @@ class Member:
         busy_s = hardware.has_been_busy(began_s)
         phases = (*self._owed, *metering.take(start.round))
         self._owed = ()
-        waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
         self._idle()
         self.rounds += not done.error
         self._unsettled = start.round
-        report = RoundReport(
-            run=start.run,
-            device=start.device,
-            round=start.round,
-            local_samples=self.data.local_samples,
-            synthetic_samples=self.data.synthetic_samples,
-            training_loss=done.loss,
-            training_accuracy=done.accuracy,
+        report = replace(
+            self._report(start, done, phases, busy_s),
             frequency_hz=(observed.frequency_hz or observed.cap_hz) if observed else None,
-            busy_s=max(0.0, busy_s - waited_s - done.in_vain_s),
-            waited_s=waited_s,
-            phases=phases,
-            backend=done.backend,
             error=done.error,
-            transfers=self._exchange.take(),
+            transfers=(*done.moved, *self._exchange.take()),
             observed=observed,
-            unlabelled=0 if self.data.unlabelled is None else len(self.data.unlabelled),
-            trained_at=done.trained_at,
             evidence=metering.evidence(),
             coded=done.coded if not done.error else None,
         )
         return self._with_faults(report)
+
+    def _report(
+        self, start: RoundStart, done: _Work, own: tuple[PhaseRecord, ...], busy_s: float
+    ) -> RoundReport:
+        """What is known of a round's work: phases of this start, and seconds since it began."""
+        phases = (*done.phases, *own)
+        waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
+        local, synthetic, unlabelled = done.samples or (
+            self.data.local_samples,
+            self.data.synthetic_samples,
+            0 if self.data.unlabelled is None else len(self.data.unlabelled),
+        )
+        return RoundReport(
+            run=start.run,
+            device=start.device,
+            round=start.round,
+            local_samples=local,
+            synthetic_samples=synthetic,
+            training_loss=done.loss,
+            training_accuracy=done.accuracy,
+            frequency_hz=None,
+            busy_s=max(0.0, busy_s + done.busy_s - waited_s - done.in_vain_s),
+            waited_s=waited_s,
+            phases=phases,
+            backend=done.backend,
+            transfers=done.moved,
+            unlabelled=unlabelled,
+            trained_at=done.trained_at,
+            coded=done.coded,
+        )
+
+    def _taken_up(self, report: RoundReport, *, with_update: bool) -> _Work:
+        """The work of an earlier start, which goes on here; without its update it was in vain.
+
+        An emulated board's clock goes on from where it was, and counts the seconds of that start.
+        """
+        done = _Work(phases=report.phases, moved=report.transfers)
+        if self._metering.waits_count:
+            done.busy_s = report.busy_s + report.waited_s
+        if with_update:
+            done.loss, done.accuracy = report.training_loss, report.training_accuracy
+            done.backend, done.trained_at = report.backend, report.trained_at
+            done.coded = report.coded
+            done.samples = (report.local_samples, report.synthetic_samples, report.unlabelled)
+        return done
 
     def settle(self, closed: RoundClosed) -> tuple[RoundSettled, ...]:
         """End the idle phase of a round that was closed, and report it.
@@ -375,10 +418,12 @@ class Member:
         """The fleet's time at which a device joins that follows its first plan.
 
         The plan may be old: it stays in the coordinator's document for the life of a run. The
-        rounds that began or ended since then are in the same document.
+        rounds that began or ended since then are in the same document. What an earlier start has
+        told of its own clock, and kept, is not told again.
         """
         desired = self._line.desired
-        return max(plan.fleet_time_s, desired.fleet_time_s if desired is not None else 0.0)
+        told_s = desired.fleet_time_s if desired is not None else 0.0
+        return max(plan.fleet_time_s, told_s, self._line.clock_s)
 
     def _batch(self, plan: DevicePlan, of: Callable[[DevicePlan], Offer], *, booked: bool) -> bytes:
         """A synthetic batch of a plan.
@@ -396,7 +441,10 @@ class Member:
         def latest() -> Offer:
             return of(self._line.latest(plan))
 
-        limit = self._settings.batch_max_bytes
+        limit = min(
+            self._settings.batch_max_bytes,
+            batches.largest(_images(plan), self.data.local.image_shape),
+        )
         if not real and booked:
             payload = self._exchange.fetch(plan, latest, limit)
         else:
@@ -415,11 +463,20 @@ class Member:
         local, contract = self.data.local, self._invitation.contract.digest
         if plan.unlabelled:
             self.data.hold(
-                batches.decode_unlabelled(payload, image_shape=local.image_shape, contract=contract)
+                batches.decode_unlabelled(
+                    payload,
+                    image_shape=local.image_shape,
+                    contract=contract,
+                    samples=plan.unlabelled,
+                )
             )
         else:
             batch = batches.decode(
-                payload, classes=local.classes, image_shape=local.image_shape, contract=contract
+                payload,
+                classes=local.classes,
+                image_shape=local.image_shape,
+                contract=contract,
+                samples=_images(plan),
             )
             self.data.add(batch.images, batch.labels)
 
@@ -506,11 +563,21 @@ class Member:
         self._hardware.has_computed(result.samples + looked)
         return result
 
-    def _announce(self, start: RoundStart) -> Callable[[Offer], None]:
+    def _announce(
+        self, start: RoundStart, done: _Work, began_s: float, update: bytes
+    ) -> Callable[[Offer], None]:
+        """Tells the coordinator of an update, once what was done for it is on disk."""
+
         def announce(offer: Offer) -> None:
-            self._line.report(
-                UpdateReady(run=start.run, device=start.device, round=start.round, update=offer)
+            ready = UpdateReady(run=start.run, device=start.device, round=start.round, update=offer)
+            own = (*self._owed, *self._metering.so_far())
+            busy_s = self._hardware.clock.now_s() - began_s
+            so_far = replace(
+                self._report(start, done, own, busy_s),
+                transfers=(*done.moved, *self._exchange.moved),
+                error="broken off: its agent was started again, and the round was closed meanwhile",
             )
+            self._line.report_update(start, so_far, ready, update, self._hardware.clock.now_s())
 
         return announce
 
@@ -564,6 +631,11 @@ def _first(plan: DevicePlan) -> Offer:
 def _top_up(number: int) -> Callable[[DevicePlan], Offer]:
     """Which batch of a plan: the top-up of that number, from 0."""
     return lambda plan: plan.top_ups[number].batch
+
+
+def _images(plan: DevicePlan) -> int:
+    """Most images that a batch of a plan may hold."""
+    return max(plan.unlabelled, sum(plan.synthetic_counts))
 
 
 def _digest(offer: Offer | None) -> str:

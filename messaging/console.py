@@ -185,7 +185,7 @@ class Console:
         kinds = ("answer", "status", "state")
         self._link = Link(
             address,
-            f"{self.fleet}:console:{secrets.token_hex(6)}",
+            f"{self.fleet}:console:{secrets.token_hex(16)}",
             clean_session=True,
             subscriptions=(
                 *(f"{base}/+/{COORDINATOR}/{kind}" for kind in kinds),
@@ -382,6 +382,8 @@ class Console:
         place = topics.parse(topic)
         if place is None or place.recipient not in (COORDINATOR, EVERYBODY):
             return
+        if place.sender != topics.sender_of(topic):
+            return  # no peer has such a name, and results are written under the name of a board
         with self._changed:
             if topic == self._mark_topic:
                 self._marks.add(payload.decode(errors="replace"))

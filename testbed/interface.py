@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi import children, errors
+from fimi.errors import InputError
 from fimi.messaging.address import BrokerAddress
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
@@ -159,12 +160,28 @@ def run_experiment(
         return run.summarise(asked)
     with (
         run.alone(asked.folder) as held,
-        where.opened(
-            asked, lambda: BrokerAddress.parse(broker or ""), view.waiting, stop, held
-        ) as (ready, engine),
+        where.opened(asked, lambda: _address(broker or ""), view.waiting, stop, held) as (
+            ready,
+            engine,
+        ),
     ):
         run.conduct(run.plan(ready), engine=engine, view=view, stop=stop, keep_open=held)
     return run.summarise(asked)
+
+
+def _address(url: str) -> BrokerAddress:
+    """The broker of a study.
+
+    Raises:
+        InputError: it is exposed to the network, and FIMI_INSECURE does not say that it may be.
+    """
+    address = BrokerAddress.parse(url)
+    if (exposed := address.exposed()) and os.environ.get("FIMI_INSECURE") != "1":
+        raise InputError(
+            f"{address}: {exposed}. Use TLS and credentials (docs/security.md), or set "
+            "FIMI_INSECURE=1 on a network that you trust"
+        )
+    return address
 
 
 class _Printed(Struct):

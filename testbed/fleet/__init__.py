@@ -10,4 +10,5 @@
 * :mod:`~fimi.testbed.fleet.logs`  the last lines of a board's log
 * :mod:`~fimi.testbed.fleet.calibrate`  boards calibrate themselves; what they find is kept
 * :mod:`~fimi.testbed.fleet.restart`  an agent leaves in order and comes back
+* :mod:`~fimi.testbed.fleet.update`  a signed wheel is sent to boards, which try it
 """

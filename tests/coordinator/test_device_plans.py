@@ -38,7 +38,6 @@ def offer(name: str, size_bytes: int = 2000) -> Offer:
         digest=f"{name:0>64}",
         media="synthetic-batch",
         size_bytes=size_bytes,
-        chunk_bytes=1000,
     )
 
 

@@ -27,7 +27,7 @@ from fimi.energy.phase_powers import PowerEquations
 from fimi.energy.resting import Resting
 from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging import link
+from fimi.messaging import backoff, link
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import (
@@ -89,7 +89,7 @@ def mosquitto_missing() -> bool:
 
 @pytest.fixture
 def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "RECONNECT_MIN_S", (0.1, 0.3))
+    monkeypatch.setattr(backoff, "LONGEST_S", 0.3)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
     point = OperatingPoint(
         frequency_hz=1e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.75
     )
-    offer = Offer(holder="d1", digest="0f" * 32, size_bytes=10, chunk_bytes=4, media="safetensors")
+    offer = Offer(holder="d1", digest="0f" * 32, size_bytes=10, media="safetensors")
     energy = Energy(value_j=3.25, kind="emulated", source="emulated:pi", uncertainty_j=0.1)
     phases = (
         PhaseRecord(
