@@ -215,6 +215,7 @@ class TrainingRounds:
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
         payload = RoundPayload(before, settings.transfer)
+        self._late.sent(number, payload)
         offer = context.peer.transfers.serve(
             payload.data, media="safetensors", shared=stream.is_for(len(participants))
         )
@@ -291,11 +292,11 @@ class TrainingRounds:
             participants,
             current,
             insight,
-            payload,
             late=late,
             awaited=awaited,
             parts=parts,
             drop=self._late.used(each for each, _ in entered),
+            payload=payload,
         )
         self._spool.close()  # nothing of a round that is stored need come again
 

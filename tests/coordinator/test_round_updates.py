@@ -10,9 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.round_updates import UpdateIntake
-from fimi.coordinator.settings import TransferSettings
 from fimi.coordinator.update_store import UpdateStore
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import UpdateRefusedError
@@ -27,7 +25,7 @@ MODEL = {"w": np.zeros(100_000, np.float32)}
 @contextmanager
 def intake(peer: Peer, store: UpdateStore) -> Iterator[UpdateIntake]:
     with ThreadPoolExecutor(1) as pool, Collector(peer.transfers) as collector:
-        yield UpdateIntake(RoundPayload(MODEL, TransferSettings()), store, collector, pool)
+        yield UpdateIntake(MODEL, store, collector, pool)
 
 
 @pytest.fixture(scope="module")
