@@ -15,9 +15,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.update_store import UpdateStore
-from fimi.learning.training import tensors
-from fimi.learning.training.tensors import Parameters
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.collecting import Collector
@@ -47,17 +46,22 @@ class UpdateIntake:
     What had come of an update when the coordinator was killed is not pulled again.
 
     Args:
-        model: parameters with which every update is compared.
+        payload: the model with which every update is compared, and how updates are coded.
         spool: keeps them, by device.
         collector: pulls them.
         pool: checks them.
     """
 
     def __init__(
-        self, model: Parameters, spool: UpdateStore, collector: Collector, pool: ThreadPoolExecutor
+        self,
+        payload: RoundPayload,
+        spool: UpdateStore,
+        collector: Collector,
+        pool: ThreadPoolExecutor,
     ) -> None:
-        self.model = model
-        self._limit_bytes = 2 * tensors.size_bytes(model) + 1_000_000
+        self.model = payload.model
+        self._payload = payload
+        self._limit_bytes = 2 * payload.model_bytes + 1_000_000
         self._spool = spool
         self._collector = collector
         self._pool = pool
@@ -67,12 +71,16 @@ class UpdateIntake:
         """A device offers an update: pull it, if it is not here or on its way.
 
         A device that was started again may offer another update: what it offered before can no
-        longer be had.
+        longer be had. One that does not know that its update is here, or has made another one
+        meanwhile, is told that nothing more is needed of it.
         """
         update = self._updates.get(device)
-        known = None if update is None or update.error is not None else update
-        if known is not None and (known.kept.done() or known.offer.digest == offer.digest):
-            return
+        if update is not None and update.error is None:
+            if update.kept.done():
+                self._collector.confirm(offer)
+                return
+            if update.offer.digest == offer.digest:
+                return
         self._updates[device] = _Update(offer, self._pull(device, offer))
 
     def try_again(self) -> None:
@@ -126,6 +134,9 @@ class UpdateIntake:
 
         def keep(payload: bytes | Path) -> None:
             try:
+                if self._payload.decodes:
+                    coded = payload if isinstance(payload, bytes) else payload.read_bytes()
+                    payload = self._payload.plain(coded)
                 self._spool.take(device, payload, self.model)
                 kept.set_result(None)
             except Exception as error:

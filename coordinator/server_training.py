@@ -45,7 +45,7 @@ from fimi.learning.data.batches import Batch
 from fimi.learning.data.dataset import Dataset, some
 from fimi.learning.training.aggregation import mean, without
 from fimi.learning.training.robust import Aggregated
-from fimi.learning.training.slices import InMemory
+from fimi.learning.training.slices import HeldModel
 from fimi.learning.training.trainer import (
     Evaluation,
     Trainer,
@@ -146,11 +146,16 @@ class Server:
         payload = peer.transfers.fetch(
             batch.offer,
             timeout_s=TRANSFER_TIMEOUT_S,
-            max_bytes=BATCH_MAX_BYTES,
+            max_bytes=min(BATCH_MAX_BYTES, batches.largest(sum(batch.delivered), image_shape)),
             cancelled=self._cancelled,
         )
         try:
-            found = batches.decode(payload, classes=len(batch.delivered), image_shape=image_shape)
+            found = batches.decode(
+                payload,
+                classes=len(batch.delivered),
+                image_shape=image_shape,
+                samples=sum(batch.delivered),
+            )
         except batches.BatchError as error:
             raise FederationError(f"the server's images cannot be used: {error}") from error
         if self._batch is not None:
@@ -245,7 +250,7 @@ class Server:
         if self._settings.rounds.aggregation == "mean" and updates:
             mixed = mix(in_slices(updates), weights, augmented, weight)  # one rounding, not two
         else:
-            mixed = mix([InMemory(combined)], [1.0], augmented, weight)
+            mixed = mix([HeldModel(combined)], [1.0], augmented, weight)
         entry = replace(
             entry,
             weight=weight,

@@ -162,11 +162,19 @@ class Agent:
             self._board_now,
             contract=self._contract,
             errand=self._answering.errand,
-            troubles=(self._failed,) if self._failed else (),
+            troubles=(
+                *((self._failed,) if self._failed else ()),
+                *(each.in_words() for each in self._peer.aside[:3]),
+            ),
             allows=self._remote.allows,
             can_calibrate=CalibrationRequest in self._remote.errands,
             folder=self._folder,
+            update=self._remote.update(),
         )
+
+    def hears(self) -> bool:
+        """Whether the thread that hears the coordinator goes on."""
+        return self._line.alive
 
     def model(self) -> BoardModel | None:
         """What the board costs; ``None`` for an emulated one outside of a run."""

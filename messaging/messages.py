@@ -30,6 +30,7 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.use import in_use
 from fimi.learning.training.classifier import Variant
+from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
 
 Count = Annotated[int, Meta(ge=0, le=2**48)]
@@ -64,7 +65,7 @@ class DeviceMessage(RunMessage, frozen=True, kw_only=True):
 class RoundMessage(DeviceMessage, frozen=True, kw_only=True):
     """Base of the messages of one device in one round, ``round``, counted from 1."""
 
-    round: Annotated[int, Meta(ge=1)]
+    round: Annotated[int, Meta(ge=1, le=2**48)]
 
 
 class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -183,7 +184,7 @@ class Lease(Message, frozen=True, kw_only=True, tag="lease"):
     boot_id: str
     epoch: Annotated[int, Meta(ge=1, le=2**53)]
     host: str = ""
-    pid: int = 0
+    pid: Count = 0
     since: str = ""
     held: bool = True
     what: str = ""
@@ -286,7 +287,7 @@ class SyntheticRequest(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-
     instance: str = ""
     contract: Contract | None = None
     counts: tuple[Count, ...]
-    seed: int
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     unlabelled: bool = False
     skip: tuple[Count, ...] = ()
 
@@ -422,6 +423,10 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
         late_rounds: so many rounds late the update may still be: it enters the mean of another
             round then. 0: whoever is not done when the round is closed breaks off.
+        model_coding: how ``model`` is coded.
+        update_coding: how the update is to be coded; anything but ``"fp32"`` is the difference from
+            the decoded ``model``.
+        model_bytes: size of the model in single precision; 0: that of ``model``.
     """
 
     model: Offer
@@ -430,10 +435,13 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     fleet_time_s: Seconds
     graphs: Offer | None = None
     late_rounds: Count = 0
+    model_coding: Coding = Coding()
+    update_coding: Coding = Coding()
+    model_bytes: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
-    """Device to coordinator: it has trained, and ``update`` can be pulled: the parameters."""
+    """Device to coordinator: it has trained, and ``update`` can be pulled, coded as asked."""
 
     update: Offer
 
@@ -460,6 +468,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
         trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
             time also where ``phases`` are emulated.
         evidence: what readings said since the last report, beside the energy of phases.
+        coded: what the coding of the update did; ``None`` where it went as it is, or not at all.
     """
 
     local_samples: Count
@@ -477,6 +486,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     unlabelled: Count = 0
     trained_at: tuple[float, float] | None = None
     evidence: Evidence | None = None
+    coded: Coded | None = None
 
 
 class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
@@ -694,8 +704,8 @@ class Reported(DeviceMessage, frozen=True, kw_only=True, tag="reported"):
     instance: str
     boot_id: str
     number: Annotated[int, Meta(ge=1, le=2**53)]
-    epoch: Count
-    heard: Count
+    epoch: Annotated[int, Meta(ge=0, le=2**53)]
+    heard: Annotated[int, Meta(ge=0, le=2**53)]
     stage: Stage
     waits_for: str = ""
     meter: Annotated[str, Meta(max_length=400)] = ""

@@ -12,8 +12,8 @@ import click
 from msgspec.structs import replace
 
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
+from fimi.testbed.commands.reaching import BROKER_VARIABLE
 from fimi.testbed.commands.shared import (
-    BROKER_VARIABLE,
     EXIT_SURROUNDINGS,
     errors,
     fail,

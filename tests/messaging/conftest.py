@@ -25,6 +25,7 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.energy.meters import MeterDescription
 from fimi.energy.phase_powers import PowerEquations
 from fimi.energy.resting import Resting
+from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging import backoff, link
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
@@ -240,6 +241,9 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             training=TrainingSettings(),
             seed=5,
             fleet_time_s=0.1,
+            model_coding=Coding(kind="fp16", compress=True),
+            update_coding=Coding(kind="top-k", share=0.05),
+            model_bytes=153_720,
         )),
         (*up, UpdateReady(run=run, device="d1", round=1, update=offer)),
         (*up, RoundReport(
@@ -266,6 +270,7 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             ),
             busy_s=4.5,
             phases=phases,
+            coded=Coded(coding="top-k 5 %", raw_bytes=153_720, coded_bytes=13_370, error=0.5),
         )),
         (*down, RoundClosed(run=run, device="d1", round=1, accepted=True, fleet_time_s=60.0)),
         (*up, RoundSettled(run=run, device="d1", round=1, phases=phases)),
