@@ -242,8 +242,9 @@ def federation(
             raise RuntimeError(f"no round for {PATIENCE_S:g} s after {seen}; see {folder}")
         if rows(folder, "SELECT 1 FROM run WHERE status = 'completed'"):
             return not coordinator.alive
-        if coordinator.starts and coordinator.code not in (None, -9):
-            coordinator.start()  # it gave up, and somebody starts it again
+        for each in chaos.targets.values():  # what gave up is started again, as a system does
+            if each.starts and each.code not in (None, -9):
+                each.start()
         return False
 
     plan = script(folder, setting, port, faults=faults)

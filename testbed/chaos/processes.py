@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -13,6 +14,10 @@ import psutil
 from fimi.messaging.address import BrokerAddress
 from fimi.testbed.chaos.script import ProcessPart
 from fimi.testbed.chaos.surroundings import FaultError, OwnClock, OwnDisk, limit_files
+
+_LEASHED = 'exec 3<&0; (read _ <&3; kill -KILL 0) & exec "$@" 3<&- </dev/null'
+"""Runs a command in the place of the shell. A second shell, of the same group, reads from a pipe
+that this process holds open, and kills the group when that is closed: this process was killed."""
 
 GRACE_S = 5.0
 """How long a command may take to end when it is asked to, s."""
@@ -38,6 +43,7 @@ class Target:
         self.part = part
         self.starts = 0
         """How often its command was started."""
+        self._leash = -1
         self._child: subprocess.Popen[bytes] | None = None
         self._known: psutil.Process | None = None
         self.disk = OwnDisk(Path(part.disk.folder), part.disk.size_bytes) if part.disk else None
@@ -78,25 +84,30 @@ class Target:
         words = self.part.words
         if not words or self.alive:
             return
+        if shutil.which(words[0]) is None:
+            raise FaultError(
+                f"process.{self.name} cannot be started: there is no program {words[0]!r}"
+            )
         if self.disk is not None:
             words = (*self.disk.prefix, *words)
+        self._let_go()
+        leash, self._leash = os.pipe()
         try:
             with contextlib.ExitStack() as stack:
+                stack.callback(os.close, leash)
                 output = subprocess.DEVNULL
                 if self.part.output:
                     output = stack.enter_context(Path(self.part.output).open("ab")).fileno()
                 self._child = subprocess.Popen(
-                    words,
-                    stdin=subprocess.DEVNULL,
+                    ["sh", "-c", _LEASHED, "sh", *words],
+                    stdin=leash,
                     stdout=output,
                     stderr=output,
                     env=self._environment,
                     start_new_session=True,
                 )
         except OSError as error:
-            raise FaultError(
-                f"process.{self.name} cannot be started: {error}; its command is {words[0]!r}"
-            ) from error
+            raise FaultError(f"process.{self.name} cannot be started: {error}") from error
         self.starts += 1
 
     def kill(self) -> int:
@@ -128,8 +139,14 @@ class Target:
             with contextlib.suppress(OSError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+        self._let_go()
         if self.disk is not None:
             self.disk.close()
+
+    def _let_go(self) -> None:
+        leash, self._leash = self._leash, -1
+        if leash >= 0:
+            os.close(leash)
 
     def _signal(self, number: signal.Signals) -> int:
         process = self._process()

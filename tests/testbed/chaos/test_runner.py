@@ -76,6 +76,21 @@ def test_a_killed_process_is_started_again_and_a_stopped_one_goes_on(tmp_path):
     assert seen[1].at_s >= 0.3 and seen[1].at_s + 0.2 <= seen[2].at_s + 0.002
 
 
+def test_what_it_has_started_ends_with_it(tmp_path):
+    """It is killed itself: a leash kills its commands."""
+    script = tmp_path / "s.toml"
+    script.write_text('[process.a]\ncommand = "sleep 99"\n')
+    words = [sys.executable, "-m", "fimi.testbed.cli", "chaos", "run", str(script)]
+    chaos = psutil.Popen(words, stdout=subprocess.DEVNULL)
+    limit_s = time.monotonic() + 30.0
+    while not (found := [p for p in chaos.children(recursive=True) if p.name() == "sleep"]):
+        assert time.monotonic() < limit_s
+        time.sleep(0.05)
+    chaos.kill()
+    chaos.wait()
+    assert psutil.wait_procs(found, timeout=10.0)[1] == []
+
+
 def test_a_process_by_its_id_is_never_another_one(tmp_path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(99)"])
     try:
@@ -229,7 +244,7 @@ def test_what_cannot_be_done_says_why(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(FaultError, match="C compiler"):
         OwnClock(tmp_path, "a")
-    with pytest.raises(FaultError, match=r"process\.a cannot be started"):
+    with pytest.raises(FaultError, match=r"process\.a cannot be started: there is no program"):
         run('[process.a]\ncommand = "no-such-program"', tmp_path)
     with pytest.raises(ScriptError, match="neither --broker nor FIMI_BROKER"):
         Chaos(parse_script("[proxy.wifi]", "x"))
