@@ -44,7 +44,7 @@ from fimi.messaging.client import Peer
 from fimi.messaging.messages import Offer
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.collecting import Collector
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 
 RULES = ("mean", "median", "trimmed-mean", "krum")
 BROKER = "FIMI_BROKER"
@@ -128,7 +128,7 @@ def collect(peer: Peer, folder: Path, spool: UpdateStore, model: Parameters, dev
     with ThreadPoolExecutor(1) as pool, Collector(peer.transfers) as collector:
         pulls = []
         for number, offer in zip(range(devices), said(), strict=False):
-            parts = Parts(folder / f"parts-{number}")
+            parts = PartFiles(folder / f"parts-{number}")
             pull = collector.pull_into(parts, offer, max_bytes=limit)
             pull.add_done_callback(
                 lambda done, holder=offer.holder: kept.append(  # type: ignore[misc]

@@ -24,16 +24,24 @@ from fimi.learning.training import tensors
 from fimi.learning.training.aggregation import Scaled
 from fimi.learning.training.slices import HeldModel, Slices, StoredModel
 from fimi.learning.training.tensors import Parameters
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 
 PARTS = "transfers"
 """Folder of updates that are on their way, or have come as files."""
 PARTS_BYTES = 1 << 60
 """No limit on them: a round needs room for the updates of all its devices, and whatever was deleted
 to make room would be wanted. They go with their round."""
+_PREFIX = "update-"
 MEMORY_BYTES = 4_000_000
 """Most memory of all waiting updates together, bytes: of models above this size none is in memory,
 so that what the updates of a round take does not grow with the model or the number of devices."""
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete files of stores of a process that was killed; what is on its way stays."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 class UpdateStore:
@@ -54,7 +62,7 @@ class UpdateStore:
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder
         self._memory_bytes = memory_bytes
-        self.parts = Parts(folder / PARTS, max_bytes=PARTS_BYTES)
+        self.parts = PartFiles(folder / PARTS, max_bytes=PARTS_BYTES)
         self._lock = threading.Lock()
         self._held: dict[str, bytes] = {}
         self._files: dict[str, Path] = {}
@@ -122,7 +130,7 @@ class UpdateStore:
 
     def _name(self) -> Path:
         """A new empty file."""
-        handle, name = tempfile.mkstemp(prefix="update-", dir=self._folder)
+        handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=self._folder)
         os.close(handle)
         return Path(name)
 

@@ -24,7 +24,7 @@ from fimi.messaging.client import Peer
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Desired, FactBody, Goodput, Offer, UpdateReady
 from fimi.messaging.topics import COORDINATOR
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)
 """Times after which a holder is asked again, s; the last one repeats."""
@@ -44,7 +44,7 @@ class Exchange:
             with what had come; ``None``: in memory.
     """
 
-    def __init__(self, peer: Peer, line: Line, parts: Parts | None = None) -> None:
+    def __init__(self, peer: Peer, line: Line, parts: PartFiles | None = None) -> None:
         self._peer = peer
         self._line = line
         self._parts = parts

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fimi.coordinator.round_updates import UpdateIntake
-from fimi.coordinator.update_store import UpdateStore
+from fimi.coordinator.update_store import UpdateStore, clear_leftovers
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.messaging.broker.embedded import EmbeddedBroker
@@ -43,6 +43,7 @@ def test_what_lies_here_is_not_sent_again(broker: EmbeddedBroker, tmp_path: Path
     ):
         offer = device.transfers.serve(tensors.dump(update), "safetensors")
         for _ in range(2):
+            clear_leftovers(tmp_path)
             store = UpdateStore(tmp_path)  # that of another process, which finds its folder
             with intake(peer, store) as updates:
                 updates.offered("d1", offer)
