@@ -345,6 +345,7 @@ class Coordinator:
                     training=TrainingSettings(),
                     seed=0,
                     fleet_time_s=self.number,
+                    late_rounds=self.number % 2,  # of some rounds a late update is wanted, too
                 )
             )
             self.conversation.order(device, *orders)
