@@ -19,6 +19,7 @@ from fimi.coordinator.context import Context
 from fimi.learning.training.classifier import MEDIA, Exported
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.messages import DeploymentReport, DeploymentTest, ModelFile
+from fimi.messaging.transfers import stream
 from fimi.record.events import Deployed, NotDeployed
 from fimi.record.results import Deployment
 
@@ -119,7 +120,9 @@ class Deployments:
         offers = tuple(
             ModelFile(
                 variant=file.check.variant,
-                model=self._context.peer.transfers.serve(file.model, media=MEDIA),
+                model=self._context.peer.transfers.serve(
+                    file.model, media=MEDIA, shared=stream.is_for(len(devices))
+                ),
             )
             for file in files
         )
@@ -143,7 +146,7 @@ class Deployments:
 
             def everybody() -> bool:
                 return all(
-                    d in reports or not registry.is_online(d) or registry.boot_id(d) != lives[d]
+                    d in reports or not registry.is_expected(d) or registry.boot_id(d) != lives[d]
                     for d in devices
                 )
 

@@ -34,6 +34,7 @@ from fimi.coordinator.insight import Observer
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.newcomers import Newcomers
 from fimi.coordinator.patience import BrokerClock
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.replanning import Replanning
 from fimi.coordinator.rounds import RoundFact
@@ -68,6 +69,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.messaging.transfers import stream
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.record.events import (
@@ -175,6 +177,9 @@ class Coordinator:
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
+        self._sizes = PayloadSizes.of(model, settings.transfer)
+        if resume is not None and resume.results:
+            self._sizes.learn(resume.results[-1])
         self._test = test
         self._validation = validation
         self._listener = listener
@@ -243,7 +248,7 @@ class Coordinator:
         )
         self._planner = FleetPlanner(
             settings,
-            self._model_bytes,
+            self._sizes,
             self._searched,
             sample_bytes=packed_bytes(test.image_shape),
             curve=curve,
@@ -304,8 +309,8 @@ class Coordinator:
         finally:
             if self._rounds is not None:
                 self._rounds.close()
-            self._spool.clear()
-            self._dealt.clear()
+            self._spool.close()
+            self._dealt.close()
             self._store.spend(stages_wall_s=context.watch.seconds)
             self._say_goodbye(status, reason)
             self._notify(RunFinished(status=status, reason=reason))
@@ -425,8 +430,9 @@ class Coordinator:
             with watch.stage("graphs"):
                 graphs = export.result()
         if graphs:
-            self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
-        plans = DevicePlans(context, self._roster, self._model_bytes, part)
+            many = stream.is_for(context.settings.fleet.devices)
+            self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA, shared=many)
+        plans = DevicePlans(context, self._roster, self._sizes, part)
         self._plans = plans
         self._observer.training = plans.training
         for device, reply in context.conversation.open(PlanApplied):
@@ -568,7 +574,7 @@ class Coordinator:
         if self._deployments is None or not (at_end or self._deployments.is_due(number)):
             return
         context = self._context
-        devices = [d for d in self._roster.members if context.registry.is_online(d)]
+        devices = [d for d in self._roster.members if context.registry.is_expected(d)]
         plans.fleet_time_s += self._deployments.make(
             number, rounds.model, devices, rounds.checkpoint
         )

@@ -8,8 +8,10 @@ as long as the round waits. What can never be had, such as an update that is too
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -19,6 +21,7 @@ from fimi.learning.training.tensors import Parameters
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.collecting import Collector
+from fimi.messaging.transfers.fetching import LEAST_FILE_BYTES
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)
 """Times after which a failed pull is tried again, s; the last one repeats."""
@@ -41,17 +44,26 @@ class _Update(Struct):
 class UpdateIntake:
     """Collects the updates of a round, one for each device. Used by one thread.
 
+    What had come of an update when the coordinator was killed is not pulled again.
+
     Args:
         model: parameters with which every update is compared.
         spool: keeps them, by device.
         collector: pulls them.
         pool: checks them.
+        plain: decodes them; ``None``: they are safetensors as they are.
     """
 
     def __init__(
-        self, model: Parameters, spool: UpdateStore, collector: Collector, pool: ThreadPoolExecutor
+        self,
+        model: Parameters,
+        spool: UpdateStore,
+        collector: Collector,
+        pool: ThreadPoolExecutor,
+        plain: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        self._model = model
+        self.model = model
+        self._plain = plain
         self._limit_bytes = 2 * tensors.size_bytes(model) + 1_000_000
         self._spool = spool
         self._collector = collector
@@ -61,18 +73,16 @@ class UpdateIntake:
     def offered(self, device: str, offer: Offer) -> None:
         """A device offers an update: pull it, if it is not here or on its way.
 
-        A device that was started again offers another update, or the same one in other chunks: what
-        it offered before can no longer be had. One that does not know that its update is here, or
-        has made another one meanwhile, is told that nothing more is needed of it.
+        A device that was started again may offer another update: what it offered before can no
+        longer be had. One that does not know that its update is here, or has made another one
+        meanwhile, is told that nothing more is needed of it.
         """
         update = self._updates.get(device)
         if update is not None and update.error is None:
-            known = update.offer
-            same = (known.digest, known.chunk_bytes) == (offer.digest, offer.chunk_bytes)
             if update.kept.done():
                 self._collector.confirm(offer)
                 return
-            if same:
+            if update.offer.digest == offer.digest:
                 return
         self._updates[device] = _Update(offer, self._pull(device, offer))
 
@@ -125,20 +135,24 @@ class UpdateIntake:
         """Collect an update; when it has come, check it and keep it."""
         kept: Future[None] = Future()
 
-        def keep(payload: bytes) -> None:
+        def keep(payload: bytes | Path) -> None:
             try:
-                tensors.load(payload, like=self._model)
-                self._spool.put(device, payload)
+                self._spool.take(device, payload, self.model, self._plain)
                 kept.set_result(None)
             except Exception as error:
                 kept.set_exception(error)
 
-        def arrived(pull: Future[bytes]) -> None:
+        def arrived(pull: Future[Any]) -> None:
             if (error := pull.exception()) is not None:
                 kept.set_exception(error)
             else:
                 self._pool.submit(keep, pull.result())
 
         self._collector.cancel(device)
-        self._collector.pull(offer, max_bytes=self._limit_bytes).add_done_callback(arrived)
+        limit = self._limit_bytes
+        if offer.size_bytes < LEAST_FILE_BYTES:
+            self._collector.pull(offer, max_bytes=limit).add_done_callback(arrived)
+        else:
+            pull = self._collector.pull_into(self._spool.parts, offer, max_bytes=limit)
+            pull.add_done_callback(arrived)
         return kept

@@ -100,7 +100,7 @@ class Verdict:
         ended_s = max(busy, default=0.0) if everybody and punctual else 0.0
         return RoundOutcome(
             duration_s=ended_s or limit_s,
-            updates=Updates(self._spool, accepted),
+            updates=Updates(self._spool, accepted, self._intake.model),
             weights=[float(sum(order.samples(d, self._plausible[d]))) for d in accepted],
             devices=devices,
             late=tuple(late),
@@ -148,8 +148,10 @@ class Verdict:
             self._intake.require(device, CHECK_TIMEOUT_S)
         except KeyError:
             return "refused", f"{device} reported without offering an update"
-        except (UpdateRefusedError, TransferError, OSError) as error:
+        except (UpdateRefusedError, TransferError) as error:
             return "refused", str(error)
+        except OSError as error:  # no fault of the device
+            return "failed", f"the coordinator could not keep its update: {error}"
         return "accepted", ""
 
     def _silent(self, device: str, why: str) -> tuple[DeviceStatus, str]:

@@ -19,6 +19,7 @@ import msgspec
 from fimi.coordinator import round_end
 from fimi.coordinator.context import Context
 from fimi.coordinator.patience import Reminder
+from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.round_end import SoFar
 from fimi.coordinator.round_order import RoundOrder, RoundOutcome
 from fimi.coordinator.round_updates import UpdateIntake
@@ -61,16 +62,23 @@ class Round:
         order: inputs of the round.
         global_model: parameters with which every update is compared.
         spool: keeps the updates; cleared first.
+        payload: that model as devices are sent it.
     """
 
     def __init__(
-        self, context: Context, order: RoundOrder, global_model: Parameters, spool: UpdateStore
+        self,
+        context: Context,
+        order: RoundOrder,
+        global_model: Parameters,
+        spool: UpdateStore,
+        payload: RoundPayload,
     ) -> None:
         self._context = context
         self._order = order
         self._registry = context.registry
         self._model = global_model
         self._spool = spool
+        self._payload = payload
         self._ended: EndedEarly | None = None
         self._reports: dict[str, RoundReport] = {}
         self._reported_s: dict[str, float] = {}
@@ -105,6 +113,9 @@ class Round:
                     graphs=order.graphs,
                     seed=context.settings.run.seed,
                     fleet_time_s=order.start_s,
+                    model_coding=self._payload.of_model,
+                    update_coding=self._payload.of_update,
+                    model_bytes=self._payload.model_bytes,
                     late_rounds=rounds.late_rounds if rounds.late_updates == "add" else 0,
                 ),
             )
@@ -115,7 +126,8 @@ class Round:
         ):
             # A device reports after its update was pulled: when the round is over, no pull that is
             # wanted goes on. It may have been pulled by a coordinator that was killed.
-            intake = UpdateIntake(self._model, self._spool, collector, pool)
+            plain = self._payload.plain if self._payload.decodes else None
+            intake = UpdateIntake(self._model, self._spool, collector, pool, plain)
             earlier: list[tuple[str, RoundFact]] = context.conversation.open(
                 UpdateReady, RoundReport, RoundSettled
             )

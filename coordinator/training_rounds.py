@@ -27,22 +27,28 @@ from fimi.coordinator.insight import Observer
 from fimi.coordinator.late_updates import LateUpdates, staleness_weight
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
+from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.round_order import RoundOrder, RoundOutcome
 from fimi.coordinator.rounds import Round, RoundFact
-from fimi.coordinator.server_training import Server
+from fimi.coordinator.screening import Screening, left_out
+from fimi.coordinator.server_training import Aggregate, Server
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
+from fimi.learning.training.aggregation import is_finite
 from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
-from fimi.record.events import Credited, LateAdded, RoundFinished, RoundStarted
+from fimi.messaging.transfers import stream
+from fimi.record.events import Credited, LateAdded, ModelKept, RoundFinished, RoundStarted
 from fimi.record.insight import Insight
-from fimi.record.results import DeviceRound, LateUpdate, RoundResult, ServerRound
+from fimi.record.results import DeviceRound, LateUpdate, RoundResult
 
 Model = dict[str, NDArray[np.float32]]
 
 DEADLINE_GRACE_S = 5.0
 """Wall time beyond the deadline after which a silent physical device counts as missing, s."""
+KEPT_MOST = 3
+"""After so many rounds in a row without a usable model a run ends."""
 
 
 class ModelKeeper(Protocol):
@@ -125,6 +131,7 @@ class TrainingRounds:
         self._observer = observer
         self._samples = samples
         self._spool = spool
+        self._screening = Screening(context.settings.rounds, context.notify, results)
         self._keeper = keeper
         self.model = model
         self.results: list[RoundResult] = list(results)
@@ -144,7 +151,8 @@ class TrainingRounds:
             graphs: offer of the training graphs, if devices train with ONNX Runtime.
 
         Raises:
-            FederationError: too few devices are online, or the server trains alone and diverged.
+            FederationError: too few devices are online, the server trains alone and diverged, or
+                rounds give no usable model again and again.
             Cancelled: the run was asked to stop.
         """
         if self._context.strategy.devices_train:
@@ -193,9 +201,10 @@ class TrainingRounds:
     def _with_devices(self, number: int, graphs: Offer | None) -> None:
         settings, context, before = self._settings, self._context, self.model
         present = self._present(number)
+        aside = self._screening.set_aside
         drawn = participation.draw(
             tuple(self._plans.devices),
-            present,
+            present.keys() - aside,
             settings.rounds.participants,
             seed=settings.run.seed,
             number=number,
@@ -205,7 +214,11 @@ class TrainingRounds:
         members = self._roster.members
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
-        offer = context.peer.transfers.serve(tensors.dump(before), media="safetensors")
+        payload = RoundPayload(before, settings.transfer)
+        self._late.sent(number, payload)
+        offer = context.peer.transfers.serve(
+            payload.data, media="safetensors", shared=stream.is_for(len(participants))
+        )
         current = Round(
             context,
             RoundOrder(
@@ -225,37 +238,41 @@ class TrainingRounds:
             ),
             before,
             self._spool,
+            payload,
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer)
+        self._screening.screen(number, outcome, self._spool)
         with context.watch.stage("settle"):
             devices = current.settle(outcome)
             context.peer.transfers.withdraw(offer.digest)
+            memory.give_back(tensors.size_bytes(before))
         with context.watch.stage("errors"):
             devices = self._errors.beside(
                 devices, outcome.updates, lambda entry: self._planned_error(number, entry)
             )
         with context.watch.stage("aggregate"):
-            entered = self._entering(number, outcome)
+            entered = self._entering(number, outcome, before)
+            updates = outcome.updates.with_more({_key(each): scale for each, scale in entered})
             factors = [
-                staleness_weight(number - e.round, settings.rounds.late_exponent) for e in entered
+                staleness_weight(number - each.round, settings.rounds.late_exponent)
+                for each, _ in entered
             ]
-            updates = Updates(self._spool, (*outcome.updates.devices, *map(_key, entered)))
-            samples = (e.samples or 0.0 for e in entered)
-            weights = self._server.weigh(
-                updates, [*outcome.weights, *(n * f for n, f in zip(samples, factors, strict=True))]
-            )
-            self.model, server = self._server.aggregate(number, before, updates, weights)
-        of = dict(zip(updates.devices, weights, strict=True))
-        devices = _weighted(devices, of)
+            samples = [each.samples or 0.0 for each, _ in entered]
+            stale = [n * factor for n, factor in zip(samples, factors, strict=True)]
+            weights = self._server.weigh(updates, [*outcome.weights, *stale])
+            aggregate = self._server.aggregate(number, before, updates, weights)
+        of = dict(zip(updates.devices, aggregate.shares or (), strict=False))
+        if aggregate.shares is not None:
+            devices = _with_shares(devices, of)
         late = tuple(
             LateUpdate(
                 device=each.device,
                 of_round=each.round,
                 weight=factor,
-                share=of[_key(each)] / sum(weights),
+                share=of.get(_key(each)),
             )
-            for each, factor in zip(entered, factors, strict=True)
+            for (each, _), factor in zip(entered, factors, strict=True)
         )
         insight = None
         if settings.rounds.looks_into(number):
@@ -271,23 +288,36 @@ class TrainingRounds:
             number,
             outcome.duration_s,
             devices,
-            server,
+            aggregate,
             participants,
             current,
             insight,
             late=late,
             awaited=awaited,
             parts=parts,
-            drop=self._late.used(entered),
+            drop=self._late.used(each for each, _ in entered),
+            payload=payload,
         )
+        self._spool.close()  # nothing of a round that is stored need come again
 
-    def _entering(self, number: int, outcome: RoundOutcome) -> list[HeldUpdate]:
-        """The late updates that enter the mean of a round; they are with its own from then on."""
+    def _entering(
+        self, number: int, outcome: RoundOutcome, model: Model
+    ) -> list[tuple[HeldUpdate, float]]:
+        """The late updates that enter the mean of a round, and the scale of each one's change.
+
+        They are with the round's own from then on, and screened as those are.
+        """
         if not (self._late.wanted and outcome.updates):
             return []
-        entered = self._late.due(number, self._plans.fleet_time_s + outcome.duration_s)
-        for each in entered:
-            self._spool.put(_key(each), self._late.payload(each))
+        entered = []
+        norms = [self._spool.norm(device) for device in outcome.updates.devices]
+        for each in self._late.due(number, self._plans.fleet_time_s + outcome.duration_s):
+            self._spool.take(_key(each), self._late.payload(each), model)
+            scale, why = self._screening.late(self._spool.norm(_key(each)), norms)
+            if scale is None:
+                self._late.refuse(each, why)
+            else:
+                entered.append((each, scale))
         return entered
 
     def _most_samples(self, device: str) -> tuple[int, int] | None:
@@ -301,8 +331,9 @@ class TrainingRounds:
         """A round in which only the server trains; it lasts as long as this training."""
         self._context.inbox.check_cancelled()
         self._context.notify(RoundStarted(round=number, devices=()))
-        self.model, server = self._server.aggregate(number, self.model, (), ())
-        self._finish(number, server.seconds if server else 0.0, (), server, {})
+        aggregate = self._server.aggregate(number, self.model, (), ())
+        server = aggregate.server
+        self._finish(number, server.seconds if server else 0.0, (), aggregate, {})
         if server and server.error:  # nobody else trains: the next round would end as this one
             raise FederationError(f"round {number}: {server.error}")
 
@@ -311,10 +342,11 @@ class TrainingRounds:
         number: int,
         duration_s: float,
         devices: tuple[DeviceRound, ...],
-        server: ServerRound | None,
+        aggregate: Aggregate,
         plans: dict[str, DevicePlan],
         current: Round | None = None,
         insight: Insight | None = None,
+        payload: RoundPayload | None = None,
         late: tuple[LateUpdate, ...] = (),
         awaited: Set[str] = frozenset(),
         parts: Mapping[str, bytes] = {},
@@ -322,9 +354,19 @@ class TrainingRounds:
     ) -> None:
         """Evaluate the new global model and store the round, with all that belongs to it."""
         watch = self._context.watch
+        before, self.model = self.model, aggregate.model
         with watch.stage("evaluate"):
-            evaluation = self._judge(self._test)
-            validation = None if self._validation is None else self._judge(self._validation)
+            kept = None if is_finite(self.model) else "the model that came of it is not finite"
+            if kept is None:
+                evaluation, validation = self._evaluated()
+                judged = [evaluation, *([] if validation is None else [validation])]
+                if any(each.loss is None for each in judged):
+                    kept = "the loss of the model that came of it is not finite"
+            if kept is not None:
+                self.model = before
+                evaluation, validation = self._evaluated()
+                devices = _with_shares(devices, {})
+                late = tuple(replace(each, share=None) for each in late)
         result = RoundResult(
             number=number,
             start_s=self._plans.fleet_time_s,
@@ -332,9 +374,15 @@ class TrainingRounds:
             evaluation=evaluation,
             validation=validation,
             devices=devices,
-            server=server,
+            server=aggregate.server,
+            model_kept=kept,
             late=late,
+            model_coded=payload.coded if payload is not None else None,
+            planned_update_bytes=self._plans.update_bytes
+            if payload is not None and not payload.of_update.is_plain
+            else None,
         )
+        self._plans.sizes.learn(result)
         self._plans.fleet_time_s += duration_s
         apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
         if current is not None:
@@ -366,6 +414,9 @@ class TrainingRounds:
                 if insight is not None:
                     store.write_insight(insight)
                 store.then(lambda: self._accept(result))
+                if kept is not None:
+                    self._context.notify(ModelKept(round=number, reason=kept))
+                self._screening.stored(result)
                 self._context.notify(RoundFinished(result=result))
                 for each in late:
                     self._context.notify(
@@ -377,6 +428,18 @@ class TrainingRounds:
                         )
                     )
         self.credit_earlier()
+        last = self.results[-KEPT_MOST:]
+        if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
+            raise FederationError(
+                f"{in_words(KEPT_MOST)} in a row gave no usable model; of round {number}: {kept}. "
+                f"The model is that of round {number - KEPT_MOST}"
+            )
+
+    def _evaluated(self) -> tuple[Evaluation, Evaluation | None]:
+        """The global model on both parts of the data."""
+        return self._judge(self._test), (
+            None if self._validation is None else self._judge(self._validation)
+        )
 
     def _planned_error(self, number: int, entry: DeviceRound) -> float | None:
         """What is said of a device's error; nothing where it trains on a part of its images."""
@@ -440,13 +503,18 @@ class TrainingRounds:
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, ready = self._settings.rounds, self._plans.ready
+        aside = self._screening.set_aside
+
+        def here() -> int:
+            return len(ready().keys() - aside)
+
         if not self._context.inbox.wait(
-            lambda: len(ready()) >= settings.min_devices, settings.gather_timeout_s
+            lambda: here() >= settings.min_devices, settings.gather_timeout_s
         ):
             raise FederationError(
-                f"round {number}: {len(ready())} devices are there with a plan in force, "
-                f"rounds.min_devices asks for {settings.min_devices}; the {number - 1} finished "
-                "rounds are stored"
+                f"round {number}: {here()} devices are there with a plan in force"
+                f"{left_out(aside)}, rounds.min_devices asks for {settings.min_devices}; the "
+                f"{number - 1} finished rounds are stored"
             )
         return ready()
 
@@ -462,15 +530,11 @@ class TrainingRounds:
         return {members[device].hardware.kind for device in participants} == {"physical"}
 
 
-def _weighted(
-    devices: tuple[DeviceRound, ...], weights: dict[str, float]
+def _with_shares(
+    devices: tuple[DeviceRound, ...], shares: dict[str, float]
 ) -> tuple[DeviceRound, ...]:
-    """Entries with each device's share of the mean model."""
-    whole = sum(weights.values())
-    return tuple(
-        replace(entry, share=weights[entry.device] / whole) if entry.device in weights else entry
-        for entry in devices
-    )
+    """Entries with each device's share of the mean model; others have none."""
+    return tuple(replace(entry, share=shares.get(entry.device)) for entry in devices)
 
 
 def _key(held: HeldUpdate) -> str:

@@ -428,4 +428,4 @@ def _named(offer: Offer | None) -> Any:
     """An offer without what depends on who holds it and how."""
     if offer is None:
         return None
-    return replace(offer, holder="", chunk_bytes=1, rate_bps=None)
+    return replace(offer, holder="", rate_bps=None, shared=False)

@@ -24,6 +24,7 @@ from fimi.messaging.client import Peer
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Desired, FactBody, Goodput, Offer, UpdateReady
 from fimi.messaging.topics import COORDINATOR
+from fimi.messaging.transfers.parts import Parts
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)
 """Times after which a holder is asked again, s; the last one repeats."""
@@ -39,11 +40,14 @@ class Exchange:
     Args:
         peer: its connection.
         line: its conversation, which knows what is wanted.
+        parts: where payloads are put together, so that a process that was started again goes on
+            with what had come; ``None``: in memory.
     """
 
-    def __init__(self, peer: Peer, line: Line) -> None:
+    def __init__(self, peer: Peer, line: Line, parts: Parts | None = None) -> None:
         self._peer = peer
         self._line = line
+        self._parts = parts
         self._moved: list[Goodput] = []
         self._served: dict[str, int] = {}
         self._needed: set[str] = set()
@@ -190,7 +194,11 @@ class Exchange:
 
             try:
                 return self._peer.transfers.fetch(
-                    offer, timeout_s=_FOR_EVER_S, max_bytes=max_bytes, cancelled=cancelled
+                    offer,
+                    timeout_s=_FOR_EVER_S,
+                    max_bytes=max_bytes,
+                    cancelled=cancelled,
+                    parts=self._parts,
                 )
             except (TransferCancelled, PayloadUnusable):
                 raise

@@ -303,7 +303,7 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
         *([absent] if any(point.absent for point in summary.points) else []),
         Column("Energy", "metered", lambda r: sum_cell(r[1].energy, bare=False)),
         Column("Energy", "predicted", lambda r: _predicted(r[1].compared)),
-        Column("Not accepted, not metered", "", lambda r: _problems(*r), "text"),
+        Column("Not accepted, clipped, not metered", "", lambda r: _problems(*r), "text"),
     ]
     return table(
         columns,
@@ -323,6 +323,13 @@ def _problems(result: RoundResult, point: RoundPoint) -> str:
         for d in result.participants
         if d.status != "accepted"
     ]
+    said += [
+        f"{d.device} clipped to {100 * (d.update_scale or 0.0):.3g} % of its change"
+        for d in result.devices
+        if d.is_clipped
+    ]
+    if result.model_kept is not None:
+        said.append(f"no new model: {result.model_kept}")
     said += [f"{late.device} added late: of round {late.of_round}" for late in result.late]
     said += [f"{d.device} absent{': ' + d.reason if d.reason else ''}" for d in result.absent]
     missing = gaps_by_device(point.energy.missing).items()

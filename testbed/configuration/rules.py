@@ -144,6 +144,24 @@ RULES = (
         "{rounds.participants} is above {fleet.devices}; 0 lets all take part",
     ),
     Rule(
+        lambda c: 0 < c.rounds.clip_factor < c.rounds.clip_to,
+        "{rounds.clip_to} is above {rounds.clip_factor}, so that clipping would make a change "
+        "larger; lower clip_to",
+    ),
+    Rule(
+        lambda c: 0 < c.rounds.refuse_factor < c.rounds.clip_factor,
+        "{rounds.refuse_factor} is below {rounds.clip_factor}, so that nothing would be clipped; "
+        "raise refuse_factor, or set clip_factor to 0",
+    ),
+    Rule(
+        lambda c: (
+            c.rounds.aggregation in ("median", "trimmed-mean")
+            and c.strategy.client_weights != "size"
+        ),
+        "{rounds.aggregation} counts each device once, whatever {strategy.client_weights} says; "
+        'leave client_weights out, or set aggregation to "mean" or "krum"',
+    ),
+    Rule(
         lambda c: 0 < c.rounds.participants < c.rounds.min_devices,
         "{rounds.min_devices} is above {rounds.participants}, so that no round could start",
     ),

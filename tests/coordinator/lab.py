@@ -17,7 +17,12 @@ from fimi.coordinator import checkpoint
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
-from fimi.coordinator.settings import DeploymentSettings, PlanSettings, RoundSettings
+from fimi.coordinator.settings import (
+    DeploymentSettings,
+    PlanSettings,
+    RoundSettings,
+    TransferSettings,
+)
 from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
@@ -65,10 +70,10 @@ class MeanOfWeights:
         raise AssertionError("the coordinator does not train")
 
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
-        mean = float(parameters["w"].mean())
+        mean = float(parameters["w"].mean(dtype=np.float64))
         return Evaluation(
-            accuracy=min(1.0, mean / 10),
-            loss=1.0,
+            accuracy=max(0.0, min(1.0, mean / 10)),
+            loss=1.0 if abs(mean) < 1e30 else None,
             class_accuracy=(None,) * CLASSES,
             samples=len(labels),
         )
@@ -110,7 +115,9 @@ class Lab:
         plan: PlanSettings | None = None,
         validation: Dataset | None = None,
         curve: LearningCurve = CURVE,
+        aggregating: Mapping[str, Any] = {},
         addresses: Mapping[int, BrokerAddress] = {},
+        transfer: TransferSettings | None = None,
         **more: Any,
     ) -> Federation:
         """Run a federation; ``more`` are further keys of section ``rounds``."""
@@ -126,8 +133,10 @@ class Lab:
                 min_devices=min_devices,
                 participants=participants,
                 quorum=quorum,
+                **aggregating,
                 **more,
             ),
+            transfer=transfer or TransferSettings(),
             deployment=deployment or DeploymentSettings(),
         )
 

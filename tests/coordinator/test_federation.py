@@ -240,7 +240,7 @@ class TestRounds:
                 tensors.dump({name: value + np.float32(6.0) for name, value in MODEL.items()}),
                 "safetensors",
             )
-            earlier = msgspec.structs.replace(right, chunk_bytes=7)
+            earlier = msgspec.structs.replace(right, digest="7" * 64)
             for offer in (earlier, right):
                 device.tell(
                     UpdateReady(run=start.run, device=device.name, round=start.round, update=offer)

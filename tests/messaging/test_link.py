@@ -203,9 +203,9 @@ class TestLargestPacket:
             Peer(address, fleet="f", peer=COORDINATOR, role="coordinator") as coordinator,
         ):
             offer = device.transfers.serve(bytes(100_000), "zeros")
-            assert 18_000 < offer.chunk_bytes < 20_000
             assert coordinator.transfers.fetch(offer, 30.0) == bytes(100_000)
             assert coordinator.transfers.counters.asked_again == 0
+            assert device.transfers.counters.sent >= 6
 
     def test_messages_are_refused_in_words(self, own_mosquitto) -> None:
         address = own_mosquitto(EVERYTHING, more=("max_packet_size 20000",))
