@@ -79,6 +79,7 @@ class PlanPart(Struct, frozen=True, kw_only=True):
         fleet_time_s: of the fleet's clock when the first round begins, s; ``None`` before the
             devices have their batches.
         synthetic_use: share of the synthetic samples that rounds train on.
+        update_bytes: size of an update in the devices' plans; 0 before there are any.
     """
 
     plan: Plan | None
@@ -86,6 +87,7 @@ class PlanPart(Struct, frozen=True, kw_only=True):
     devices: dict[str, DevicePlan] = {}
     fleet_time_s: float | None = None
     synthetic_use: float = 1.0
+    update_bytes: int = 0
 
 
 class RoundPart(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fimi.messaging.documents import again_s
+from fimi.messaging.leases import MAX_EPOCH
 from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentTest,
@@ -39,6 +40,11 @@ Order = (
     | DeploymentClosed
     | RunEnded
 )
+MAX_DEVICES = 10_000
+"""Most devices of a conversation; whoever else reports is not listened to."""
+MAX_BOOTS = 16
+"""Starts of a device whose facts are kept apart; the oldest one gives way."""
+
 Fact_ = TypeVar("Fact_", bound=FactBody)
 _SLOTS: dict[type[Any], str] = {
     Invitation: "invitation",
@@ -173,9 +179,12 @@ class Conversation:
 
         A report of another run tells nothing but the epoch that its device has seen.
         """
+        if reported.device not in self._lines and len(self._lines) >= MAX_DEVICES:
+            return ()
         line = self._line(reported.device)
         ours, seen = reported.instance == self._instance, (reported.epoch, reported.heard)
-        if seen > (self._epoch, line.document.number if ours else 0):
+        ahead = seen > (self._epoch, line.document.number if ours else 0)
+        if ahead and reported.epoch < MAX_EPOCH:  # beyond the last one no document can go
             self._raise_epoch(reported.epoch + 1)  # it has heard another coordinator
         if not ours:
             return ()
@@ -280,6 +289,8 @@ class Conversation:
 
     def _boot(self, line: Talk, device: str, boot_id: str) -> Boot:
         if boot_id not in line.boots:
+            while len(line.boots) >= MAX_BOOTS:
+                del line.boots[next(old for old in line.boots if old != line.boot_id)]
             known = self._known.get(device, Heard())
             before = known.earlier.get(boot_id, 0)
             line.boots[boot_id] = Boot(taken=known.fact if known.boot_id == boot_id else before)

@@ -125,6 +125,7 @@ class DealtData:
                 self._payload(plan.batch),
                 image_shape=contract.image_shape,
                 contract=contract.digest,
+                samples=plan.unlabelled,
             )
             logits = self._trainer.predict(model, images)
             kept, labels = pseudo_labels.choose(logits, plan.confidence_min)
@@ -135,6 +136,7 @@ class DealtData:
                 classes=len(contract.class_names),
                 image_shape=contract.image_shape,
                 contract=contract.digest,
+                samples=sum(plan.synthetic_counts),
             )
             for offer in offers
         ]

@@ -34,6 +34,7 @@ from fimi.coordinator.insight import Observer
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.newcomers import Newcomers
 from fimi.coordinator.patience import BrokerClock
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.replanning import Replanning
 from fimi.coordinator.rounds import RoundFact
@@ -176,6 +177,9 @@ class Coordinator:
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
+        self._sizes = PayloadSizes.of(model, settings.transfer)
+        if resume is not None and resume.results:
+            self._sizes.learn(resume.results[-1])
         self._test = test
         self._validation = validation
         self._listener = listener
@@ -244,7 +248,7 @@ class Coordinator:
         )
         self._planner = FleetPlanner(
             settings,
-            self._model_bytes,
+            self._sizes,
             self._searched,
             sample_bytes=packed_bytes(test.image_shape),
             curve=curve,
@@ -428,7 +432,7 @@ class Coordinator:
         if graphs:
             many = stream.is_for(context.settings.fleet.devices)
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA, shared=many)
-        plans = DevicePlans(context, self._roster, self._model_bytes, part)
+        plans = DevicePlans(context, self._roster, self._sizes, part)
         self._plans = plans
         self._observer.training = plans.training
         for device, reply in context.conversation.open(PlanApplied):
@@ -570,7 +574,7 @@ class Coordinator:
         if self._deployments is None or not (at_end or self._deployments.is_due(number)):
             return
         context = self._context
-        devices = [d for d in self._roster.members if context.registry.is_online(d)]
+        devices = [d for d in self._roster.members if context.registry.is_expected(d)]
         plans.fleet_time_s += self._deployments.make(
             number, rounds.model, devices, rounds.checkpoint
         )

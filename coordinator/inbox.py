@@ -38,10 +38,15 @@ from fimi.record.events import (
     Listener,
     MeterDoubted,
     PlanInForce,
+    SenderSetAside,
 )
 
 _AWAY_TOLD_S = 0.5
 """Between two events that say that the broker is away, wall time, s."""
+
+
+_NAMED_MOST = 50
+"""Most senders of which a run stores that they were set aside."""
 
 
 class Cancelled(Exception):  # noqa: N818
@@ -107,6 +112,8 @@ class Inbox:
         self._reminder = Reminder(_AWAY_TOLD_S)
         self._foreign: set[str] = set()
         self._meters: dict[str, str] = {}
+        self._set_asides = 0
+        self._aside: dict[str, int] = {}  # how often each was, as far as it was told
 
     def tell(self, host: Host) -> None:
         """Tell ``host`` of what concerns no waiting part from now on."""
@@ -130,6 +137,7 @@ class Inbox:
         while not done() and (left_s := limit_s - clock.now_s()) > 0:
             self.check_cancelled()
             self._conversation.tick()
+            self._tell_offenders()
             received = self._peer.receive(timeout_s=min(0.2, left_s))
             clock.tick(here=not self._is_broker_away())
             if received is not None:
@@ -153,6 +161,25 @@ class Inbox:
         if self._reminder.due():
             self._notify(BrokerAway(seconds=away_s))
         return True
+
+    def _tell_offenders(self) -> None:
+        """Tell of senders that were set aside: the first time, the second, the fourth and so on."""
+        if (times := self._peer.set_asides) == self._set_asides:
+            return
+        self._set_asides = times
+        for each in self._peer.offenders:
+            told = self._aside.get(each.sender, 0)
+            if each.times < max(1, 2 * told) or (not told and len(self._aside) >= _NAMED_MOST):
+                continue
+            self._aside[each.sender] = each.times
+            self._notify(
+                SenderSetAside(
+                    sender=each.sender,
+                    offences=each.offences,
+                    seconds=each.aside_s,
+                    words=each.in_words(),
+                )
+            )
 
     def _sort(self, sender: str, message: Message) -> Iterator[tuple[str, Any]]:
         if isinstance(message, DeviceState):

@@ -8,7 +8,7 @@ as long as the round waits. What can never be had, such as an update that is too
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,12 +51,19 @@ class UpdateIntake:
         spool: keeps them, by device.
         collector: pulls them.
         pool: checks them.
+        plain: decodes them; ``None``: they are safetensors as they are.
     """
 
     def __init__(
-        self, model: Parameters, spool: UpdateStore, collector: Collector, pool: ThreadPoolExecutor
+        self,
+        model: Parameters,
+        spool: UpdateStore,
+        collector: Collector,
+        pool: ThreadPoolExecutor,
+        plain: Callable[[bytes], bytes] | None = None,
     ) -> None:
         self.model = model
+        self._plain = plain
         self._limit_bytes = 2 * tensors.size_bytes(model) + 1_000_000
         self._spool = spool
         self._collector = collector
@@ -67,12 +74,16 @@ class UpdateIntake:
         """A device offers an update: pull it, if it is not here or on its way.
 
         A device that was started again may offer another update: what it offered before can no
-        longer be had.
+        longer be had. One that does not know that its update is here, or has made another one
+        meanwhile, is told that nothing more is needed of it.
         """
         update = self._updates.get(device)
-        known = None if update is None or update.error is not None else update
-        if known is not None and (known.kept.done() or known.offer.digest == offer.digest):
-            return
+        if update is not None and update.error is None:
+            if update.kept.done():
+                self._collector.confirm(offer)
+                return
+            if update.offer.digest == offer.digest:
+                return
         self._updates[device] = _Update(offer, self._pull(device, offer))
 
     def try_again(self) -> None:
@@ -126,7 +137,7 @@ class UpdateIntake:
 
         def keep(payload: bytes | Path) -> None:
             try:
-                self._spool.take(device, payload, self.model)
+                self._spool.take(device, payload, self.model, self._plain)
                 kept.set_result(None)
             except Exception as error:
                 kept.set_exception(error)

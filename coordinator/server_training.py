@@ -146,11 +146,16 @@ class Server:
         payload = peer.transfers.fetch(
             batch.offer,
             timeout_s=TRANSFER_TIMEOUT_S,
-            max_bytes=BATCH_MAX_BYTES,
+            max_bytes=min(BATCH_MAX_BYTES, batches.largest(sum(batch.delivered), image_shape)),
             cancelled=self._cancelled,
         )
         try:
-            found = batches.decode(payload, classes=len(batch.delivered), image_shape=image_shape)
+            found = batches.decode(
+                payload,
+                classes=len(batch.delivered),
+                image_shape=image_shape,
+                samples=sum(batch.delivered),
+            )
         except batches.BatchError as error:
             raise FederationError(f"the server's images cannot be used: {error}") from error
         if self._batch is not None:

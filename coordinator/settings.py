@@ -1,4 +1,4 @@
-"""The sections ``plan``, ``rounds``, ``deployment`` and ``strategy`` of a configuration.
+"""The sections ``plan``, ``rounds``, ``transfer``, ``deployment`` and ``strategy``.
 
 The text in the annotation of a key is its description, which ``fimi init`` writes.
 :class:`FederationSettings` says what a coordinator reads of a whole configuration.
@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
+from fimi.learning.training.coding import Coding, Rounding
 from fimi.learning.training.robust import AggregationRule, Kind
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.problem import Objective
@@ -317,6 +318,56 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return every > 0 and (number in (1, self.count) or number % every == 0)
 
 
+class TransferSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How models and updates are coded on their way: fewer bytes, fewer joules, some error."""
+
+    model_coding: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        'How the global model goes to devices. "fp32": as it is; "fp16": half the bytes; "int8": a '
+        "quarter. The coordinator keeps it in single precision, and adds to that what devices have "
+        "changed.",
+    ] = "fp32"
+    update_coding: Annotated[
+        Literal["fp32", "fp16", "int8", "top-k"],
+        'How updates come back. "fp32": as they are; "fp16", "int8", "top-k" (the largest changes '
+        "only): coded is what the device has changed in the model.",
+    ] = "fp32"
+    rounding: Annotated[
+        Rounding,
+        'How an update is rounded to 8 bits. "nearest": least error; "stochastic": none on '
+        "average, drawn by run.seed.",
+    ] = "nearest"
+    top_k_share: Annotated[
+        float, Meta(gt=0, le=1), "Share of its values that top-k sends of an update."
+    ] = 0.05
+    error_feedback: Annotated[
+        bool,
+        "Devices keep what top-k leaves out, and add it to their next update.",
+    ] = True
+    compress: Annotated[
+        bool,
+        "Compress both with Zstandard, which loses nothing. A plan then predicts sizes: by the "
+        "first model, and when it is made again by the last round.",
+    ] = False
+
+    @property
+    def of_model(self) -> Coding:
+        """The coding of the global model."""
+        return Coding(kind=self.model_coding, compress=self.compress)
+
+    @property
+    def of_update(self) -> Coding:
+        """The coding of updates; what it makes no use of has its default."""
+        plain, kind = Coding(), self.update_coding
+        return Coding(
+            kind=kind,
+            share=self.top_k_share if kind == "top-k" else plain.share,
+            rounding=self.rounding if kind == "int8" else plain.rounding,
+            feedback=self.error_feedback if kind == "top-k" else plain.feedback,
+            compress=self.compress,
+        )
+
+
 class DeploymentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Exporting the trained model as ONNX, and trying it on the devices."""
 
@@ -451,6 +502,10 @@ class FederationSettings(Protocol):
     @property
     def rounds(self) -> RoundSettings:
         """Number of rounds, and limits on waiting."""
+
+    @property
+    def transfer(self) -> TransferSettings:
+        """Coding of models and updates."""
 
     @property
     def deployment(self) -> DeploymentSettings:

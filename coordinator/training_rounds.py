@@ -9,7 +9,7 @@ round is credited to it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from fimi.coordinator.insight import Observer
 from fimi.coordinator.late_updates import LateUpdates, staleness_weight
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
+from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.round_order import RoundOrder, RoundOutcome
 from fimi.coordinator.rounds import Round, RoundFact
 from fimi.coordinator.screening import Screening, left_out
@@ -213,8 +214,10 @@ class TrainingRounds:
         members = self._roster.members
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
+        payload = RoundPayload(before, settings.transfer)
+        self._late.sent(number, payload)
         offer = context.peer.transfers.serve(
-            tensors.dump(before), media="safetensors", shared=stream.is_for(len(participants))
+            payload.data, media="safetensors", shared=stream.is_for(len(participants))
         )
         current = Round(
             context,
@@ -235,6 +238,7 @@ class TrainingRounds:
             ),
             before,
             self._spool,
+            payload,
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer)
@@ -292,6 +296,7 @@ class TrainingRounds:
             awaited=awaited,
             parts=parts,
             drop=self._late.used(each for each, _ in entered),
+            payload=payload,
         )
         self._spool.close()  # nothing of a round that is stored need come again
 
@@ -341,6 +346,7 @@ class TrainingRounds:
         plans: dict[str, DevicePlan],
         current: Round | None = None,
         insight: Insight | None = None,
+        payload: RoundPayload | None = None,
         late: tuple[LateUpdate, ...] = (),
         awaited: Set[str] = frozenset(),
         parts: Mapping[str, bytes] = {},
@@ -371,7 +377,12 @@ class TrainingRounds:
             server=aggregate.server,
             model_kept=kept,
             late=late,
+            model_coded=payload.coded if payload is not None else None,
+            planned_update_bytes=self._plans.update_bytes
+            if payload is not None and not payload.of_update.is_plain
+            else None,
         )
+        self._plans.sizes.learn(result)
         self._plans.fleet_time_s += duration_s
         apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
         if current is not None:
@@ -416,9 +427,6 @@ class TrainingRounds:
                             weight=each.weight,
                         )
                     )
-        for report in current.again if current is not None else ():
-            # a second start of a device in this round: its joules are of this round too
-            self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
         last = self.results[-KEPT_MOST:]
         if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
@@ -532,10 +540,6 @@ def _with_shares(
 def _key(held: HeldUpdate) -> str:
     """Where a late update is among those of a round: no device has such a name."""
     return f"{held.device}@{held.round}"
-
-
-def _place(report: RoundReport) -> dict[str, Any]:
-    return {"run": report.run, "device": report.device, "round": report.round}
 
 
 def in_words(rounds: int) -> str:

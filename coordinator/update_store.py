@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -62,7 +62,13 @@ class UpdateStore:
         self._norms: dict[str, float] = {}
         self._held_bytes = 0
 
-    def take(self, device: str, payload: bytes | Path, like: Parameters) -> None:
+    def take(
+        self,
+        device: str,
+        payload: bytes | Path,
+        like: Parameters,
+        plain: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         """Check an update, measure it, and keep it.
 
         Args:
@@ -70,15 +76,21 @@ class UpdateStore:
             payload: safetensors bytes, or a file of them, which the store deletes when it drops the
                 update; what becomes of its name before does no harm.
             like: the model that it is an update of.
+            plain: decodes an update in another coding; ``None``: it is safetensors as it is.
 
         Raises:
             fimi.learning.training.tensors.UpdateRefusedError: it cannot be used; says why.
             OSError: there is no room on the disk, or the file cannot be read.
         """
-        norm = StoredModel(payload, like).change(like)
-        self.put(device, payload)
+        found = payload
+        if plain is not None:
+            found = plain(payload if isinstance(payload, bytes) else payload.read_bytes())
+        norm = StoredModel(found, like).change(like)
+        self.put(device, found)
         with self._lock:
             self._norms[device] = norm
+            if found is not payload and isinstance(payload, Path):
+                self._came[device] = payload
 
     def put(self, device: str, payload: bytes | Path) -> None:
         """Keep a payload, or a file of one; it replaces an earlier one of the device.

@@ -224,6 +224,11 @@ class Line:
             self._course.show(stage, waits_for)
 
     @property
+    def alive(self) -> bool:
+        """Whether the thread that listens goes on."""
+        return self._thread.is_alive()
+
+    @property
     def stage(self) -> Stage:
         """What the device shows that it does."""
         return self._course.stage

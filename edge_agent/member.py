@@ -30,13 +30,16 @@ from fimi.edge_agent.kept import Kept
 from fimi.edge_agent.line import Line
 from fimi.edge_agent.metering import Metering
 from fimi.edge_agent.turns import Turns
+from fimi.edge_agent.update_coder import UpdateCoder, model_of
 from fimi.energy.cost_model import Phase
 from fimi.energy.hardware import Hardware, Observation
 from fimi.energy.ledger import PhaseRecord
 from fimi.errors import FimiError
 from fimi.learning.data import batches
 from fimi.learning.data.dataset import Dataset
-from fimi.learning.training import memory, pseudo_labels, tensors
+from fimi.learning.training import memory, pseudo_labels
+from fimi.learning.training.coding import Coded
+from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import (
     Trainer,
     TrainingCancelled,
@@ -114,6 +117,7 @@ class _Work(Struct):
     backend: str = ""
     trained_at: tuple[float, float] | None = None
     in_vain_s: float = 0.0
+    coded: Coded | None = None
     error: str = ""
     # Of an earlier start of the device, which had begun:
     phases: tuple[PhaseRecord, ...] = ()
@@ -153,6 +157,7 @@ class Member:
         self._filled: str | None = None  # digest of the first batch that it has; empty: none
         self._topped_up = 0  # batches that came after the first one
         self._cores: int | None = None
+        self._coder = UpdateCoder()
         self._owed: tuple[PhaseRecord, ...] = ()  # of plans, to be reported with what comes next
         self._unsettled: int | None = None  # the round it has worked in, until that is settled
         self.rounds = 0
@@ -244,7 +249,8 @@ class Member:
             before, update = ready
             done = self._taken_up(before.report, with_update=update is not None)
         try:
-            with self._turns.holding(start.model.size_bytes, self._unwanted(start)):
+            size_bytes = start.model_bytes or start.model.size_bytes
+            with self._turns.holding(size_bytes, self._unwanted(start)):
                 if update is None:
                     update = self._train(plan, start, done)
                 self._line.show("offering")
@@ -273,6 +279,7 @@ class Member:
             transfers=(*done.moved, *self._exchange.take()),
             observed=observed,
             evidence=metering.evidence(),
+            coded=done.coded if not done.error else None,
         )
         return self._with_faults(report)
 
@@ -303,6 +310,7 @@ class Member:
             transfers=done.moved,
             unlabelled=unlabelled,
             trained_at=done.trained_at,
+            coded=done.coded,
         )
 
     def _taken_up(self, report: RoundReport, *, with_update: bool) -> _Work:
@@ -316,6 +324,7 @@ class Member:
         if with_update:
             done.loss, done.accuracy = report.training_loss, report.training_accuracy
             done.backend, done.trained_at = report.backend, report.trained_at
+            done.coded = report.coded
             done.samples = (report.local_samples, report.synthetic_samples, report.unlabelled)
         return done
 
@@ -326,6 +335,7 @@ class Member:
         worked in as well: until the other one began. Phases of rounds before, whose readings had
         not come yet when they were reported, are reported once more.
         """
+        self._coder.settle(closed)
         found, worked = [], self._unsettled
         if worked is not None and worked < closed.round:
             found += self._settled(closed, worked, closed.began_s)
@@ -397,6 +407,7 @@ class Member:
         self._metering.drop()
         self._hardware.restore()
         self.data.clear()
+        self._coder.clear()
         self._plan = self._filled = None
 
     def _idle(self) -> None:
@@ -430,7 +441,10 @@ class Member:
         def latest() -> Offer:
             return of(self._line.latest(plan))
 
-        limit = self._settings.batch_max_bytes
+        limit = min(
+            self._settings.batch_max_bytes,
+            batches.largest(_images(plan), self.data.local.image_shape),
+        )
         if not real and booked:
             payload = self._exchange.fetch(plan, latest, limit)
         else:
@@ -449,11 +463,20 @@ class Member:
         local, contract = self.data.local, self._invitation.contract.digest
         if plan.unlabelled:
             self.data.hold(
-                batches.decode_unlabelled(payload, image_shape=local.image_shape, contract=contract)
+                batches.decode_unlabelled(
+                    payload,
+                    image_shape=local.image_shape,
+                    contract=contract,
+                    samples=plan.unlabelled,
+                )
             )
         else:
             batch = batches.decode(
-                payload, classes=local.classes, image_shape=local.image_shape, contract=contract
+                payload,
+                classes=local.classes,
+                image_shape=local.image_shape,
+                contract=contract,
+                samples=_images(plan),
             )
             self.data.add(batch.images, batch.labels)
 
@@ -464,7 +487,7 @@ class Member:
         unwanted = self._unwanted(start)
         with self._turns.training(unwanted), self._metering.phase("compute"):
             began_s = time.time()
-            parameters = tensors.load(payload)
+            parameters = model_of(start, payload)
             del payload  # from here on, each large object is freed as soon as possible
             looked = 0
             if (unlabelled := self.data.unlabelled) is not None:
@@ -472,12 +495,15 @@ class Member:
                 self.data.label(*pseudo_labels.choose(logits, plan.confidence_min))
                 looked = pseudo_labels.looked_at(len(unlabelled))
             result = self._result(plan, start, trainer, parameters, looked)
+            model = parameters if start.update_coding.takes_difference else {}
             del parameters
-            update = tensors.dump(result.parameters)
+            update, done.coded = self._coder.code(
+                start, plan.device_index, model, result.parameters
+            )
             done.loss, done.accuracy = result.loss, result.accuracy
             done.backend = trainer.backend
-            del result
-            memory.give_back(len(update))
+            del result, model
+            memory.give_back(start.model_bytes or len(update))
             done.trained_at = (began_s, time.time())
         return self._turns.waiting(update)
 
@@ -516,7 +542,7 @@ class Member:
         plan: DevicePlan,
         start: RoundStart,
         trainer: Trainer,
-        parameters: tensors.Parameters,
+        parameters: Parameters,
         looked: int,
     ) -> TrainingResult:
         """Train; the board has computed what was trained, also if the training diverged."""
@@ -605,6 +631,11 @@ def _first(plan: DevicePlan) -> Offer:
 def _top_up(number: int) -> Callable[[DevicePlan], Offer]:
     """Which batch of a plan: the top-up of that number, from 0."""
     return lambda plan: plan.top_ups[number].batch
+
+
+def _images(plan: DevicePlan) -> int:
+    """Most images that a batch of a plan may hold."""
+    return max(plan.unlabelled, sum(plan.synthetic_counts))
 
 
 def _digest(offer: Offer | None) -> str:

@@ -98,8 +98,18 @@ class Identity:
         """Whether the id is held, as the broker has shown since the last reconnect."""
         return self._tenancy.confirmed
 
-    def take(self, address: BrokerAddress, timeout_s: float) -> Link:
+    def take(
+        self,
+        address: BrokerAddress,
+        timeout_s: float,
+        check: Callable[[Link], None] = lambda _: None,
+    ) -> Link:
         """Take the id, on a connection of its own.
+
+        Args:
+            address: the broker.
+            timeout_s: how long it may take to answer, s.
+            check: called with the connection first; raises if the peer cannot be let in.
 
         Returns:
             That connection, which answers claims until :meth:`move` names another one.
@@ -111,7 +121,7 @@ class Identity:
         """
         probe = Link(
             address,
-            f"{self._fleet}:{self._peer}:{secrets.token_hex(6)}",
+            f"{self._fleet}:{self._peer}:{secrets.token_hex(16)}",
             clean_session=True,
             subscriptions=tuple(self._topics.values()),
             on_message=self._on_probe,
@@ -120,6 +130,7 @@ class Identity:
         self._link = probe
         try:
             probe.connect(timeout_s)
+            check(probe)
             self._await_standing(probe, timeout_s)
         except BaseException:
             self._link = None
@@ -158,7 +169,7 @@ class Identity:
                     raise BrokerError(
                         f"{probe.address}: does not return what peer {self._peer!r} sends to "
                         f"itself; its access rules must let it write and read "
-                        f"{' and '.join(self._topics.values())}"
+                        f"{' and '.join(self._topics.values())} (docs/security.md)"
                     )
                 again_s = self._asked_s + ASK_AGAIN_S - now_s
                 self._changed.wait(max(0.0, again_s))

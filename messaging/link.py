@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import secrets
 import socket
 import ssl
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,9 +31,11 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from fimi.messaging import tls
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.backoff import STEADY_S, Backoff
 from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
+from fimi.messaging.limits import Granted, forgotten
 from fimi.messaging.traffic import Traffic, traffic_of
 
 KEEPALIVE_S = 30
@@ -67,6 +71,8 @@ _CALLBACKS = (
     "on_publish",
     "on_socket_open",
 )
+_ALSO = ("on_log",)
+"""Set while a connection with TLS is made: paho writes a line for every packet where it is set."""
 _OTHER_VERSION = "Unsupported protocol version"
 _CHECK = "check host and port, and that the broker is running there"
 
@@ -127,9 +133,14 @@ class Link:
         """How many connections were ready so far, the present one included."""
         self._backoff = Backoff()
         self._pacing_bps: float | None = None
-        self._largest_packet: int | None = None
+        self._granted = Granted()
+        self._shortcomings: set[str] = set()
+        self._proven_bytes: int | None = None
+        self._expects_refusal = False
         self._unconfirmed: set[str] = set()
         self._listening: dict[str, int | None] = {}
+        self._refused: deque[int] = deque(maxlen=64)
+        self._tls_trouble = ""
         self._client = self._new_client(VERSIONS[0])
 
     def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
@@ -147,7 +158,7 @@ class Link:
         if self.address.username:
             client.username_pw_set(self.address.username, self.address.password)
         if self._will is not None:
-            client.will_set(*self._will, qos=1, retain=True)
+            client.will_set(*self._will, qos=self._granted.qos, retain=self._granted.retains)
         for name in _CALLBACKS:
             setattr(client, name, getattr(self, f"_{name}"))
         return client
@@ -194,11 +205,15 @@ class Link:
         place = (where.host, where.port)
         spoken = _spoken.pop(place, None)
         versions = sorted(VERSIONS, key=lambda version: version != spoken)
-        for version in versions:
+        tries = [*versions]
+        anew = False
+        while tries:
+            version = tries.pop(0)
             left_s = max(0.05, deadline_s - time.monotonic())
-            if self._client.protocol != version:
+            if anew or self._client.protocol != version:
                 self._drop(self._client)
                 self._client = self._new_client(version)
+                anew = False
             self._answered.clear()
             self._refusal = None
             self._open(where, timeout_s)
@@ -207,7 +222,15 @@ class Link:
             answered = self._answered.wait(wait_s)
             if self._unwanted:
                 raise BrokerTimeout(f"{where}: not waited for any longer")
+            if trouble := self._tls_trouble:
+                raise NotAuthorised(_certificate_refused(where, trouble))
+            if (why := self._granted.unusable) and not self._clean_session:
+                raise BrokerError(f"{where}: {why}")
             refusal = self._first_refusal()
+            if refusal is not None and (less := self._granted.without(str(refusal))) is not None:
+                self._granted, anew = less, True
+                tries.insert(0, version)
+                continue
             if refusal is not None and (last or str(refusal) != _OTHER_VERSION):
                 raise _refused(where, refusal)
             if answered and refusal is None:
@@ -232,16 +255,13 @@ class Link:
             five = {"clean_start": start, "properties": self._session()}
         try:
             if where.tls:
-                self._client.tls_set(ca_certs=where.ca_path)
+                self._client.tls_set_context(tls.context(where))
+                self._client.on_log = self._on_log
             self._client.connect(where.host, where.port, keepalive=KEEPALIVE_S, **five)
         except ssl.SSLError as error:
-            raise BrokerError(
-                f"{where}: no TLS connection ({error}); check the ca file and the port"
-            ) from error
+            raise BrokerError(tls.in_words(where, error)) from error
         except TimeoutError as error:
             raise BrokerTimeout(f"{where}: no answer within {timeout_s:g} s; {_CHECK}") from error
-        except FileNotFoundError as error:
-            raise BrokerError(f"{where}: the ca file {where.ca_path!r} does not exist") from error
         except (OSError, UnicodeError) as error:
             raise BrokerUnreachable(f"{where}: cannot be reached ({error}); {_CHECK}") from error
         self._client.loop_start()
@@ -257,9 +277,20 @@ class Link:
 
     def largest_payload(self, topic: str) -> int | None:
         """The largest payload that the broker takes on a topic, bytes; ``None`` for no limit."""
-        if self._largest_packet is None:
-            return None
-        return max(0, self._largest_packet - PACKET_OVERHEAD - len(topic))
+        named = self._granted.packet_bytes
+        limits = [] if self._proven_bytes is None else [self._proven_bytes]
+        if named is not None:
+            limits.append(max(0, named - PACKET_OVERHEAD - len(topic)))
+        return min(limits, default=None)
+
+    def limit(self, payload_bytes: int | None, why: str = "") -> None:
+        """Send no larger payloads from now on: the broker drops them. ``None``: it does not.
+
+        ``why`` is said once.
+        """
+        self._proven_bytes = payload_bytes
+        if why:
+            self._name_shortcomings(why)
 
     def publish(
         self,
@@ -288,7 +319,30 @@ class Link:
         if expires_s is not None and self.version == "5":
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = expires_s
-        return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        return self._client.publish(
+            topic,
+            payload,
+            qos=min(qos, self._granted.qos),
+            retain=retain and self._granted.retains,
+            properties=properties,
+        )
+
+    def may_write(self, topic: str, timeout_s: float) -> bool | None:
+        """Whether the broker lets this client write on a topic; ``None`` if it does not say.
+
+        It publishes an empty message there. A broker of MQTT 3.1.1 does not say.
+        """
+        if self.version != "5" or not self._granted.qos:
+            return None
+        self._expects_refusal = True
+        try:
+            info = self.publish(topic, b"", qos=1)
+            info.wait_for_publish(timeout_s)
+            return not self.was_refused(info.mid) if info.is_published() else None
+        except (RuntimeError, ValueError):
+            return None
+        finally:
+            self._expects_refusal = False
 
     def listen(self, topic: str) -> None:
         """Hear a topic beside the subscriptions, now and after reconnects; never waits."""
@@ -359,7 +413,7 @@ class Link:
         """End a client's thread and close its sockets."""
         client.disconnect()
         client.loop_stop()
-        for name in _CALLBACKS:
+        for name in (*_CALLBACKS, *_ALSO):
             setattr(client, name, None)  # breaks the reference cycle, so that sockets are closed
         # loop_stop does not close the two sockets that wake the thread
         with contextlib.suppress(AttributeError):
@@ -368,7 +422,7 @@ class Link:
     # On the network thread.
 
     def _on_connect(
-        self, client: mqtt.Client, _d: Any, _f: Any, reason: ReasonCode, given: Properties | None
+        self, client: mqtt.Client, _d: Any, flags: Any, reason: ReasonCode, given: Properties | None
     ) -> None:
         if reason.is_failure:
             if not self._answered.is_set():
@@ -382,10 +436,18 @@ class Link:
                 client._protocol = MQTTProtocolVersion.MQTTv311
                 client._clean_session = self._clean_session
             return
-        self._largest_packet = getattr(given, "MaximumPacketSize", None)
+        self._granted = self._granted.told(given)
+        why = self._granted.unusable
+        if why and not self._clean_session and not self._answered.is_set():
+            self._answered.set()
+            client.disconnect()
+            return
+        self._name_shortcomings(*filter(None, (why, *self._granted.shortcomings)))
+        if self._was_ready and not self._clean_session and not flags.session_present:
+            self._name_shortcomings(forgotten())
         # paho refuses to change it on an open connection, where the broker's limit becomes known
         client._max_inflight_messages = min(
-            MAX_INFLIGHT, getattr(given, "ReceiveMaximum", MAX_INFLIGHT)
+            MAX_INFLIGHT, self._granted.unacknowledged or MAX_INFLIGHT
         )
         if self._subscriptions:
             client.subscribe([(name, 1) for name in self._subscriptions])
@@ -393,6 +455,14 @@ class Link:
             self._now_ready()
         for topic in list(self._listening):
             self._listening[topic] = client.subscribe(topic, 0)[1]
+
+    def _name_shortcomings(self, *found: str) -> None:
+        """Say, once, what the broker does not grant."""
+        for each in found:
+            if each not in self._shortcomings:
+                self._shortcomings.add(each)
+                if not self._clean_session:  # of a peer; what looks only for a moment is silent
+                    log.warning("%s %s", self.address, each)
 
     def _on_subscribe(
         self, _c: Any, _d: Any, number: int, reasons: list[ReasonCode], _p: Any
@@ -409,6 +479,7 @@ class Link:
 
     def _now_ready(self) -> None:
         first, self._was_ready = not self._was_ready, True
+        self._client.on_log = None
         if self._lost_s is not None:
             away_s = time.monotonic() - self._lost_s
             log.warning("connected to %s again after %.1f s", self.address, away_s)
@@ -430,11 +501,15 @@ class Link:
             if not self._closed:
                 self._lost_s = now_s
                 log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+                if self.address.tls:
+                    client.on_log = self._on_log
             if now_s - self._ready_s >= STEADY_S:
                 self._backoff.succeeded()
         self._opened_s = None
         self._ready.clear()
         self._pause(client, now_s)
+        if self._tls_trouble and not self._answered.is_set():
+            self._answered.set()  # the broker has closed it for what TLS says
 
     def _on_connect_fail(self, client: mqtt.Client, _d: Any) -> None:
         self._pause(client, time.monotonic())
@@ -444,16 +519,35 @@ class Link:
         pause_s: Any = self._backoff.failed(now_s)  # paho types it as int, and only compares it
         client.reconnect_delay_set(pause_s, pause_s)
 
+    def _on_log(self, _c: Any, _d: Any, level: int, text: str) -> None:
+        """What paho says of a connection with TLS: it keeps the error to itself."""
+        if level == mqtt.MQTT_LOG_ERR and "[SSL" in text and text != self._tls_trouble:
+            self._tls_trouble = text
+            if self._was_ready:
+                log.error("%s", _certificate_refused(self.address, text))
+
     def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:
             self._message_handler(message.topic, bytes(message.payload), message.retain)
         except Exception:
             log.exception("message of %d B dropped", len(message.payload))
 
+    def was_refused(self, number: int) -> bool:
+        """Whether the broker has refused the message of this number (``mid``), of the latest."""
+        return number in self._refused
+
     def _on_publish(self, _c: Any, _d: Any, number: int, reason: ReasonCode, _p: Any) -> None:
-        if reason.is_failure and (why := str(reason)) not in self._unconfirmed:
+        if reason.is_failure:
+            self._refused.append(number)
+        if self._expects_refusal:
+            pass  # whoever expects it says what it means
+        elif reason.is_failure and (why := str(reason)) not in self._unconfirmed:
             self._unconfirmed.add(why)  # said once
-            log.error("%s refuses a message of %s: %s", self.address, self._client_id, why)
+            log.error(
+                "%s refuses a message: %s; check this peer's credentials, and the broker's access "
+                "rules (docs/security.md)",
+                *(self.address, why),
+            )
         self._confirmed_handler(number)
 
     def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
@@ -473,7 +567,7 @@ def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
     Raises:
         BrokerError: as :meth:`Link.connect`.
     """
-    link = Link(address, f"probe-{secrets.token_hex(6)}", clean_session=True)
+    link = Link(address, f"probe-{secrets.token_hex(16)}", clean_session=True)
     link.connect(timeout_s)
     link.close()
 
@@ -486,6 +580,22 @@ def _refused(where: BrokerAddress, reason: ReasonCode) -> BrokerError:
             f"{where}: the broker refuses {user} ({name.lower()}); check user name and password"
         )
     return BrokerError(f"{where}: the broker refuses the connection ({name.lower()})")
+
+
+def _certificate_refused(where: BrokerAddress, said: str) -> str:
+    """That a broker has ended a connection in TLS 1.3, which it does after the client is done."""
+    found = re.search(r"\[SSL: ([A-Z0-9_]+)\]", said)
+    why = found.group(1).replace("_", " ").lower() if found else said
+    why = re.sub(r"^(sslv3|tlsv1|tlsv13) alert ", "", why)
+    if "revoked" in why:
+        cure = "it was revoked or replaced: get a new bundle (fimi fleet rotate or enroll)"
+    elif "expired" in why:
+        cure = "get a new bundle (fimi fleet rotate), and check the clocks of both machines"
+    elif "required" in why:
+        cure = "it wants one: use this peer's bundle, or name cert and key in the broker URL"
+    else:
+        cure = "use the bundle of this fleet, and check its broker's log"
+    return f"{where}: the broker refuses the certificate of this client ({why}); {cure}"
 
 
 def _pace(sock: Any, rate_bps: float | None) -> bool:

@@ -13,7 +13,8 @@ document again until the other one's says that it was heard (docs/conversation.m
 The generator node gets a :class:`SyntheticRequest` for each device, and answers with
 :class:`SyntheticProgress` and a :class:`SyntheticBatch`. Large payloads never travel in a message:
 a message names them by an :class:`Offer`, and the receiver pulls them
-(:mod:`fimi.messaging.transfers.exchange`).
+(:mod:`fimi.messaging.transfers.exchange`). Beside all that, a device may say at a steady rate how
+it is: :class:`Telemetry`, for which nothing waits.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
-from fimi.energy.joules import Energy, share
+from fimi.energy.joules import Energy, Kind, Scope, share
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.use import in_use
 from fimi.learning.training.classifier import Variant
+from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
 
 Count = Annotated[int, Meta(ge=0, le=2**48)]
@@ -63,7 +65,7 @@ class DeviceMessage(RunMessage, frozen=True, kw_only=True):
 class RoundMessage(DeviceMessage, frozen=True, kw_only=True):
     """Base of the messages of one device in one round, ``round``, counted from 1."""
 
-    round: Annotated[int, Meta(ge=1)]
+    round: Annotated[int, Meta(ge=1, le=2**48)]
 
 
 class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -129,6 +131,38 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
     goodbye: bool = False
 
 
+class Telemetry(Message, frozen=True, kw_only=True, tag="telemetry"):
+    """What a device says of itself at a steady rate; the latest counts.
+
+    Attributes:
+        device: id of the device.
+        boot_id: of its start.
+        number: grows by one with each of them, from 1: a gap is one that was lost.
+        unix_s: when it was said, by the device's clock, UNIX time, s; shown, never compared.
+        stage: what the device does.
+        run: the run in which it works; empty outside of one.
+        round: its latest round there; 0 for none.
+        power_w: what it drew when its meter was read last, W; ``None`` if unknown.
+        kind: kind of that power; ``None`` for a device that has no board yet.
+        source: name of the meter.
+        scope: what the meter sees.
+        temperature_c: of the processor, °C; ``None`` if unknown.
+    """
+
+    device: str
+    boot_id: str
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    unix_s: Annotated[float, Meta(ge=0, le=1e12)]
+    stage: Stage
+    run: str = ""
+    round: Count = 0
+    power_w: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    kind: Kind | None = None
+    source: Annotated[str, Meta(max_length=200)] = ""
+    scope: Scope | None = None
+    temperature_c: Annotated[float, Meta(ge=-300, le=1000)] | None = None
+
+
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):
     """Who holds a peer id (retained, on the peer's own topic).
 
@@ -150,7 +184,7 @@ class Lease(Message, frozen=True, kw_only=True, tag="lease"):
     boot_id: str
     epoch: Annotated[int, Meta(ge=1, le=2**53)]
     host: str = ""
-    pid: int = 0
+    pid: Count = 0
     since: str = ""
     held: bool = True
     what: str = ""
@@ -253,7 +287,7 @@ class SyntheticRequest(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-
     instance: str = ""
     contract: Contract | None = None
     counts: tuple[Count, ...]
-    seed: int
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     unlabelled: bool = False
     skip: tuple[Count, ...] = ()
 
@@ -387,6 +421,10 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         training: training settings.
         seed: seed of the run; with device and round it determines the order of batches.
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
+        model_coding: how ``model`` is coded.
+        update_coding: how the update is to be coded; anything but ``"fp32"`` is the difference from
+            the decoded ``model``.
+        model_bytes: size of the model in single precision; 0: that of ``model``.
         late_rounds: so many rounds late the update may still be: it enters the mean of another
             round then. 0: whoever is not done when the round is closed breaks off.
     """
@@ -396,11 +434,14 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     seed: Count
     fleet_time_s: Seconds
     graphs: Offer | None = None
+    model_coding: Coding = Coding()
+    update_coding: Coding = Coding()
+    model_bytes: Count = 0
     late_rounds: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
-    """Device to coordinator: it has trained, and ``update`` can be pulled: the parameters."""
+    """Device to coordinator: it has trained, and ``update`` can be pulled, coded as asked."""
 
     update: Offer
 
@@ -427,6 +468,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
         trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
             time also where ``phases`` are emulated.
         evidence: what readings said since the last report, beside the energy of phases.
+        coded: what the coding of the update did; ``None`` where it went as it is, or not at all.
     """
 
     local_samples: Count
@@ -444,6 +486,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     unlabelled: Count = 0
     trained_at: tuple[float, float] | None = None
     evidence: Evidence | None = None
+    coded: Coded | None = None
 
 
 class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
@@ -661,8 +704,8 @@ class Reported(DeviceMessage, frozen=True, kw_only=True, tag="reported"):
     instance: str
     boot_id: str
     number: Annotated[int, Meta(ge=1, le=2**53)]
-    epoch: Count
-    heard: Count
+    epoch: Annotated[int, Meta(ge=0, le=2**53)]
+    heard: Annotated[int, Meta(ge=0, le=2**53)]
     stage: Stage
     waits_for: str = ""
     meter: Annotated[str, Meta(max_length=400)] = ""
@@ -676,6 +719,7 @@ AnyMessage = (
     | Claim
     | Desired
     | Reported
+    | Telemetry
     | SyntheticRequest
     | SyntheticBatch
     | SyntheticProgress

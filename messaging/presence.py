@@ -22,6 +22,8 @@ from msgspec import Struct
 
 from fimi.messaging.messages import DeviceState
 
+MAX_PEERS = 10_000
+"""Most peers that are followed; of more, those that have been offline for longest are forgotten."""
 HOLD_S = 1.0
 """How long an offline state waits for the peer to come back, s."""
 
@@ -97,6 +99,8 @@ class Presence:
         """Note a state; returns it if it changes anything now; another connection does not."""
         with self._lock:
             view = self._views.get(state.peer)
+            if view is None and not self._has_room():
+                return None
             if state.status == "offline":
                 if view is None:  # it was never online
                     self._views[state.peer] = PeerView(
@@ -122,6 +126,16 @@ class Presence:
                 return None
             self._views[state.peer] = PeerView(state=state, last_heard_s=now_s, since_s=now_s)
             return state
+
+    def _has_room(self) -> bool:
+        """Whether one more peer can be followed, if need be instead of one that is offline."""
+        if len(self._views) < MAX_PEERS:
+            return True
+        gone = [peer for peer, view in self._views.items() if not view.online]
+        if not gone:
+            return False
+        del self._views[min(gone, key=lambda peer: self._views[peer].last_heard_s)]
+        return True
 
     def lost(self, now_s: float) -> list[DeviceState]:
         """The peers that count as offline from now on: gone, or silent for too long."""

@@ -8,16 +8,18 @@ Every peer (coordinator, generator node, device) has an id, and every message on
 ``reported``, ``lease`` and ``status`` are *documents*: the broker keeps the latest (retained), and
 a later one replaces it. Lease, claim and pulse (:mod:`fimi.messaging.pulse`) go from a peer to
 itself; ``study`` and ``study-claim`` are those of a study that holds the fleet
-(:mod:`fimi.messaging.reservation`). ``ask`` and ``answer``
-are for people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them.
+(:mod:`fimi.messaging.reservation`). ``ask`` and ``answer`` are for people who look after a fleet
+(:mod:`fimi.messaging.questions`); no run needs them, nor ``telemetry``
+(:mod:`fimi.messaging.telemetry`). On ``check`` a peer tries whether it may write
+(:mod:`fimi.messaging.access`), on ``trial`` a console whether the broker keeps messages; nobody
+acts on them.
 
 A payload that many get at once, as the global model, comes on a topic of its own as well, with
 ``shared`` for the recipient and its digest for the kind; who wants it listens as long as it does.
 
 A peer writes only below its own ``{sender}`` and reads only ``{recipient}`` = itself or ``all``. So
-two lines of broker access rules (``pattern write fimi/v1/+/%u/#``, ``pattern read
-fimi/v1/+/+/%u/#``) prevent devices from publishing as another, and two subscriptions, which never
-overlap, serve any peer.
+a few lines of broker access rules (:mod:`fimi.messaging.credentials.rules`) prevent peers from
+publishing as another, and two subscriptions, which never overlap, serve any peer.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ COORDINATOR = "coordinator"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
-    | Literal["pulse"]
+    | Literal["telemetry", "pulse", "check", "trial"]
     | DocumentKind
 )
 
@@ -103,6 +105,13 @@ def parse(text: str) -> Topic | None:
     if len(parts) != 6 or parts[0] != "fimi" or parts[1] != VERSION:
         return None
     return Topic(fleet=parts[2], sender=parts[3], recipient=parts[4], kind=parts[5])
+
+
+def sender_of(text: str) -> str:
+    """Who wrote on a topic of any form below a fleet, as far as it can be told."""
+    parts = text.split("/", 4)
+    name = parts[3] if len(parts) > 3 else ""
+    return name if _NAME.fullmatch(name) else "a sender without a valid name"
 
 
 def subscriptions(fleet: str, peer: str) -> tuple[str, str]:

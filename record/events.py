@@ -255,6 +255,22 @@ class MeterDoubted(Event, frozen=True, kw_only=True, tag="meter-doubted"):
     doubts: tuple[str, ...]
 
 
+class SenderSetAside(Event, frozen=True, kw_only=True, tag="sender-set-aside"):
+    """Most of what comes under a name cannot be used: it is set aside for a while.
+
+    Attributes:
+        sender: the name.
+        offences: messages that could not be used so far.
+        seconds: for how long it is set aside, s.
+        words: what is wrong, what follows from it, and what to do.
+    """
+
+    sender: str
+    offences: int
+    seconds: float
+    words: str
+
+
 class UpdateRejected(Event, frozen=True, kw_only=True, tag="update-rejected"):
     """An update does not go into the model."""
 
@@ -438,7 +454,7 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 
 Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
-    | RoundStarted | DeviceReported | MeterDoubted
+    | RoundStarted | DeviceReported | MeterDoubted | SenderSetAside
     | UpdateRejected | UpdateClipped | DeviceSetAside | ModelKept
     | Credited | LateAdded | Resumed | Refitted | LearningRefitted
     | SyntheticUse | NotDeployed | RunFinished

@@ -39,6 +39,7 @@ from fimi.record.events import (
     PlanInForce,
     Resumed,
     RunFinished,
+    SenderSetAside,
     tag,
 )
 from fimi.record.insight import Insight
@@ -229,6 +230,7 @@ class _Reader:
             confirmed={device: digest for device, (_, digest) in told.items() if digest},
             enrolments=self._enrolments(),
             resumptions=self._resumptions(),
+            offenders=self._offenders(),
             plan=plan,
             device_plans=device_plans,
             preparations=preparations,
@@ -334,6 +336,11 @@ class _Reader:
                 self._warn(f"event {name}", str(error))
                 spoilt.add(name)
         return found, spoilt
+
+    def _offenders(self) -> tuple[SenderSetAside, ...]:
+        events, _ = self._events(SenderSetAside)
+        last = {each.sender: each for each in events if isinstance(each, SenderSetAside)}
+        return tuple(last.values())
 
     def _resumptions(self) -> tuple[Resumption, ...]:
         name = tag(Resumed)

@@ -18,7 +18,7 @@ from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import Expectation as Expectation
 from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
-from fimi.record.events import DeviceSetAside, LearningRefitted, NotDeployed
+from fimi.record.events import DeviceSetAside, LearningRefitted, NotDeployed, SenderSetAside
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
 from fimi.record.results import (
@@ -92,6 +92,8 @@ class RunInfo(Struct, frozen=True, kw_only=True):
         origins: dotted key to where the value came from.
         versions: package to version.
         broker: which broker carried the messages.
+        exposed: what was open to others on the way to it, in words; empty: nothing; ``None`` in
+            older stores.
         dataset: what was learned from.
         instance: random id, the same for all parts of the run that processes have gone on with;
             empty in older stores.
@@ -118,6 +120,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     origins: dict[str, str] = {}
     versions: dict[str, str] = {}
     broker: str = ""
+    exposed: str | None = None
     dataset: DatasetInfo = DatasetInfo()
     instance: str = ""
     contract: dict[str, Any] = {}
@@ -297,6 +300,7 @@ class RunData(Struct, frozen=True, kw_only=True):
             stores.
         enrolments: devices that have asked to take part, by index; none in older stores.
         resumptions: when another process went on with the run, in order.
+        offenders: senders of what could not be used that were set aside, each as it was told last.
         plan: the last one; ``None`` if none was made.
         device_plans: of that plan, by device.
         preparations: receiving the synthetic batches.
@@ -322,6 +326,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     confirmed: dict[str, str] = {}
     enrolments: tuple[Enrolment, ...] = ()
     resumptions: tuple[Resumption, ...] = ()
+    offenders: tuple[SenderSetAside, ...] = ()
     plan: PlanSummary | None = None
     device_plans: dict[str, DevicePlan] = {}
     preparations: tuple[Preparation, ...] = ()

@@ -13,6 +13,7 @@ from fimi.energy.hardware import Observation
 from fimi.energy.joules import Energy, total
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.training.classifier import FileCheck
+from fimi.learning.training.coding import Coded
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput, Trial
 
@@ -96,6 +97,8 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
             there is no update that passed the checks, and in older stores.
         update_scale: s, 0 to 1, at which that change went on to aggregation: 1 as it was sent, less
             where it was clipped; ``None`` where it did not go on.
+        coded: what the coding of its update did, by the device's own account; ``None`` where it was
+            sent as it is, or not at all.
     """
 
     status: DeviceStatus
@@ -116,6 +119,7 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     share: float | None = None
     update_norm: float | None = None
     update_scale: float | None = None
+    coded: Coded | None = None
 
     @property
     def is_clipped(self) -> bool:
@@ -201,6 +205,10 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         model_kept: why there is no new model and the one before the round stays, in one sentence;
             ``None`` where there is one.
         late: updates of earlier rounds in its mean.
+        model_coded: what the coding of the model did that devices were sent; ``None`` where it was
+            sent as it is.
+        planned_update_bytes: size of an update in the plan in force; ``None`` where updates were
+            not coded.
     """
 
     number: int
@@ -212,6 +220,8 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     server: ServerRound | None = None
     model_kept: str | None = None
     late: tuple[LateUpdate, ...] = ()
+    model_coded: Coded | None = None
+    planned_update_bytes: int | None = None
 
     @property
     def participants(self) -> tuple[DeviceRound, ...]:

@@ -94,6 +94,7 @@ RUN = StoreTable(
         packed("origins", "key to where its value came from"),
         packed("versions", "package to version"),
         text("broker", "broker and its version"),
+        text("exposed", "what was open to others on the way to it; empty: nothing", null=True),
         text("dataset", "data set", "dataset.name"),
         whole("sample_limit", "samples", "of the data set in use", "dataset.limit", null=True),
         text("split", "how public and private part were told apart", "dataset.split"),
@@ -181,6 +182,15 @@ ROUNDS = StoreTable(
               null=True),
         text("model_kept", "why the model before the round stays; unknown where there is a new one",
              null=True),
+        text("model_coding", "of the model that devices were sent", "model_coded.coding",
+             null=True),
+        whole("model_raw_bytes", "bytes", "of that model in single precision",
+              "model_coded.raw_bytes", null=True),
+        whole("model_coded_bytes", "bytes", "of it as sent", "model_coded.coded_bytes", null=True),
+        real("model_coding_error", "1", "‖decoded − exact‖ over ‖exact‖", "model_coded.error",
+             null=True),
+        whole("planned_update_bytes", "bytes", "of an update in the plan, where it is coded",
+              null=True),
     ))
 
 DEVICE_ROUND = StoreTable(
@@ -211,6 +221,13 @@ DEVICE_ROUND = StoreTable(
         real("update_norm", "1", "L2 norm of the change by its update as sent", null=True),
         real("update_scale", "0 to 1", "at which that change was taken; below 1: it was clipped",
              null=True),
+        text("coding", "of its update; unknown where it was sent as it is", "coded.coding",
+             null=True),
+        whole("raw_bytes", "bytes", "of its update in single precision", "coded.raw_bytes",
+              null=True),
+        whole("coded_bytes", "bytes", "of its update as coded", "coded.coded_bytes", null=True),
+        real("coding_error", "1", "‖decoded − exact‖ over ‖exact‖ of what it has changed, by its "
+             "own account", "coded.error", null=True),
     ))
 
 LATE_UPDATE = StoreTable(

@@ -11,6 +11,7 @@
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round
 * :mod:`~fimi.report.resolution`      how figures of phases were made, and resting powers
 * :mod:`~fimi.report.observed`        table and words of :mod:`fimi.record.observed`
+* :mod:`~fimi.report.coding`          the same of :mod:`fimi.record.codings`
 * :mod:`~fimi.report.second`          the same of :mod:`fimi.record.second`
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them

@@ -27,6 +27,7 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     said = [("resumed", words)] if (words := resumed(run)) else []
     said += [("joined late", f"{d}: from round {n} on") for d, n in run.joined_late.items()]
     said += [("not used", f"{device}: {why}") for device, why in run.not_used.items()]
+    said += [("offender", clean(each.words, 600)) for each in run.offenders]
     said += [
         ("absent", f"{row.device}: {rounds_in_words(row.absent)}{_why(run, row.device)}")
         for row in summary.devices

@@ -13,6 +13,7 @@ from collections import Counter
 from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
+from fimi.record.codings import CodingFigures
 from fimi.record.curve import Price
 from fimi.record.events import LearningRefitted
 from fimi.record.fairness import Fairness
@@ -73,6 +74,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_epochs: int | None
     plan_expected: Expectation | None
     plan_held: PlanHeld | None
+    coding: CodingFigures | None
     budgets: tuple[Budget, ...]
     overspent: tuple[Budget, ...]
     orthogonality: dict[int, float | None]
@@ -104,6 +106,8 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     set_aside: dict[str, int]
     model_kept: dict[int, str]
     resumed_after: tuple[int, ...]
+    offenders: dict[str, str]
+    exposed: str | None
 
 
 class LateEntry(Struct, frozen=True, kw_only=True):
@@ -212,6 +216,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_epochs=plan.epochs,
         plan_expected=plan.expected,
         plan_held=summary.held,
+        coding=summary.coding,
         budgets=summary.budgets,
         overspent=summary.overspent,
         orthogonality={each.round: each.orthogonality for each in run.insights},
@@ -266,6 +271,8 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         set_aside={event.device: event.round for event in run.set_aside},
         model_kept={r.number: r.model_kept for r in run.rounds if r.model_kept is not None},
         resumed_after=tuple(each.after_round for each in run.resumptions),
+        offenders={each.sender: each.words for each in run.offenders},
+        exposed=run.info.exposed,
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum, is_told
@@ -17,6 +18,7 @@ from fimi.report.markup import Child, Html, element, join
 from fimi.report.planned import gap_of_search, over_budget
 from fimi.report.plot_style import Picture
 from fimi.report.words import (
+    exposed_in_words,
     gaps_by_device,
     joules,
     parts,
@@ -91,6 +93,11 @@ def notices(run: RunData, summary: Summary) -> Html:
                 f"Another process went on with this run {words}. Wall time is that of all "
                 "processes, without the time between them.",
             )
+        )
+    said += [_notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
+    if run.info.exposed:
+        said.append(
+            _notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}.")
         )
     if summary.energy.missing:
         lacking = gaps_by_device(summary.energy.missing).items()

@@ -55,6 +55,7 @@ from fimi.record.events import (
     RoundStarted,
     RunFinished,
     SearchProgress,
+    SenderSetAside,
     SyntheticUse,
     UpdateClipped,
     UpdateRejected,
@@ -331,6 +332,7 @@ class LiveView(LiveDisplay):
                 | DeviceSetAside()
                 | ModelKept()
                 | LateAdded()
+                | SenderSetAside()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

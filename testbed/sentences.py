@@ -38,6 +38,7 @@ from fimi.record.events import (
     Refitted,
     Resumed,
     RunFinished,
+    SenderSetAside,
     SyntheticUse,
     UpdateClipped,
     UpdateRejected,
@@ -59,6 +60,7 @@ def is_problem(event: Event) -> bool:
         | DeviceRefused
         | BrokerAway
         | MeterDoubted
+        | SenderSetAside
         | UpdateRejected
         | UpdateClipped
         | DeviceSetAside
@@ -98,6 +100,8 @@ def describe(event: Event) -> str:
             return f"{event.device}: {'; '.join(event.doubts)}"
         case MeterDoubted():
             return f"{event.device}, round {event.round}: its meter: {'; '.join(event.doubts)}"
+        case SenderSetAside():
+            return event.words
         case DeviceLost() | UpdateRejected():
             return f"{event.device}: {event.reason}"
         case UpdateClipped():

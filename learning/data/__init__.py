@@ -20,6 +20,7 @@
 * :mod:`~fimi.learning.data.batches`            labelled images as bytes
 * :mod:`~fimi.learning.data.use`                a share of a batch
 * :mod:`~fimi.learning.data.packing`            named arrays as bytes with a note
+* :mod:`~fimi.learning.data.tensor_header`      the header of such bytes, checked first
 * :mod:`~fimi.learning.data.data_file`          labelled images as a file, with their contract
 * :mod:`~fimi.learning.data.shares`             a device's share as bytes: indices or samples
 * :mod:`~fimi.learning.data.leak`               whether a device holds test or public images

@@ -28,6 +28,9 @@ MEDIA = "synthetic-batch"
 MAX_BYTES = 1 << 30
 """Largest batch, uncompressed, that is decoded, unless the caller gives another limit."""
 
+_NOTE_BYTES = 256 << 10
+"""What header and note may take beside the images."""
+
 BYTES_PER_VALUE = 0.5
 """Size of a packed batch for each pixel and channel of its images, labels included: 0.43 for 500 of
 the digits, 0.50 for CIFAR-10, 0.57 for scaled photographs (docs/decisions/0040); 0.6 for 20 digits.
@@ -65,6 +68,11 @@ def packed_bytes(image_shape: tuple[int, int, int]) -> float:
     return BYTES_PER_VALUE * math.prod(image_shape)
 
 
+def largest(samples: int, image_shape: tuple[int, int, int]) -> int:
+    """Most bytes of a batch of so many images (channels, height, width), uncompressed."""
+    return samples * (math.prod(image_shape) + 8) + _NOTE_BYTES
+
+
 def encode(images: Images, labels: Labels, provenance: str = "", *, contract: str = "") -> bytes:
     """A batch (see :class:`Batch`) as bytes, the same bytes for the same batch.
 
@@ -82,6 +90,7 @@ def decode(
     classes: int,
     image_shape: tuple[int, int, int] | None = None,
     contract: str | None = None,
+    samples: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Batch:
     """A batch from bytes.
@@ -91,14 +100,17 @@ def decode(
         classes: K; labels outside 0 to K − 1 are refused.
         image_shape: channels, height, width that the images must have; ``None``: any.
         contract: digest of the contract under which they must have been made; ``None``: any.
-        max_bytes: largest size, uncompressed.
+        samples: most images that it may hold; with ``image_shape`` no more memory is taken than
+            these need. ``None``: not known.
+        max_bytes: largest size, uncompressed, whatever is known.
 
     Raises:
         BatchError: says what is wrong.
     """
+    max_bytes = _limit(max_bytes, samples, image_shape)
     tensors, note = _unpack(data, {"images", "labels"}, contract, max_bytes)
     images, labels = tensors["images"], tensors["labels"]
-    _check_arrays(images, labels, image_shape)
+    _check_arrays(images, labels, image_shape, samples)
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         wrong = int(labels.min()) if labels.min() < 0 else int(labels.max())
         raise BatchError(f"batch has label {wrong}; the classes are 0 to {classes - 1}")
@@ -127,6 +139,7 @@ def decode_unlabelled(
     *,
     image_shape: tuple[int, int, int],
     contract: str | None = None,
+    samples: int | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Images:
     """Images from bytes of :func:`encode_unlabelled`; see :func:`decode`.
@@ -134,10 +147,17 @@ def decode_unlabelled(
     Raises:
         BatchError: says what is wrong.
     """
+    max_bytes = _limit(max_bytes, samples, image_shape)
     tensors, _ = _unpack(data, {"images"}, contract, max_bytes)
     images = tensors["images"]
-    _check_arrays(images, image_shape=image_shape)
+    _check_arrays(images, image_shape=image_shape, samples=samples)
     return images
+
+
+def _limit(max_bytes: int, samples: int | None, image_shape: tuple[int, int, int] | None) -> int:
+    if samples is None or image_shape is None:
+        return max_bytes
+    return min(max_bytes, largest(samples, image_shape))
 
 
 def _pack(images: Images, others: dict[str, NDArray[Any]], note: dict[str, str]) -> bytes:
@@ -189,7 +209,10 @@ def _unpack(
 
 
 def _check_arrays(
-    images: Images, labels: Labels | None = None, image_shape: tuple[int, int, int] | None = None
+    images: Images,
+    labels: Labels | None = None,
+    image_shape: tuple[int, int, int] | None = None,
+    samples: int | None = None,
 ) -> None:
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape[1:]:
         raise BatchError(
@@ -206,3 +229,5 @@ def _check_arrays(
             f"batch has images of shape {images.shape[1:]}, expected {image_shape} (channels, "
             "height, width); the generator serves another data set"
         )
+    if samples is not None and len(images) > samples:
+        raise BatchError(f"batch has {len(images)} images, it was to hold {samples} at most")

@@ -36,6 +36,7 @@ Hashes = NDArray[np.uint64]
 """One per image, (N,)."""
 
 _MAX_BYTES = 1 << 28  # hashes of 33 million images
+_NOTE_BYTES = 4096  # hashes are random and hardly compress: twice their size is more than enough
 
 
 class LeakError(InputError, ValueError):
@@ -116,7 +117,8 @@ def decode(data: bytes, contract: Contract) -> HeldOut:
         DatasetError: they are damaged, or of another contract.
     """
     what = "list of held-out images"
-    arrays, note = unpack(data, max_bytes=_MAX_BYTES, what=what, problem=DatasetError)
+    max_bytes = min(_MAX_BYTES, 2 * len(data) + _NOTE_BYTES)
+    arrays, note = unpack(data, max_bytes=max_bytes, what=what, problem=DatasetError)
     require_same(note.get("contract", ""), contract, what)
     right = set(arrays) == {"test", "public"}
     if not right or any(a.dtype != np.uint64 or a.ndim != 1 for a in arrays.values()):

@@ -2,7 +2,8 @@
 
 The bytes are safetensors, compressed with Zstandard where that is smaller. Equal arrays and notes
 give equal bytes, so a digest of the bytes names their content. Received bytes are not trusted:
-:func:`unpack` limits the memory that they take. Types and shapes are checked by the caller.
+:func:`unpack` limits the memory that they take, that of their header included. Types and shapes are
+checked by the caller.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import safetensors
 import safetensors.numpy
 import zstandard
 from numpy.typing import NDArray
+
+from fimi.learning.data.tensor_header import what_is_wrong
 
 ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"  # as a safetensors header length: 4 GB, never valid
 _NOTE = "note"  # one key only: safetensors writes several in no fixed order
@@ -53,9 +56,11 @@ def unpack(
         Exception: of ``problem``; says what is wrong.
     """
     plain = _expand(data, max_bytes, what, problem)
+    if wrong := what_is_wrong(plain):
+        raise problem(f"{what} is not safetensors: {wrong}")
     try:
         arrays: dict[str, NDArray[Any]] = safetensors.numpy.load(plain)
-        header = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
+        header: dict[str, Any] = json.loads(plain[8 : 8 + int.from_bytes(plain[:8], "little")])
         note = header.get("__metadata__", {}).get(_NOTE, "{}")
         return arrays, msgspec.json.decode(note, type=dict[str, str])
     except (safetensors.SafetensorError, KeyError, TypeError, ValueError, OverflowError) as error:

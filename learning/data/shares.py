@@ -29,6 +29,7 @@ SAMPLES_MEDIA = "share-samples"
 """Name of the bytes of samples in an offer."""
 
 _MAX_BYTES = 1 << 28  # of indices: 67 million of them
+_NOTE_BYTES = 4096
 _CONTRACT = "contract"
 
 
@@ -51,7 +52,8 @@ def decode_indices(data: bytes, contract: Contract) -> NDArray[np.intp]:
         DatasetError: they are damaged, were made under another contract, or the data set has no
             such samples.
     """
-    arrays, note = unpack(data, max_bytes=_MAX_BYTES, what="share", problem=DatasetError)
+    max_bytes = min(_MAX_BYTES, 4 * contract.samples + _NOTE_BYTES)
+    arrays, note = unpack(data, max_bytes=max_bytes, what="share", problem=DatasetError)
     require_same(note.get(_CONTRACT, ""), contract, "share")
     steps = arrays.get("steps")
     if steps is None or len(arrays) > 1 or steps.dtype != np.uint32 or steps.ndim != 1:
@@ -89,6 +91,7 @@ def decode_samples(
             classes=len(contract.class_names),
             image_shape=contract.image_shape,
             contract=contract.digest,
+            samples=contract.samples,
             max_bytes=max_bytes,
         )
     except batches.BatchError as error:

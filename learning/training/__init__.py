@@ -10,6 +10,8 @@ Without torch
 * :mod:`~fimi.learning.training.onnx_runtime`   ONNX Runtime, without its telemetry
 * :mod:`~fimi.learning.training.classifier`     runs a trained network from an ONNX file
 * :mod:`~fimi.learning.training.tensors`        named parameters: safetensors bytes, checks, digests
+* :mod:`~fimi.learning.training.coding`         parameters in fewer bytes: fp16, int8, top-k
+* :mod:`~fimi.learning.training.coded`          coded parameters as bytes, and back
 * :mod:`~fimi.learning.training.slices`         models that are read slice by slice
 * :mod:`~fimi.learning.training.aggregation`    FedAvg, slice by slice
 * :mod:`~fimi.learning.training.robust`         median, trimmed mean, Krum

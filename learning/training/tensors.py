@@ -16,6 +16,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from fimi.learning.data.tensor_header import HEADER_MAX_BYTES, what_is_wrong
+
 Parameters = Mapping[str, NDArray[np.float32]]
 """Name to tensor; every tensor float32."""
 
@@ -79,6 +81,11 @@ def load(data: bytes, *, like: Parameters | None = None) -> dict[str, NDArray[np
             raise UpdateRefusedError(
                 f"update has {len(data)} bytes, more than {limit} for this model"
             )
+    longest = HEADER_MAX_BYTES
+    if like is not None:  # what is said of a tensor takes less than this
+        longest = 4096 + sum(512 + 8 * len(name.encode()) for name in like)
+    if wrong := what_is_wrong(data, min(longest, HEADER_MAX_BYTES)):
+        raise UpdateRefusedError(f"update is not safetensors: {wrong}")
     try:
         tensors = safetensors.numpy.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError, OverflowError) as error:

@@ -13,9 +13,7 @@ rules, keeps nothing when it ends, and has about a tenth of mosquitto's throughp
 
 from __future__ import annotations
 
-import base64
 import errno
-import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -36,6 +34,7 @@ from fimi.children import Child
 from fimi.files import write_whole
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.orders import BrokerOrders
+from fimi.messaging.broker.passwords import password_hash
 from fimi.messaging.errors import (
     BrokerError,
     BrokerFailed,
@@ -53,7 +52,6 @@ START_S = 15.0
 STOP_S = 3.0
 PROBE_S = 0.5
 _PORT_TRIES = 5
-_HASH_ITERATIONS = 101  # mosquitto's own default; the password is 256 random bits
 _EXTRA_PATHS = ("/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/opt/homebrew/sbin")
 
 
@@ -99,7 +97,7 @@ class EmbeddedBroker:
                 "'apt install mosquitto' or 'pip install amqtt')"
             )
         self.kind: Literal["mosquitto", "amqtt"] = "mosquitto" if self._program else "amqtt"
-        self.version = _version(self._program)
+        self.version = amqtt_version() if self._program is None else program_version(self._program)
         password = password or secrets.token_urlsafe(32)
         self._wanted = BrokerOrders(bind=bind, port=port, username=username, password=password)
         self._address: BrokerAddress | None = None
@@ -138,7 +136,7 @@ class EmbeddedBroker:
             return
         for attempt in range(_PORT_TRIES):
             try:
-                self._launch(_unused_port(self._wanted.bind, self._wanted.port))
+                self._launch(unused_port(self._wanted.bind, self._wanted.port))
                 return
             except PortTaken:
                 # another program has taken the free port: try another one
@@ -227,13 +225,6 @@ def find_mosquitto() -> str | None:
     return shutil.which("mosquitto", path=path)
 
 
-def password_hash(password: str, salt: bytes) -> str:
-    """A password for mosquitto's password file: PBKDF2-HMAC-SHA512, format ``$7$``."""
-    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _HASH_ITERATIONS)
-    parts = (base64.b64encode(salt).decode(), base64.b64encode(digest).decode())
-    return f"$7${_HASH_ITERATIONS}${parts[0]}${parts[1]}"
-
-
 def _write_mosquitto_files(directory: Path, orders: BrokerOrders) -> None:
     passwords, rights, config = (directory / name for name in ("passwords", "rights", "conf"))
     hashed = password_hash(orders.password, secrets.token_bytes(12))
@@ -262,16 +253,25 @@ def _write_mosquitto_files(directory: Path, orders: BrokerOrders) -> None:
         write_whole(path, text, mode=0o600, durable=False)
 
 
-def _version(program: str | None) -> str:
-    if program is None:
-        return importlib.metadata.version("amqtt")
+def amqtt_version() -> str:
+    """Version of the installed amqtt."""
+    return importlib.metadata.version("amqtt")
+
+
+def program_version(program: str) -> str:
+    """Version of a mosquitto program, as it says."""
     said = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=10).stdout
     found = re.search(r"version (\S+)", said)
     return found.group(1) if found else "unknown"
 
 
-def _unused_port(bind: str, port: int) -> int:
-    """The port, where nobody listens on it; a free one for 0."""
+def unused_port(bind: str, port: int) -> int:
+    """The port, where nobody listens on it; a free one for 0.
+
+    Raises:
+        PortTaken: another program listens there.
+        BrokerFailed: nobody can.
+    """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         if port and os.name == "posix":

@@ -122,6 +122,10 @@ class Collector:
             self._arrived.notify_all()
         return pull.future
 
+    def confirm(self, offer: Offer) -> None:
+        """Tell a holder that nothing of its payload is needed, as if it had been pulled."""
+        self._transfers.confirm(offer)
+
     def cancel(self, holder: str | None = None) -> None:
         """End the pulls from a holder, or all of them: they are no longer wanted."""
         with self._arrived:

@@ -155,6 +155,8 @@ class Fetching:
 
     def __init__(self, carrier: Carrier, max_bytes: int, gone_after_s: float) -> None:
         self.counters = Counters()
+        self.refusals: deque[str] = deque(maxlen=16)
+        """What was wrong with requests and answers that could not be decoded; the peer takes it."""
         self._carrier = carrier
         self._max_bytes = max_bytes
         self._gone_after_s = gone_after_s
@@ -354,10 +356,14 @@ class Fetching:
             return False
         except OSError as error:
             raise download.failure(str(error)) from error
+        self.confirm(offer)
+        return True
+
+    def confirm(self, offer: Offer) -> None:
+        """Tell a holder, until it has heard it, that nothing more of its payload is needed."""
         with self.lock:
             self._unconfirmed[offer.holder, offer.digest] = (time.monotonic(), 0)
             self._changed.notify_all()
-        return True
 
     def _accept(self, download: Download, chunk: Chunk, shared: bool, now_s: float) -> None:
         try:
@@ -444,7 +450,7 @@ class Fetching:
 
     def _refuse(self, what: str) -> None:
         self.counters.refused += 1
-        log.warning("dropped: %s", what)
+        self.refusals.append(what)
 
     # With the lock held.
 

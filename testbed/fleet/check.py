@@ -34,6 +34,9 @@ CLOCK_S = 1.0
 
 MODELS_HELD = 4
 """How often a device holds the network's parameters: model, gradient, momentum, update."""
+CODED_HELD, OWED_HELD = 2, 2
+"""How often more while an update is coded (the change, and what was said of it), and with feedback:
+what is owed, and what will be if the update is accepted."""
 
 
 class BoardChecked(Struct, frozen=True, kw_only=True):
@@ -89,7 +92,7 @@ def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | No
     by_id = {board.device: board for board in boards}
     if scenario is not None and (members := scenario.config.fleet.members):
         by_id = {name: by_id.get(name, SeenBoard(device=name)) for name in members}
-    broker, needs = try_broker(console.address), needed(scenario)
+    broker, needs = try_broker(console.address, console.fleet), needed(scenario)
     found = each_of(
         by_id.values(), lambda board: _board(console, board, scenario, needs), in_turn=True
     )
@@ -194,9 +197,12 @@ def needed(scenario: Scenario | None) -> tuple[int, int]:
     if scenario is None:
         return LEAST_MEMORY_BYTES, LEAST_DISK_BYTES
     network, shares = scenario.network.size_bytes, () if scenario.own_images else scenario.shares
+    coding, held = scenario.config.transfer.of_update, MODELS_HELD
+    if coding.takes_difference:
+        held += CODED_HELD + (OWED_HELD if coding.kind == "top-k" and coding.feedback else 0)
     images = 2 * max((share.images.nbytes for share in shares), default=0)
     return (
-        LEAST_MEMORY_BYTES + MODELS_HELD * network + images,
+        LEAST_MEMORY_BYTES + held * network + images,
         LEAST_DISK_BYTES + network + images,
     )
 

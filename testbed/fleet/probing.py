@@ -150,16 +150,15 @@ def _digest(payload: bytes) -> bytes:
     return hashlib.sha256(payload).digest()
 
 
-def try_broker(address: BrokerAddress, timeout_s: float = _KEPT_S) -> tuple[Check, ...]:
+def try_broker(address: BrokerAddress, fleet: str, timeout_s: float = _KEPT_S) -> tuple[Check, ...]:
     """Whether the broker keeps a message as large as a chunk for who comes later, and forgets it.
 
-    It is published in a fleet of its own, to nobody.
+    It is published in the coordinator's place to itself, where nobody acts on it.
 
     Raises:
         BrokerError: the broker cannot be reached.
     """
-    fleet = f"check-{secrets.token_hex(6)}"
-    small, forgets, _ = _keeps(address, fleet, b"small", timeout_s)
+    small, forgets, _ = _keeps(address, fleet, secrets.token_bytes(8), timeout_s)
     retained = _retained(small, forgets)
     if not small:
         return (retained,)
@@ -202,9 +201,9 @@ def _keeps(
     Returns:
         Both, and the largest payload that the broker says that it takes, bytes.
     """
-    topic = topics.topic(fleet, COORDINATOR, COORDINATOR, "status")
+    topic = topics.topic(fleet, COORDINATOR, COORDINATOR, "trial")
     keeps = forgets = False
-    link = Link(address, f"{fleet}:writer-{secrets.token_hex(3)}", clean_session=True)
+    link = Link(address, f"{fleet}:writer-{secrets.token_hex(16)}", clean_session=True)
     link.connect(10.0)
     try:
         limit = link.largest_payload(topic)
@@ -234,7 +233,7 @@ def _read(address: BrokerAddress, fleet: str, topic: str, timeout_s: float) -> b
 
     reader = Link(
         address,
-        f"{fleet}:reader-{secrets.token_hex(3)}",
+        f"{fleet}:reader-{secrets.token_hex(16)}",
         clean_session=True,
         subscriptions=(topic,),
         on_message=take,

@@ -17,7 +17,12 @@ from fimi.coordinator import checkpoint
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
-from fimi.coordinator.settings import DeploymentSettings, PlanSettings, RoundSettings
+from fimi.coordinator.settings import (
+    DeploymentSettings,
+    PlanSettings,
+    RoundSettings,
+    TransferSettings,
+)
 from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
@@ -112,6 +117,7 @@ class Lab:
         curve: LearningCurve = CURVE,
         aggregating: Mapping[str, Any] = {},
         addresses: Mapping[int, BrokerAddress] = {},
+        transfer: TransferSettings | None = None,
         **more: Any,
     ) -> Federation:
         """Run a federation; ``more`` are further keys of section ``rounds``."""
@@ -130,6 +136,7 @@ class Lab:
                 **aggregating,
                 **more,
             ),
+            transfer=transfer or TransferSettings(),
             deployment=deployment or DeploymentSettings(),
         )
 

@@ -77,6 +77,7 @@ def dealt(
         batch=batch,
         unlabelled=unlabelled,
         confidence_min=0.9,
+        synthetic_counts=(1,) * 10,
         top_ups=tuple(SimpleNamespace(batch=more) for more in top_ups),
         synthetic_use=use,
     )

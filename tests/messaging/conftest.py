@@ -25,6 +25,7 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.energy.meters import MeterDescription
 from fimi.energy.phase_powers import PowerEquations
 from fimi.energy.resting import Resting
+from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging import backoff, link
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
@@ -57,6 +58,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
     SyntheticProgress,
     SyntheticRequest,
+    Telemetry,
     Trial,
     UpdateReady,
 )
@@ -239,6 +241,9 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             training=TrainingSettings(),
             seed=5,
             fleet_time_s=0.1,
+            model_coding=Coding(kind="fp16", compress=True),
+            update_coding=Coding(kind="top-k", share=0.05),
+            model_bytes=153_720,
         )),
         (*up, UpdateReady(run=run, device="d1", round=1, update=offer)),
         (*up, RoundReport(
@@ -265,6 +270,7 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             ),
             busy_s=4.5,
             phases=phases,
+            coded=Coded(coding="top-k 5 %", raw_bytes=153_720, coded_bytes=13_370, error=0.5),
         )),
         (*down, RoundClosed(run=run, device="d1", round=1, accepted=True, fleet_time_s=60.0)),
         (*up, RoundSettled(run=run, device="d1", round=1, phases=phases)),
@@ -298,6 +304,20 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
         (*down, DeploymentClosed(run=run, device="d1", round=1, fleet_time_s=61.0)),
         ("coordinator", "all", RunEnded(run=run, reason="completed")),
         (*up, DeviceState(peer="d1", role="device", status="online", boot_id="b")),
+        (*up, Telemetry(
+            device="d1",
+            boot_id="b",
+            number=3,
+            unix_s=1.7e9,
+            stage="training",
+            run=run,
+            round=2,
+            power_w=3.5,
+            kind="measured",
+            source="ina3221:VDD_IN",
+            scope="board",
+            temperature_c=51.5,
+        )),
         (*up, Refusal(run=run, device="d1", reason="data.seed differs")),
         ("d1", "d1", Claim(peer="d1", nonce="n")),
         ("d1", "d1", Lease(

@@ -129,7 +129,7 @@ class TestRates:
 
 class TestBroker:
     def test_a_good_one(self, any_broker: EmbeddedBroker) -> None:
-        checks = try_broker(any_broker.address)
+        checks = try_broker(any_broker.address, "desk")
         assert [(check.name, check.status) for check in checks] == [
             ("retained", "ok"),
             ("packets", "ok"),
@@ -138,7 +138,7 @@ class TestBroker:
     def test_one_that_keeps_nothing(self, own_mosquitto: Any) -> None:
         rules = ["user fimi", "topic readwrite #"]
         address = own_mosquitto(rules, more=("retain_available false",))
-        (retained,) = try_broker(address, timeout_s=0.5)
+        (retained,) = try_broker(address, "desk", timeout_s=0.5)
         assert retained.status == "failure"
         assert "does not keep a message" in retained.found
         assert "retain_available" in retained.fix
@@ -154,7 +154,7 @@ class TestBroker:
         self, own_mosquitto: Any, line: str, status: str, words: str
     ) -> None:
         address = own_mosquitto(["user fimi", "topic readwrite #"], more=(line,))
-        retained, packets = try_broker(address, timeout_s=4.0)
+        retained, packets = try_broker(address, "desk", timeout_s=4.0)
         assert retained.status == "ok"
         assert packets.status == status
         assert words in packets.found

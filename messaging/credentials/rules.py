@@ -1,0 +1,62 @@
+"""Who may write and read which topic, as an access file of Mosquitto.
+
+A role follows from the user, which follows from the password or certificate; what a peer says of
+itself gives it no rights.
+
+============  ===================================================================================
+user          may write, below ``fimi/v1/{fleet}/``
+============  ===================================================================================
+coordinator   ``coordinator/#``
+generator     ``{itself}/``: to the coordinator, chunks to anybody, its state to all, shared models
+device        ``{itself}/``: to the coordinator and to itself; to a generator node ``want`` only
+============  ===================================================================================
+
+Everybody reads what is for it (``+/{itself}/#``), what is for all (``+/all/#``, which coordinator
+and generator nodes write), and shared models (``+/shared/#``). Nobody may do anything in another
+fleet.
+
+A user that was revoked is denied everything, as long as its connection lasts; it gets no new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, VERSION
+
+_HEAD = "# Written by 'fimi fleet'; whatever is changed here is lost with its next command."
+
+
+def access_rules(fleet: str, generators: Sequence[str], revoked: Sequence[str]) -> str:
+    """The access file of a fleet's broker.
+
+    Args:
+        fleet: its name.
+        generators: users of generator nodes.
+        revoked: users that are no longer let in.
+    """
+    base = f"fimi/{VERSION}/{fleet}"
+    lines = [
+        _HEAD,
+        f"pattern write {base}/%u/{COORDINATOR}/#",
+        f"pattern readwrite {base}/%u/%u/#",
+        f"pattern read {base}/+/%u/#",
+        f"pattern read {base}/+/{EVERYBODY}/#",
+        f"pattern read {base}/+/{SHARED}/#",
+        *(f"pattern write {base}/%u/{node}/want" for node in generators),
+        "",
+        f"user {COORDINATOR}",
+        f"topic write {base}/{COORDINATOR}/#",
+    ]
+    for node in generators:
+        lines += [
+            "",
+            f"user {node}",
+            f"topic write {base}/{node}/+/chunk",
+            f"topic write {base}/{node}/{EVERYBODY}/state",
+            f"topic write {base}/{node}/{EVERYBODY}/check",
+            f"topic write {base}/{node}/{SHARED}/#",
+        ]
+    for name in revoked:
+        lines += ["", f"user {name}", "topic deny #"]
+    return "\n".join(lines) + "\n"
