@@ -99,7 +99,7 @@ class UpdateStore:
             OSError: there is no room on the disk.
         """
         if isinstance(payload, Path):
-            own = self._name()
+            own = _name(payload.parent, ".kept")  # goes with the folder if this process is killed
             try:
                 _own(payload, own)
             except BaseException:
@@ -117,14 +117,8 @@ class UpdateStore:
                 self._held[device] = payload
                 self._held_bytes += len(payload)
                 return
-            self._files[device] = own = self._name()
+            self._files[device] = own = _name(self._folder)
         own.write_bytes(payload)
-
-    def _name(self) -> Path:
-        """A new empty file."""
-        handle, name = tempfile.mkstemp(prefix="update-", dir=self._folder)
-        os.close(handle)
-        return Path(name)
 
     def norm(self, device: str) -> float:
         """‖ω_k − ω‖ of a device's update, which was kept by :meth:`take`.
@@ -172,6 +166,13 @@ class UpdateStore:
         for files in (self._files, self._came):
             if (path := files.pop(device, None)) is not None:
                 path.unlink(missing_ok=True)
+
+
+def _name(folder: Path, suffix: str = "") -> Path:
+    """A new empty file."""
+    handle, name = tempfile.mkstemp(prefix="update-", suffix=suffix, dir=folder)
+    os.close(handle)
+    return Path(name)
 
 
 def _own(came: Path, path: Path) -> None:
