@@ -39,7 +39,7 @@ so that what the updates of a round take does not grow with the model or the num
 
 def clear_leftovers(folder: Path) -> None:
     """Delete files of stores of a process that was killed; what is on its way stays."""
-    for path in folder.glob(f"{_PREFIX}*"):
+    for path in (*folder.glob(f"{_PREFIX}*"), *(folder / PARTS).glob(f"{_PREFIX}*")):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -107,7 +107,7 @@ class UpdateStore:
             OSError: there is no room on the disk.
         """
         if isinstance(payload, Path):
-            own = self._name()
+            own = _name(payload.parent, ".kept")  # goes with the folder if this process is killed
             try:
                 _own(payload, own)
             except BaseException:
@@ -125,14 +125,8 @@ class UpdateStore:
                 self._held[device] = payload
                 self._held_bytes += len(payload)
                 return
-            self._files[device] = own = self._name()
+            self._files[device] = own = _name(self._folder)
         own.write_bytes(payload)
-
-    def _name(self) -> Path:
-        """A new empty file."""
-        handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=self._folder)
-        os.close(handle)
-        return Path(name)
 
     def norm(self, device: str) -> float:
         """‖ω_k − ω‖ of a device's update, which was kept by :meth:`take`.
@@ -180,6 +174,13 @@ class UpdateStore:
         for files in (self._files, self._came):
             if (path := files.pop(device, None)) is not None:
                 path.unlink(missing_ok=True)
+
+
+def _name(folder: Path, suffix: str = "") -> Path:
+    """A new empty file."""
+    handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=suffix, dir=folder)
+    os.close(handle)
+    return Path(name)
 
 
 def _own(came: Path, path: Path) -> None:
