@@ -196,18 +196,28 @@ class Conversation:
         line.boot_id, line.reported = reported.boot_id, reported
         if line.document.heard.boot_id != reported.boot_id:
             line.dirty = True  # it follows its plan once it is told that it was met
-        boot = self._boot(line, reported.device, reported.boot_id)
         line.answered = (reported.epoch, reported.heard) == (
             line.document.epoch,
             line.document.number,
         )
-        new = [fact for fact in reported.facts if fact.number > boot.taken]
-        for fact in new:
-            boot.open[fact.number] = fact.body
-            boot.taken = fact.number
-        if any(fact.number <= boot.stored for fact in reported.facts):
-            line.dirty = True  # it has not been told, or has not taken it in
-        return tuple(fact.body for fact in new)
+        told = [(earlier.boot_id, earlier.facts) for earlier in reported.earlier]
+        new = []
+        for boot_id, facts in (*told, (reported.boot_id, reported.facts)):
+            boot = self._boot(line, reported.device, boot_id)
+            for fact in facts:
+                if fact.number > boot.taken:
+                    boot.open[fact.number] = fact.body
+                    boot.taken = fact.number
+                    new.append(fact.body)
+            if any(fact.number <= boot.stored for fact in facts):
+                line.dirty = True  # it has not been told, or has not taken it in
+        return tuple(new)
+
+    def start_of(self, device: str, body: FactBody) -> str:
+        """The start of a device that has told a fact which is not stored; empty if it is."""
+        line = self._line(device)
+        starts = (b for b, boot in line.boots.items() if any(body is x for x in boot.open.values()))
+        return next(starts, "")
 
     def stored(self, device: str, *bodies: FactBody) -> None:
         """These facts are in the run store, or will never be needed: the device may drop them."""
@@ -281,15 +291,20 @@ class Conversation:
         if boot_id not in line.boots:
             while len(line.boots) >= MAX_BOOTS:
                 del line.boots[next(old for old in line.boots if old != line.boot_id)]
-            known = self._known.get(device)
-            before = known.fact if known is not None and known.boot_id == boot_id else 0
-            line.boots[boot_id] = Boot(taken=before)
+            known = self._known.get(device, Heard())
+            before = known.earlier.get(boot_id, 0)
+            line.boots[boot_id] = Boot(taken=known.fact if known.boot_id == boot_id else before)
         return line.boots[boot_id]
 
     def _heard(self, line: Talk) -> Heard:
         if not line.boot_id:
             return line.document.heard
-        return Heard(boot_id=line.boot_id, fact=line.boots[line.boot_id].stored)
+        told = line.reported.earlier if line.reported is not None else ()
+        return Heard(
+            boot_id=line.boot_id,
+            fact=line.boots[line.boot_id].stored,
+            earlier={each.boot_id: line.boots[each.boot_id].stored for each in told},
+        )
 
     def _with_heard(self, line: Talk) -> Desired:
         return replace(line.document, heard=self._heard(line))

@@ -3,7 +3,11 @@
 :class:`Answering` has a thread of its own. It publishes the board's status when that changes, and
 every :data:`STATUS_S`; and it answers. What needs the board for itself (its doctor, a calibration,
 a restart) is an *errand*: the thread that works in runs does it between two steps, and only while
-the board is in no run. What changes the machine is declined unless the board allows it.
+the board is in no run. Pieces of an update are taken in at once, and only then as well. What
+changes the machine is declined unless the board allows it.
+
+The same thread tells the service manager that the agent is alive, as long as the thread that hears
+the coordinator is alive as well.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from fimi.edge_agent.service.notify import Notifier
 from fimi.energy.cost_model import BoardModel
 from fimi.errors import FimiError
 from fimi.messaging.client import Peer
@@ -42,6 +47,9 @@ from fimi.messaging.questions import (
     ModelReply,
     RestartRequest,
     StatusQuestion,
+    UpdateOffer,
+    UpdatePart,
+    UpdateRequest,
     decode,
     decode_question,
     encode,
@@ -66,7 +74,15 @@ Say = Callable[[str], None]
 Errand = Callable[[AnyQuestion, Say], AnyReply]
 """Does an errand, and says how far it is."""
 
-_NEEDS: dict[type, Allowed] = {CalibrationRequest: "calibrate", RestartRequest: "restart"}
+_NEEDS: dict[type, Allowed] = {
+    CalibrationRequest: "calibrate",
+    RestartRequest: "restart",
+    UpdateOffer: "update",
+    UpdatePart: "update",
+    UpdateRequest: "update",
+}
+_AT_ONCE = (UpdateOffer, UpdatePart)
+"""Errands that are short, and are done on the thread that answers."""
 
 
 class Board(Protocol):
@@ -77,6 +93,9 @@ class Board(Protocol):
 
     def model(self) -> BoardModel | None:
         """What it costs; ``None`` for an emulated one outside of a run."""
+
+    def hears(self) -> bool:
+        """Whether the thread that hears the coordinator goes on."""
 
 
 class LogTail(logging.Handler):
@@ -125,11 +144,17 @@ class Remote(Struct, frozen=True, kw_only=True):
         errands: what it can do while it is in no run, by the type of question.
         allows: what may change the machine.
         tail: the last lines of its log; ``None``: there are none to show.
+        notifier: tells the service manager how the agent is.
+        reported: called once, when the broker has the first status.
+        update: says why the agent is not in the version that was sent last; empty if it is.
     """
 
     errands: dict[type, Errand] = {}
     allows: tuple[Allowed, ...] = ()
     tail: LogTail | None = None
+    notifier: Notifier | None = None
+    reported: Callable[[], None] = lambda: None
+    update: Callable[[], str] = lambda: ""
 
 
 class _Waiting(Struct):
@@ -153,10 +178,13 @@ class Answering:
         self._board = board
         self._errands, self._allows = remote.errands, remote.allows
         self._tail = remote.tail or LogTail()
+        self._notifier = remote.notifier or Notifier({})
+        self._reported: Callable[[], None] | None = remote.reported
         self._questions: queue.Queue[bytes | None] = queue.Queue(MOST_WAITING)
         self._heard: deque[str] = deque(maxlen=MOST_WAITING)
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()
         self._published: object = None
+        self._doing = ""
         self._published_s = float("-inf")
         self.errand = ""
         """The errand that is done now, in words."""
@@ -184,7 +212,8 @@ class Answering:
     def _do(self, waiting: _Waiting) -> None:
         question = waiting.question
         self.errand = what = str(question.__struct_config__.tag)
-        log.info("%s: %s, asked for from afar", self._peer.id, what)
+        level = logging.DEBUG if isinstance(question, UpdatePart) else logging.INFO
+        log.log(level, "%s: %s, asked for from afar", self._peer.id, what)
         try:
             reply = self._errands[type(question)](
                 question, lambda words: self._say(waiting.ask, ErrandProgress(words=words))
@@ -211,6 +240,7 @@ class Answering:
         while True:
             try:
                 self._publish_status()
+                self._show()
                 payload = self._questions.get(timeout=LOOK_AGAIN_S)
                 if payload is None:
                     return
@@ -226,11 +256,25 @@ class Answering:
 
     def _publish_status(self) -> None:
         status = self._board.status()
+        self._doing = f"takes part in {status.busy}" if status.run else "waits for a coordinator"
         changes = (status.run, bool(status.run), status.troubles, status.errand, status.board)
         now_s = time.monotonic()
         if changes != self._published or now_s - self._published_s >= STATUS_S:
             self._published, self._published_s = changes, now_s
             self._peer.tell("status", encode(status))
+
+    def _show(self) -> None:
+        """Tell the service manager how it is; and once, that the broker has the first status."""
+        if self._board.hears():
+            self._notifier.alive()
+        away_s = self._peer.broker_away_s()
+        if away_s is not None:
+            self._notifier.status(f"the broker is away ({self._peer.address})")
+        else:
+            self._notifier.status(self._doing)
+        if self._reported is not None and away_s is None and self._peer.flush(LOOK_AGAIN_S):
+            reported, self._reported = self._reported, None
+            reported()
 
     def _take(self, ask: Ask, now_unix_s: float) -> None:
         if ask.id in self._heard or ask.boot_id not in ("", self._peer.boot_id):
@@ -261,7 +305,7 @@ class Answering:
         if (why := self._why_not(question)) is not None:
             return Declined(why=why)
         waiting = _Waiting(ask, question)
-        if getattr(question, "force", False):
+        if getattr(question, "force", False) or isinstance(question, _AT_ONCE):
             self._do(waiting)
         else:
             self._waiting.put(waiting)
@@ -276,6 +320,11 @@ class Answering:
                 f'write allow = ["{needs}"] below [remote] in its profile'
             )
         if type(question) not in self._errands:
+            if needs == "update":
+                return (
+                    "this agent cannot be updated from afar: it is no service with a key for "
+                    "updates (sudo fimi agent install --bundle FILE --allow update)"
+                )
             return "this agent cannot do that: it runs without a profile of its machine"
         status = self._board.status()
         if status.run and not getattr(question, "force", False):

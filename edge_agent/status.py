@@ -31,6 +31,7 @@ def board_status(
     allows: tuple[str, ...],
     can_calibrate: bool,
     folder: Path,
+    update: str = "",
 ) -> BoardStatus:
     """The status of a device.
 
@@ -44,6 +45,7 @@ def board_status(
         allows: what it may be told from afar.
         can_calibrate: whether it has a profile.
         folder: on the disk whose room counts.
+        update: why the agent is not in the version that was sent last.
     """
     memory = psutil.virtual_memory()
     desired = line.desired
@@ -62,6 +64,7 @@ def board_status(
         troubles=troubles,
         allows=allows,
         can_calibrate=can_calibrate,
+        update=update,
         unix_s=time.time(),
     )
     if hardware is not None:

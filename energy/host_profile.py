@@ -127,10 +127,10 @@ class RemoteProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     Attributes:
         allow: ``calibrate``: calibrate itself, and replace its profile; ``restart``: start its
-            agent again.
+            agent again; ``update``: take over a signed version of its agent.
     """
 
-    allow: tuple[Literal["calibrate", "restart"], ...] = ()
+    allow: tuple[Literal["calibrate", "restart", "update"], ...] = ()
 
 
 class HostProfile(MeterProfile, frozen=True, forbid_unknown_fields=True, kw_only=True):

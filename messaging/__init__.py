@@ -17,6 +17,9 @@ A peer's connection
 * :mod:`~fimi.messaging.address`   address and credentials of the broker
 * :mod:`~fimi.messaging.bundle`    one file with all credentials of a peer
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
+* :mod:`~fimi.messaging.pulse`     whether it is alive in both directions
+* :mod:`~fimi.messaging.traffic`   what the operating system knows of it
+* :mod:`~fimi.messaging.backoff`   when to try again, with jitter
 * :mod:`~fimi.messaging.identity`  takes, keeps and loses a peer id
 * :mod:`~fimi.messaging.tls`       which authority is trusted, which certificate is shown
 * :mod:`~fimi.messaging.access`    whether the broker's rules let a peer write where it has to

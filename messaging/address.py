@@ -69,12 +69,7 @@ class BrokerAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     @property
     def on_loopback(self) -> bool:
         """Whether what is sent to it stays on this machine."""
-        if self.host.lower().rstrip(".") == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def client_id(self, name: str) -> str:
         """An id for a connection, which nobody can tell who does not have these credentials.
@@ -170,3 +165,13 @@ class BrokerAddress(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     def __repr__(self) -> str:
         return f"BrokerAddress({self.url()!r})"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, reached without any network."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

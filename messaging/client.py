@@ -52,12 +52,13 @@ from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Rol
 from fimi.messaging.offenders import Offender, Offenders
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
+from fimi.messaging.pulse import Pulsing
 from fimi.messaging.questions import Ask, decode
 from fimi.messaging.roles import check_role, check_sender, state_recipient
-from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
-from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, DocumentKind, Kind
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
+from fimi.messaging.transfers.window import MAX_CHUNK_BYTES
 from fimi.messaging.transfers.wire import decode_message, encode_message, kind_of
 
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
@@ -107,7 +108,7 @@ class Peer:
         role: Role,
         heartbeat_s: float = HEARTBEAT_S,
         silent_after_s: float | None = None,
-        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        chunk_bytes: int = MAX_CHUNK_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         epoch_after: int = 0,
         what: str = "",
@@ -123,7 +124,7 @@ class Peer:
             heartbeat_s: time between two heartbeats, s.
             silent_after_s: others count as offline after this silence, s; by default three
                 heartbeats.
-            chunk_bytes: size of the chunks served by ``transfers``.
+            chunk_bytes: largest chunk that ``transfers`` send.
             max_bytes: largest payload fetched by ``transfers``.
             epoch_after: :attr:`epoch` will be greater.
             what: what the process does, for example ``"run desk-3"``; told to a second process
@@ -140,13 +141,15 @@ class Peer:
         self._role: Role = role
         self._state_to = state_recipient(role)
         self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
-        online = DeviceState(
+        self._state = DeviceState(
             peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
         )
-        offline = msgspec.structs.replace(online, status="offline")
-        self._online, self._offline = (
+        self._online = b""  # its state, encoded, with the number of the present connection
+        offline = msgspec.structs.replace(self._state, status="offline")
+        goodbye = msgspec.structs.replace(offline, goodbye=True)
+        self._offline, self._goodbye = (
             encode_message(state, sender=peer, recipient=self._state_to)
-            for state in (online, offline)
+            for state in (offline, goodbye)
         )
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
@@ -176,6 +179,7 @@ class Peer:
         self._link = Link(
             address,
             address.client_id(f"{fleet}:{peer}"),  # a broker may serve several fleets
+            has_pulse=True,
             will=Will(self._state_topic, self._offline),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
@@ -188,7 +192,10 @@ class Peer:
             max_bytes=max_bytes,
             gone_after_s=self._presence.silent_after_s,
         )
-        self._pulse = threading.Thread(target=self._beat, name=f"pulse-{self.id}", daemon=True)
+        self._pulsing = Pulsing(
+            self._link, topics.topic(fleet, peer, peer, "pulse"), self.transfers.expected_bytes
+        )
+        self._beats = threading.Thread(target=self._beat, name=f"beat-{self.id}", daemon=True)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Take the peer id, connect, subscribe and come online.
@@ -229,7 +236,8 @@ class Peer:
             self._try_sizes()
         self._connected = True
         self.transfers.start()
-        self._pulse.start()
+        self._pulsing.start()
+        self._beats.start()
 
     def _try_sizes(self) -> None:
         """Find out whether the broker drops what has the size of a chunk."""
@@ -259,11 +267,12 @@ class Peer:
             return
         self._closing.set()
         self._wake.set()
+        self._pulsing.close()
         self.transfers.close()
         if self._connected:
-            self._pulse.join()
+            self._beats.join()
             if self._may_publish:
-                self._publish_state(self._offline, qos=1)
+                self._publish_state(self._goodbye, qos=1)
                 if (said := self._identity.release()) is not None:
                     self._outbox.add(said)
                 self.flush(GOODBYE_S)
@@ -469,6 +478,21 @@ class Peer:
         topic = topics.topic(self.fleet, self.id, recipient, kind)
         return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
 
+    def publish_shared(self, digest: str, payload: bytes) -> MQTTMessageInfo | None:
+        """Publish a chunk to all that hear a payload's stream; ``None`` while offline."""
+        if not self._link.ready:
+            return None
+        topic = topics.shared(self.fleet, self.id, digest)
+        return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
+
+    def listen(self, holder: str, digest: str) -> None:
+        """Hear the stream of a payload."""
+        self._link.listen(topics.shared(self.fleet, holder, digest))
+
+    def unlisten(self, holder: str, digest: str) -> None:
+        """Hear the stream of a payload no more."""
+        self._link.unlisten(topics.shared(self.fleet, holder, digest))
+
     def largest_payload(self, recipient: str, kind: Kind) -> int | None:
         """The largest payload that the broker takes, bytes; ``None`` if it names none."""
         return self._link.largest_payload(topics.topic(self.fleet, self.id, recipient, kind))
@@ -482,6 +506,8 @@ class Peer:
 
     def _on_ready(self, first: bool) -> None:
         self._presence.pardon(time.monotonic())
+        self._state = msgspec.structs.replace(self._state, session=self._state.session + 1)
+        self._online = encode_message(self._state, sender=self.id, recipient=self._state_to)
         if first:
             self._publish_state(self._online, qos=1)
         else:
@@ -505,7 +531,7 @@ class Peer:
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         place = topics.parse(topic)
-        to_us = place is not None and place.recipient in (self.id, EVERYBODY)
+        to_us = place is not None and place.recipient in (self.id, EVERYBODY, SHARED)
         sender = topics.sender_of(topic)
         if place is None or place.fleet != self.fleet or not to_us or place.sender != sender:
             self._refuse(sender, payload, f"topic {topic[:200]!r} has no known form")
@@ -513,6 +539,8 @@ class Peer:
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
                 self._on_identity(place.kind, payload)
+            elif place.kind == "pulse":
+                self._pulsing.on_echo(payload)
             elif place.kind == "check":
                 self._has_come_back(len(payload))
             return
@@ -521,7 +549,7 @@ class Peer:
                 self._on_question(self._ask_handler, place, payload)
             return
         now_s = time.monotonic()
-        bulk = place.kind in ("want", "chunk")
+        bulk = place.kind in ("want", "chunk") or place.recipient == SHARED
         if not self._offenders.admits(place.sender, len(payload), now_s, bulk=bulk):
             self.counters.unseen += 1
             return
@@ -555,7 +583,7 @@ class Peer:
         if place.kind == "want":
             self.transfers.on_request(place.sender, payload)
         else:
-            self.transfers.on_answer(place.sender, payload)
+            self.transfers.on_answer(place.sender, payload, shared=place.recipient == SHARED)
         if self.transfers.refusals:
             why = self.transfers.refusals.pop()
             self._offenders.offended(place.sender, len(payload), why, now_s)
@@ -580,6 +608,7 @@ class Peer:
         self._offenders.passed(place.sender, now_s)
         if isinstance(message, DeviceState):
             here = retained and self._presence.view(place.sender) is None  # before this peer was
+            is_back = self._presence.has_reconnected(message)
             if (change := self._presence.stated(message, now_s)) is not None:
                 if change.protocol != PROTOCOL and change.status == "online":
                     log.error(
@@ -587,10 +616,11 @@ class Peer:
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
                 self._put(place.sender, change)
-                if not here:
-                    self.transfers.on_back(place.sender)
+                is_back = not here
             elif message.status == "offline":
                 self._wake.set()
+            if is_back:  # what it was asked for before is lost
+                self.transfers.on_back(place.sender)
         else:
             self.counters.received += 1
             self._put(place.sender, message, _Sealed(payload, place.recipient))
@@ -627,7 +657,7 @@ class Peer:
                     *(self.counters.overflowed, name),
                 )
 
-    # The pulse thread.
+    # The thread of heartbeats.
 
     def _beat(self) -> None:
         tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
@@ -642,6 +672,7 @@ class Peer:
             if self._closing.is_set():
                 return
             if self._taken is not None:
+                self._pulsing.close()
                 self.transfers.close()
                 self._link.close()
                 return

@@ -12,10 +12,11 @@ question of the version of the conversation (:data:`~fimi.learning.data.contract
 
 * questions: :class:`StatusQuestion`, :class:`Echo`, :class:`ModelQuestion`,
   :class:`DoctorQuestion`, :class:`LogQuestion`, :class:`RestartRequest`,
-  :class:`CalibrationRequest`, :class:`CalibrationQuestion`
+  :class:`CalibrationRequest`, :class:`CalibrationQuestion`, :class:`UpdateOffer`,
+  :class:`UpdatePart`, :class:`UpdateRequest`
 * replies: :class:`BoardStatus`, :class:`Echoed`, :class:`ModelReply`, :class:`DoctorReply`,
-  :class:`LogReply`, :class:`Restarting`, :class:`Calibrated`, :class:`ErrandProgress`,
-  :class:`Declined`
+  :class:`LogReply`, :class:`Restarting`, :class:`Calibrated`, :class:`UpdateHeld`,
+  :class:`ErrandProgress`, :class:`Declined`
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.transfers.wire import MAX_MESSAGE_BYTES
 
-Allowed = Literal["calibrate", "restart"]
+Allowed = Literal["calibrate", "restart", "update"]
 """What changes a machine, and is done from afar only where the board allows it."""
 
 AskId = Annotated[str, Meta(pattern="^[0-9a-f]{16}$")]
@@ -105,6 +106,48 @@ class CalibrationQuestion(BoardQuestion, frozen=True, tag="calibration"):
     """What did your last calibration give? The reply is :class:`Calibrated`."""
 
 
+class UpdateOffer(BoardQuestion, frozen=True, tag="update-offer"):
+    """Receive this update of your agent; the reply is :class:`UpdateHeld`.
+
+    Attributes:
+        statement: what is signed of it, as JSON.
+        signature: its Ed25519 signature.
+        force: also in the middle of a run.
+    """
+
+    statement: Annotated[bytes, Meta(max_length=4096)]
+    signature: Annotated[bytes, Meta(max_length=64)]
+    force: bool = False
+
+
+class UpdatePart(BoardQuestion, frozen=True, tag="update-part"):
+    """A piece of the wheel that was offered; the reply is :class:`UpdateHeld`.
+
+    Attributes:
+        sha256: digest of the whole wheel.
+        offset: of the piece in it, bytes.
+        payload: the piece.
+        force: also in the middle of a run.
+    """
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    offset: Bytes
+    payload: bytes
+    force: bool = False
+
+
+class UpdateRequest(BoardQuestion, frozen=True, tag="update"):
+    """Start again with the wheel that has come; the reply is :class:`Restarting`.
+
+    Attributes:
+        sha256: digest of the wheel.
+        force: also in the middle of a run.
+    """
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    force: bool = False
+
+
 AnyQuestion = (
     StatusQuestion
     | Echo
@@ -114,6 +157,9 @@ AnyQuestion = (
     | RestartRequest
     | CalibrationRequest
     | CalibrationQuestion
+    | UpdateOffer
+    | UpdatePart
+    | UpdateRequest
 )
 
 
@@ -156,6 +202,7 @@ class BoardStatus(Reply, frozen=True, tag="status"):
         troubles: what is wrong, a sentence each.
         allows: what it may be told from afar.
         can_calibrate: whether it has a profile that it could calibrate.
+        update: why its agent is not in the version that was sent last, in words; else empty.
         unix_s: its own time of day, s.
     """
 
@@ -182,6 +229,7 @@ class BoardStatus(Reply, frozen=True, tag="status"):
     troubles: tuple[Words, ...] = ()
     allows: tuple[str, ...] = ()
     can_calibrate: bool = False
+    update: Words = ""
     unix_s: Unix = 0.0
 
     @property
@@ -264,6 +312,12 @@ class Calibrated(Reply, frozen=True, tag="calibrated"):
     unix_s: Unix
 
 
+class UpdateHeld(Reply, frozen=True, tag="held"):
+    """So many bytes of the update are on the board, from its beginning."""
+
+    size_bytes: Bytes
+
+
 class ErrandProgress(Reply, frozen=True, tag="progress"):
     """How far an errand is, in words; another reply follows."""
 
@@ -284,6 +338,7 @@ AnyReply = (
     | LogReply
     | Restarting
     | Calibrated
+    | UpdateHeld
     | ErrandProgress
     | Declined
 )

@@ -17,7 +17,6 @@ from fimi.messaging.messages import (
     DeviceState,
     Message,
     Role,
-    RunEnded,
     SyntheticBatch,
     SyntheticProgress,
     SyntheticRequest,
@@ -26,11 +25,10 @@ from fimi.messaging.topics import COORDINATOR, EVERYBODY
 
 _ONLY: dict[type, Role] = {
     SyntheticRequest: "coordinator",
-    RunEnded: "coordinator",
     SyntheticBatch: "generator",
     SyntheticProgress: "generator",
 }
-"""Messages that peers of one role send. Documents name their sender themselves."""
+"""Messages that peers of one role send, and nobody else checks."""
 
 
 def state_recipient(role: Role) -> str:

@@ -18,7 +18,7 @@ from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import Expectation as Expectation
 from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
-from fimi.record.events import LearningRefitted, NotDeployed, SenderSetAside
+from fimi.record.events import DeviceSetAside, LearningRefitted, NotDeployed, SenderSetAside
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
 from fimi.record.results import (
@@ -92,6 +92,8 @@ class RunInfo(Struct, frozen=True, kw_only=True):
         origins: dotted key to where the value came from.
         versions: package to version.
         broker: which broker carried the messages.
+        exposed: what was open to others on the way to it, in words; empty: nothing; ``None`` in
+            older stores.
         dataset: what was learned from.
         instance: random id, the same for all parts of the run that processes have gone on with;
             empty in older stores.
@@ -118,6 +120,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
     origins: dict[str, str] = {}
     versions: dict[str, str] = {}
     broker: str = ""
+    exposed: str | None = None
     dataset: DatasetInfo = DatasetInfo()
     instance: str = ""
     contract: dict[str, Any] = {}
@@ -313,6 +316,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         insights: learning metrics, of the rounds that have an insight.
         applied: what each device set and read back for its last plan; empty in older stores.
         notes: what each device could not do as planned, sentence by sentence.
+        set_aside: devices that trained no more from some round on; none in older stores.
         warnings: what the store holds but cannot be read.
     """
 
@@ -337,6 +341,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     insights: tuple[Insight, ...] = ()
     applied: dict[str, Applied] = {}
     notes: dict[str, tuple[str, ...]] = {}
+    set_aside: tuple[DeviceSetAside, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -385,6 +390,10 @@ class RunData(Struct, frozen=True, kw_only=True):
     def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
         """A device in each round that it was there, with the number of the round."""
         return [(r.number, d) for r in self.rounds for d in r.devices if d.device == device]
+
+    def accepted_of(self, device: str) -> int:
+        """How many updates of a device were accepted."""
+        return sum(entry.status == "accepted" for _, entry in self.rounds_of(device))
 
     def stretches_of(self, device: str) -> list[DeviceStretch]:
         """A device before the first round and in every round."""

@@ -11,12 +11,14 @@ from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum, is_told
+from fimi.report import screened
 from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
 from fimi.report.planned import gap_of_search, over_budget
 from fimi.report.plot_style import Picture
 from fimi.report.words import (
+    exposed_in_words,
     gaps_by_device,
     joules,
     parts,
@@ -93,6 +95,10 @@ def notices(run: RunData, summary: Summary) -> Html:
             )
         )
     said += [_notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
+    if run.info.exposed:
+        said.append(
+            _notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}.")
+        )
     if summary.energy.missing:
         lacking = gaps_by_device(summary.energy.missing).items()
         said.append(
@@ -106,6 +112,8 @@ def notices(run: RunData, summary: Summary) -> Html:
                 element("ul", *_items([f"{device}: {which}" for device, which in lacking])),
             )
         )
+    for title, sentences in screened.notices(run):
+        said.append(_notice(title, element("ul", *_items(sentences))))
     if summary.overspent:
         lines = _items(over_budget(summary))
         said.append(_notice("The run took more than its budget. ", element("ul", *lines)))

@@ -75,6 +75,11 @@ def plus_minus(energy: Energy) -> str:
     return f"below resolution ({said}, {energy.kind}, {energy.scope})"
 
 
+def exposed_in_words(exposed: str) -> str:
+    """What was open to others on the way to the broker of a run, with what follows from it."""
+    return f"the broker was used {exposed}; results are what its messages said (--insecure)"
+
+
 def above_rest(total: Sum) -> str:
     """A dynamic energy, which always has its uncertainty; with gaps as :func:`whole`."""
     if total.value is not None:

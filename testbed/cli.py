@@ -15,6 +15,7 @@ import click
 from fimi.files import write_whole
 from fimi.report.layout import Paper, entries
 from fimi.testbed import logs
+from fimi.testbed.commands import credentials as _credentials  # noqa: F401  more of fleet
 from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.experiment import experiment

@@ -203,6 +203,8 @@ def command_line(command: str, path: Path, address: BrokerAddress | None = None)
     broker = ""
     if address is not None:
         broker = f" --broker '{address}'"
+        if address.bundle_path:
+            broker = f" --bundle {address.bundle_path}"
     return f"fimi {command} --resume {target}{broker}"
 
 

@@ -340,7 +340,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
     """Where a command line of ``fimi`` is shown, and its words."""
     pages = [
         *TODAY,
-        ROOT / "packaging" / "fimi-agent@.service",
+        ROOT / "packaging" / "card" / "first-boot.sh",
         *(ROOT / "examples").rglob("*.toml"),
     ]
     for page in pages:

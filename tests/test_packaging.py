@@ -23,7 +23,7 @@ pytest.importorskip("editables", reason="makes an editable installation")
 
 ROOT = Path(__file__).parents[1]
 SAFELY: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-UNIT = "share/fimi/fimi-agent@.service"
+CARD = {f"share/fimi/card/{path.name}" for path in (ROOT / "packaging/card").iterdir()}
 
 LOOK = """
 import fimi, fimi.energy.joules, fimi.generator_node.generators.base, fimi.report, fimi.testbed.cli
@@ -105,9 +105,10 @@ def test_a_wheel_holds_every_file_of_every_room_and_nothing_else(wheel: Path) ->
     assert len(inside) > 300
     assert {name for name in names if name.startswith("fimi/")} == inside
     beside = {name.split("/", 1)[1] for name in names - inside}
-    assert f"data/{UNIT}" in beside
+    assert len(CARD) == 3
+    assert {f"data/{path}" for path in CARD} <= beside
     assert sum(name.endswith("/digits.md") for name in names) == 2  # with the data and as a licence
-    assert all(".dist-info/" in name or name.endswith(UNIT) for name in names - inside)
+    assert all(".dist-info/" in name or name.endswith(tuple(CARD)) for name in names - inside)
 
 
 def test_a_wheel_of_the_source_archive_is_the_wheel_of_the_tree(
@@ -129,7 +130,7 @@ def test_only_fimi_is_installed_and_works(
     added = install(environment, *([wheel] if kind == "wheel" else ["--editable", ROOT]))
     others = {name for name in added if not name.endswith((".dist-info", ".pth"))}
     assert others == (set() if kind == "editable" else {"fimi"})
-    assert (environment / UNIT).is_file()
+    assert all((environment / path).is_file() for path in CARD)
     (tmp_path / "elsewhere").mkdir()
     said = run(environment / "bin" / "fimi", "--help", cwd=tmp_path / "elsewhere")
     assert "dry-run" in said

@@ -97,7 +97,7 @@ class EmbeddedBroker:
                 "'apt install mosquitto' or 'pip install amqtt')"
             )
         self.kind: Literal["mosquitto", "amqtt"] = "mosquitto" if self._program else "amqtt"
-        self.version = _version(self._program)
+        self.version = amqtt_version() if self._program is None else program_version(self._program)
         password = password or secrets.token_urlsafe(32)
         self._wanted = BrokerOrders(bind=bind, port=port, username=username, password=password)
         self._address: BrokerAddress | None = None
@@ -136,7 +136,7 @@ class EmbeddedBroker:
             return
         for attempt in range(_PORT_TRIES):
             try:
-                self._launch(_unused_port(self._wanted.bind, self._wanted.port))
+                self._launch(unused_port(self._wanted.bind, self._wanted.port))
                 return
             except PortTaken:
                 # another program has taken the free port: try another one
@@ -253,16 +253,25 @@ def _write_mosquitto_files(directory: Path, orders: BrokerOrders) -> None:
         write_whole(path, text, mode=0o600, durable=False)
 
 
-def _version(program: str | None) -> str:
-    if program is None:
-        return importlib.metadata.version("amqtt")
+def amqtt_version() -> str:
+    """Version of the installed amqtt."""
+    return importlib.metadata.version("amqtt")
+
+
+def program_version(program: str) -> str:
+    """Version of a mosquitto program, as it says."""
     said = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=10).stdout
     found = re.search(r"version (\S+)", said)
     return found.group(1) if found else "unknown"
 
 
-def _unused_port(bind: str, port: int) -> int:
-    """The port, where nobody listens on it; a free one for 0."""
+def unused_port(bind: str, port: int) -> int:
+    """The port, where nobody listens on it; a free one for 0.
+
+    Raises:
+        PortTaken: another program listens there.
+        BrokerFailed: nobody can.
+    """
     family = socket.AF_INET6 if ":" in bind else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         if port and os.name == "posix":

@@ -5,6 +5,7 @@ Started by :mod:`fimi.messaging.broker.embedded` (:mod:`fimi.children`).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import shutil
 import signal
@@ -24,6 +25,7 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 def main(orders: bytes) -> int:
     """Run mosquitto until it ends, a signal comes or the parent has ended; its exit status."""
     config = msgspec.json.decode(orders, type=BrokerOrders)
+    _raise_file_limit()
     # no other thread runs yet, so a function before exec is safe
     broker = subprocess.Popen(
         config.command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent()
@@ -36,11 +38,22 @@ def main(orders: bytes) -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: broker.terminate())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # it reads passwords, rules and certificates again
+        signal.signal(signal.SIGHUP, lambda *_: broker.send_signal(signal.SIGHUP))
     when_parent_is_gone(orphaned, GRACE_S)
     code = broker.wait()
     if lost.is_set():
         shutil.rmtree(config.directory, ignore_errors=True)
     return code
+
+
+def _raise_file_limit() -> None:
+    """As many connections as the system allows: each takes a file."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -54,6 +54,7 @@ def access_rules(fleet: str, generators: Sequence[str], revoked: Sequence[str]) 
             f"user {node}",
             f"topic write {base}/{node}/+/chunk",
             f"topic write {base}/{node}/{EVERYBODY}/state",
+            f"topic write {base}/{node}/{EVERYBODY}/check",
             f"topic write {base}/{node}/{SHARED}/#",
         ]
     for name in revoked:

@@ -18,6 +18,12 @@ import msgspec
 from fimi.record.clean import clean
 from fimi.report.layout import Marked, Paper, wrap
 from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.reaching import (
+    BROKER_IF_ANY,
+    is_named,
+    parsed,
+    reach,
+)
 from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail, result_format
 from fimi.testbed.commands.step_load import step_load
 
@@ -37,13 +43,7 @@ _COPIED = re.compile(r"\b(sudo|fimi|pip3?|echo|dtoverlay) | = ")
 
 
 @click.command(cls=Command)
-@click.option(
-    "--broker",
-    "url",
-    envvar="FIMI_BROKER",
-    metavar="URL",
-    help="Try this broker as well (or the variable FIMI_BROKER).",
-)
+@BROKER_IF_ANY
 @click.option(
     "--host-profile",
     type=click.Path(path_type=Path),
@@ -71,7 +71,7 @@ _COPIED = re.compile(r"\b(sudo|fimi|pip3?|echo|dtoverlay) | = ")
 @result_format("text", "json")
 @ROOT
 def doctor(
-    url: str | None,
+    url: str,
     host_profile: Path | None,
     discover: bool,
     step: bool,
@@ -92,13 +92,12 @@ def doctor(
     from fimi.edge_agent.doctor import examine
     from fimi.edge_agent.doctor.machine import Machine
     from fimi.energy.host_profile import ProfileError, load_profile
-    from fimi.messaging.address import BrokerAddress
 
     try:
         machine = Machine(
             root=root,
             profile=load_profile(host_profile) if host_profile else None,
-            broker=BrokerAddress.parse(url) if url else None,
+            broker=parsed(url) if is_named(url) else None,
         )
     except (ProfileError, ValueError) as error:
         fail(str(error), EXIT_CONFIG)
@@ -140,15 +139,16 @@ def _lines(checks: Sequence[Check], paper: Paper) -> Iterator[str]:
             yield f"{'':9}{'  ' if place else '→ '}" + f"\n{'':11}".join(wrapped)
 
 
-def _discover(url: str | None, output: Literal["text", "json"]) -> None:
+def _discover(url: str, output: Literal["text", "json"]) -> None:
     """Print what announces itself at a broker."""
     from fimi.edge_agent.discovery.listening import discover
-    from fimi.testbed.commands.shared import errors, reach
+    from fimi.testbed.commands.shared import errors
 
-    if url is None:
+    if not url:
         raise click.UsageError("'--discover' needs '--broker', the URL of the plugs' broker.")
     with errors():
-        address = reach(url)
+        # It only listens to plugs, most of which have no TLS, and says nothing of the fleet.
+        address = reach(url, of_plugs=True)
         found = discover(address)
     if output == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(found)).decode())

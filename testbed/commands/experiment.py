@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -15,17 +14,25 @@ import click
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Branching
 from fimi.testbed.commands.compare import compare
-from fimi.testbed.commands.shared import (
+from fimi.testbed.commands.reaching import (
+    BROKER_OF_STUDY,
     BROKER_VARIABLE,
+    BUNDLE_VARIABLE,
+    is_named,
+    own_fleet,
+    reach,
+    use_environment,
+)
+from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_FEDERATION,
     EXIT_INTERRUPTED,
     errors,
     fail,
-    reach,
     result_format,
     stop_on_signals,
 )
+from fimi.testbed.configuration.sections import FleetConfig
 
 
 @click.command(cls=Branching)
@@ -41,13 +48,12 @@ from fimi.testbed.commands.shared import (
     help="What runs the cells: local (the default), ray, ray:ADDRESS or slurm.",
 )
 @click.option("--directory", type=click.Path(path_type=Path), help="Over the file's directory.")
+@BROKER_OF_STUDY
 @click.option(
-    "--broker",
-    "url",
-    metavar="URL",
-    help="Run on the boards of a fleet, over this broker, one run after another.",
+    "--live",
+    is_flag=True,
+    help=f"The same, over the broker of {BROKER_VARIABLE} or {BUNDLE_VARIABLE}.",
 )
-@click.option("--live", is_flag=True, help=f"The same, over the broker of {BROKER_VARIABLE}.")
 @click.option(
     "--generator",
     is_flag=True,
@@ -62,7 +68,7 @@ def experiment(
     jobs: int | None,
     on: str,
     directory: Path | None,
-    url: str | None,
+    url: str,
     live: bool,
     generator: bool,
     output: Literal["text", "json"],
@@ -78,7 +84,7 @@ def experiment(
     from fimi.testbed.experiment.file import read_experiment
     from fimi.testbed.experiment.where import Where
 
-    where = Where(on=on, jobs=jobs or 0, live=live or url is not None, generator=generator)
+    where = Where(on=on, jobs=jobs or 0, live=live or is_named(url), generator=generator)
     with errors():
         asked = read_experiment(path)
         if directory is not None:
@@ -122,7 +128,7 @@ def experiment(
 experiment.commands["compare"] = compare
 
 
-def _run(asked: Any, where: Any, url: str | None, held: tuple[int, ...]) -> Any:
+def _run(asked: Any, where: Any, url: str, held: tuple[int, ...]) -> Any:
     """Run what is not finished, and show the progress."""
     from rich.console import Console
 
@@ -154,11 +160,17 @@ def _run(asked: Any, where: Any, url: str | None, held: tuple[int, ...]) -> Any:
             return Outcome(failures={}, interrupted=True)
 
 
-def _broker(url: str | None) -> Any:
+def _broker(url: str) -> Any:
     """The address of the fleet's broker."""
-    url = url or os.environ.get(BROKER_VARIABLE)
-    if not url:
-        fail(f"--live: {BROKER_VARIABLE} names no broker; or give --broker URL", EXIT_CONFIG)
+    if not is_named(url):
+        url = use_environment()
+    if not is_named(url):
+        fail(
+            f"--live: neither {BROKER_VARIABLE} nor {BUNDLE_VARIABLE} names a broker; or give "
+            "--broker URL or --bundle FILE",
+            EXIT_CONFIG,
+        )
+    own_fleet(FleetConfig().name, role="coordinator")
     return reach(url)
 
 

@@ -20,21 +20,26 @@ from click.core import ParameterSource
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
+from fimi.testbed.commands.reaching import (
+    BROKER,
+    fleet_setting,
+    own_fleet,
+    reach,
+)
 from fimi.testbed.commands.shared import (
-    BROKER_URL,
     COMMON,
     EXIT_INTERRUPTED,
     RUN,
     errors,
     fail,
     options,
-    reach,
     read_config,
     read_overrides,
     result_format,
     stop_on_signals,
 )
 from fimi.testbed.configuration.scenario import Scenario
+from fimi.testbed.configuration.sections import FleetConfig
 
 if TYPE_CHECKING:  # the commands of an agent do without what a run store needs
     from fimi.testbed.resuming import BeginCommand, Begun
@@ -64,12 +69,13 @@ def coordinator() -> None:
 
 @coordinator.command("run")
 @options(COMMON, RUN)
-@BROKER_URL
+@BROKER
 def coordinator_run(
     url: str, config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any
 ) -> None:
     """Run a federation over a broker, with devices and generator node started elsewhere."""
-    scenario, begun = begin("coordinator run", config_path, settings, given)
+    own_fleet(FleetConfig().name, role="coordinator")
+    scenario, begun = begin("coordinator run", config_path, fleet_setting(settings), given)
     with errors():
         address = reach(url)
     source = click.get_current_context().get_parameter_source("url")
@@ -94,7 +100,7 @@ def coordinator_run(
         run,
         command="coordinator run",
         begun=begun,
-        address=address if source == ParameterSource.COMMANDLINE else None,
+        address=address if source == ParameterSource.COMMANDLINE or address.bundle_path else None,
     )
 
 

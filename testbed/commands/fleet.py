@@ -16,12 +16,11 @@ from fimi.errors import FimiError
 from fimi.record.clean import clean
 from fimi.report.layout import Paper
 from fimi.testbed.commands.base import Command, Group
+from fimi.testbed.commands.reaching import BROKER, own_fleet, reach
 from fimi.testbed.commands.shared import (
-    BROKER_URL,
     EXIT_SURROUNDINGS,
     errors,
     options,
-    reach,
     read_config,
     result_format,
     stop_on_signals,
@@ -36,7 +35,7 @@ WATCH_S = 2.0
 """Time between two looks of ``--watch``, s."""
 
 _FLEET = [
-    BROKER_URL,
+    BROKER,
     click.option(
         "--fleet",
         "name",
@@ -62,6 +61,7 @@ def _console(url: str, name: str) -> Iterator[Console]:
     from fimi.messaging.console import Console
     from fimi.messaging.topics import check_name
 
+    name, _ = own_fleet(name, role="coordinator")
     try:
         check_name(name, "--fleet")
     except ValueError as error:
@@ -185,6 +185,69 @@ def fleet_restart(url: str, name: str, ids: tuple[str, ...], every: bool, force:
         if not isinstance(took, MessagingError):
             click.echo(f"{board} is back after {seconds(took)}")
     _end("not restarted", done)
+
+
+@fleet.command("update", cls=Command)
+@options(_FLEET)
+@_BOARDS
+@click.option("--all", "every", is_flag=True, help="Every board that answers.")
+@click.option(
+    "--wheel",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="The wheel of fimi-testbed.",
+)
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    required=True,
+    metavar="FILE",
+    help="The key that signs it: update.key in the fleet's folder (fimi fleet init).",
+)
+@click.option("--older", is_flag=True, help="Let it replace a higher version.")
+@click.option("--force", is_flag=True, help="Also in the middle of a run.")
+def fleet_update(
+    url: str,
+    name: str,
+    ids: tuple[str, ...],
+    every: bool,
+    wheel: Path,
+    key: Path,
+    older: bool,
+    force: bool,
+) -> None:
+    """Let agents run this version from now on, as soon as it has reported from there.
+
+    Only where the board allows it and knows the key. The first board is alone: the others follow
+    only if it is back in the new version. A board on which that does not report within a minute
+    goes back to the one before. Exits with 3 if one has not got it.
+    """
+    from fimi.messaging.errors import MessagingError
+    from fimi.report.words import seconds
+    from fimi.testbed.fleet.boards import each_of
+    from fimi.testbed.fleet.update import signed_wheel, update
+
+    _check_named(ids, every)
+    with _console(url, name) as console:
+        signed = signed_wheel(wheel, key, fleet=console.fleet, older=older)
+
+        def one(board: SeenBoard) -> float:
+            def say(words: str) -> None:
+                click.echo(f"{board.device}: {clean(words)}", err=True)
+
+            return update(console, board.device, signed, say, force=force)
+
+        boards = _named(console, ids)
+        done, others = each_of(boards[:1], one), boards[1:]
+        if not any(isinstance(took, MessagingError) for took in done.values()):
+            done |= each_of(others, one)
+        elif others:
+            click.echo(f"{len(others)} other boards are left as they are", err=True)
+    for board, took in done.items():
+        if not isinstance(took, MessagingError):
+            click.echo(f"{board} is in the new version after {seconds(took)}")
+    _end("not updated", done)
 
 
 def _end(what: str, done: Mapping[str, object]) -> None:

@@ -8,16 +8,24 @@ from typing import Any, Literal
 import click
 
 from fimi.testbed.commands.base import Group, ServiceCommand
+from fimi.testbed.commands.reaching import (
+    BROKER,
+    fleet_setting,
+    own_fleet,
+    reach,
+)
 from fimi.testbed.commands.shared import (
-    BROKER_URL,
     COMMON,
     WordChoice,
     errors,
     options,
-    reach,
     read_config,
     stop_on_signals,
 )
+from fimi.testbed.configuration.sections import FleetConfig
+
+ID = "generator"
+"""Name of a node that was given no other."""
 
 PUBLIC = [
     click.option(
@@ -39,22 +47,23 @@ def generator() -> None:
 
 @generator.command("run", cls=ServiceCommand)
 @options(COMMON)
-@BROKER_URL
+@BROKER
 @click.option("--devices", type=int, help="fleet.devices")
 @click.option("--alpha", type=float, help="data.alpha")
-@click.option("--id", "peer", default="generator", help="Name of this node.")
+@click.option("--id", "peer", default=ID, help="Name of this node.")
 def generator_run(
     url: str, peer: str, config_path: Path | None, settings: tuple[str, ...], **given: Any
 ) -> None:
     """Serve synthetic samples over a broker until Ctrl-C."""
-    scenario = read_config(config_path, settings, given)
+    _, name = own_fleet(FleetConfig().name, role="generator", name=None if peer == ID else peer)
+    scenario = read_config(config_path, fleet_setting(settings), given)
     from fimi.testbed.processes.generator_node import serve
 
     config, public, contract = scenario.config, scenario.split.public, scenario.undivided
     del scenario  # frees the private part while the node runs
     pool = Path(config.generator.pool or Path(config.run.directory) / "pool")
     with errors(), stop_on_signals() as stop:
-        serve(config, public, reach(url), peer=peer, stop=stop, contract=contract, pool=pool)
+        serve(config, public, reach(url), peer=name or ID, stop=stop, contract=contract, pool=pool)
 
 
 @generator.command("train")

@@ -12,15 +12,14 @@ from typing import Any
 import click
 
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
+from fimi.testbed.commands.reaching import BROKER, reach
 from fimi.testbed.commands.shared import (
-    BROKER_URL,
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
     ROOT,
     WordChoice,
     errors,
     fail,
-    reach,
     stop_on_signals,
 )
 
@@ -45,7 +44,7 @@ def meter() -> None:
 
 
 @meter.command("publish", cls=ServiceCommand)
-@BROKER_URL
+@BROKER
 @click.option(
     "--meter",
     "meters",

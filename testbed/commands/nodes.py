@@ -7,12 +7,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+from click.core import ParameterSource
 
+from fimi.messaging.address import is_loopback
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
 from fimi.testbed.commands.doctor import doctor, restore
-from fimi.testbed.commands.shared import (
-    BROKER_URL,
+from fimi.testbed.commands.reaching import (
+    BROKER,
     BROKER_VARIABLE,
+    INSECURE_VARIABLE,
+    own_fleet,
+    parsed,
+    reach,
+)
+from fimi.testbed.commands.service import confirm, install, switch, uninstall
+from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -21,7 +30,6 @@ from fimi.testbed.commands.shared import (
     errors,
     fail,
     options,
-    reach,
     read_config,
     stop_on_signals,
 )
@@ -33,7 +41,6 @@ MOVED = {
     "--devices": "the coordinator knows how many devices take part (fleet.devices)",
     "--alpha": "the coordinator divides the data (data.alpha), and tells each device its share",
     "--seed": "the coordinator's run.seed comes with the invitation to a run",
-    "--config": "only the coordinator has a configuration; '--fleet NAME' names the fleet",
     "--set": "only the coordinator has a configuration; '--fleet NAME' names the fleet",
 }
 """Options that agents had once, and what came instead."""
@@ -90,10 +97,60 @@ DEVICE = [
     help="Which broker; auto: mosquitto where it is installed.",
 )
 @click.option("--password", envvar="FIMI_PASSWORD", help="Password; generated if left out.")
+@click.option(
+    "--config",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Run the broker of a fleet, as 'fimi fleet init FOLDER' has made it: TLS, an identity for "
+    "each peer, access rules. Needs mosquitto.",
+)
+@click.option(
+    "--insecure",
+    envvar=INSECURE_VARIABLE,
+    is_flag=True,
+    help="Listen on the network without TLS and with one password for all, on a network that you "
+    f"trust (or {INSECURE_VARIABLE}=1).",
+)
+@click.pass_context
 def broker(
-    bind: str, port: int, kind: Literal["auto", "mosquitto", "amqtt"], password: str | None
+    ctx: click.Context,
+    bind: str,
+    port: int,
+    kind: Literal["auto", "mosquitto", "amqtt"],
+    password: str | None,
+    folder: Path | None,
+    insecure: bool,
 ) -> None:
-    """Run an MQTT broker until Ctrl-C and print a line that tells other commands its URL."""
+    """Run an MQTT broker until Ctrl-C.
+
+    For a trial, with one password for everybody: prints a line that tells other commands its URL.
+    For a fleet, with --config FOLDER: each peer has a bundle.
+    """
+    if folder is not None:
+        given = [
+            f"'--{name}'"
+            for name in ("bind", "port", "kind", "password")
+            if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        ]
+        if kind == "amqtt":
+            raise click.UsageError(
+                "amqtt has no access rules and takes clients without a certificate: the broker of "
+                "a fleet is mosquitto."
+            )
+        if given:
+            raise click.UsageError(
+                f"{', '.join(given)}: 'fimi fleet init' has decided that in {folder}."
+            )
+        _run_fleet_broker(folder)
+        return
+    if not (is_loopback(bind) or insecure):
+        fail(
+            f"--bind {bind}: one password for everybody, without TLS, and everybody may speak for "
+            "everybody. 'fimi fleet init' makes a broker with credentials, 'fimi broker --config' "
+            "runs it; on a network that you trust say --insecure",
+            EXIT_CONFIG,
+        )
     from fimi.messaging.broker.embedded import EmbeddedBroker
 
     with (
@@ -103,11 +160,10 @@ def broker(
     ):
         address = running.address
         click.echo(f"{running.kind} {running.version} on {address.host}, port {address.port}")
-        if bind not in ("127.0.0.1", "::1", "localhost"):
+        if not is_loopback(bind):
             click.echo(
                 "warning: one password for everybody, unencrypted, and everybody may speak for "
-                "everybody: for trials on a network you trust (docs/guide.md has the rules for "
-                "a mosquitto of your own)",
+                "everybody: for trials on a network you trust (docs/security.md)",
                 err=True,
             )
         click.echo(f"export {BROKER_VARIABLE}='{address.url(with_password=True)}'")
@@ -117,16 +173,65 @@ def broker(
                 fail("the broker ended by itself", EXIT_SURROUNDINGS)
 
 
+def _run_fleet_broker(path: Path) -> None:
+    """Run the broker of a fleet's folder until Ctrl-C."""
+    from fimi.messaging.broker.of_fleet import FleetBroker
+    from fimi.messaging.credentials.folder import FleetFolder
+    from fimi.testbed.fleet.credentials import warnings
+
+    with (
+        errors(),
+        stop_on_signals() as stop,
+        FleetBroker(FleetFolder.open(path)) as running,
+    ):
+        decided = running.folder.decided
+        kind = "a certificate" if decided.by_certificate else "a password"
+        click.echo(
+            f"mosquitto {running.version} for fleet {decided.fleet}, TLS 1.3, {kind} for each "
+            f"peer, port {decided.port} on {decided.bind or 'all addresses'}"
+        )
+        click.echo(f"its certificate is for {', '.join(decided.hosts)} and this machine")
+        for line in warnings(running.folder):
+            click.echo(line, err=True)
+        sys.stdout.flush()
+        while not stop.wait(0.5):
+            if not running.alive:
+                fail(f"the broker ended by itself: {running.said()}", EXIT_SURROUNDINGS)
+            if running.reread_if_changed():
+                click.echo("credentials have changed: the broker has read them again")
+                sys.stdout.flush()
+
+
 @click.group(cls=Group)
 def agent() -> None:
     """The process on a device."""
 
 
+def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """Let the keys of a file be the defaults of the other options."""
+    from fimi.testbed.commands.agent_config import read_agent_config
+
+    if path is not None and not ctx.resilient_parsing:
+        known = {each.name: each for each in ctx.command.params if isinstance(each, click.Option)}
+        with errors():
+            ctx.default_map = read_agent_config(path, known)
+
+
 @agent.command("run", cls=ServiceCommand)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    metavar="FILE",
+    help="TOML file whose keys are these options (fimi agent install writes one). What is given "
+    "here goes before.",
+)
 @click.option(
     "--id", "name", metavar="NAME", help="Name of the device. Left out: the name of this machine."
 )
-@BROKER_URL
+@BROKER
 @click.option(
     "--fleet",
     default=FleetConfig().name,
@@ -156,11 +261,31 @@ def agent() -> None:
     help="Keep here what is fetched once: batches, shares, training graphs. Left out: in memory.",
 )
 @click.option(
+    "--state",
+    envvar="STATE_DIRECTORY",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep here what the coordinator has not stored: facts, and the update on offer; a few "
+    "writes in a round. Left out: the folder 'state' in that of --cache, else in memory.",
+)
+@click.option(
     "--allow",
     multiple=True,
-    type=WordChoice(["calibrate", "restart"]),
+    type=WordChoice(["calibrate", "restart", "update"]),
     help="Let this be done from afar (fimi fleet); once for each. Left out: what the profile "
     "allows, else nothing that changes this machine.",
+)
+@click.option(
+    "--wait/--no-wait",
+    default=True,
+    show_default=True,
+    help="Wait for a broker that does not answer, or end with 3.",
+)
+@click.option(
+    "--versions",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Where signed versions of the agent lie that come over the broker (fimi agent install).",
 )
 @ROOT
 @options([_moved(*each) for each in MOVED.items()])
@@ -171,31 +296,50 @@ def agent_run(
     host_profile: Path | None,
     place: Path | None,
     cache: Path | None,
+    state: Path | None,
     allow: tuple[Any, ...],
+    wait: bool,
+    versions: Path | None,
     root: Path,
 ) -> None:
     """Run one device until Ctrl-C.
 
     It takes part in the runs that a coordinator of its fleet invites it to; what a run needs comes
-    with the invitation.
+    with the invitation. It may be started before the broker is.
     """
-    from fimi.testbed.processes.agent import serve
-    from fimi.testbed.processes.errands import start_again
+    from fimi.edge_agent.service.notify import Notifier
+    from fimi.edge_agent.service.versions import EXIT_UPDATE, Versions, spool_folder
+    from fimi.testbed.processes.waiting import wait_for
 
     with errors(), stop_on_signals() as stop:
-        again = serve(
-            reach(url),
+        fleet, name = own_fleet(fleet, role="device", name=name)
+        address = parsed(url) if wait else reach(url)
+        notifier = Notifier()
+        notifier.ready()
+        if wait and not wait_for(address, stop, notifier):
+            return
+        from fimi.testbed.processes.agent import serve
+
+        ending = serve(
+            address,
             fleet=fleet,
             name=name,
             host_profile=host_profile,
             place=place,
             root=root,
             cache=cache,
+            state=state if state is not None or cache is None else cache / "state",
             allow=allow,
             stop=stop,
+            notifier=notifier,
+            versions=None if versions is None else Versions(versions, spool_folder()),
         )
-    if again:
+    if ending == "again":
+        from fimi.testbed.processes.errands import start_again
+
         start_again()
+    if ending == "updated":
+        sys.exit(EXIT_UPDATE)
 
 
 @agent.command("data")
@@ -223,3 +367,5 @@ def agent_data(
 agent.add_command(doctor)
 agent.add_command(restore)
 agent.add_command(compare_meters)
+for _of_service in (install, uninstall, switch, confirm):
+    agent.add_command(_of_service)

@@ -1,4 +1,7 @@
-"""Parts that several commands use: options, exit codes, errors, signals, the broker."""
+"""Parts that several commands use: options, exit codes, errors, signals.
+
+How they reach a broker is in :mod:`fimi.testbed.commands.reaching`.
+"""
 
 from __future__ import annotations
 
@@ -102,32 +105,6 @@ ROOT = click.option(
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     default=Path("/"),
     help="Find sysfs, /proc and /dev below this folder: a tree of files instead of the machine.",
-)
-
-
-BROKER_VARIABLE = "FIMI_BROKER"
-"""Environment variable with the URL of the broker."""
-
-
-def _require_broker(ctx: click.Context, param: click.Parameter, url: str | None) -> str:
-    if not (url or ctx.resilient_parsing):
-        raise click.UsageError(
-            "Missing option '--broker', the URL of the broker; FIMI_BROKER can hold it instead.\n"
-            "'fimi broker' starts a broker and prints a line to paste:\n"
-            "  export FIMI_BROKER='mqtt://…'",
-            ctx,
-        )
-    return url or ""
-
-
-BROKER_URL = click.option(
-    "--broker",
-    "url",
-    envvar=BROKER_VARIABLE,
-    callback=_require_broker,
-    metavar="URL",
-    help="mqtt://user:password@host:1883 (or the variable FIMI_BROKER, which hides it from ps).  "
-    "[required]",
 )
 
 
@@ -235,23 +212,6 @@ def end_if_unread() -> None:
             # The interpreter flushes at its end, which must not fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             sys.exit(EXIT_UNREAD)
-
-
-def reach(url: str) -> Any:
-    """The address of a broker, after a trial connection; called before heavy libraries are loaded.
-
-    Raises:
-        fimi.messaging.errors.BrokerError: it refuses, or there is no answer.
-    """
-    from fimi.messaging.address import BrokerAddress
-    from fimi.messaging.link import probe
-
-    try:
-        address = BrokerAddress.parse(url)
-    except ValueError as error:
-        fail(str(error), EXIT_CONFIG)
-    probe(address)
-    return address
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -116,6 +116,8 @@ def _warnings(status: BoardStatus) -> Iterable[str]:
             f"its agent's code ({status.sources}) differs from the code here ({source_digest()}): "
             "copy it there, and restart the agent"
         )
+    if status.update:
+        yield f"its last update failed: {status.update}"
     if status.memory_bytes and status.memory_free_bytes < LEAST_MEMORY_BYTES:
         yield f"only {room(status.memory_free_bytes)} of memory are free: stop other programs"
     if status.disk_free_bytes < LEAST_DISK_BYTES:

@@ -89,7 +89,7 @@ def check(console: Console, boards: Sequence[SeenBoard], scenario: Scenario | No
     by_id = {board.device: board for board in boards}
     if scenario is not None and (members := scenario.config.fleet.members):
         by_id = {name: by_id.get(name, SeenBoard(device=name)) for name in members}
-    broker, needs = try_broker(console.address), needed(scenario)
+    broker, needs = try_broker(console.address, console.fleet), needed(scenario)
     found = each_of(
         by_id.values(), lambda board: _board(console, board, scenario, needs), in_turn=True
     )

@@ -34,7 +34,7 @@ def restart(console: Console, board: str, *, force: bool = False) -> float:
         time.sleep(_LOOK_AGAIN_S)
     raise NotAnswered(
         f"{board} has left and is not back after {BACK_S:.0f} s: look at its log on the board "
-        "(journalctl -u fimi-agent@…)"
+        "(journalctl -u fimi-agent)"
     )
 
 

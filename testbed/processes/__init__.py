@@ -5,6 +5,7 @@
 * :mod:`~fimi.testbed.processes.generator_node`  the generator node, as a child or by itself
 * :mod:`~fimi.testbed.processes.agent`           one device by itself
 * :mod:`~fimi.testbed.processes.errands`         what it does for a console
+* :mod:`~fimi.testbed.processes.waiting`         it waits for its broker
 * :mod:`~fimi.testbed.processes.emulated_fleet`  the child that hosts emulated devices
 * :mod:`~fimi.testbed.processes.devices`         emulated devices of a configuration
 * :mod:`~fimi.testbed.processes.nursery`         child processes that never outlive their parent

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Literal
 
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.answering import LogTail, Remote
+from fimi.edge_agent.outbox import DurableOutbox
+from fimi.edge_agent.service.notify import Notifier
+from fimi.edge_agent.service.versions import Versions
 from fimi.energy.host_profile import load_profile
 from fimi.errors import InputError
 from fimi.messaging import topics
@@ -19,9 +24,16 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import IdentityTaken
 from fimi.messaging.questions import Allowed
+from fimi.messaging.transfers.parts import Parts
 from fimi.testbed.processes.errands import Errands, OwnBoard
 
+PARTS_BYTES = 64_000_000
+"""Most bytes of payloads that are on their way or have come, bytes, unless one is larger."""
 _ID_MAX = 64
+
+Ending = Literal["stopped", "again", "updated"]
+"""How an agent has ended: it was stopped; it was told from afar to start again; it makes room for
+another version, which the service manager starts."""
 
 
 class AgentNameError(InputError, ValueError):
@@ -37,9 +49,12 @@ def serve(
     place: Path | None = None,
     root: Path = Path("/"),
     cache: Path | None = None,
+    state: Path | None = None,
     allow: Sequence[Allowed] = (),
     stop: threading.Event,
-) -> bool:
+    notifier: Notifier | None = None,
+    versions: Versions | None = None,
+) -> Ending:
     """Run a device until ``stop`` is set, or it is told from afar to start again.
 
     Args:
@@ -51,12 +66,15 @@ def serve(
         place: where its data lie; see :func:`fimi.edge_agent.share.take`.
         root: root of this machine's file system.
         cache: folder for what is fetched once; in memory only if ``None``.
+        state: folder for what the coordinator has not stored; in memory only if ``None``.
         allow: what may change the machine when it is told so from afar, beside what its profile
             allows.
         stop: when set, the device ends.
+        notifier: tells the service manager how it is.
+        versions: of the agent on this machine; ``None``: it cannot be updated from afar.
 
     Returns:
-        Whether it is to be started again.
+        How it has ended.
 
     Raises:
         AgentNameError: the id or the fleet's name cannot be used.
@@ -67,7 +85,12 @@ def serve(
     device = own_name() if name is None else _checked(name, "--id")
     peer = Peer(address, fleet=_checked(fleet, "--fleet"), peer=device, role="device")
     board = None if host_profile is None else OwnBoard(host_profile, root, peer, address)
-    errands = Errands(address, root=root, board=board, cache=cache, stop=stop)
+    errands = Errands(address, root=root, board=board, cache=cache, stop=stop, versions=versions)
+
+    def update() -> str:
+        outcome = None if versions is None else versions.outcome
+        return outcome.words if outcome is not None and outcome.failed else ""
+
     with ExitStack() as stack:
         tail = stack.enter_context(_log_tail())
         allows = dict.fromkeys(allow)
@@ -83,12 +106,34 @@ def serve(
             hardware=None if board is None else board.hardware,
             place=place,
             cache=cache,
-            remote=Remote(errands=errands.by_question(), allows=tuple(allows), tail=tail),
+            parts=_parts(cache),
+            outbox=None if state is None else DurableOutbox(state, fleet, device),
+            remote=Remote(
+                errands=errands.by_question(),
+                allows=tuple(allows),
+                tail=tail,
+                notifier=notifier,
+                reported=errands.reported,
+                update=update,
+            ),
         )
         errands.agent.run(stop)
+        if notifier is not None:
+            notifier.stopping()
     if errands.failure is not None:
         raise errands.failure
-    return errands.again
+    return "updated" if errands.updated else "again" if errands.again else "stopped"
+
+
+def _parts(cache: Path | None) -> Parts | None:
+    """Where payloads are put together: in the cache, if there is one.
+
+    A service may have a folder in memory (systemd's ``RuntimeDirectory``), which is taken then: no
+    card is to be written in every round.
+    """
+    if run := os.environ.get("RUNTIME_DIRECTORY"):
+        return Parts(Path(run.split(":")[0]) / "parts", PARTS_BYTES)
+    return None if cache is None else Parts(cache / "parts", PARTS_BYTES)
 
 
 @contextmanager

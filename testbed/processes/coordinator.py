@@ -86,7 +86,8 @@ def coordinate(
     if not info.instance:  # a folder that was made without the description of its run
         command: BeginCommand = "dry-run" if one_machine else "coordinator run"
         info = replace(describe(scenario, command, secrets.token_hex(8)), run=folder.name)
-    store.describe(replace(info, broker=broker))
+    exposed = address.exposed()
+    store.describe(replace(info, broker=broker, exposed=exposed))
     watch = Stopwatch()
     try:
         with watch.stage("curve"):

@@ -1,7 +1,7 @@
 """What an agent does for a console while it is in no run, on the machine that it runs on.
 
 * :class:`OwnBoard`  the board of this machine, which is let go while it is calibrated
-* :class:`Errands`   doctor, restart, calibration
+* :class:`Errands`   doctor, restart, calibration, update
 * :func:`start_again`  what follows a restart
 """
 
@@ -24,6 +24,9 @@ from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.answering import Errand
 from fimi.edge_agent.doctor import examine
 from fimi.edge_agent.doctor.machine import Machine
+from fimi.edge_agent.service.receiving import Receiving
+from fimi.edge_agent.service.release import SignedRelease
+from fimi.edge_agent.service.versions import Versions
 from fimi.energy.host import HostHardware
 from fimi.energy.host_profile import load_profile
 from fimi.errors import RunFailedError
@@ -40,6 +43,10 @@ from fimi.messaging.questions import (
     DoctorReply,
     Restarting,
     RestartRequest,
+    UpdateHeld,
+    UpdateOffer,
+    UpdatePart,
+    UpdateRequest,
     encode,
 )
 
@@ -105,10 +112,12 @@ class Errands:
         board: its board; ``None`` for an emulated one.
         cache: where it keeps training graphs, for a calibration; ``None``: nowhere.
         stop: ends the agent when it is set.
+        versions: of the agent on this machine; ``None``: it cannot be updated from afar.
 
     Attributes:
         agent: whose errands they are.
         again: whether the agent is to be started again once it has ended.
+        updated: whether the service manager is to start it again, in another version.
         failure: why the board cannot be used any more after a calibration.
     """
 
@@ -122,15 +131,20 @@ class Errands:
         board: OwnBoard | None,
         cache: Path | None,
         stop: threading.Event,
+        versions: Versions | None = None,
     ) -> None:
         self._broker, self._root, self._board = broker, root, board
         self._cache, self._stop = cache, stop
-        self.again = False
+        self._receiving = None if versions is None else Receiving(versions)
+        self.again = self.updated = False
         self.failure: Exception | None = None
 
     def by_question(self) -> dict[type, Errand]:
         """Them, by the type of question."""
         always: dict[type, Errand] = {DoctorQuestion: self._examine, RestartRequest: self._restart}
+        if self._receiving is not None:
+            always[UpdateOffer] = always[UpdatePart] = self._receive
+            always[UpdateRequest] = self._update
         if self._board is None:
             return always
         return {
@@ -144,6 +158,29 @@ class Errands:
         profile = load_profile(self._board.profile) if self._board is not None else None
         machine = Machine(root=self._root, profile=profile, broker=self._broker)
         return DoctorReply(checks=examine(machine, metered=profile is not None))
+
+    def reported(self) -> None:
+        """The broker has the first status of this start."""
+        if self._receiving is not None:
+            self._receiving.report()
+
+    def _receive(self, question: AnyQuestion, _: Say) -> AnyReply:
+        assert self._receiving is not None
+        if isinstance(question, UpdateOffer):
+            signed = SignedRelease(statement=question.statement, signature=question.signature)
+            return UpdateHeld(size_bytes=self._receiving.offer(signed))
+        assert isinstance(question, UpdatePart)
+        here = self._receiving.add(question.sha256, question.offset, question.payload)
+        return UpdateHeld(size_bytes=here)
+
+    def _update(self, question: AnyQuestion, _: Say) -> AnyReply:
+        """Leave for the version that has come; the start of the next one takes it over."""
+        assert isinstance(question, UpdateRequest)
+        assert self._receiving is not None
+        self._receiving.complete(question.sha256)
+        self.updated = True
+        self._stop.set()
+        return Restarting()
 
     def _restart(self, _: AnyQuestion, say: Say) -> AnyReply:
         self.again = True

@@ -59,9 +59,7 @@ def failing(error: Exception) -> Callable[[], bytes]:
 
 
 def offer(payload: bytes, digest: str = "a") -> Offer:
-    return Offer(
-        holder="generator", digest=64 * digest, size_bytes=len(payload), chunk_bytes=9, media=""
-    )
+    return Offer(holder="generator", digest=64 * digest, size_bytes=len(payload), media="")
 
 
 def dealt(

@@ -16,7 +16,8 @@ import pytest
 from fimi.messaging import topics
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.errors import BrokerError, IdentityTaken, NotConnected
+from fimi.messaging.credentials.rules import access_rules
+from fimi.messaging.errors import BrokerError, IdentityTaken, NotAuthorised, NotConnected
 from fimi.messaging.identity import Identity
 from fimi.messaging.link import Link
 from fimi.messaging.messages import DeviceState, RunEnded
@@ -235,22 +236,20 @@ class TestLost:
 class TestBrokersOfOnesOwn:
     def test_rules_that_keep_leases_back_are_named(self, own_mosquitto) -> None:
         address = own_mosquitto(
-            ["user d1", "topic write fimi/v1/+/d1/coordinator/#", "topic read fimi/v1/+/+/all/#"],
+            ["user d1", "topic write fimi/v1/+/d1/#", "topic read fimi/v1/+/+/all/#"],
             username="d1",
         )
         with pytest.raises(BrokerError, match=r"access rules.*fimi/v1/f/d1/d1/lease"):
             Peer(address, fleet="f", peer="d1", role="device").connect(timeout_s=1.0)
 
-    def test_rules_of_the_guide(self, own_mosquitto) -> None:
+    def test_rules_that_let_nothing_be_written_are_named(self, own_mosquitto) -> None:
+        address = own_mosquitto(["user d1", "topic write fimi/v1/f/d1/d1/#"], username="d1")
+        with pytest.raises(NotAuthorised, match=r"may not write fimi/v1/f/d1/coordinator/#"):
+            Peer(address, fleet="f", peer="d1", role="device").connect(timeout_s=5.0)
+
+    def test_rules_of_a_fleet(self, own_mosquitto) -> None:
         """A device with a user of its own can do all it must, and cannot pass for another."""
-        address = own_mosquitto(
-            [
-                "pattern write fimi/v1/+/%u/#",
-                "pattern read fimi/v1/+/+/%u/#",
-                "pattern read fimi/v1/+/+/all/#",
-            ],
-            username="d1",
-        )
+        address = own_mosquitto(access_rules("f", ["generator"], []).splitlines(), username="d1")
         with Peer(address, fleet="f", peer="d1", role="device") as device:
             assert device.online
             with pytest.raises(IdentityTaken):

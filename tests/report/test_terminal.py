@@ -153,3 +153,12 @@ def test_the_search_has_a_gap_of_its_own_where_it_is_a_part_of_the_plan_s(
     assert ("search alone 0" in page) == said
     assert ("its gap, of the search alone" in page) == said
     assert ("search alone −" in page) is False
+
+
+@pytest.mark.parametrize("exposed", [None, "", "without TLS: whoever is there reads it"])
+def test_messages_that_were_open_to_others(tmp_path: Path, build: Any, exposed: str | None) -> None:
+    build.write(tmp_path, about={"exposed": exposed})
+    words = " ".join(as_text(tmp_path, "utf-8").split())
+    page = " ".join(write_report(tmp_path).read_text(encoding="utf-8").split())
+    assert ("unprotected the broker was used without TLS" in words) == bool(exposed)
+    assert ("Messages were unprotected." in page) == bool(exposed)

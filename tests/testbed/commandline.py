@@ -56,7 +56,10 @@ class Workplace:
             "TMPDIR": str(self.temporary),
             _MARK: self.mark,
         }
-        for name in ("FIMI_BROKER", "FIMI_PASSWORD", "FORCE_COLOR", "NO_COLOR", "COLUMNS"):
+        for name in (
+            *("FIMI_BROKER", "FIMI_BUNDLE", "FIMI_INSECURE", "FIMI_PASSWORD"),
+            *("FORCE_COLOR", "NO_COLOR", "COLUMNS"),
+        ):
             self.environment.pop(name, None)
 
     def start(

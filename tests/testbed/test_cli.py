@@ -146,10 +146,16 @@ class TestUsage:
             (["dry-run", "--devices", "1000"], "Keys: fleet.devices, data.alpha"),
             (["check", "--set", "data.public_fraction=0.0001"], "leave 0 public"),
             (["agent", "data", "--index", "10", "x.npz"], "there are 10 devices"),
-            (["agent", "run", "--index", "1", "--broker", "mqtt://x"], "'--id NAME' names this"),
+            (
+                ["agent", "run", "--index", "1", "--broker", "mqtt://[::1]"],
+                "'--id NAME' names this",
+            ),
             (["agent", "run", "--id", "a", "--broker", "http://x"], "not mqtt:// or mqtts://"),
-            (["generator", "run"], "Missing option '--broker', the URL of the broker; FIMI_BROKER"),
-            (["coordinator", "run"], "'fimi broker' starts a broker and prints a line to paste"),
+            (
+                ["generator", "run"],
+                "'--broker', the URL of the broker, or '--bundle'",
+            ),
+            (["coordinator", "run"], "'fimi broker' starts a broker for a trial and prints a line"),
             (["agent", "run", "--id", "a"], "export FIMI_BROKER='mqtt://…'"),
             (["dryrun"], "No such command 'dryrun'. Did you mean 'dry-run'?"),
             (["agent", "docter"], "Did you mean 'doctor'?"),
@@ -429,7 +435,11 @@ class TestBroker:
 
     @pytest.mark.parametrize(
         "command",
-        [("coordinator", "run", *QUICK), ("generator", "run"), ("agent", "run", "--id", "a")],
+        [
+            ("coordinator", "run", *QUICK),
+            ("generator", "run"),
+            ("agent", "run", "--id", "a", "--no-wait"),
+        ],
         ids=lambda command: command[0],
     )
     def test_nobody_there_and_not_let_in(

@@ -1,15 +1,27 @@
-"""Devices that have nothing but the base install take part in a whole federation."""
+"""Devices that have nothing but the base install take part in a whole federation.
+
+They run as their unit lets them: no memory may be made executable after it was written
+(``MemoryDenyWriteExecute``; here by ``prctl``). And they do not wear out an SD card: what they
+write to the folders of their configuration, state and cache is counted, while they wait and in
+rounds.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import threading
+import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from written import Watch
 
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.console import Console
 from fimi.messaging.topics import device_id
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.processes.coordinator import coordinate
@@ -20,8 +32,14 @@ REFUSED = (
     "torch", "torchvision", "diffusers", "onnx", "onnxscript", "sklearn", "scipy", "cvxpy",
     "plotly", "rich", "amqtt",
 )  # fmt: skip
+KERNEL = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+MOST_WRITES = 40
+"""Of two agents in one round: up to four files each (three facts, an update), of which each is
+made, written, renamed, and removed later. Nothing is written every second."""
+
 AGENT = f"""
-import sys, threading
+import ctypes, sys, threading
+print('execution denied', ctypes.CDLL(None).prctl(65, 1, 0, 0, 0))  # PR_SET_MDWE, Linux 6.3
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.split('.')[0] in {REFUSED!r}:
@@ -59,26 +77,47 @@ def test_a_federation_of_devices_without_torch(
         },
     )
     url = a_broker.address.url(with_password=True)
+    board = tmp_path / "board"
+    for name in ("etc", "lib"):
+        (board / name).mkdir(parents=True)
+    configs = [board / "etc" / f"{index}.toml" for index in range(2)]
+    for index, config in enumerate(configs):
+        config.write_text(
+            f'broker = "{url}"\nid = "{device_id(index, 2)}"\nfleet = "{fleet_name}"\n'
+            f'cache = "{board / "cache"}"\n'
+        )
+    watch = Watch(board)
+    by_round: list[Counter[str]] = []
+    command = [sys.executable, "-c", AGENT, "agent", "run", "--config"]
+    environment = {**os.environ, "XDG_STATE_HOME": str(board / "lib")}
     agents = [
         subprocess.Popen(
-            [
-                sys.executable, "-c", AGENT, "agent", "run", "--broker", url,
-                "--id", device_id(index, 2), "--fleet", fleet_name,
-                "--cache", str(tmp_path / "cache"),
-            ],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [*command, str(config)],
+            cwd=ROOT, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for index in range(2)
+        for config in configs
     ]  # fmt: skip
     said: list[str] = []
+
+    def view(event: object) -> None:
+        if type(event).__name__ == "RoundFinished":
+            by_round.append(watch.take())
+
     try:
+        with Console(a_broker.address, fleet=fleet_name) as console:
+            while sum(each.answered for each in console.look().values()) < 2:
+                assert all(agent.poll() is None for agent in agents)
+        watch.take()
+        time.sleep(2.5)  # they look at their status every second meanwhile
+        idle = watch.take()
         folder = RunFolder(effective.config)
         federation = coordinate(
             effective,
             a_broker.address,
             folder,
             broker="test",
-            view=lambda event: None,
+            view=view,
             cancel=threading.Event(),
             say=said.append,
         )
@@ -100,4 +139,10 @@ def test_a_federation_of_devices_without_torch(
         assert "refused modules []" in output
         peak_mb = int(output.split("peak kB ")[1].split()[0]) / 1024
         assert peak_mb < 150, output
-    assert len(list((tmp_path / "cache").glob("*.graphs"))) == 1
+        assert "execution denied 0" in output or KERNEL < (6, 3)
+    assert len(list((board / "cache").glob("*.graphs"))) == 1
+    assert idle == Counter()
+    first, second = by_round
+    assert any(name.endswith(".graphs") for name in first), "the watch sees what is written"
+    assert sum(second.values()) <= MOST_WRITES, second
+    assert not any(name.startswith(str(board / "etc")) for name in first + second)

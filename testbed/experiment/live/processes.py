@@ -13,30 +13,36 @@ from pathlib import Path
 
 from fimi import children
 from fimi.errors import InputError
-from fimi.testbed.commands.shared import BROKER_VARIABLE
+from fimi.messaging.address import BrokerAddress
+from fimi.testbed.commands.reaching import BROKER_VARIABLE, BUNDLE_VARIABLE, INSECURE_VARIABLE
 from fimi.testbed.experiment.engines.base import GRACE_S, last_words, start_command
 
 GENERATOR_VARIABLE = "FIMI_GENERATOR_BROKER"
 """Environment variable with the broker's URL as the generator node's user, where it has its own."""
+
+GENERATOR_BUNDLE = "FIMI_GENERATOR_BUNDLE"
+"""Environment variable with the path of its bundle, where there are bundles."""
 
 _AGAIN_S = (1.0, 5.0, 15.0, 30.0)
 """Time before a generator node is started for the second, third … time beside a run, s."""
 
 
 class Starter:
-    """Starts commands of ``fimi`` as children, with the broker's URL in their environment.
+    """Starts commands of ``fimi`` as children, with the broker in their environment.
 
     Args:
-        url: of the broker, with its password.
+        address: of the broker, as the coordinator.
         keep_open: files that children hold open as long as they live: locks.
     """
 
-    def __init__(self, url: str, keep_open: Sequence[int] = ()) -> None:
-        self._url = url
+    def __init__(self, address: BrokerAddress, keep_open: Sequence[int] = ()) -> None:
+        self._address = address
         self._keep_open = keep_open
 
-    def start(self, arguments: Sequence[str], log: Path, url: str = "") -> children.Child:
-        """Start a command; ``url`` in place of the broker's.
+    def start(
+        self, arguments: Sequence[str], log: Path, *, url: str = "", bundle: str = ""
+    ) -> children.Child:
+        """Start a command; ``url`` or ``bundle`` in place of the coordinator's.
 
         Raises:
             OSError: the log cannot be written, or no process be started.
@@ -45,8 +51,18 @@ class Starter:
             arguments,
             log,
             keep_open=self._keep_open,
-            environment={**os.environ, BROKER_VARIABLE: url or self._url},
+            environment=self._environment(url, bundle),
         )
+
+    def _environment(self, url: str, bundle: str) -> dict[str, str]:
+        reached = (BROKER_VARIABLE, BUNDLE_VARIABLE, INSECURE_VARIABLE)
+        found = {key: value for key, value in os.environ.items() if key not in reached}
+        if self._address.exposed():  # it was accepted for the study
+            found[INSECURE_VARIABLE] = "1"
+        bundle = bundle or ("" if url else self._address.bundle_path)
+        if bundle:
+            return {**found, BUNDLE_VARIABLE: bundle}
+        return {**found, BROKER_VARIABLE: url or self._address.url(with_password=True)}
 
 
 class NodeBeside:
@@ -92,5 +108,9 @@ class NodeBeside:
 
     def _start(self) -> children.Child:
         self._starts += 1
-        url = os.environ.get(GENERATOR_VARIABLE, "")
-        return self._starter.start(self._arguments, self._log, url)
+        return self._starter.start(
+            self._arguments,
+            self._log,
+            url=os.environ.get(GENERATOR_VARIABLE, ""),
+            bundle=os.environ.get(GENERATOR_BUNDLE, ""),
+        )

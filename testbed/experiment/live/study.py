@@ -126,7 +126,7 @@ def live_study(
             experiment.live,
             look,
             experiment.folder,
-            Starter(address.url(with_password=True), keep_open),
+            Starter(address, keep_open),
             generator=generator,
             require_held=require_held,
             has_node=lambda: console.has_generator,

@@ -277,7 +277,7 @@ class TestRestart:
     def test_the_profile_allows_it(self, desk: Desk) -> None:
         Ina226(desk.folder, VirtualClock())
         (desk.folder / "board.toml").write_text(PROFILE + '\n[remote]\nallow = ["restart"]\n')
-        ended: list[bool] = []
+        ended: list[str] = []
 
         def live() -> None:
             ended.append(
@@ -299,7 +299,7 @@ class TestRestart:
             until(lambda: answers(console, "d1"), "it answers")
             assert console.ask("d1", RestartRequest()) == Restarting()
         thread.join(PATIENCE_S)
-        assert ended == [True]
+        assert ended == ["again"]
 
     def test_ids_or_all(self, desk: Desk) -> None:
         desk.agent("d1")

@@ -13,9 +13,8 @@ from bench import DEVICE, Bench
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.console import Console
 from fimi.messaging.questions import Echo, Echoed
-from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
 from fimi.testbed.fleet import probing
-from fimi.testbed.fleet.probing import probe, try_broker
+from fimi.testbed.fleet.probing import PROBE_BYTES, probe, try_broker
 
 
 class World:
@@ -108,8 +107,8 @@ class TestRates:
         assert 40_000 < probe(world, "d1").chunk_bytes < 50_000 < whole
 
     def test_a_chunk_is_as_large_as_those_of_runs(self) -> None:
-        payload = b"\x00" * (DEFAULT_CHUNK_BYTES * 3 // 4)
-        assert 0 <= len(probing.encode(Echo(payload=payload))) - DEFAULT_CHUNK_BYTES < 200
+        payload = b"\x00" * (PROBE_BYTES * 3 // 4)
+        assert 0 <= len(probing.encode(Echo(payload=payload))) - PROBE_BYTES < 200
 
     def test_a_way_back_that_the_kernel_holds_back(
         self, a_broker: EmbeddedBroker, fleet_name: str
@@ -130,7 +129,7 @@ class TestRates:
 
 class TestBroker:
     def test_a_good_one(self, any_broker: EmbeddedBroker) -> None:
-        checks = try_broker(any_broker.address)
+        checks = try_broker(any_broker.address, "desk")
         assert [(check.name, check.status) for check in checks] == [
             ("retained", "ok"),
             ("packets", "ok"),
@@ -139,7 +138,7 @@ class TestBroker:
     def test_one_that_keeps_nothing(self, own_mosquitto: Any) -> None:
         rules = ["user fimi", "topic readwrite #"]
         address = own_mosquitto(rules, more=("retain_available false",))
-        (retained,) = try_broker(address, timeout_s=0.5)
+        (retained,) = try_broker(address, "desk", timeout_s=0.5)
         assert retained.status == "failure"
         assert "does not keep a message" in retained.found
         assert "retain_available" in retained.fix
@@ -155,7 +154,7 @@ class TestBroker:
         self, own_mosquitto: Any, line: str, status: str, words: str
     ) -> None:
         address = own_mosquitto(["user fimi", "topic readwrite #"], more=(line,))
-        retained, packets = try_broker(address, timeout_s=4.0)
+        retained, packets = try_broker(address, "desk", timeout_s=4.0)
         assert retained.status == "ok"
         assert packets.status == status
         assert words in packets.found

@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 from stored import store
 
+from fimi.messaging.address import BrokerAddress
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.cells import finished_rounds
 from fimi.testbed.experiment.definition import LiveStudy
@@ -90,7 +91,7 @@ class Bench:
                 raise self.held[0]
 
         how = LiveStudy(**{"rest_s": 0.0, "wait_s": 0.2, "order": "file", **live})  # type: ignore[arg-type]
-        starter = Starter("mqtt://nobody")
+        starter = Starter(BrokerAddress(host="nobody"))
         engine = LiveFleet(Study(how, lambda: self.boards, self.folder, starter, require_held=held))
         self.outcome = engine.run(tasks, clock=TaskTimes(), view=self.view, stop=self.stop)
         return self.outcome.failures
@@ -210,7 +211,7 @@ def test_time_before_the_first_failure_does_not_count_as_waiting_for_a_broker(be
 
 def test_a_rest_goes_on_after_the_study_was_killed(bench: Bench, tmp_path: Path) -> None:
     """Boards have worked when the last run wrote last, also if it was killed or set aside."""
-    study = Study(LiveStudy(), dict, bench.folder, Starter("mqtt://nobody"))
+    study = Study(LiveStudy(), dict, bench.folder, Starter(BrokerAddress(host="nobody")))
     assert study.since_last_run_s is None
     now_s = time.time()
 

@@ -1,0 +1,93 @@
+#!/bin/sh
+# Makes a board of a machine that starts from its card for the first time: docs/boards.md.
+#
+# On the card's boot partition, in the folder "fimi":
+#   bundles/NAME.bundle   credentials: of this board alone, or of all boards of the lab
+#   boards.csv            lines "SERIAL,NAME"; without it, the machine's host name is the name
+#   profiles/NAME.toml    the board's profile; profiles/default.toml for all others; may be missing
+#   wheels/*.whl          fimi and what it needs, for boards without the internet; may be missing
+#   options               further options of "fimi agent install", as: --allow restart --allow update
+#
+# It may be run any number of times; once the agent is installed, it does nothing. Bundles are removed
+# from the card in the end: FAT has no permissions. FIMI_ROOT: root of another system, for a trial.
+set -eu
+
+root=${FIMI_ROOT:-}
+card=
+for place in "$root/boot/firmware/fimi" "$root/boot/fimi"; do
+  if [ -d "$place" ]; then card=$place; break; fi
+done
+
+say() { echo "fimi: $*"; }
+end() { say "$*" >&2; exit 1; }
+
+if [ -e "$root/etc/systemd/system/fimi-agent.service" ] && [ -e "$root/etc/fimi/agent.toml" ]; then
+  say "the agent is installed already"
+  exit 0
+fi
+[ -n "$card" ] || end "no folder 'fimi' on the boot partition ($root/boot/firmware)"
+
+# Device tree (Raspberry Pi, Jetson), else the mainboard (x86).
+serial=
+for file in /proc/device-tree/serial-number /sys/class/dmi/id/product_serial; do
+  if [ -r "$root$file" ]; then
+    serial=$(tr -d '\0\r\n ' < "$root$file")
+    break
+  fi
+done
+
+name=
+if [ -f "$card/boards.csv" ]; then
+  name=$(awk -F, -v serial="$serial" '
+    { gsub(/[ \t\r]/, "") }
+    !/^#/ && serial != "" && tolower($1) == tolower(serial) { print $2; exit }' "$card/boards.csv")
+  if [ -z "$name" ]; then
+    # Where somebody who has the card in hand will see it.
+    echo "${serial:-none}" > "$card/UNKNOWN-SERIAL.txt" || true
+    end "serial number '${serial:-none}' is not in boards.csv: add the line '${serial:-none},NAME'"
+  fi
+else
+  name=$(cat "$root/etc/hostname")
+fi
+case $name in
+  '' | *[!A-Za-z0-9_.-]*) end "the name '$name' is no id of a device: letters, digits, '.', '_', '-'" ;;
+esac
+
+bundle=$card/bundles/$name.bundle
+[ -f "$bundle" ] || end "$bundle is missing: fimi fleet enroll $name"
+say "serial number ${serial:-none}: this is $name"
+echo "$name" > "$root/etc/hostname"
+[ -n "$root" ] || hostname "$name" || true
+
+fimi=$root/opt/fimi/bin/fimi
+if [ ! -x "$fimi" ]; then
+  python3 -m venv "$root/opt/fimi"
+  if ls "$card"/wheels/*.whl > /dev/null 2>&1; then
+    "$root/opt/fimi/bin/pip" install --no-index --find-links "$card/wheels" 'fimi-testbed[update]'
+  else
+    "$root/opt/fimi/bin/pip" install 'fimi-testbed[update]'
+  fi
+fi
+
+profile=
+for file in "$card/profiles/$name.toml" "$card/profiles/default.toml"; do
+  if [ -f "$file" ]; then profile=$file; break; fi
+done
+
+kept=$(mktemp -d "$root/run/fimi-first-boot.XXXXXX")
+trap 'rm -rf "$kept"' EXIT
+(umask 077 && cp "$bundle" "$kept/board.bundle")
+set -- --bundle "$kept/board.bundle"
+[ -z "$profile" ] || set -- "$@" --host-profile "$profile"
+if [ -f "$card/options" ]; then
+  # Words between spaces, none of them expanded.
+  set -f
+  for word in $(tr '\r\n' '  ' < "$card/options"); do set -- "$@" "$word"; done
+  set +f
+fi
+[ -z "$root" ] || set -- "$@" --root "$root" --no-start
+"$fimi" agent install "$@"
+
+rm -f "$card"/bundles/*.bundle "$card/UNKNOWN-SERIAL.txt"
+sync
+say "$name is a board of the fleet; the bundles are removed from the card"

@@ -1,0 +1,240 @@
+"""A board in one step, in a system below a folder: what is made, updated, kept, and taken away."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+from boards_of_files import policy
+from worlds import TwoPackages
+
+import fimi.energy.host_profile
+from fimi.edge_agent.service import install as installing
+from fimi.edge_agent.service.install import (
+    BUNDLE,
+    CONFIG,
+    PROFILE,
+    UNIT_FILE,
+    VERSIONS,
+    InstallError,
+    InstallInputError,
+    InstallOrder,
+    install,
+    uninstall,
+)
+from fimi.energy.clock import VirtualClock
+from fimi.messaging.bundle import Bundle
+
+EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
+KEY = "A" * 43 + "="
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("useradd") is None, reason="makes a user, below a folder"
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A system as Debian makes it, with a processor whose counters and clocks are root's."""
+    place = tmp_path / "system"
+    for folder in ("etc/systemd/system", "var/lib", "var/cache", "run", "proc/sys/kernel"):
+        (place / folder).mkdir(parents=True)
+    files = {
+        "passwd": "root:x:0:0::/root:/bin/sh",
+        "group": "root:x:0:",
+        "shadow": "root:*:1::::::",
+    }
+    files["gshadow"] = "root:*::"
+    for name, text in files.items():
+        for ending in ("", "-"):
+            (place / "etc" / (name + ending)).write_text(text + "\n")
+    (place / "etc/login.defs").write_text("SYS_UID_MIN 100\nSYS_UID_MAX 999\nSYS_GID_MIN 100\n")
+    TwoPackages(place, VirtualClock())
+    policy(place, 0, 800_000, 3_000_000)
+    return place
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    made = Bundle(
+        fleet="desk", name="pi-01", role="device", host="desk.lan", port=8883,
+        password="secret", ca_pem="pem", update_key=KEY,
+    )  # fmt: skip
+    made.write(tmp_path / "pi-01.bundle")
+    return tmp_path / "pi-01.bundle"
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    file = tmp_path / "board.toml"
+    text = "\n".join(line.strip() for line in EXAMPLE.splitlines())
+    file.write_text(text.replace('meter = "auto"', 'meter = "rapl"'))
+    return file
+
+
+def tree(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Every file and folder: permissions, owner, content; without what useradd itself leaves."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        name = str(path.relative_to(root))
+        if name.endswith("-") and name.startswith("etc/"):
+            continue  # the accounts as they were before the last change
+        kept = path.lstat()
+        data = str(path.readlink()).encode() if path.is_symlink() else b""
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+        found[name] = (stat.S_IMODE(kept.st_mode), kept.st_uid, data)
+    return found
+
+
+@needs_root
+def test_with_purge_nothing_is_left(root: Path, bundle: Path, profile: Path) -> None:
+    before = tree(root)
+    order = InstallOrder(
+        bundle=bundle, host_profile=profile, allow=("calibrate", "restart", "update")
+    )
+    said = install(order, root=root)
+    assert "user fimi made" in said
+    made = tree(root)
+    new = set(made) - set(before)
+    assert {CONFIG, BUNDLE, PROFILE, UNIT_FILE, f"{VERSIONS.lstrip('/')}/trust.json"} <= new
+    assert "etc/systemd/system/multi-user.target.wants/fimi-agent.service" in new
+    assert "etc/tmpfiles.d/fimi-agent.conf" in new and "etc/udev/rules.d/70-fimi-agent.rules" in new
+    assert made[BUNDLE][:2] == (0o640, 0)  # the agent reads it, and cannot change the key in it
+    trust = msgspec.json.decode(made[f"{VERSIONS.lstrip('/')}/trust.json"][2])
+    assert trust == {"fleet": "desk", "update_key": KEY}
+    for folder in ("var/lib/fimi", "var/cache/fimi", "run/fimi"):  # as the service manager does
+        (root / folder).mkdir()
+        (root / folder / "something").write_text("kept")
+    # As systemd-tmpfiles does.
+    for line in (root / "etc/tmpfiles.d/fimi-agent.conf").read_text().splitlines():
+        if line.startswith("z "):
+            _, pattern, mode, *_ = line.split()
+            matched = list(root.glob(pattern.lstrip("/")))
+            assert matched, line
+            for path in matched:
+                path.chmod(int(mode, 8))
+                os.chown(path, 0, 4711)
+    for path in root.glob("sys/**/energy_uj"):
+        path.chmod(0o440)
+    gone = uninstall(root=root, purge=True)
+    assert "user fimi removed" in gone
+    after = tree(root)
+    opened = {name for name in before if before[name][0] != after.get(name, (0, 0, b""))[0]}
+    assert all(name.endswith(("energy_uj", "range_uj")) for name in opened)  # 0644 in the test tree
+    assert all(after[name][0] == 0o400 for name in opened)
+    assert {k: v[1:] for k, v in after.items()} == {k: v[1:] for k, v in before.items()}
+    assert all((root / name).lstat().st_gid == 0 for name in after if name.startswith("sys/"))
+    with pytest.raises(InstallError, match="no agent is installed"):
+        uninstall(root=root, purge=True)
+
+
+@needs_root
+def test_without_purge_what_cannot_be_made_again_stays(root: Path, bundle: Path) -> None:
+    before = tree(root)
+    install(InstallOrder(bundle=bundle), root=root)
+    said = uninstall(root=root)
+    left = set(tree(root)) - set(before)
+    assert left == {"etc/fimi", CONFIG, BUNDLE, "etc/fimi/installed.json"}
+    assert any("--purge" in line for line in said)
+    uninstall(root=root, purge=True)
+    assert tree(root) == before
+
+
+@needs_root
+def test_twice_is_an_update_and_what_was_changed_by_hand_stays(
+    root: Path, bundle: Path, profile: Path
+) -> None:
+    order = InstallOrder(bundle=bundle, host_profile=profile, allow=("restart",))
+    install(order, root=root)
+    first = tree(root)
+    assert install(InstallOrder(), root=root) == [
+        "systemd does not run here: the agent begins at the next boot"
+    ]
+    assert tree(root) == first
+    # A key by hand: kept, and still in force when something else is changed.
+    config = root / CONFIG
+    config.write_text(config.read_text() + '\ndata = "/srv/images"  # mine\n')
+    mine = config.read_text()
+    assert install(InstallOrder(), root=root)[0].startswith("systemd")
+    assert config.read_text() == mine
+    said = install(InstallOrder(allow=("restart", "calibrate")), root=root)
+    assert any("changed by hand and stays" in line and CONFIG in line for line in said)
+    assert config.read_text() == mine
+    proposed = msgspec.toml.decode((root / f"{CONFIG}.new").read_bytes())
+    assert proposed["data"] == "/srv/images"
+    assert proposed["allow"] == ["restart", "calibrate"]
+    said = install(InstallOrder(allow=("restart", "calibrate")), root=root, force=True)
+    assert msgspec.toml.decode(config.read_bytes()) == proposed
+    assert (root / f"{CONFIG}.old").read_text() == mine
+    assert not (root / f"{CONFIG}.new").exists()
+    assert "ReadWritePaths=-/etc/fimi/profile" in (root / UNIT_FILE).read_text()
+    # A unit by hand stays as well, and new rules come.
+    unit = root / UNIT_FILE
+    unit.write_text(unit.read_text().replace("WatchdogSec=60", "WatchdogSec=600"))
+    profile.write_text(profile.read_text().replace('"rapl"', '"battery"'))
+    said = install(InstallOrder(host_profile=profile), root=root)
+    assert "WatchdogSec=600" in unit.read_text()
+    assert any(f"/{PROFILE} replaced" in line for line in said)
+    assert "energy_uj" not in (root / "etc/tmpfiles.d/fimi-agent.conf").read_text()
+    uninstall(root=root, purge=True)
+    assert not (root / "etc/fimi").exists()
+
+
+@needs_root
+def test_a_new_bundle_replaces_the_old_one(root: Path, bundle: Path) -> None:
+    install(InstallOrder(bundle=bundle), root=root)
+    msgspec.structs.replace(Bundle.read(bundle), password="another").write(bundle)
+    said = install(InstallOrder(bundle=bundle), root=root)
+    assert f"/{BUNDLE} replaced" in said
+    assert Bundle.read(root / BUNDLE).password == "another"
+
+
+@needs_root
+def test_what_others_have_put_there_is_not_removed(root: Path, bundle: Path) -> None:
+    install(InstallOrder(bundle=bundle), root=root)
+    (root / "etc/fimi/notes.txt").write_text("mine")
+    said = uninstall(root=root, purge=True)
+    assert (root / "etc/fimi/notes.txt").read_text() == "mine"
+    assert any("notes.txt" in line for line in said)
+
+
+@needs_root
+def test_a_user_of_that_name_that_was_there_before_stays(root: Path, bundle: Path) -> None:
+    passwd = root / "etc/passwd"
+    passwd.write_text(passwd.read_text() + "fimi:x:321:654::/:/bin/false\n")
+    install(InstallOrder(bundle=bundle), root=root)
+    assert (root / BUNDLE).stat().st_gid == 654
+    uninstall(root=root, purge=True)
+    assert "fimi:x:321" in passwd.read_text()
+
+
+def test_what_cannot_be_installed_changes_nothing(root: Path, bundle: Path, tmp_path: Path) -> None:
+    before = tree(root)
+    with pytest.raises(InstallInputError, match="--bundle FILE"):
+        install(InstallOrder(), root=root)
+    other = tmp_path / "other.bundle"
+    kept = Bundle.read(bundle)
+    msgspec.structs.replace(kept, role="coordinator", name="coordinator").write(other)
+    with pytest.raises(InstallInputError, match="bundle of the coordinator"):
+        install(InstallOrder(bundle=other), root=root)
+    msgspec.structs.replace(kept, update_key="").write(other)
+    with pytest.raises(InstallInputError, match="names no key for updates"):
+        install(InstallOrder(bundle=other, allow=("update",)), root=root)
+    bad = tmp_path / "bad.toml"
+    bad.write_text("name = 3\n")
+    with pytest.raises(fimi.energy.host_profile.ProfileError):
+        install(InstallOrder(bundle=bundle, host_profile=bad), root=root)
+    assert tree(root) == before
+
+
+def test_it_needs_root(monkeypatch: pytest.MonkeyPatch, bundle: Path) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(InstallError, match="sudo"):
+        installing.install(InstallOrder(bundle=bundle))
+    with pytest.raises(InstallError, match="sudo"):
+        installing.uninstall()

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import stat
+from datetime import date, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fimi.files import FileLock
+from fimi.messaging.bundle import Bundle
+from fimi.messaging.credentials.folder import FleetFolder, FolderError, Revoked
+from fimi.messaging.credentials.rules import access_rules
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> FleetFolder:
+    return FleetFolder.begin(
+        tmp_path_factory.mktemp("kept") / "fl", fleet="desk", hosts=["desk.local", "10.0.0.3"]
+    )
+
+
+class TestBeginning:
+    def test_only_the_owner_gets_at_it(self, kept: FleetFolder) -> None:
+        for path in (kept.path, *kept.path.rglob("*")):
+            mode = stat.S_IMODE(path.lstat().st_mode)
+            assert mode == (0o700 if path.is_dir() else 0o600), path
+
+    def test_a_folder_that_is_there_is_left_alone(self, kept: FleetFolder, tmp_path: Path) -> None:
+        before = (kept.path / "ca.key").read_bytes()
+        with pytest.raises(FolderError, match="there already"):
+            FleetFolder.begin(kept.path, fleet="desk", hosts=["h"])
+        assert (kept.path / "ca.key").read_bytes() == before
+        (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+        with pytest.raises(FolderError, match="there already"):
+            FleetFolder.begin(tmp_path / "link", fleet="desk", hosts=["h"])
+
+    @pytest.mark.parametrize(
+        ("given", "says"),
+        [
+            ({"fleet": "a/b"}, "a/b"),
+            ({"hosts": []}, "--host"),
+            ({"hosts": ["desk local"]}, "desk local"),
+            ({"hosts": ["mqtt://desk"]}, "mqtt"),
+            ({"days": 0}, "0 days"),
+        ],
+    )
+    def test_bad(self, tmp_path: Path, given, says: str) -> None:
+        with pytest.raises(FolderError, match=says):
+            FleetFolder.begin(tmp_path / "f", **{"fleet": "f", "hosts": ["h"], **given})
+        assert not (tmp_path / "f").exists()
+
+    def test_half_a_folder_does_not_stay(self, tmp_path: Path, monkeypatch) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Bundle, "write", full)
+        with pytest.raises(OSError, match="No space"):
+            FleetFolder.begin(tmp_path / "f", fleet="f", hosts=["h"])
+        assert not (tmp_path / "f").exists()
+
+    def test_the_first_bundles(self, kept: FleetFolder) -> None:
+        for name in ("coordinator", "generator"):
+            bundle = Bundle.read(kept.bundle(name))
+            assert (bundle.fleet, bundle.name, bundle.role) == ("desk", name, name)
+            assert (bundle.host, bundle.port) == ("desk.local", 8883)
+            assert bundle.update_key == kept.decided.update_key
+            assert bundle.expires
+
+
+class TestOpening:
+    def test_what_was_stored(self, kept: FleetFolder) -> None:
+        assert FleetFolder.open(kept.path).decided == kept.decided
+
+    def test_no_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(FolderError, match="fimi fleet init"):
+            FleetFolder.open(tmp_path)
+
+    @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"fleet": 3}'])
+    def test_damaged(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "fleet.json").write_text(text)
+        with pytest.raises(FolderError, match="backup"):
+            FleetFolder.open(tmp_path)
+
+    def test_without_its_authority_nobody_is_enrolled(self, tmp_path: Path) -> None:
+        made = FleetFolder.begin(tmp_path / "f", fleet="f", hosts=["h"])
+        (made.path / "ca.key").write_text("")
+        with pytest.raises(FolderError, match=r"ca\.key.*backup"):
+            made.enroll("pi")
+
+
+class TestEnrolling:
+    @pytest.mark.parametrize(
+        "name", ["coordinator", "broker", "all", "shared", "a/b", "", "+", "#", "a" * 65]
+    )
+    def test_names_that_cannot_be(self, kept: FleetFolder, name: str) -> None:
+        with pytest.raises(FolderError):
+            kept.enroll(name)
+
+    def test_the_longest_name(self, kept: FleetFolder) -> None:
+        assert Bundle.read(kept.enroll("a" * 64)).name == "a" * 64
+
+    def test_twice(self, kept: FleetFolder) -> None:
+        kept.enroll("twice")
+        with pytest.raises(FolderError, match="rotate twice"):
+            kept.enroll("twice")
+
+    def test_who_is_not_there(self, kept: FleetFolder) -> None:
+        for call in (kept.rotate, kept.revoke):
+            with pytest.raises(FolderError, match="nobody has no credentials"):
+                call("nobody")
+
+    def test_one_command_at_a_time(self, kept: FleetFolder) -> None:
+        lock = FileLock(kept.path / ".lock")
+        try:
+            with pytest.raises(FolderError, match="another command"):
+                kept.enroll("late")
+        finally:
+            lock.release()
+
+    def test_two_views_of_a_folder_lose_nothing(self, kept: FleetFolder) -> None:
+        other = FleetFolder.open(kept.path)
+        kept.enroll("by-one")
+        other.enroll("by-other")
+        names = {peer.name for peer in FleetFolder.open(kept.path).decided.peers}
+        assert {"by-one", "by-other"} <= names
+
+    def test_revoking_takes_the_bundle_away(self, kept: FleetFolder) -> None:
+        path = kept.enroll("going")
+        kept.revoke("going")
+        assert not path.exists()
+        rules = (kept.path / "rules").read_text()
+        assert "user going\ntopic deny #" in rules
+        kept.enroll("going")
+        assert "user going\n" not in (kept.path / "rules").read_text()
+
+    def test_a_generator_node_with_another_name(self, kept: FleetFolder) -> None:
+        assert Bundle.read(kept.enroll("node-2", "generator")).role == "generator"
+        rules = (kept.path / "rules").read_text()
+        assert "pattern write fimi/v1/desk/%u/node-2/want" in rules
+        assert "user node-2" in rules
+
+
+class TestEnding:
+    def test_what_ends_soon(self, kept: FleetFolder) -> None:
+        end = kept.decided.broker_expires
+        assert not kept.ending(30, end - timedelta(days=30))
+        assert "broker" in {each.name for each in kept.ending(30, end - timedelta(days=29))}
+        assert "broker" in {each.name for each in kept.ending(30, end + timedelta(days=3))}
+
+    def test_what_has_ended_anyway_is_forgotten(self, kept: FleetFolder) -> None:
+        old = Revoked(name="old", serial="ab", on=date(2020, 1, 1), expires=date(2021, 1, 1))
+        kept.decided = msgspec.structs.replace(kept.decided, revoked=(old,))
+        kept._store()
+        kept.enroll("new-one")
+        kept.revoke("new-one")
+        assert [each.name for each in kept.decided.revoked] == ["new-one"]
+
+
+def test_rules_name_one_fleet_only() -> None:
+    lines = access_rules("desk", ["generator"], ["gone"]).splitlines()
+    for line in lines:
+        if line.startswith(("pattern", "topic")) and "deny" not in line:
+            assert line.split(maxsplit=2)[2].startswith("fimi/v1/desk/"), line
+    assert lines[-2:] == ["user gone", "topic deny #"]
