@@ -114,7 +114,8 @@ def test_damaged_requests_and_chunks(data: st.DataObject) -> None:
     good = data.draw(
         st.sampled_from(
             [
-                wire.Want(digest=digest, indices=(0, 1)),
+                wire.Want(digest=digest, runs=((0, 2), (9, 1)), chunk_bytes=4096),
+                wire.Apart(digest=digest),
                 wire.Done(digest=digest),
                 wire.Gone(digest=digest),
                 wire.Noted(digest=digest),
@@ -125,8 +126,12 @@ def test_damaged_requests_and_chunks(data: st.DataObject) -> None:
     tree = spoilt_tree(msgspec.to_builtins(good)).filter(lambda each: _packs(each))
     payload = data.draw(spoilt_bytes(packed) | tree.map(msgspec.msgpack.encode))
     peer = a_peer()
-    for kind in ("want", "chunk"):
-        peer._on_message(topics.topic("f", "d1", COORDINATOR, kind), payload, False)
+    for topic in (
+        topics.topic("f", "d1", COORDINATOR, "want"),
+        topics.topic("f", "d1", COORDINATOR, "chunk"),
+        f"fimi/v1/f/d1/shared/{digest}",
+    ):
+        peer._on_message(topic, payload, False)
     assert all(each.sender == "d1" for each in peer.offenders)
 
 
@@ -306,7 +311,7 @@ def test_with_access_rules_a_name_is_who_sent_it(own_mosquitto, until) -> None:
         rogue.publish(topic, msgspec.json.encode(_reported(1)), qos=1)
         honest.publish_state(COORDINATOR, "reported", replace(_reported(1), device="d2"))
         heard = []
-        while (got := coordinator.receive(5.0)) is not None:
+        while (got := coordinator.receive(15.0)) is not None:
             heard.append(got)
             if isinstance(got[1], Reported):
                 break
