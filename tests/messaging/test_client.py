@@ -367,7 +367,8 @@ class TestHostility:
                 rogue.publish(topics.topic(fleet, "rogue", COORDINATOR, kind), payload, qos=1)
         rogue.publish(f"fimi/v1/{fleet}/rogue/{COORDINATOR}/nonsense", b"", qos=1)
         sent = len(kinds) * len(garbage) + 1
-        until(lambda: coordinator.counters.refused + coordinator.transfers.counters.refused >= sent)
+        counted, transfers = coordinator.counters, coordinator.transfers.counters
+        until(lambda: counted.refused + counted.unseen + transfers.refused >= sent)
         rogue.close()
         device.send(COORDINATOR, ended())
         assert next_message(coordinator) == ("d1", ended())
