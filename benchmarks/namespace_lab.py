@@ -24,7 +24,10 @@ from typing import Any, Literal
 from namespace_network import HUB, HUB_ADDRESS, Network
 from packaging.requirements import Requirement
 
-from fimi.messaging.broker.embedded import find_mosquitto, password_hash
+from fimi.messaging.broker.embedded import find_mosquitto
+from fimi.messaging.broker.passwords import password_hash
+from fimi.messaging.credentials.rules import access_rules
+from fimi.testbed.configuration.sections import FleetConfig
 
 ROOT = Path(__file__).parents[1]
 PORT = 1883
@@ -261,7 +264,8 @@ class Lab:
 
     def _environment(self, name: str, user: str) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("FIMI_", "PYTHON"))}
-        kept.update(OMP_NUM_THREADS="1", PYTHONFAULTHANDLER="1")
+        # The network is of this machine's kernel alone; only the address looks like another's.
+        kept.update(OMP_NUM_THREADS="1", PYTHONFAULTHANDLER="1", FIMI_INSECURE="1")
         if name not in self.network.boards:
             kept["PYTHONPATH"] = str(ROOT)
         if name == "broker":
@@ -287,11 +291,7 @@ class Lab:
             f"{user}:{password_hash(f'secret-of-{user}', os.urandom(12))}" for user in users
         ]
         (place / "passwords").write_text("\n".join(passwords) + "\n")
-        (place / "rights").write_text(
-            "pattern write fimi/v1/+/%u/#\n"
-            "pattern read fimi/v1/+/+/%u/#\n"
-            "pattern read fimi/v1/+/+/all/#\n"
-        )
+        (place / "rights").write_text(access_rules(FleetConfig().name, ["generator"], []))
         lines = [
             f"listener {PORT} {HUB_ADDRESS}",
             "allow_anonymous false",

@@ -1,7 +1,7 @@
 """How exactly a paced device's payload moves at the planned rate, and what goes on top of it.
 
 A device, a coordinator and mosquitto over loopback, as in a run on one machine. Each row fetches so
-many seconds of payload at a planned rate. Printed: goodput over the planned rate, chunks sent and
+many seconds of payload at a planned rate. Printed: goodput over the planned rate, bytes sent and
 needed, and what the device's connection sends, headers included, over the payload.
 
 With ``--packets 1500`` and root, in a network namespace of its own whose packets are as large as
@@ -51,10 +51,11 @@ def measure(broker: EmbeddedBroker, rate_bps: float, seconds: float) -> str:
         took_s = time.monotonic() - begin_s
         after = sent(device)
         wire = after[0] - before[0] + 66 * (after[1] - before[1])
-        needed = -(-len(data) // offer.chunk_bytes)
+        needed = len(data)
         return (
             f"{rate_bps / 1e3:10.0f} {len(data) * 8 / took_s / rate_bps:10.4f} "
-            f"{device.transfers.counters.sent:6d} {needed:6d} {wire / len(data):8.3f}  {means}"
+            f"{device.transfers.counters.sent_bytes:9d} {needed:9d} {wire / len(data):8.3f}  "
+            f"{means}"
         )
 
 

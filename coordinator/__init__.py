@@ -9,10 +9,11 @@ The run
 * :mod:`~fimi.coordinator.conversation`  what is wanted of each device, and what each has reported
 * :mod:`~fimi.coordinator.enrolment`    who takes part, and with which samples
 * :mod:`~fimi.coordinator.gathering`    before it begins or goes on: waiting for the fleet
-* :mod:`~fimi.coordinator.patience`     how long others are waited for, and how often that is said
+* :mod:`~fimi.coordinator.patience`     how long others are waited for, and how often that is said;
+  a clock that stands still without a broker
 * :mod:`~fimi.coordinator.checkpoint`   what a run needs to go on after its coordinator was killed
 * :mod:`~fimi.coordinator.inbox`       sorts what arrives
-* :mod:`~fimi.coordinator.registry`    which devices are online, and their profiles
+* :mod:`~fimi.coordinator.registry`    which devices are online or expected back, their profiles
 
 Strategies and plans
 
@@ -38,10 +39,17 @@ Rounds
 
 * :mod:`~fimi.coordinator.training_rounds`  round after round, from the draw to the entry in the
   store
-* :mod:`~fimi.coordinator.rounds`           one round: start, collect, check, close, settle
+* :mod:`~fimi.coordinator.rounds`           one round: start, collect, close, settle
+* :mod:`~fimi.coordinator.round_order`      what a round begins with, and what it comes to
+* :mod:`~fimi.coordinator.round_end`        what ends it early: rules that compose
+* :mod:`~fimi.coordinator.round_updates`    its updates: pulled, pulled again, checked
+* :mod:`~fimi.coordinator.round_verdict`    what became of each participant, and how long it was
+* :mod:`~fimi.coordinator.late_updates`     updates that enter the mean of a later round
 * :mod:`~fimi.coordinator.participation`    k of n: who takes part in a round
+* :mod:`~fimi.coordinator.payloads`  the model as it goes, updates as they come, and their sizes
 * :mod:`~fimi.coordinator.update_store`  updates on their way into the mean, on disk where memory is
   short
+* :mod:`~fimi.coordinator.screening`  which updates go into the model, and how far; who is set aside
 * :mod:`~fimi.coordinator.dealt`            what devices train on, where it was dealt out here
 * :mod:`~fimi.coordinator.gradients`        similarity of devices' gradients to the IID one
 * :mod:`~fimi.coordinator.insight`          learning metrics of a round's updates

@@ -46,7 +46,7 @@ class Adaptation:
         settings: limit and window.
         profiles: the first profiles of the devices.
         training: epochs or steps.
-        model_bits: size of the model and of an update, bits.
+        model_bits: size of the model and of an update in single precision, bits.
         state: what an earlier coordinator of the run had learned.
     """
 
@@ -105,7 +105,14 @@ class Adaptation:
             self._since[entry.device] = self._recent(
                 [*self._since.get(entry.device, ()), *of_device]
             )
-            seen = observe(entry, point, training=self._training, model_bits=self._model_bits)
+            sent, came = result.model_coded, entry.coded
+            seen = observe(
+                entry,
+                point,
+                training=self._training,
+                model_bits=self._model_bits if sent is None else 8.0 * sent.coded_bytes,
+                update_bits=self._model_bits if came is None else 8.0 * came.coded_bytes,
+            )
             if seen is not None:
                 window = self._seen.setdefault(
                     entry.device, deque(maxlen=self._settings.refit_window)

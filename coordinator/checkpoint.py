@@ -9,6 +9,7 @@ written together with it, in one transaction.
 * :class:`PlanPart`     the plan of the fleet, and each device's plan
 * :class:`RoundPart`    the clock, the model's digest, the boards as fitted, after the last round
 * :class:`InterimPart`  an export that is not part of the run when it goes on
+* :class:`HeldUpdate`   an update that came late and waits for a round that takes it in
 * :class:`Checkpoint`   all of them
 """
 
@@ -31,6 +32,7 @@ from fimi.messaging.messages import (
     SyntheticRequest,
 )
 from fimi.optim.plans import Plan
+from fimi.record.store import LARGE
 
 Part = TypeVar("Part", bound=Struct)
 
@@ -77,6 +79,7 @@ class PlanPart(Struct, frozen=True, kw_only=True):
         fleet_time_s: of the fleet's clock when the first round begins, s; ``None`` before the
             devices have their batches.
         synthetic_use: share of the synthetic samples that rounds train on.
+        update_bytes: size of an update in the devices' plans; 0 before there are any.
     """
 
     plan: Plan | None
@@ -84,6 +87,7 @@ class PlanPart(Struct, frozen=True, kw_only=True):
     devices: dict[str, DevicePlan] = {}
     fleet_time_s: float | None = None
     synthetic_use: float = 1.0
+    update_bytes: int = 0
 
 
 class RoundPart(Struct, frozen=True, kw_only=True):
@@ -116,6 +120,22 @@ class InterimPart(Struct, frozen=True, kw_only=True):
     number: int = 0
 
 
+class HeldUpdate(Struct, frozen=True, kw_only=True):
+    """An update that was ready after its round was over; the update itself is stored beside it.
+
+    Attributes:
+        device: whose.
+        round: of which round.
+        due_s: when its device was done, on the fleet's clock, s; 0 where it was pulled afterwards.
+        samples: that it was trained on; ``None`` until its device has reported them.
+    """
+
+    device: str
+    round: int
+    due_s: float = 0.0
+    samples: float | None = None
+
+
 class Checkpoint(Struct, frozen=True, kw_only=True):
     """All of it, as read from a run store.
 
@@ -127,6 +147,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
         requests: what it was asked for then; the same request gives the same bytes again.
         rounds: the state after the last round.
         interim: an export that was made when the run was interrupted.
+        late: updates that wait for a round that takes them in.
     """
 
     run: RunPart
@@ -136,9 +157,10 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     requests: dict[str, SyntheticRequest] = {}
     rounds: RoundPart = RoundPart()
     interim: InterimPart = InterimPart()
+    late: tuple[HeldUpdate, ...] = ()
 
 
-_DEVICE, _BATCH, _REQUEST = "device:", "batch:", "request:"
+_DEVICE, _BATCH, _REQUEST, _LATE = "device:", "batch:", "request:", "late:"
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -177,6 +199,18 @@ def of_interim(part: InterimPart) -> dict[str, bytes]:
     return {"interim": _encode(part)}
 
 
+def of_held(held: HeldUpdate, update: bytes) -> dict[str, bytes]:
+    """A late update, as keys and bytes for the run store."""
+    own, large = held_keys(held)
+    return {own: _encode(held), large: update}
+
+
+def held_keys(held: HeldUpdate) -> tuple[str, str]:
+    """The keys of a late update: of what is known of it, and of the update itself."""
+    own = f"{_LATE}{held.round}:{held.device}"
+    return own, LARGE + own
+
+
 def read(stored: Mapping[str, bytes]) -> Checkpoint:
     """The checkpoint in a run store.
 
@@ -196,6 +230,7 @@ def read(stored: Mapping[str, bytes]) -> Checkpoint:
         plan=_part(stored, "plan", PlanPart) if "plan" in stored else None,
         rounds=_part(stored, "rounds", RoundPart) if "rounds" in stored else RoundPart(),
         interim=_part(stored, "interim", InterimPart) if "interim" in stored else InterimPart(),
+        late=tuple(_parts(stored, _LATE, HeldUpdate).values()),
     )
 
 

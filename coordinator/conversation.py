@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fimi.messaging.documents import again_s
+from fimi.messaging.leases import MAX_EPOCH
 from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentTest,
@@ -39,6 +40,11 @@ Order = (
     | DeploymentClosed
     | RunEnded
 )
+MAX_DEVICES = 10_000
+"""Most devices of a conversation; whoever else reports is not listened to."""
+MAX_BOOTS = 16
+"""Starts of a device whose facts are kept apart; the oldest one gives way."""
+
 Fact_ = TypeVar("Fact_", bound=FactBody)
 _SLOTS: dict[type[Any], str] = {
     Invitation: "invitation",
@@ -173,9 +179,12 @@ class Conversation:
 
         A report of another run tells nothing but the epoch that its device has seen.
         """
+        if reported.device not in self._lines and len(self._lines) >= MAX_DEVICES:
+            return ()
         line = self._line(reported.device)
         ours, seen = reported.instance == self._instance, (reported.epoch, reported.heard)
-        if seen > (self._epoch, line.document.number if ours else 0):
+        ahead = seen > (self._epoch, line.document.number if ours else 0)
+        if ahead and reported.epoch < MAX_EPOCH:  # beyond the last one no document can go
             self._raise_epoch(reported.epoch + 1)  # it has heard another coordinator
         if not ours:
             return ()
@@ -187,18 +196,28 @@ class Conversation:
         line.boot_id, line.reported = reported.boot_id, reported
         if line.document.heard.boot_id != reported.boot_id:
             line.dirty = True  # it follows its plan once it is told that it was met
-        boot = self._boot(line, reported.device, reported.boot_id)
         line.answered = (reported.epoch, reported.heard) == (
             line.document.epoch,
             line.document.number,
         )
-        new = [fact for fact in reported.facts if fact.number > boot.taken]
-        for fact in new:
-            boot.open[fact.number] = fact.body
-            boot.taken = fact.number
-        if any(fact.number <= boot.stored for fact in reported.facts):
-            line.dirty = True  # it has not been told, or has not taken it in
-        return tuple(fact.body for fact in new)
+        told = [(earlier.boot_id, earlier.facts) for earlier in reported.earlier]
+        new = []
+        for boot_id, facts in (*told, (reported.boot_id, reported.facts)):
+            boot = self._boot(line, reported.device, boot_id)
+            for fact in facts:
+                if fact.number > boot.taken:
+                    boot.open[fact.number] = fact.body
+                    boot.taken = fact.number
+                    new.append(fact.body)
+            if any(fact.number <= boot.stored for fact in facts):
+                line.dirty = True  # it has not been told, or has not taken it in
+        return tuple(new)
+
+    def start_of(self, device: str, body: FactBody) -> str:
+        """The start of a device that has told a fact which is not stored; empty if it is."""
+        line = self._line(device)
+        starts = (b for b, boot in line.boots.items() if any(body is x for x in boot.open.values()))
+        return next(starts, "")
 
     def stored(self, device: str, *bodies: FactBody) -> None:
         """These facts are in the run store, or will never be needed: the device may drop them."""
@@ -270,15 +289,22 @@ class Conversation:
 
     def _boot(self, line: Talk, device: str, boot_id: str) -> Boot:
         if boot_id not in line.boots:
-            known = self._known.get(device)
-            before = known.fact if known is not None and known.boot_id == boot_id else 0
-            line.boots[boot_id] = Boot(taken=before)
+            while len(line.boots) >= MAX_BOOTS:
+                del line.boots[next(old for old in line.boots if old != line.boot_id)]
+            known = self._known.get(device, Heard())
+            before = known.earlier.get(boot_id, 0)
+            line.boots[boot_id] = Boot(taken=known.fact if known.boot_id == boot_id else before)
         return line.boots[boot_id]
 
     def _heard(self, line: Talk) -> Heard:
         if not line.boot_id:
             return line.document.heard
-        return Heard(boot_id=line.boot_id, fact=line.boots[line.boot_id].stored)
+        told = line.reported.earlier if line.reported is not None else ()
+        return Heard(
+            boot_id=line.boot_id,
+            fact=line.boots[line.boot_id].stored,
+            earlier={each.boot_id: line.boots[each.boot_id].stored for each in told},
+        )
 
     def _with_heard(self, line: Talk) -> Desired:
         return replace(line.document, heard=self._heard(line))

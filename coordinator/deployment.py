@@ -19,6 +19,7 @@ from fimi.coordinator.context import Context
 from fimi.learning.training.classifier import MEDIA, Exported
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.messages import DeploymentReport, DeploymentTest, ModelFile
+from fimi.messaging.transfers import stream
 from fimi.record.events import Deployed, NotDeployed
 from fimi.record.results import Deployment
 
@@ -119,7 +120,9 @@ class Deployments:
         offers = tuple(
             ModelFile(
                 variant=file.check.variant,
-                model=self._context.peer.transfers.serve(file.model, media=MEDIA),
+                model=self._context.peer.transfers.serve(
+                    file.model, media=MEDIA, shared=stream.is_for(len(devices))
+                ),
             )
             for file in files
         )

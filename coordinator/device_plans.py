@@ -19,6 +19,7 @@ from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.context import Context
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.patience import Grace, Reminder
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.energy.cost_model import PhaseCost, download_cost
 from fimi.energy.resting import enough_s
 from fimi.learning.data.partition_summary import summarise
@@ -42,18 +43,21 @@ class DevicePlans:
     Args:
         context: the context of the run.
         roster: the devices that take part.
-        model_bytes: size of the model and of an update as sent.
+        sizes: of the model and of an update as sent.
         part: the plan of a run that goes on, or the one just made.
 
     Attributes:
+        sizes: of model and update as sent.
         devices: device id to its plan.
         fleet_time_s: present time of the fleet's clock, s.
     """
 
-    def __init__(self, context: Context, roster: Roster, model_bytes: int, part: PlanPart) -> None:
+    def __init__(
+        self, context: Context, roster: Roster, sizes: PayloadSizes, part: PlanPart
+    ) -> None:
         self._context = context
         self._roster = roster
-        self._model_bytes = model_bytes
+        self.sizes = sizes
         self._part = part
         self.devices: dict[str, DevicePlan] = dict(part.devices)
         self.fleet_time_s = part.fleet_time_s or 0.0
@@ -135,6 +139,11 @@ class DevicePlans:
     def training(self) -> TrainingSettings:
         """How devices train under the plan in force."""
         return planning.training_of(self._context.settings, self._part.plan)
+
+    @property
+    def update_bytes(self) -> int:
+        """Size of an update in the plan in force."""
+        return self._part.update_bytes or self.sizes.update_bytes
 
     @property
     def members(self) -> dict[str, Profile]:
@@ -293,7 +302,8 @@ class DevicePlans:
             profiles,
             self._context.settings,
             run=self._context.run,
-            model_bytes=self._model_bytes,
+            model_bytes=self.sizes.model_bytes,
+            update_bytes=self.sizes.update_bytes,
             delivered=delivered,
             batches=offers,
             indices=self._roster.indices,
@@ -301,7 +311,12 @@ class DevicePlans:
             use=self.use,
             unlabelled=self._context.strategy.unlabelled,
         )
-        self._part = msgspec.structs.replace(self._part, plan=plan, devices=self.devices)
+        self._part = msgspec.structs.replace(
+            self._part,
+            plan=plan,
+            devices=self.devices,
+            update_bytes=self.sizes.update_bytes,
+        )
         self._write(beside)
 
     def _write(self, beside: Mapping[str, bytes] = {}) -> None:

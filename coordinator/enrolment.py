@@ -33,6 +33,7 @@ from fimi.messaging.messages import (
     RunEnded,
 )
 from fimi.messaging.topics import device_names
+from fimi.messaging.transfers import stream
 from fimi.record.events import DeviceRefused
 from fimi.record.record import Enrolment
 
@@ -267,7 +268,8 @@ class Roster:
             context.conversation.withdraw(device, RunEnded)  # if it was told that none is left
         if self._hashes is None and terms.hashes is not None:
             payload = terms.hashes(context.instance)
-            self._hashes = context.peer.transfers.serve(payload, media=leak.MEDIA)
+            many = stream.is_for(context.settings.fleet.devices)
+            self._hashes = context.peer.transfers.serve(payload, media=leak.MEDIA, shared=many)
         if terms.way != "file" and device not in self._shares:
             media = INDICES_MEDIA if terms.way == "indices" else SAMPLES_MEDIA
             self._shares[device] = context.peer.transfers.serve(terms.share(index), media=media)

@@ -33,6 +33,8 @@ from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.newcomers import Newcomers
+from fimi.coordinator.patience import BrokerClock
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.replanning import Replanning
 from fimi.coordinator.rounds import RoundFact
@@ -67,6 +69,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
 )
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
+from fimi.messaging.transfers import stream
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.record.events import (
@@ -174,6 +177,9 @@ class Coordinator:
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
+        self._sizes = PayloadSizes.of(model, settings.transfer)
+        if resume is not None and resume.results:
+            self._sizes.learn(resume.results[-1])
         self._test = test
         self._validation = validation
         self._listener = listener
@@ -184,7 +190,8 @@ class Coordinator:
         drawn = instance or secrets.token_hex(8)
         instance = found.run.instance if found is not None else drawn
         epoch = max(peer.epoch, found.run.epoch + 1 if found is not None else 1)
-        registry = Registry()
+        clock = BrokerClock()
+        registry = Registry(settings.rounds.grace_s, clock)
         conversation = Conversation(
             run,
             instance,
@@ -204,7 +211,7 @@ class Coordinator:
             peer=peer,
             registry=registry,
             conversation=conversation,
-            inbox=Inbox(peer, registry, conversation, self._notify, cancel),
+            inbox=Inbox(peer, registry, conversation, self._notify, cancel, clock),
             store=store,
             notify=self._notify,
             watch=watch or Stopwatch(),
@@ -241,7 +248,7 @@ class Coordinator:
         )
         self._planner = FleetPlanner(
             settings,
-            self._model_bytes,
+            self._sizes,
             self._searched,
             sample_bytes=packed_bytes(test.image_shape),
             curve=curve,
@@ -300,8 +307,10 @@ class Coordinator:
             reason = str(error)
             raise
         finally:
-            self._spool.clear()
-            self._dealt.clear()
+            if self._rounds is not None:
+                self._rounds.close()
+            self._spool.close()
+            self._dealt.close()
             self._store.spend(stages_wall_s=context.watch.seconds)
             self._say_goodbye(status, reason)
             self._notify(RunFinished(status=status, reason=reason))
@@ -421,8 +430,9 @@ class Coordinator:
             with watch.stage("graphs"):
                 graphs = export.result()
         if graphs:
-            self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA)
-        plans = DevicePlans(context, self._roster, self._model_bytes, part)
+            many = stream.is_for(context.settings.fleet.devices)
+            self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA, shared=many)
+        plans = DevicePlans(context, self._roster, self._sizes, part)
         self._plans = plans
         self._observer.training = plans.training
         for device, reply in context.conversation.open(PlanApplied):
@@ -469,6 +479,7 @@ class Coordinator:
             self._model,
             self._keeper,
             self._resume.results if self._resume is not None else (),
+            found.late if found is not None else (),
         )
         if adaptation is not None:
             self._replanning = Replanning(context, self._planner, plans, rounds, adaptation)

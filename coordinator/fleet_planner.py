@@ -10,6 +10,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from fimi.coordinator import allowance, fixed_steps, planning, strategy_plans
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.plan_advice import advised
 from fimi.coordinator.settings import FederationSettings, PlanSettings
 from fimi.coordinator.strategies import STRATEGIES
@@ -33,7 +34,7 @@ class FleetPlanner:
 
     Args:
         settings: the configuration.
-        model_bytes: size of the model and of an update as sent.
+        sizes: of the model and of an update as sent.
         progress: called at every step of planning: an error limit that is tried, an iteration of
             a search; may raise.
         sample_bytes: size of a synthetic sample as sent.
@@ -44,7 +45,7 @@ class FleetPlanner:
     def __init__(
         self,
         settings: FederationSettings,
-        model_bytes: int,
+        sizes: PayloadSizes,
         progress: Callable[[], None] = lambda: None,
         *,
         sample_bytes: float = 0.0,
@@ -60,7 +61,7 @@ class FleetPlanner:
         self._advise = advise
         self._settings = settings
         self._strategy = STRATEGIES[settings.run.strategy]
-        self._model_bytes = model_bytes
+        self._sizes = sizes
         self._progress = progress
         self._sample_bytes = sample_bytes
 
@@ -109,7 +110,7 @@ class FleetPlanner:
             given: Any = self._settings
             other = FleetPlanner(
                 replace(given, plan=plan),
-                self._model_bytes,
+                self._sizes,
                 self._progress,
                 sample_bytes=self._sample_bytes,
                 curve=self.curve,
@@ -136,7 +137,8 @@ class FleetPlanner:
                 profiles,
                 changed(plan)._settings,
                 self._strategy,
-                model_bytes=self._model_bytes,
+                model_bytes=self._sizes.model_bytes,
+                update_bytes=self._sizes.update_bytes,
                 sample_bytes=self._sample_bytes,
                 curve=self.curve,
             )
@@ -226,7 +228,8 @@ class FleetPlanner:
             profiles,
             self._settings,
             self._strategy,
-            model_bytes=self._model_bytes,
+            model_bytes=self._sizes.model_bytes,
+            update_bytes=self._sizes.update_bytes,
             sample_bytes=self._sample_bytes,
             curve=self.curve,
             epochs=self.first.epochs if self.first is not None else None,

@@ -8,12 +8,11 @@ waits for messages at the moment. While it waits, the conversation with every de
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from fimi.coordinator.conversation import Conversation
-from fimi.coordinator.patience import Reminder
+from fimi.coordinator.patience import BrokerClock, Reminder
 from fimi.coordinator.registry import Registry
 from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging.client import Peer
@@ -39,10 +38,15 @@ from fimi.record.events import (
     Listener,
     MeterDoubted,
     PlanInForce,
+    SenderSetAside,
 )
 
 _AWAY_TOLD_S = 0.5
 """Between two events that say that the broker is away, wall time, s."""
+
+
+_NAMED_MOST = 50
+"""Most senders of which a run stores that they were set aside."""
 
 
 class Cancelled(Exception):  # noqa: N818
@@ -86,6 +90,7 @@ class Inbox:
         conversation: with all devices.
         notify: called when devices come online or go offline.
         cancel: when set, every wait ends with :class:`Cancelled`.
+        clock: the time in which the broker was there; kept going here.
     """
 
     def __init__(
@@ -95,16 +100,20 @@ class Inbox:
         conversation: Conversation,
         notify: Listener,
         cancel: threading.Event,
+        clock: BrokerClock | None = None,
     ) -> None:
         self._peer = peer
         self._registry = registry
         self._conversation = conversation
         self._notify = notify
         self._cancel = cancel
+        self.clock = clock or BrokerClock()
         self._host: Host | None = None
         self._reminder = Reminder(_AWAY_TOLD_S)
         self._foreign: set[str] = set()
         self._meters: dict[str, str] = {}
+        self._set_asides = 0
+        self._aside: dict[str, int] = {}  # how often each was, as far as it was told
 
     def tell(self, host: Host) -> None:
         """Tell ``host`` of what concerns no waiting part from now on."""
@@ -122,16 +131,15 @@ class Inbox:
         Raises:
             Cancelled: the run was asked to stop.
         """
-        left_s = timeout_s
-        before_s = time.monotonic()
-        while not done() and left_s > 0:
+        clock = self.clock
+        clock.tick(here=self._peer.broker_away_s() is None)
+        limit_s = clock.now_s() + timeout_s
+        while not done() and (left_s := limit_s - clock.now_s()) > 0:
             self.check_cancelled()
             self._conversation.tick()
+            self._tell_offenders()
             received = self._peer.receive(timeout_s=min(0.2, left_s))
-            now_s = time.monotonic()
-            if not self._is_broker_away():
-                left_s -= now_s - before_s
-            before_s = now_s
+            clock.tick(here=not self._is_broker_away())
             if received is not None:
                 yield from self._sort(*received)
 
@@ -154,13 +162,32 @@ class Inbox:
             self._notify(BrokerAway(seconds=away_s))
         return True
 
+    def _tell_offenders(self) -> None:
+        """Tell of senders that were set aside: the first time, the second, the fourth and so on."""
+        if (times := self._peer.set_asides) == self._set_asides:
+            return
+        self._set_asides = times
+        for each in self._peer.offenders:
+            told = self._aside.get(each.sender, 0)
+            if each.times < max(1, 2 * told) or (not told and len(self._aside) >= _NAMED_MOST):
+                continue
+            self._aside[each.sender] = each.times
+            self._notify(
+                SenderSetAside(
+                    sender=each.sender,
+                    offences=each.offences,
+                    seconds=each.aside_s,
+                    words=each.in_words(),
+                )
+            )
+
     def _sort(self, sender: str, message: Message) -> Iterator[tuple[str, Any]]:
         if isinstance(message, DeviceState):
             self._state(message)
         elif isinstance(message, Reported):
             self._meter(message)
             for fact in self._conversation.take(message):
-                if not self._fact(sender, message.boot_id, fact):
+                if not self._fact(sender, self._conversation.start_of(sender, fact), fact):
                     yield sender, fact
         else:
             if isinstance(message, SyntheticBatch) and self._host is not None:
@@ -172,7 +199,8 @@ class Inbox:
             self._refuse(state)
             return
         if self._registry.heard_state(state):
-            self._notify(DeviceLost(device=state.peer, reason="went offline"))
+            kept = "; its place is kept" if self._registry.is_expected(state.peer) else ""
+            self._notify(DeviceLost(device=state.peer, reason=f"went offline{kept}"))
             if self._host is not None:
                 self._host.went(state.peer)
         if self._host is None or state.status != "online":

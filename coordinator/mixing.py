@@ -11,7 +11,6 @@ Design, Research Challenges and Future Directions*, section III, equation (1).
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -19,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.coordinator.settings import ClientWeights, StrategySettings
-from fimi.learning.training.aggregation import fedavg
+from fimi.learning.training.aggregation import mean
+from fimi.learning.training.slices import InMemory, Slices
 from fimi.learning.training.tensors import Parameters
 
 Model = dict[str, NDArray[np.float32]]
 
 
 def mix(
-    updates: Sequence[Parameters],
+    updates: Sequence[Slices],
     weights: Sequence[float],
     augmented: Parameters,
     server_weight: float,
@@ -48,7 +48,7 @@ def mix(
         raise ValueError("there is no update to mix the server's model with")
     whole = float(sum(weights))
     shares = [(1.0 - server_weight) * weight / whole for weight in weights]
-    return fedavg(itertools.chain(updates, [augmented]), [*shares, server_weight])
+    return mean(augmented, [*updates, InMemory(augmented)], [*shares, server_weight])
 
 
 def server_weight(settings: StrategySettings, number: int, rounds: int) -> float:

@@ -1,5 +1,6 @@
 """How long a coordinator waits for others, and how often it says for whom.
 
+* :class:`BrokerClock`  the time in which anybody could be heard
 * :class:`Reminder`  something is due again after a while
 * :class:`Grace`     once there are enough, the others have as long again
 """
@@ -7,6 +8,28 @@
 from __future__ import annotations
 
 import time
+
+
+class BrokerClock:
+    """Wall time that stands still while the broker is away: nobody is to blame for it.
+
+    It is exact as far as :meth:`tick` is called often.
+    """
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._before_s = time.monotonic()
+
+    def tick(self, *, here: bool) -> None:
+        """The time since the last call counts if the broker is ``here``."""
+        now_s = time.monotonic()
+        if here:
+            self._now_s += now_s - self._before_s
+        self._before_s = now_s
+
+    def now_s(self) -> float:
+        """Seconds at the last :meth:`tick`, since the clock was made."""
+        return self._now_s
 
 
 class Reminder:

@@ -46,6 +46,7 @@ def make_problem(
     strategy: Strategy,
     *,
     model_bytes: int,
+    update_bytes: int | None = None,
     sample_bytes: float = 0.0,
     deadline_s: float | None = None,
     curve: LearningCurve | None = None,
@@ -60,7 +61,8 @@ def make_problem(
         profiles: device id to profile.
         settings: objective, deadlines, bandwidth, budgets, learning curve, rounds.
         strategy: which constraints, and how much synthetic data.
-        model_bytes: size of the model and of an update as sent.
+        model_bytes: size of the model as sent.
+        update_bytes: size of an update as sent; that of the model if left out.
         sample_bytes: size of a synthetic sample as sent.
         deadline_s: used instead of ``plan.deadline_s`` if given, s.
         curve: learning curve of the run; needed only by strategies that plan data.
@@ -78,7 +80,7 @@ def make_problem(
         local_counts={device: profiles[device].label_counts for device in devices},
         epochs=epochs or settings.training.epochs,
         deadline_s=(deadline_s or plan.deadline_s) * (1.0 - plan.deadline_margin),
-        upload_bits=8.0 * model_bytes,
+        upload_bits=8.0 * (model_bytes if update_bytes is None else update_bytes),
         download_bits=8.0 * model_bytes,
         bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
         generated_max=float(plan.synthetic_max),
@@ -178,6 +180,7 @@ def smallest_deadline_s(
     strategy: Strategy,
     *,
     model_bytes: int,
+    update_bytes: int | None = None,
     sample_bytes: float = 0.0,
     curve: LearningCurve | None = None,
 ) -> float | None:
@@ -189,7 +192,8 @@ def smallest_deadline_s(
         profiles: device id to profile.
         settings: the configuration whose deadline cannot be met.
         strategy: which constraints, and how much synthetic data.
-        model_bytes: size of the model and of an update as sent.
+        model_bytes: size of the model as sent.
+        update_bytes: size of an update as sent; that of the model if left out.
         sample_bytes: size of a synthetic sample as sent.
         curve: as in :func:`make_problem`.
     """
@@ -201,6 +205,7 @@ def smallest_deadline_s(
             settings,
             strategy,
             model_bytes=model_bytes,
+            update_bytes=update_bytes,
             sample_bytes=sample_bytes,
             deadline_s=deadline_s,
             curve=curve,
@@ -240,6 +245,7 @@ def device_plans(
     *,
     run: str,
     model_bytes: int,
+    update_bytes: int | None = None,
     delivered: Mapping[str, tuple[int, ...]],
     batches: Mapping[str, Offer],
     indices: Mapping[str, int],
@@ -254,7 +260,8 @@ def device_plans(
         profiles: device id to profile; a device of the plan that is not among them gets no plan.
         settings: training settings.
         run: run id.
-        model_bytes: size of the model and of an update as sent.
+        model_bytes: size of the model as sent.
+        update_bytes: size of an update as sent; that of the model if left out.
         delivered: synthetic samples per class that the generator node has made, by device.
         batches: offers of the devices' first batches.
         indices: each device's number in the run, which stays when devices come and go.
@@ -263,7 +270,8 @@ def device_plans(
         unlabelled: whether the batches have no labels. The prediction then assumes that the device
             labels all images and keeps all of them, which is an upper bound.
     """
-    bits = 8.0 * model_bytes
+    down_bits = 8.0 * model_bytes
+    up_bits = 8.0 * (model_bytes if update_bytes is None else update_bytes)
     busy: dict[str, tuple[PhaseCost, ...]] = {}
     shares = [share for share in plan.devices if share.device in profiles]
     for share in shares:
@@ -274,7 +282,7 @@ def device_plans(
             processed += looked_at(images)
         cycles = profile.board.compute.cycles_per_sample * processed
         busy[share.device] = predict_round(
-            profile.board, share.point, cycles=cycles, upload_bits=bits, download_bits=bits
+            profile.board, share.point, cycles=cycles, upload_bits=up_bits, download_bits=down_bits
         )
     seconds = {d: math.fsum(cost.duration_s for cost in costs) for d, costs in busy.items()}
     round_s = max(seconds.values(), default=0.0)

@@ -78,7 +78,12 @@ class RefitPoint(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 def observe(
-    entry: DeviceRound, point: OperatingPoint, *, training: TrainingSettings, model_bits: float
+    entry: DeviceRound,
+    point: OperatingPoint,
+    *,
+    training: TrainingSettings,
+    model_bits: float,
+    update_bits: float | None = None,
 ) -> RefitPoint | None:
     """The observations in a device's entry; ``None`` where it never reported.
 
@@ -86,7 +91,8 @@ def observe(
         entry: the device in a round.
         point: how it was to work.
         training: epochs or steps.
-        model_bits: size of the model, both ways.
+        model_bits: size of the model as sent.
+        update_bits: size of the update as sent; that of the model if left out.
     """
     if not entry.phases or entry.status not in ("accepted", "late"):
         return None
@@ -109,7 +115,7 @@ def observe(
         frequency_hz=entry.frequency_hz or point.frequency_hz,
         samples=training.processed(entry.local_samples + entry.synthetic_samples)
         + looked_at(entry.unlabelled_samples or 0),
-        upload_bits=model_bits,
+        upload_bits=model_bits if update_bits is None else update_bits,
         download_bits=model_bits,
         seconds=seconds,
         power_w=power_w,

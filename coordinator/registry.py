@@ -1,14 +1,28 @@
-"""Which devices are online, their profiles, and whose plan is in force."""
+"""Which devices are online or expected back, their profiles, and whose plan is in force.
+
+A connection that drops is no death: a device that was online is *expected* for a grace time after
+it went offline, keeps its plan, and its place in a round. One that has said goodbye is not: its
+process has ended in order. Whoever is back, in the same start or another one, is online again.
+"""
 
 from __future__ import annotations
 
+from fimi.coordinator.patience import BrokerClock
 from fimi.messaging.messages import DeviceState, PlanApplied, Profile
 
 
 class Registry:
-    """The devices and generator nodes that are known to a coordinator."""
+    """The devices and generator nodes that are known to a coordinator.
 
-    def __init__(self) -> None:
+    Args:
+        grace_s: for how long a device is expected back that did not say goodbye, s.
+        clock: by which that time passes.
+    """
+
+    def __init__(self, grace_s: float = 0.0, clock: BrokerClock | None = None) -> None:
+        self._grace_s = grace_s
+        self._clock = clock or BrokerClock()
+        self._away_since_s: dict[str, float] = {}
         self._profiles: dict[str, Profile] = {}
         self._boot_ids: dict[str, str] = {}
         self._online: set[str] = set()
@@ -34,11 +48,16 @@ class Registry:
         if online:
             self._see_boot(state.peer, state.boot_id)
             self._online.add(state.peer)
+            self._away_since_s.pop(state.peer, None)
             return False
         if self._boot_ids.get(state.peer, state.boot_id) != state.boot_id:
             return False
         was_online = state.peer in self._online
         self._online.discard(state.peer)
+        if state.goodbye:
+            self._away_since_s.pop(state.peer, None)
+        elif was_online:
+            self._away_since_s[state.peer] = self._clock.now_s()
         return was_online
 
     def heard_profile(self, profile: Profile) -> bool:
@@ -119,14 +138,26 @@ class Registry:
         """Whether a device is online."""
         return device in self._online
 
+    def away_s(self, device: str) -> float | None:
+        """For how long a device has been offline that did not say goodbye, s; else ``None``."""
+        since_s = self._away_since_s.get(device)
+        return None if since_s is None else self._clock.now_s() - since_s
+
+    def is_expected(self, device: str) -> bool:
+        """Whether a device is online, or so short a time away that its place is kept."""
+        if device in self._online:
+            return True
+        away_s = self.away_s(device)
+        return away_s is not None and away_s < self._grace_s
+
     def has_answered(self, device: str) -> bool:
         """Whether a device has answered its plan since it last started."""
         return device in self._applied
 
     def follows_plan(self, device: str) -> bool:
-        """Whether a device is online and its plan is in force."""
+        """Whether a device is online or expected back, and its plan is in force."""
         reply = self._applied.get(device)
-        return reply is not None and not reply.error and self.is_online(device)
+        return reply is not None and not reply.error and self.is_expected(device)
 
     def _see_boot(self, device: str, boot_id: str) -> None:
         if self._boot_ids.get(device) != boot_id:

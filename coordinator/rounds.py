@@ -1,37 +1,35 @@
-"""One round: start, collect, check, close, settle.
+"""One round: start, collect, close, settle.
 
-A round ends when every participant has reported, or at its deadline with those that have. A report
-is late if the device was busy for longer than the deadline on its own clock. A device that is
-offline, or silent until the wall-clock limit, is missing. Only checked updates of punctual devices
-go into the model. Everybody who was invited has an entry, also who was absent; what is not known of
-joules is bounded. What comes after the round was closed is credited to it later.
+A round ends when every participant has reported, at its deadline with those that have, or when a
+rule ends it early (:mod:`fimi.coordinator.round_end`). A device whose connection was lost keeps its
+place for ``rounds.grace_s``. Only checked updates of punctual devices go into the model
+(:mod:`fimi.coordinator.round_verdict`). Everybody who was invited has an entry, also who was
+absent; what is not known of joules is bounded. What comes after the round was closed is credited to
+it later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from typing import NamedTuple
 
 import msgspec
-from msgspec import Struct
 
+from fimi.coordinator import round_end
 from fimi.coordinator.context import Context
 from fimi.coordinator.patience import Reminder
-from fimi.coordinator.update_store import Updates, UpdateStore
-from fimi.energy.cost_model import PhaseCost
+from fimi.coordinator.payloads import RoundPayload
+from fimi.coordinator.round_end import SoFar
+from fimi.coordinator.round_order import RoundOrder, RoundOutcome
+from fimi.coordinator.round_updates import UpdateIntake
+from fimi.coordinator.round_verdict import EndedEarly, Verdict, draws
+from fimi.coordinator.update_store import UpdateStore
 from fimi.energy.ledger import PhaseRecord
 from fimi.energy.resting import enough_s
-from fimi.learning.training import tensors
-from fimi.learning.training.tensors import Parameters, UpdateRefusedError
-from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.errors import PayloadUnusable, TransferError
+from fimi.learning.training.tensors import Parameters
 from fimi.messaging.messages import (
-    DevicePlan,
-    FactBody,
     Offer,
-    Profile,
     RoundClosed,
     RoundReport,
     RoundSettled,
@@ -40,9 +38,9 @@ from fimi.messaging.messages import (
 )
 from fimi.messaging.transfers.collecting import Collector
 from fimi.record.bounds import own_s, unknown_max
-from fimi.record.credit import corrected, idle_only, new_stretches, reported
-from fimi.record.events import Awaiting, DeviceReported, MeterDoubted, UpdateRejected
-from fimi.record.results import DeviceRound, DeviceStatus
+from fimi.record.credit import corrected, idle_only, new_stretches
+from fimi.record.events import Awaiting, DeviceReported, MeterDoubted
+from fimi.record.results import DeviceRound
 
 RoundFact = UpdateReady | RoundReport | RoundSettled
 
@@ -56,82 +54,6 @@ _FIRST_TOLD_S, _TOLD_S = 10.0, 1.0
 """Until it is said who is waited for, and between two such events, wall time, s."""
 
 
-class _Update(NamedTuple):
-    """What a device has offered, and the keeping of it."""
-
-    offer: Offer
-    kept: Future[None]
-
-    @property
-    def error(self) -> BaseException | None:
-        """Why it is not kept; ``None`` as long as it may be."""
-        return self.kept.exception() if self.kept.done() else None
-
-
-class RoundOrder(Struct, frozen=True, kw_only=True):
-    """The inputs of a round.
-
-    Attributes:
-        number: number of the round, from 1.
-        start_s: its beginning on the fleet's clock, s.
-        wall_timeout_s: how long to wait for reports, wall time, s.
-        plans: plan of every participant.
-        predicted: predicted phases of every device that is online, participating or resting.
-        training: how participants train.
-        members: profile of every device that takes part in the run, online or not.
-        invited: all of these, and those that have not joined yet.
-        graphs: offer of the training graphs; ``None`` if there are none.
-        is_last: no round follows.
-    """
-
-    number: int
-    start_s: float
-    wall_timeout_s: float
-    plans: dict[str, DevicePlan]
-    predicted: dict[str, tuple[PhaseCost, ...]]
-    training: TrainingSettings
-    members: dict[str, Profile]
-    invited: frozenset[str] = frozenset()
-    graphs: Offer | None = None
-    is_last: bool = False
-
-    @property
-    def resting(self) -> tuple[str, ...]:
-        """Resting devices, sorted."""
-        return tuple(sorted(set(self.predicted) - set(self.plans)))
-
-    @property
-    def absent(self) -> tuple[str, ...]:
-        """Devices that are not there, or have no plan in force, sorted."""
-        return tuple(sorted({*self.members, *self.invited} - set(self.predicted)))
-
-    def samples(self, device: str, report: RoundReport) -> tuple[int, int]:
-        """Planned local and synthetic samples of a participant.
-
-        Of unlabelled images the device keeps some or all; their number is that of its report.
-        """
-        plan = self.plans[device]
-        synthetic = sum(plan.used_counts) or min(report.synthetic_samples, plan.unlabelled)
-        return sum(self.members[device].label_counts), synthetic
-
-
-class RoundOutcome(Struct, kw_only=True):
-    """The result of a round before it is settled.
-
-    Attributes:
-        duration_s: its length on the fleet's clock, s.
-        updates: checked parameters of punctual devices, in order of device id; each access decodes
-            one again.
-        weights: training samples of those devices, in the same order.
-        devices: entry of each participant, without its idle phase.
-    """
-
-    duration_s: float
-    updates: Updates
-    weights: list[float]
-    devices: dict[str, DeviceRound]
-
-
 class Round:
     """Runs one round.
 
@@ -140,21 +62,29 @@ class Round:
         order: inputs of the round.
         global_model: parameters with which every update is compared.
         spool: keeps the updates; cleared first.
+        payload: that model as devices are sent it.
     """
 
     def __init__(
-        self, context: Context, order: RoundOrder, global_model: Parameters, spool: UpdateStore
+        self,
+        context: Context,
+        order: RoundOrder,
+        global_model: Parameters,
+        spool: UpdateStore,
+        payload: RoundPayload,
     ) -> None:
         self._context = context
         self._order = order
         self._registry = context.registry
         self._model = global_model
         self._spool = spool
+        self._payload = payload
+        self._ended: EndedEarly | None = None
         self._reports: dict[str, RoundReport] = {}
+        self._reported_s: dict[str, float] = {}
         self._settled: dict[str, RoundSettled] = {}
         self._boots = {device: self._registry.boot_id(device) for device in order.predicted}
-        self._deadline_s = context.settings.plan.deadline_s
-        self._updates: dict[str, _Update] = {}
+        self._began_s = context.inbox.clock.now_s()
         self._reminder = Reminder(_TOLD_S, first_s=_FIRST_TOLD_S)
         self.facts: list[tuple[str, RoundFact]] = []
         """Everything that was reported of this round, with its device."""
@@ -169,6 +99,7 @@ class Round:
     def run(self, model_offer: Offer) -> RoundOutcome:
         """Start the round, wait for the reports, check them."""
         context, order = self._context, self._order
+        rounds = context.settings.rounds
         self._spool.clear()
         for device in order.plans:
             context.conversation.order(
@@ -182,23 +113,67 @@ class Round:
                     graphs=order.graphs,
                     seed=context.settings.run.seed,
                     fleet_time_s=order.start_s,
+                    late_rounds=rounds.late_rounds if rounds.late_updates == "add" else 0,
+                    model_coding=self._payload.of_model,
+                    update_coding=self._payload.of_update,
+                    model_bytes=self._payload.model_bytes,
                 ),
             )
+        self._began_s = context.inbox.clock.now_s()
         with (
             ThreadPoolExecutor(1, thread_name_prefix="updates") as pool,
             Collector(context.peer.transfers, budget_bytes=COLLECTED_BYTES) as collector,
         ):
             # A device reports after its update was pulled: when the round is over, no pull that is
             # wanted goes on. It may have been pulled by a coordinator that was killed.
-            earlier = context.conversation.open(UpdateReady, RoundReport, RoundSettled)
-            early = {device for device, _ in earlier}
+            intake = UpdateIntake(self._payload, self._spool, collector, pool)
+            earlier: list[tuple[str, RoundFact]] = context.conversation.open(
+                UpdateReady, RoundReport, RoundSettled
+            )
+            early = {device for device, fact in earlier if fact.round == order.number}
             self._collect(
-                lambda: self._reporting() | self._pulled_from(early),
+                lambda: self._waited_for(intake, early),
                 order.wall_timeout_s,
-                updates_into=(collector, pool),
+                intake=intake,
                 earlier=earlier,
             )
-        return self._judge()
+        return Verdict(context, order, self._reports, intake, self._spool, self._ended).judge()
+
+    def _waited_for(self, intake: UpdateIntake, early: set[str]) -> set[str]:
+        """Who may still report, or has an update on its way; nobody once a rule ends the round.
+
+        Not those that wait in vain for their update to be pulled.
+        """
+        pending = self._pending(self._order.plans, self._reports)
+        left = {device for device in pending if intake.unusable(device) is None}
+        left |= {d for d in intake.under_way(early) if self._registry.is_expected(d)}
+        if left and (self._ended is not None or self._ends_early(intake)):
+            return set()
+        return left
+
+    def _ends_early(self, intake: UpdateIntake) -> bool:
+        """Whether a rule ends the round now; by the clocks of emulated devices none does."""
+        rule = round_end.early(self._context.settings.rounds)
+        if rule is None or not self._order.by_wall_clock:
+            return False
+        so_far = SoFar(
+            invited=len(self._order.plans),
+            updates_s=tuple(
+                at_s
+                for device, at_s in self._reported_s.items()
+                if not self._reports[device].error and intake.is_kept(device)
+            ),
+            draws=draws(self._order, self._reports),
+        )
+        now_s = self._now_s()
+        if now_s < rule.ends_s(so_far):
+            return False
+        self._ended = EndedEarly(now_s, rule.why(so_far))
+        return True
+
+    def _now_s(self) -> float:
+        """Seconds since the round began, without those in which the broker was away."""
+        return self._context.inbox.clock.now_s() - self._began_s
 
     def settle(self, outcome: RoundOutcome) -> tuple[DeviceRound, ...]:
         """Close the round for all devices and collect their idle phases.
@@ -239,7 +214,13 @@ class Round:
         if order.is_last:
             physical = (enough_s(board.meter) for board in boards if board.kind == "physical")
             patience_s += max(physical, default=0.0)
-        self._collect(lambda: self._pending(waiting, self._settled) - self.restarted, patience_s)
+
+        def open_() -> set[str]:
+            """After the last round nobody hears what an absent device would tell later."""
+            left = self._pending(waiting, self._settled) - self.restarted
+            return left if order.is_last else left & self._registry.online
+
+        self._collect(open_, patience_s)
         return tuple(
             self._bounded(
                 _settled(entry, self._settled.get(device), outcome.duration_s),
@@ -278,54 +259,35 @@ class Round:
         )
 
     def _pending(self, wanted: Iterable[str], done: Iterable[str]) -> set[str]:
-        """Who may still answer: online, and not unable to follow its plan."""
+        """Who may still answer: online or expected back, and not unable to follow its plan."""
         registry = self._registry
         return {
             device
             for device in set(wanted) - set(done)
-            if registry.is_online(device)
+            if registry.is_expected(device)
             and not ((answer := registry.answer(device)) is not None and answer.error)
-        }
-
-    def _reporting(self) -> set[str]:
-        """Who may still report: not those that wait in vain for their update to be pulled."""
-        pending = self._pending(self._order.plans, self._reports)
-        return {device for device in pending if self._unusable(device) is None}
-
-    def _unusable(self, device: str) -> PayloadUnusable | None:
-        """Why the update that a device offers can never be had."""
-        update = self._updates.get(device)
-        error = None if update is None else update.error
-        return error if isinstance(error, PayloadUnusable) else None
-
-    def _pulled_from(self, devices: Iterable[str]) -> set[str]:
-        """Those of these devices that are online and whose update is on its way."""
-        return {
-            device
-            for device in devices
-            if (update := self._updates.get(device)) is not None
-            and not update.kept.done()
-            and self._registry.is_online(device)
         }
 
     def _collect(
         self,
         pending: Callable[[], set[str]],
         timeout_s: float,
-        updates_into: tuple[Collector, ThreadPoolExecutor] | None = None,
-        earlier: Iterable[tuple[str, FactBody]] = (),
+        intake: UpdateIntake | None = None,
+        earlier: Iterable[tuple[str, RoundFact]] = (),
     ) -> None:
         """Take facts in until nobody is pending.
 
         Args:
             pending: who may still answer.
             timeout_s: wall time, s.
-            updates_into: what pulls updates, and what checks them; ``None``: they are not wanted.
+            intake: pulls updates; ``None``: they are not wanted.
             earlier: facts that have come before, of the round that a coordinator before this one
                 had begun.
         """
 
         def done() -> bool:
+            if intake is not None:
+                intake.try_again()
             left = pending()
             if left and self._reminder.due():
                 what = f"in round {self._order.number}"
@@ -337,13 +299,14 @@ class Round:
                 continue
             self.facts.append((sender, message))
             if isinstance(message, UpdateReady):
-                if updates_into is not None and self._wants(sender, message.update):
-                    self._updates[sender] = self._pull(sender, message.update, *updates_into)
+                if intake is not None:
+                    intake.offered(sender, message.update)
             elif isinstance(message, RoundReport):
                 if sender in self._reports:
                     self.again.append(message)
                     continue
                 self._reports[sender] = message
+                self._reported_s[sender] = self._now_s()
                 self._context.notify(
                     DeviceReported(round=message.round, device=sender, error=message.error)
                 )
@@ -354,19 +317,6 @@ class Round:
             elif isinstance(message, RoundSettled):
                 self._settled.setdefault(sender, message)
 
-    def _wants(self, device: str, offer: Offer) -> bool:
-        """Whether there is no update of a device yet, and this one is not on its way.
-
-        A device that was started again offers another update, or the same one in other chunks: what
-        it offered before can no longer be had.
-        """
-        update = self._updates.get(device)
-        if update is None or update.error is not None:
-            return True
-        known = update.offer
-        same = (known.digest, known.chunk_bytes) == (offer.digest, offer.chunk_bytes)
-        return not update.kept.done() and not same
-
     def _is_ours(self, sender: str, message: object) -> bool:
         return (
             isinstance(message, UpdateReady | RoundReport | RoundSettled)
@@ -375,106 +325,6 @@ class Round:
             and sender
             in (self._order.predicted if isinstance(message, RoundSettled) else self._order.plans)
         )
-
-    def _pull(
-        self, device: str, offer: Offer, collector: Collector, pool: ThreadPoolExecutor
-    ) -> _Update:
-        """Collect an update; when it has come, check it and keep it."""
-        limit = 2 * tensors.size_bytes(self._model) + 1_000_000
-        kept: Future[None] = Future()
-
-        def keep(payload: bytes) -> None:
-            try:
-                tensors.load(payload, like=self._model)
-                self._spool.put(device, payload)
-                kept.set_result(None)
-            except Exception as error:
-                kept.set_exception(error)
-
-        def arrived(pull: Future[bytes]) -> None:
-            if (error := pull.exception()) is not None:
-                kept.set_exception(error)
-            else:
-                pool.submit(keep, pull.result())
-
-        collector.cancel(device)
-        collector.pull(offer, max_bytes=limit).add_done_callback(arrived)
-        return _Update(offer, kept)
-
-    def _judge(self) -> RoundOutcome:
-        order = self._order
-        updates = Updates(self._spool, ())
-        outcome = RoundOutcome(duration_s=0.0, updates=updates, weights=[], devices={})
-        for device in sorted(order.plans):
-            status, reason = self._verdict(device)
-            report = self._reports.get(device)
-            if report is not None and _implausible(report, order.samples(device, report)):
-                report = None
-            outcome.devices[device] = DeviceRound(
-                device=device,
-                status=status,
-                reason=reason,
-                predicted=order.predicted[device],
-                **(reported(report) if report is not None else {}),
-            )
-            if status == "accepted" and report is not None:
-                outcome.updates = Updates(self._spool, (*outcome.updates.devices, device))
-                outcome.weights.append(float(sum(order.samples(device, report))))
-            else:
-                self._context.notify(
-                    UpdateRejected(round=order.number, device=device, reason=reason)
-                )
-        everybody = order.plans.keys() <= self._reports.keys()
-        punctual = all(entry.status != "late" for entry in outcome.devices.values())
-        busy = [e.busy_s + e.waited_s for e in outcome.devices.values() if e.busy_s is not None]
-        ended_s = max(busy, default=0.0) if everybody and punctual else 0.0
-        outcome.duration_s = ended_s or self._deadline_s
-        return outcome
-
-    def _verdict(self, device: str) -> tuple[DeviceStatus, str]:
-        report = self._reports.get(device)
-        if report is None:
-            return self._silent(device)
-        if report.error:
-            return "failed", report.error
-        if reason := _implausible(report, self._order.samples(device, report)):
-            return "refused", reason
-        if report.busy_s > self._deadline_s:
-            return "late", f"busy {report.busy_s:.3f} s, deadline {self._deadline_s:g} s"
-        try:
-            kept = self._updates[device].kept
-        except KeyError:
-            return "refused", f"{device} reported without offering an update"
-        try:
-            kept.result(timeout=SETTLE_TIMEOUT_S)
-        except (UpdateRefusedError, TransferError, OSError) as error:
-            return "refused", str(error)
-        return "accepted", ""
-
-    def _silent(self, device: str) -> tuple[DeviceStatus, str]:
-        """What became of a device that has not reported."""
-        if (unusable := self._unusable(device)) is not None:
-            return "refused", str(unusable)
-        answer = self._registry.answer(device)
-        if answer is not None and answer.error:
-            return "failed", answer.error
-        if not self._registry.is_online(device):
-            return "missing", f"{device} went offline"
-        document = self._context.conversation.reported(device)
-        if document is None or not self._context.conversation.answered(device):
-            return "missing", f"{device} is online and does not answer"
-        waits = f", waiting for {document.waits_for}" if document.waits_for else ""
-        return "missing", f"{device} did not report; it was {document.stage}{waits}"
-
-
-def _implausible(report: RoundReport, samples: tuple[int, int]) -> str:
-    """Why a report is implausible, or an empty string. An implausible report is not used."""
-    if (report.local_samples, report.synthetic_samples) != samples:
-        return (
-            f"reports {report.local_samples} local and {report.synthetic_samples} synthetic "
-            f"samples, its profile and plan say {samples[0]} and {samples[1]}"
-        )
-    return ""
 
 
 def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -> DeviceRound:

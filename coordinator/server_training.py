@@ -20,6 +20,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
@@ -37,11 +38,14 @@ from fimi.coordinator.mixing import (
 )
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import Strategy
+from fimi.coordinator.update_store import in_slices
 from fimi.energy.work_meter import Metered
 from fimi.learning.data import batches
 from fimi.learning.data.batches import Batch
 from fimi.learning.data.dataset import Dataset, some
-from fimi.learning.training.aggregation import fedavg, without
+from fimi.learning.training.aggregation import mean, without
+from fimi.learning.training.robust import Aggregated
+from fimi.learning.training.slices import InMemory
 from fimi.learning.training.trainer import (
     Evaluation,
     Trainer,
@@ -56,6 +60,20 @@ log = logging.getLogger(__name__)
 
 TRANSFER_TIMEOUT_S = 600.0
 BATCH_MAX_BYTES = 1 << 30
+
+
+class Aggregate(NamedTuple):
+    """What a round gives.
+
+    Attributes:
+        model: the new global model.
+        server: the record of the server's training; ``None`` where it does not train.
+        shares: ρ of each update in the devices' model; ``None`` where none has a share as a whole.
+    """
+
+    model: Model
+    server: ServerRound | None
+    shares: tuple[float, ...] | None
 
 
 class Server:
@@ -176,54 +194,70 @@ class Server:
         if policy == "quality":
             errors = [self._error(update) for update in updates]
         else:
-            mean, whole = fedavg(updates, samples), sum(samples)
+            slices, whole = in_slices(updates), sum(samples)
+            middle = mean(updates[0], slices, samples)
             errors = [
-                self._error(without(mean, update, size / whole))
-                for update, size in zip(updates, samples, strict=True)
+                self._error(without(middle, update, size / whole))
+                for update, size in zip(slices, samples, strict=True)
             ]
         return client_shares(policy, samples, errors)
 
     def aggregate(
         self, number: int, model: Model, updates: Sequence[Model], weights: Sequence[float]
-    ) -> tuple[Model, ServerRound | None]:
+    ) -> Aggregate:
         """The new global model, and the record of the server's training.
 
         Args:
             number: number of the round.
             model: the round's global model, which stays if there is no new one.
             updates: updates of the devices.
-            weights: their weights, by :meth:`weigh`.
+            weights: their weights, by :meth:`weigh`; rules that count each device once do not use
+                them.
         """
         part = self._strategy.server
         if part == "mix" and self._batch is not None:
-            # Without an update the model that was sent replaces the devices' mean.
-            return self._mix(number, updates or [model], weights or [1.0])
-        mean = fedavg(updates, weights) if updates else model
+            return self._mix(number, model, updates, weights)
+        combined, shares = self._combine(model, updates, weights)
         if part == "average" or self._batch is None:  # FIMI may find that nothing is missing
-            return mean, None
-        trained, entry = self._train(number, mean)
-        return mean if trained is None else trained, entry
+            return Aggregate(combined, None, shares)
+        trained, entry = self._train(number, combined)
+        return Aggregate(combined if trained is None else trained, entry, shares)
+
+    def _combine(
+        self, model: Model, updates: Sequence[Model], weights: Sequence[float]
+    ) -> Aggregated:
+        """The devices' updates as one model by the configured rule; ``model`` without any."""
+        if not updates:
+            return Aggregated(model, ())
+        return self._settings.rounds.rule.combine(model, in_slices(updates), weights)
 
     def _mix(
-        self, number: int, updates: Sequence[Model], weights: Sequence[float]
-    ) -> tuple[Model, ServerRound]:
+        self, number: int, model: Model, updates: Sequence[Model], weights: Sequence[float]
+    ) -> Aggregate:
+        """The devices' model and ω_a as one; without updates ``model`` stands for the devices'."""
         assert self._augmented is not None
         options, (augmented, entry) = self._settings.strategy, self._augmented.result()
+        combined, shares = self._combine(model, updates, weights)
         if augmented is None:
-            return fedavg(updates, weights), entry
+            return Aggregate(combined, entry, shares)
         federated = judged = None
         if not self._mixes_by_errors:
             weight = server_weight(options, number, self._settings.rounds.count)
         else:
-            federated = self._judge(fedavg(updates, weights))
+            federated = self._judge(combined)
             judged = self._judge(augmented)
             weight = weight_by_performance(federated.accuracy, judged.accuracy, judged.samples)
-        return mix(updates, weights, augmented, weight), replace(
+        if self._settings.rounds.aggregation == "mean" and updates:
+            mixed = mix(in_slices(updates), weights, augmented, weight)  # one rounding, not two
+        else:
+            mixed = mix([InMemory(combined)], [1.0], augmented, weight)
+        entry = replace(
             entry,
             weight=weight,
             federated_accuracy=federated and federated.accuracy,
             augmented_accuracy=judged and judged.accuracy,
         )
+        return Aggregate(mixed, entry, shares)
 
     def _error(self, model: Model) -> float:
         judged = self._judge(model)

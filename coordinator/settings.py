@@ -1,4 +1,4 @@
-"""The sections ``plan``, ``rounds``, ``deployment`` and ``strategy`` of a configuration.
+"""The sections ``plan``, ``rounds``, ``transfer``, ``deployment`` and ``strategy``.
 
 The text in the annotation of a key is its description, which ``fimi init`` writes.
 :class:`FederationSettings` says what a coordinator reads of a whole configuration.
@@ -10,6 +10,8 @@ from typing import Annotated, Literal, Protocol
 
 from msgspec import Meta, Struct
 
+from fimi.learning.training.coding import Coding, Rounding
+from fimi.learning.training.robust import AggregationRule, Kind
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.optim.problem import Objective
 from fimi.optim.rounds_defaults import EPOCHS_EXPONENT, ROUNDS_SCALE, ROUNDS_SENSITIVITY
@@ -191,6 +193,53 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "data. Takes the server about an evaluation and one pass over its data for each device; "
         "0: never.",
     ] = 5
+    aggregation: Annotated[
+        Kind,
+        'How updates become one model. "mean": by training samples; "median" and "trimmed-mean": '
+        'each number by itself, every device once; "krum": of the updates that lie nearest to the '
+        "others.",
+    ] = "mean"
+    trimmed_share: Annotated[
+        float,
+        Meta(ge=0, lt=0.5),
+        'aggregation = "trimmed-mean": share of the updates that is left out at each end, rounded '
+        "up.",
+    ] = 0.1
+    byzantine: Annotated[
+        int,
+        Meta(ge=0, le=1000),
+        'aggregation = "krum": how many updates of a round may be wrong; at most (n − 3)/2 of n '
+        "are taken into account.",
+    ] = 1
+    krum_kept: Annotated[
+        int,
+        Meta(ge=0, le=1000),
+        'aggregation = "krum": how many updates are chosen, whose mean is the model; 0: all but '
+        "rounds.byzantine.",
+    ] = 1
+    clip_factor: Annotated[
+        float,
+        Meta(ge=0, le=1e6),
+        "An update is clipped if the norm of its change is above this times the usual one: the "
+        "median of the round; 0: never. Honest ones have come to 15.",
+    ] = 30.0
+    clip_to: Annotated[
+        float,
+        Meta(gt=0, le=1e6),
+        "Norm that such a change is clipped to, times the usual one.",
+    ] = 1.0
+    refuse_factor: Annotated[
+        float,
+        Meta(ge=0, le=1e12),
+        "An update is refused if the norm of its change is above this times the usual one; 0: "
+        "never.",
+    ] = 1000.0
+    set_aside_after: Annotated[
+        int,
+        Meta(ge=0, le=100_000),
+        "A device whose updates were clipped or refused so many times in a row trains no more in "
+        "this run; 0: it may always try again.",
+    ] = 3
     target_accuracies: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
         "Accuracies whose price in rounds, joules, seconds and bytes is reported, "
@@ -214,11 +263,109 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "Wall time after which a round of emulated devices is closed with whoever "
         "reported, s. A round of physical devices is closed at its deadline.",
     ] = 120.0
+    grace_s: Annotated[
+        float,
+        Meta(ge=0, le=86400),
+        "Wall time for which a device keeps its place in a round, its plan and its downloads after "
+        "its connection was lost, s, as long as the round lasts. Not for one whose agent was ended "
+        "in order: it says so.",
+    ] = 60.0
+    round_quorum: Annotated[
+        float,
+        Meta(ge=0, le=1000),
+        "Updates with which a round may end before its deadline: a number, or below 1 a share of "
+        "its participants; 0: it waits for all.",
+    ] = 0.0
+    round_quorum_grace_s: Annotated[
+        float,
+        Meta(ge=0, le=86400),
+        "With round_quorum: how long the others have from then on, s, on the fleet's clock.",
+    ] = 0.0
+    round_budget_j: Annotated[
+        float,
+        Meta(ge=0),
+        "Joules of all boards in one round, idle power included, at which it ends: as reported, "
+        "and as predicted of those that have not reported yet; 0: no limit.",
+    ] = 0.0
+    late_updates: Annotated[
+        Literal["drop", "add"],
+        'What becomes of an update that is ready after its round was over. "drop": nothing, and a '
+        'device breaks off what it still does; "add": the device finishes, and its update enters '
+        "the mean of a later round with less weight.",
+    ] = "drop"
+    late_exponent: Annotated[
+        float,
+        Meta(ge=0, le=10),
+        "a of the weight (1 + s)^(−a) of an update that is s rounds late, times its samples.",
+    ] = 0.5
+    late_rounds: Annotated[
+        int, Meta(ge=1, le=1000), "s of the latest update that is still added."
+    ] = 5
+
+    @property
+    def rule(self) -> AggregationRule:
+        """How updates become one model."""
+        return AggregationRule(
+            kind=self.aggregation,
+            trimmed_share=self.trimmed_share,
+            byzantine=self.byzantine,
+            kept=self.krum_kept,
+        )
 
     def looks_into(self, number: int) -> bool:
         """Whether there is an insight of a round, counted from 1."""
         every = self.insight_every
         return every > 0 and (number in (1, self.count) or number % every == 0)
+
+
+class TransferSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How models and updates are coded on their way: fewer bytes, fewer joules, some error."""
+
+    model_coding: Annotated[
+        Literal["fp32", "fp16", "int8"],
+        'How the global model goes to devices. "fp32": as it is; "fp16": half the bytes; "int8": a '
+        "quarter. The coordinator keeps it in single precision, and adds to that what devices have "
+        "changed.",
+    ] = "fp32"
+    update_coding: Annotated[
+        Literal["fp32", "fp16", "int8", "top-k"],
+        'How updates come back. "fp32": as they are; "fp16", "int8", "top-k" (the largest changes '
+        "only): coded is what the device has changed in the model.",
+    ] = "fp32"
+    rounding: Annotated[
+        Rounding,
+        'How an update is rounded to 8 bits. "nearest": least error; "stochastic": none on '
+        "average, drawn by run.seed.",
+    ] = "nearest"
+    top_k_share: Annotated[
+        float, Meta(gt=0, le=1), "Share of its values that top-k sends of an update."
+    ] = 0.05
+    error_feedback: Annotated[
+        bool,
+        "Devices keep what top-k leaves out, and add it to their next update.",
+    ] = True
+    compress: Annotated[
+        bool,
+        "Compress both with Zstandard, which loses nothing. A plan then predicts sizes: by the "
+        "first model, and when it is made again by the last round.",
+    ] = False
+
+    @property
+    def of_model(self) -> Coding:
+        """The coding of the global model."""
+        return Coding(kind=self.model_coding, compress=self.compress)
+
+    @property
+    def of_update(self) -> Coding:
+        """The coding of updates; what it makes no use of has its default."""
+        plain, kind = Coding(), self.update_coding
+        return Coding(
+            kind=kind,
+            share=self.top_k_share if kind == "top-k" else plain.share,
+            rounding=self.rounding if kind == "int8" else plain.rounding,
+            feedback=self.error_feedback if kind == "top-k" else plain.feedback,
+            compress=self.compress,
+        )
 
 
 class DeploymentSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -355,6 +502,10 @@ class FederationSettings(Protocol):
     @property
     def rounds(self) -> RoundSettings:
         """Number of rounds, and limits on waiting."""
+
+    @property
+    def transfer(self) -> TransferSettings:
+        """Coding of models and updates."""
 
     @property
     def deployment(self) -> DeploymentSettings:

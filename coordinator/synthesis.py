@@ -11,6 +11,7 @@ the same request gives the same bytes, and a node with a pool draws nothing twic
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ ASK_AGAIN_S = 10.0
 that dies takes answers with it."""
 _AWAITING_S = 0.5
 """Time between two events while there is no generator node, s."""
+
+log = logging.getLogger(__name__)
 
 
 class Synthesis:
@@ -195,7 +198,7 @@ class Synthesis:
         return (
             isinstance(message, SyntheticBatch)
             and message.instance == self._context.instance
-            and checkpoint.receiver(message.device, message.skip) in self._requests
+            and self._answers(checkpoint.receiver(message.device, message.skip), message)
         )
 
     def is_known(self, batch: SyntheticBatch) -> bool:
@@ -222,6 +225,26 @@ class Synthesis:
                     drawn=batch.drawn,
                 )
             )
+
+    def _answers(self, receiver: str, batch: SyntheticBatch) -> bool:
+        """Whether a batch holds no more than was asked for: receivers take memory by what it says.
+
+        A node that delivers more counts as silent, and is named in the log.
+        """
+        if (request := self._requests.get(receiver)) is None:
+            return False
+        lengths, pairs = (
+            {len(batch.delivered), len(request.counts)},
+            zip(batch.delivered, request.counts, strict=False),
+        )
+        if len(lengths) == 1 and all(made <= asked for made, asked in pairs):
+            return True
+        log.error(
+            "a batch for %s is refused: it holds %s images by class, and %s were asked for; the "
+            "generator node is at fault, start it again with the version of this machine",
+            *(receiver, batch.delivered[:100], request.counts[:100]),
+        )
+        return False
 
     def _request(
         self, device: str, counts: tuple[int, ...], unlabelled: bool, skip: tuple[int, ...]
@@ -275,6 +298,7 @@ class Synthesis:
                 isinstance(message, SyntheticBatch)
                 and message.instance == context.instance
                 and (to := checkpoint.receiver(message.device, message.skip)) in missing
+                and self._answers(to, message)
             ):
                 missing.remove(to)
                 yield message

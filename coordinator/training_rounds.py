@@ -8,7 +8,7 @@ round is credited to it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,30 +17,38 @@ from numpy.typing import NDArray
 
 from fimi.coordinator import checkpoint, participation
 from fimi.coordinator.adaptation import Adaptation
-from fimi.coordinator.checkpoint import RoundPart
+from fimi.coordinator.checkpoint import HeldUpdate, RoundPart
 from fimi.coordinator.context import Context, FederationError
 from fimi.coordinator.dealt import Samples
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
+from fimi.coordinator.late_updates import LateUpdates, staleness_weight
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
-from fimi.coordinator.rounds import Round, RoundFact, RoundOrder
-from fimi.coordinator.server_training import Server
+from fimi.coordinator.payloads import RoundPayload
+from fimi.coordinator.round_order import RoundOrder, RoundOutcome
+from fimi.coordinator.rounds import Round, RoundFact
+from fimi.coordinator.screening import Screening, left_out
+from fimi.coordinator.server_training import Aggregate, Server
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
+from fimi.learning.training.aggregation import is_finite
 from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
-from fimi.record.events import Credited, RoundFinished, RoundStarted
+from fimi.messaging.transfers import stream
+from fimi.record.events import Credited, LateAdded, ModelKept, RoundFinished, RoundStarted
 from fimi.record.insight import Insight
-from fimi.record.results import DeviceRound, RoundResult, ServerRound
+from fimi.record.results import DeviceRound, LateUpdate, RoundResult
 
 Model = dict[str, NDArray[np.float32]]
 
 DEADLINE_GRACE_S = 5.0
 """Wall time beyond the deadline after which a silent physical device counts as missing, s."""
+KEPT_MOST = 3
+"""After so many rounds in a row without a usable model a run ends."""
 
 
 class ModelKeeper(Protocol):
@@ -83,6 +91,7 @@ class TrainingRounds:
         model: parameters to start from.
         keeper: keeps the global model.
         results: finished rounds of a run that goes on.
+        held: late updates of such a run.
 
     Attributes:
         model: the global model after the last finished round.
@@ -106,6 +115,7 @@ class TrainingRounds:
         model: Model,
         keeper: ModelKeeper,
         results: Sequence[RoundResult] = (),
+        held: Sequence[HeldUpdate] = (),
     ) -> None:
         self._context = context
         self._settings = context.settings
@@ -121,11 +131,17 @@ class TrainingRounds:
         self._observer = observer
         self._samples = samples
         self._spool = spool
+        self._screening = Screening(context.settings.rounds, context.notify, results)
         self._keeper = keeper
         self.model = model
         self.results: list[RoundResult] = list(results)
         self._begun_before = bool(results)  # the next round, by a coordinator that is gone
         self._digest = tensors.digest(tensors.dump(model)) if results else ""
+        self._late = LateUpdates(context, model, self._most_samples, held)
+
+    def close(self) -> None:
+        """End the transfers of late updates."""
+        self._late.close()
 
     def run(self, number: int, graphs: Offer | None) -> None:
         """One round, from its start to its entry in the result.
@@ -135,7 +151,8 @@ class TrainingRounds:
             graphs: offer of the training graphs, if devices train with ONNX Runtime.
 
         Raises:
-            FederationError: too few devices are online, or the server trains alone and diverged.
+            FederationError: too few devices are online, the server trains alone and diverged, or
+                rounds give no usable model again and again.
             Cancelled: the run was asked to stop.
         """
         if self._context.strategy.devices_train:
@@ -157,7 +174,8 @@ class TrainingRounds:
                 changed = store.credit(fact.round, device, settled=fact)
             if changed is not None:
                 self._context.notify(Credited(round=fact.round, device=device))
-        self._context.conversation.stored(device, fact)
+        if not (isinstance(fact, UpdateReady) and self._late.offered(fact, self.results)):
+            self._context.conversation.stored(device, fact)
         return True
 
     @property
@@ -172,7 +190,8 @@ class TrainingRounds:
             FederationError: no update was accepted in any round.
         """
         devices = [device for each in self.results for device in each.participants]
-        if devices and not any(device.status == "accepted" for device in devices):
+        late = any(each.late for each in self.results)
+        if devices and not late and not any(device.status == "accepted" for device in devices):
             last = devices[-1]
             raise FederationError(
                 f"not one update was accepted in {in_words(len(self.results))}; the last of "
@@ -182,9 +201,10 @@ class TrainingRounds:
     def _with_devices(self, number: int, graphs: Offer | None) -> None:
         settings, context, before = self._settings, self._context, self.model
         present = self._present(number)
+        aside = self._screening.set_aside
         drawn = participation.draw(
             tuple(self._plans.devices),
-            present,
+            present.keys() - aside,
             settings.rounds.participants,
             seed=settings.run.seed,
             number=number,
@@ -194,7 +214,10 @@ class TrainingRounds:
         members = self._roster.members
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
-        offer = context.peer.transfers.serve(tensors.dump(before), media="safetensors")
+        payload = RoundPayload(before, settings.transfer)
+        offer = context.peer.transfers.serve(
+            payload.data, media="safetensors", shared=stream.is_for(len(participants))
+        )
         current = Round(
             context,
             RoundOrder(
@@ -202,6 +225,7 @@ class TrainingRounds:
                 start_s=self._plans.fleet_time_s,
                 is_last=number == settings.rounds.count,
                 wall_timeout_s=self._wall_timeout_s(participants),
+                by_wall_clock=self._are_real(participants),
                 plans=participants,
                 predicted=participation.predicted(
                     self._plans.with_receipts(present), drawn, boards
@@ -213,32 +237,101 @@ class TrainingRounds:
             ),
             before,
             self._spool,
+            payload,
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer)
+        self._screening.screen(number, outcome, self._spool)
         with context.watch.stage("settle"):
             devices = current.settle(outcome)
             context.peer.transfers.withdraw(offer.digest)
+            memory.give_back(tensors.size_bytes(before))
         with context.watch.stage("errors"):
             devices = self._errors.beside(
                 devices, outcome.updates, lambda entry: self._planned_error(number, entry)
             )
         with context.watch.stage("aggregate"):
-            weights = self._server.weigh(outcome.updates, outcome.weights)
-            self.model, server = self._server.aggregate(number, before, outcome.updates, weights)
-        devices = _weighted(devices, dict(zip(outcome.updates.devices, weights, strict=True)))
+            entered = self._entering(number, outcome, before)
+            updates = outcome.updates.with_more({_key(each): scale for each, scale in entered})
+            factors = [
+                staleness_weight(number - each.round, settings.rounds.late_exponent)
+                for each, _ in entered
+            ]
+            samples = [each.samples or 0.0 for each, _ in entered]
+            stale = [n * factor for n, factor in zip(samples, factors, strict=True)]
+            weights = self._server.weigh(updates, [*outcome.weights, *stale])
+            aggregate = self._server.aggregate(number, before, updates, weights)
+        of = dict(zip(updates.devices, aggregate.shares or (), strict=False))
+        if aggregate.shares is not None:
+            devices = _with_shares(devices, of)
+        late = tuple(
+            LateUpdate(
+                device=each.device,
+                of_round=each.round,
+                weight=factor,
+                share=of.get(_key(each)),
+            )
+            for (each, _), factor in zip(entered, factors, strict=True)
+        )
         insight = None
         if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
-        self._finish(number, outcome.duration_s, devices, server, participants, current, insight)
+        parts, awaited = {}, set()
+        if self._late.wanted and number < settings.rounds.count:
+            open_ = {entry.device for entry in devices if entry.status in ("late", "missing")}
+            awaited = open_ - set(outcome.late)
+            kept = {d: (outcome.devices[d], self._spool.get(d)) for d in outcome.late}
+            parts = self._late.keep(number, self._plans.fleet_time_s, kept)
+        self._finish(
+            number,
+            outcome.duration_s,
+            devices,
+            aggregate,
+            participants,
+            current,
+            insight,
+            payload,
+            late=late,
+            awaited=awaited,
+            parts=parts,
+            drop=self._late.used(each for each, _ in entered),
+        )
+
+    def _entering(
+        self, number: int, outcome: RoundOutcome, model: Model
+    ) -> list[tuple[HeldUpdate, float]]:
+        """The late updates that enter the mean of a round, and the scale of each one's change.
+
+        They are with the round's own from then on, and screened as those are.
+        """
+        if not (self._late.wanted and outcome.updates):
+            return []
+        entered = []
+        norms = [self._spool.norm(device) for device in outcome.updates.devices]
+        for each in self._late.due(number, self._plans.fleet_time_s + outcome.duration_s):
+            self._spool.take(_key(each), self._late.payload(each), model)
+            scale, why = self._screening.late(self._spool.norm(_key(each)), norms)
+            if scale is None:
+                self._late.refuse(each, why)
+            else:
+                entered.append((each, scale))
+        return entered
+
+    def _most_samples(self, device: str) -> tuple[int, int] | None:
+        """Local samples of a device, and the most synthetic ones that it can have used."""
+        profile, plan = self._roster.members.get(device), self._plans.devices.get(device)
+        if profile is None or plan is None:
+            return None
+        return sum(profile.label_counts), sum(plan.synthetic_counts) or plan.unlabelled
 
     def _on_the_server(self, number: int) -> None:
         """A round in which only the server trains; it lasts as long as this training."""
         self._context.inbox.check_cancelled()
         self._context.notify(RoundStarted(round=number, devices=()))
-        self.model, server = self._server.aggregate(number, self.model, (), ())
-        self._finish(number, server.seconds if server else 0.0, (), server, {})
+        aggregate = self._server.aggregate(number, self.model, (), ())
+        server = aggregate.server
+        self._finish(number, server.seconds if server else 0.0, (), aggregate, {})
         if server and server.error:  # nobody else trains: the next round would end as this one
             raise FederationError(f"round {number}: {server.error}")
 
@@ -247,16 +340,30 @@ class TrainingRounds:
         number: int,
         duration_s: float,
         devices: tuple[DeviceRound, ...],
-        server: ServerRound | None,
+        aggregate: Aggregate,
         plans: dict[str, DevicePlan],
         current: Round | None = None,
         insight: Insight | None = None,
+        payload: RoundPayload | None = None,
+        late: tuple[LateUpdate, ...] = (),
+        awaited: Set[str] = frozenset(),
+        parts: Mapping[str, bytes] = {},
+        drop: Sequence[str] = (),
     ) -> None:
         """Evaluate the new global model and store the round, with all that belongs to it."""
         watch = self._context.watch
+        before, self.model = self.model, aggregate.model
         with watch.stage("evaluate"):
-            evaluation = self._judge(self._test)
-            validation = None if self._validation is None else self._judge(self._validation)
+            kept = None if is_finite(self.model) else "the model that came of it is not finite"
+            if kept is None:
+                evaluation, validation = self._evaluated()
+                judged = [evaluation, *([] if validation is None else [validation])]
+                if any(each.loss is None for each in judged):
+                    kept = "the loss of the model that came of it is not finite"
+            if kept is not None:
+                self.model = before
+                evaluation, validation = self._evaluated()
+                devices = _with_shares(devices, {})
         result = RoundResult(
             number=number,
             start_s=self._plans.fleet_time_s,
@@ -264,8 +371,15 @@ class TrainingRounds:
             evaluation=evaluation,
             validation=validation,
             devices=devices,
-            server=server,
+            server=aggregate.server,
+            model_kept=kept,
+            late=late,
+            model_coded=payload.coded if payload is not None else None,
+            planned_update_bytes=self._plans.update_bytes
+            if payload is not None and not payload.of_update.is_plain
+            else None,
         )
+        self._plans.sizes.learn(result)
         self._plans.fleet_time_s += duration_s
         apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
         if current is not None:
@@ -283,23 +397,49 @@ class TrainingRounds:
         with watch.stage("store"):
             self._digest = self._keeper.propose(self.model)
             for device, fact in current.facts if current is not None else ():
-                self._context.conversation.stored(device, fact)  # told only once it is true
+                if not (isinstance(fact, UpdateReady) and device in awaited):
+                    self._context.conversation.stored(device, fact)  # told only once it is true
             store = self._context.store
             with store.together():
                 store.write_round(
                     result,
                     residuals,
-                    checkpoint=checkpoint.of_rounds(self._part(number, self._digest)),
+                    checkpoint={**checkpoint.of_rounds(self._part(number, self._digest)), **parts},
+                    drop=drop,
                     stages_wall_s=watch.seconds,
                 )
                 if insight is not None:
                     store.write_insight(insight)
                 store.then(lambda: self._accept(result))
+                if kept is not None:
+                    self._context.notify(ModelKept(round=number, reason=kept))
+                self._screening.stored(result)
                 self._context.notify(RoundFinished(result=result))
+                for each in late:
+                    self._context.notify(
+                        LateAdded(
+                            round=number,
+                            device=each.device,
+                            of_round=each.of_round,
+                            weight=each.weight,
+                        )
+                    )
         for report in current.again if current is not None else ():
             # a second start of a device in this round: its joules are of this round too
             self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
+        last = self.results[-KEPT_MOST:]
+        if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
+            raise FederationError(
+                f"{in_words(KEPT_MOST)} in a row gave no usable model; of round {number}: {kept}. "
+                f"The model is that of round {number - KEPT_MOST}"
+            )
+
+    def _evaluated(self) -> tuple[Evaluation, Evaluation | None]:
+        """The global model on both parts of the data."""
+        return self._judge(self._test), (
+            None if self._validation is None else self._judge(self._validation)
+        )
 
     def _planned_error(self, number: int, entry: DeviceRound) -> float | None:
         """What is said of a device's error; nothing where it trains on a part of its images."""
@@ -363,34 +503,43 @@ class TrainingRounds:
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, ready = self._settings.rounds, self._plans.ready
+        aside = self._screening.set_aside
+
+        def here() -> int:
+            return len(ready().keys() - aside)
+
         if not self._context.inbox.wait(
-            lambda: len(ready()) >= settings.min_devices, settings.gather_timeout_s
+            lambda: here() >= settings.min_devices, settings.gather_timeout_s
         ):
             raise FederationError(
-                f"round {number}: {len(ready())} devices are there with a plan in force, "
-                f"rounds.min_devices asks for {settings.min_devices}; the {number - 1} finished "
-                "rounds are stored"
+                f"round {number}: {here()} devices are there with a plan in force"
+                f"{left_out(aside)}, rounds.min_devices asks for {settings.min_devices}; the "
+                f"{number - 1} finished rounds are stored"
             )
         return ready()
 
     def _wall_timeout_s(self, participants: dict[str, DevicePlan]) -> float:
         """How long to wait: for physical devices until the deadline, else the configured limit."""
-        members = self._roster.members
-        kinds = {members[device].hardware.kind for device in participants}
-        if kinds == {"physical"}:
+        if self._are_real(participants):
             return self._settings.plan.deadline_s + DEADLINE_GRACE_S
         return self._settings.rounds.wall_timeout_s
 
+    def _are_real(self, participants: dict[str, DevicePlan]) -> bool:
+        """Whether all of these are physical devices."""
+        members = self._roster.members
+        return {members[device].hardware.kind for device in participants} == {"physical"}
 
-def _weighted(
-    devices: tuple[DeviceRound, ...], weights: dict[str, float]
+
+def _with_shares(
+    devices: tuple[DeviceRound, ...], shares: dict[str, float]
 ) -> tuple[DeviceRound, ...]:
-    """Entries with each device's share of the mean model."""
-    whole = sum(weights.values())
-    return tuple(
-        replace(entry, share=weights[entry.device] / whole) if entry.device in weights else entry
-        for entry in devices
-    )
+    """Entries with each device's share of the mean model; others have none."""
+    return tuple(replace(entry, share=shares.get(entry.device)) for entry in devices)
+
+
+def _key(held: HeldUpdate) -> str:
+    """Where a late update is among those of a round: no device has such a name."""
+    return f"{held.device}@{held.round}"
 
 
 def _place(report: RoundReport) -> dict[str, Any]:

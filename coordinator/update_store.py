@@ -2,7 +2,8 @@
 
 A mean must be summed in a fixed order, and devices do not send in that order. With a large network
 and many devices, the waiting updates do not fit into memory. :class:`UpdateStore` keeps small
-updates in memory and the rest in files; :class:`Updates` gives them one at a time.
+updates in memory and the rest in files; :class:`Updates` gives them one at a time, or slice by
+slice.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -19,9 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.learning.training import tensors
+from fimi.learning.training.aggregation import Scaled
+from fimi.learning.training.slices import InMemory, Slices, StoredModel
+from fimi.learning.training.tensors import Parameters
+from fimi.messaging.transfers.parts import Parts
 
-MEMORY_BYTES = 64_000_000
-"""Most memory of all waiting updates together, bytes."""
+PARTS = "transfers"
+"""Folder of updates that are on their way, or have come as files."""
+MEMORY_BYTES = 4_000_000
+"""Most memory of all waiting updates together, bytes: of models above this size none is in memory,
+so that what the updates of a round take does not grow with the model or the number of devices."""
 
 
 class UpdateStore:
@@ -33,32 +41,77 @@ class UpdateStore:
         folder: folder for the files; they are in a folder of their own below it, which
             :meth:`clear` removes.
         memory_bytes: most bytes that stay in memory.
+
+    Attributes:
+        parts: where updates are put together while they come. What is there of a coordinator that
+            was killed need not come again.
     """
 
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder
         self._memory_bytes = memory_bytes
+        self.parts = Parts(folder / PARTS)
         self._lock = threading.Lock()
         self._held: dict[str, bytes] = {}
         self._files: dict[str, Path] = {}
+        self._norms: dict[str, float] = {}
         self._held_bytes = 0
 
-    def put(self, device: str, payload: bytes) -> None:
-        """Keep a payload; it replaces an earlier one of the device.
+    def take(self, device: str, payload: bytes | Path, like: Parameters) -> None:
+        """Check an update, measure it, and keep it.
+
+        Args:
+            device: whose it is; an earlier one of the device is replaced.
+            payload: safetensors bytes, or a file of them. The file stays where it is, and is the
+                store's to delete if it can be used.
+            like: the model that it is an update of.
+
+        Raises:
+            fimi.learning.training.tensors.UpdateRefusedError: it cannot be used; says why.
+            OSError: there is no room on the disk, or the file cannot be read.
+        """
+        norm = StoredModel(payload, like).change(like)
+        self.put(device, payload)
+        with self._lock:
+            self._norms[device] = norm
+
+    def put(self, device: str, payload: bytes | Path) -> None:
+        """Keep a payload, or a file of one; it replaces an earlier one of the device.
 
         Raises:
             OSError: there is no room on the disk.
         """
         with self._lock:
             self._drop(device)
-            if self._held_bytes + len(payload) <= self._memory_bytes:
+            if isinstance(payload, bytes) and len(payload) <= self._memory_bytes - self._held_bytes:
                 self._held[device] = payload
                 self._held_bytes += len(payload)
+                return
+            if isinstance(payload, Path):
+                self._files[device] = payload
                 return
             handle, name = tempfile.mkstemp(prefix="update-", dir=self._folder)
             self._files[device] = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(payload)
+
+    def norm(self, device: str) -> float:
+        """‖ω_k − ω‖ of a device's update, which was kept by :meth:`take`.
+
+        Raises:
+            KeyError: there is none.
+        """
+        with self._lock:
+            return self._norms[device]
+
+    def where(self, device: str) -> bytes | Path:
+        """The payload of a device, or the file that has it.
+
+        Raises:
+            KeyError: there is none.
+        """
+        with self._lock:
+            return self._held[device] if device in self._held else self._files[device]
 
     def get(self, device: str) -> bytes:
         """The payload of a device.
@@ -66,11 +119,15 @@ class UpdateStore:
         Raises:
             KeyError: there is none.
         """
-        with self._lock:
-            if device in self._held:
-                return self._held[device]
-            path = self._files[device]
-        return path.read_bytes()
+        found = self.where(device)
+        return found if isinstance(found, bytes) else found.read_bytes()
+
+    def close(self) -> None:
+        """Drop all payloads, and what is on its way."""
+        self.clear()
+        self.parts.clear()
+        with contextlib.suppress(OSError):
+            self.parts.folder.rmdir()
 
     def clear(self) -> None:
         """Drop all payloads."""
@@ -79,6 +136,7 @@ class UpdateStore:
                 self._drop(device)
 
     def _drop(self, device: str) -> None:
+        self._norms.pop(device, None)
         self._held_bytes -= len(self._held.pop(device, b""))
         path = self._files.pop(device, None)
         if path is not None:
@@ -87,15 +145,26 @@ class UpdateStore:
 
 
 class Updates(Sequence[dict[str, NDArray[np.float32]]]):
-    """Checked updates in a fixed order; each access decodes one again.
+    """Checked updates in a fixed order; each access reads one again, as its device has sent it.
 
     Args:
         spool: keeps their payloads.
         devices: their devices, in order.
+        like: the model that they are updates of; ``None``: any tensors, which have no slices.
+        scales: s, by which changes of devices are taken smaller in :attr:`slices`; others as they
+            are.
     """
 
-    def __init__(self, spool: UpdateStore, devices: Sequence[str]) -> None:
+    def __init__(
+        self,
+        spool: UpdateStore,
+        devices: Sequence[str],
+        like: Parameters | None = None,
+        scales: Mapping[str, float] = {},
+    ) -> None:
         self._spool = spool
+        self._like = like
+        self._scales = {device: scales[device] for device in devices if device in scales}
         self.devices = tuple(devices)
 
     def __len__(self) -> int:
@@ -103,7 +172,29 @@ class Updates(Sequence[dict[str, NDArray[np.float32]]]):
 
     def of(self, device: str) -> dict[str, NDArray[np.float32]]:
         """The update of a device."""
-        return tensors.load(self._spool.get(device))
+        if self._like is None:
+            return tensors.load(self._spool.get(device))
+        return StoredModel(self._spool.where(device), self._like).load()
+
+    @property
+    def slices(self) -> tuple[Slices, ...]:
+        """The updates as they go into the model, to be read slice by slice."""
+        assert self._like is not None
+        base, found = InMemory(self._like), list[Slices]()
+        for device in self.devices:
+            model = StoredModel(self._spool.where(device), self._like)
+            scale = self._scales.get(device)
+            found.append(model if scale is None else Scaled(model, base, scale))
+        return tuple(found)
+
+    def with_more(self, scales: Mapping[str, float]) -> Updates:
+        """With further updates of the store, by name with the scale of each."""
+        known = {**self._scales, **{name: s for name, s in scales.items() if s != 1.0}}
+        return Updates(self._spool, (*self.devices, *scales), self._like, known)
+
+    def chosen(self, devices: Sequence[str], scales: Mapping[str, float]) -> Updates:
+        """Those of some of the devices, with their changes at these scales."""
+        return Updates(self._spool, devices, self._like, scales)
 
     @overload
     def __getitem__(self, index: int) -> dict[str, NDArray[np.float32]]: ...
@@ -113,8 +204,15 @@ class Updates(Sequence[dict[str, NDArray[np.float32]]]):
 
     def __getitem__(self, index: int | slice) -> dict[str, NDArray[np.float32]] | Updates:
         if isinstance(index, slice):
-            return Updates(self._spool, self.devices[index])
+            return self.chosen(self.devices[index], self._scales)
         return self.of(self.devices[index])
 
     def __iter__(self) -> Iterator[dict[str, NDArray[np.float32]]]:
         return (self.of(device) for device in self.devices)
+
+
+def in_slices(updates: Sequence[Parameters]) -> tuple[Slices, ...]:
+    """Models in memory, or stored updates as they go into the model, slice by slice."""
+    if isinstance(updates, Updates):
+        return updates.slices
+    return tuple(InMemory(update) for update in updates)

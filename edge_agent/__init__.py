@@ -3,6 +3,7 @@
 * :mod:`fimi.edge_agent.agent`       the agent: one run after another, step by step
 * :mod:`fimi.edge_agent.course`      what it does next: the state machine of the conversation
 * :mod:`fimi.edge_agent.line`        the conversation on a thread of its own
+* :mod:`fimi.edge_agent.outbox`    what the coordinator has not stored, on disk
 * :mod:`fimi.edge_agent.answering`   answers what people ask, on a thread of its own
 * :mod:`fimi.edge_agent.status`      how the board is, for them
 * :mod:`fimi.edge_agent.joining`     joining a run: samples, contract, leaks
@@ -10,6 +11,7 @@
 * :mod:`fimi.edge_agent.boards`      the emulated board of a device without a meter
 * :mod:`fimi.edge_agent.member`      a device in one run: plan, rounds, trials
 * :mod:`fimi.edge_agent.metering`    its phases, split where it waits for others
+* :mod:`fimi.edge_agent.update_coder`  the model as it came, the update in fewer bytes
 * :mod:`fimi.edge_agent.exchange`    its transfers: limited, timed, as long as they are wanted
 * :mod:`fimi.edge_agent.kept`        payloads that are kept on disk by digest
 * :mod:`fimi.edge_agent.failures`    what is reported where a step failed

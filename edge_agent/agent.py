@@ -23,6 +23,7 @@ from fimi.edge_agent.joining import join
 from fimi.edge_agent.kept import Kept
 from fimi.edge_agent.line import Line
 from fimi.edge_agent.member import AgentSettings, BrokenOff, Member, Tools, words
+from fimi.edge_agent.outbox import DurableOutbox
 from fimi.edge_agent.share import Shelf
 from fimi.edge_agent.status import board_status, contract_of, folder_of
 from fimi.edge_agent.turns import Turns
@@ -46,6 +47,7 @@ from fimi.messaging.messages import (
     RoundStart,
 )
 from fimi.messaging.questions import BoardStatus, CalibrationRequest
+from fimi.messaging.transfers.parts import Parts
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,8 @@ class Agent:
         shelf: shared by the same agents.
         settings: limits of its transfers.
         remote: what may be asked of it from afar, beside how it is.
+        outbox: keeps on disk what the coordinator has not stored; ``None``: memory only.
+        parts: where payloads are put together while they come; ``None``: in memory.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class Agent:
         shelf: Shelf | None = None,
         settings: AgentSettings | None = None,
         remote: Remote | None = None,
+        outbox: DurableOutbox | None = None,
+        parts: Parts | None = None,
     ) -> None:
         self._peer = peer
         self._hardware = hardware
@@ -94,6 +100,8 @@ class Agent:
         """What it is in the present run; ``None`` before it has joined one."""
         self._rounds = 0
         self._remote = remote or Remote()
+        self._outbox = outbox
+        self._parts = parts
         self._folder, self._contract = folder_of(cache), contract_of(place)
         self._failed = ""  # what went wrong in the last step
 
@@ -104,10 +112,10 @@ class Agent:
             MessagingError: nothing more can be heard, because another process has this id.
         """
         self._introduce()
-        line = Line(self._peer, stop, self._meter_trouble)
+        line = Line(self._peer, stop, self._meter_trouble, self._outbox)
         tools = Tools(
             line=line,
-            exchange=Exchange(self._peer, line),
+            exchange=Exchange(self._peer, line, self._parts),
             turns=self._turns,
             trainers=self._trainers,
             cache=self._cache,
@@ -149,7 +157,10 @@ class Agent:
             self._board_now,
             contract=self._contract,
             errand=self._answering.errand,
-            troubles=(self._failed,) if self._failed else (),
+            troubles=(
+                *((self._failed,) if self._failed else ()),
+                *(each.in_words() for each in self._peer.aside[:3]),
+            ),
             allows=self._remote.allows,
             can_calibrate=CalibrationRequest in self._remote.errands,
             folder=self._folder,
@@ -195,7 +206,9 @@ class Agent:
             facts, is_failed = (() if fact is None else (fact,)), True
         words_of = (getattr(fact, "error", "") or getattr(fact, "reason", "") for fact in facts)
         self._failed = next(filter(None, words_of), "")[:1000]
-        tools.line.finish(step, *facts, failed=is_failed)
+        works = self.member is not None and isinstance(step, RoundStart | RoundClosed)
+        clock_s = self.member.hardware.clock.now_s() if self.member and works else None
+        tools.line.finish(step, *facts, failed=is_failed, clock_s=clock_s)
 
     def _do(self, step: Step, tools: Tools) -> tuple[tuple[FactBody, ...], bool]:
         """The facts of a step, and whether the device cannot go on from it."""

@@ -3,7 +3,8 @@
 The coordinator's :class:`~fimi.messaging.messages.Desired` says what is wanted. :class:`Course`
 compares it with what this start of the device has done, and names the next :data:`Step`. Whatever
 it finds after a restart of anyone, it converges from there: a step that was done is never done
-again, a step that is no longer wanted is broken off.
+again, a step that is no longer wanted is broken off. What an earlier start of the device has left
+on disk (:mod:`fimi.edge_agent.outbox`) is taken up with the first document of the same run.
 
 ::
 
@@ -22,19 +23,26 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fimi.edge_agent.outbox import ReadyUpdate, Unsent
 from fimi.messaging.messages import (
     DeploymentClosed,
     DeploymentTest,
     Desired,
     DevicePlan,
+    EarlierFacts,
     Fact,
     FactBody,
+    Heard,
     Invitation,
     Offer,
+    Profile,
+    Refusal,
     Reported,
     RoundClosed,
+    RoundReport,
     RoundStart,
     Stage,
+    UpdateReady,
 )
 
 
@@ -57,6 +65,7 @@ class Course:
     Args:
         device: its id.
         boot_id: of this start.
+        unsent: what earlier starts have left.
 
     Attributes:
         stage: what it does, for the coordinator to show.
@@ -64,7 +73,7 @@ class Course:
         meter: that its meter shows nothing, or that it reads again; empty if it always did.
     """
 
-    def __init__(self, device: str, boot_id: str) -> None:
+    def __init__(self, device: str, boot_id: str, unsent: Unsent | None = None) -> None:
         self.stage: Stage = "idle"
         self.waits_for = ""
         self.meter = ""
@@ -75,6 +84,12 @@ class Course:
         self._number = 0
         self._facts: list[Fact] = []
         self._last_fact = 0
+        self._left = unsent  # until the first document shows whether it is of the same run
+        self._earlier: dict[str, list[Fact]] = {}  # facts of earlier starts, oldest first
+        self._ready: ReadyUpdate | None = None
+        self._worked_by: RoundStart | None = None  # the order of the last round that was done
+        self._step: Step | None = None  # that has begun
+        self._clock_s = 0.0
         self._life = 0  # counts the runs, and the resumptions of a run that had been ended
         self._held: int | None = None  # the life of which the device holds data or settings
         # What was done in this life:
@@ -107,15 +122,16 @@ class Course:
         before, self._desired = self._desired, desired
         self._heard = (desired.epoch, desired.number)
         if before is None or before.instance != desired.instance or _ended(before):
-            self._facts.clear()
+            self._forget_facts()
             self._start_anew()
+            self._take_up(desired)
             # What was closed before this start has been settled, or never will be.
             self._settled = desired.closed.round if desired.closed is not None else 0
             self._resumed = desired.resume.round if desired.resume is not None else 0
-        if desired.heard.boot_id == self._boot_id:
-            self._facts = [fact for fact in self._facts if fact.number > desired.heard.fact]
+        self._drop_heard(desired.heard)
         if _ended(desired):
-            self._facts.clear()  # if the run goes on, its open round is worked in anew
+            self._forget_facts()  # if the run goes on, its open round is worked in anew
+        self._fold(desired)
         self._number += 1
         return True
 
@@ -167,9 +183,17 @@ class Course:
             case DevicePlan():
                 return wanted.plan is None or _key(wanted.plan) == _key(step)
             case RoundStart():
-                closed = wanted.closed is not None and wanted.closed.round >= step.round
-                same = wanted.start is None or _key(wanted.start) == _key(step)
-                return same and not closed
+                closed, start = wanted.closed, wanted.start
+                if closed is not None and closed.last and closed.round >= step.round:
+                    return False
+                if start is not None and start.round <= step.round and _key(start) != _key(step):
+                    return False
+                # An update is still wanted that can enter the mean of a later round. Whoever has
+                # not even the model, which is served no more, rather begins that round.
+                begun = start.round if start is not None else 0
+                soonest = max(begun, closed.round + 1 if closed is not None else 0)
+                late = soonest - step.round
+                return late <= 0 or (late <= step.late_rounds and self.stage != "fetching")
             case DeploymentTest():
                 begun = wanted.start.round if wanted.start is not None else 0
                 over = wanted.resume is not None and wanted.resume.round >= step.round
@@ -179,6 +203,7 @@ class Course:
 
     def begin(self, step: Step) -> None:
         """The step that :meth:`next` has just named begins; the device holds the run from here."""
+        self._step = step
         if not isinstance(step, Forget):
             self._held = self._life
 
@@ -191,6 +216,7 @@ class Course:
             failed: the device refuses to take part, or cannot follow its plan.
         """
         self._number += 1
+        self._step = None
         if isinstance(step, Forget):
             self._held = None
         if self._is_over:
@@ -202,7 +228,7 @@ class Course:
             case DevicePlan():
                 self._followed, self._follows = _key(step), not failed
             case RoundStart():
-                self._worked = _key(step)
+                self._worked, self._worked_by, self._ready = _key(step), step, None
                 self._settled = min(self._settled, step.round - 1)
             case RoundClosed():
                 self._settled = step.round
@@ -218,6 +244,63 @@ class Course:
         if not self._is_over:
             self._add(facts)
 
+    def update_is_ready(self, start: RoundStart, report: RoundReport, ready: UpdateReady) -> None:
+        """The update of the round that is worked in is ready, which is reported.
+
+        Args:
+            start: the order.
+            report: what is to be told of the round if nothing more becomes of it.
+            ready: the fact that the update is on offer.
+        """
+        self.report(ready)
+        if not self._is_over:
+            self._ready = ReadyUpdate(
+                start=start,
+                boot_id=self._boot_id,
+                number=self._last_fact + 1,
+                digest=ready.update.digest,
+                report=report,
+            )
+
+    def ready_update(self, start: RoundStart) -> ReadyUpdate | None:
+        """What an earlier start has done for an order, if its update was not pulled."""
+        ready = self._ready
+        if ready is None or ready.boot_id == self._boot_id or _key(ready.start) != _key(start):
+            return None
+        return ready
+
+    def has_ready_update(self, start: RoundStart) -> bool:
+        """Whether a later start can go on with the update of a round."""
+        return self._ready is not None and _key(self._ready.start) == _key(start)
+
+    def passes(self, clock_s: float) -> None:
+        """The device's own clock shows this time, s, at the end of a step."""
+        self._clock_s = clock_s
+
+    @property
+    def clock_s(self) -> float:
+        """What the clock of the last start showed that has worked in this run, s; 0 for none."""
+        return self._clock_s
+
+    def unsent(self) -> Unsent | None:
+        """What is to be kept for a later start; ``None`` for nothing."""
+        if self._desired is None or _ended(self._desired):
+            return None
+        # a later start has a profile, or a refusal, of its own
+        own = tuple(f for f in self._facts if not isinstance(f.body, Profile | Refusal))
+        starts = [EarlierFacts(boot_id=b, facts=tuple(f)) for b, f in self._earlier.items()]
+        if own:
+            starts.append(EarlierFacts(boot_id=self._boot_id, facts=own))
+        if not starts and self._ready is None and self._worked_by is None:
+            return None
+        return Unsent(
+            instance=self._desired.instance,
+            starts=tuple(starts),
+            worked=self._worked_by,
+            ready=self._ready,
+            clock_s=self._clock_s,
+        )
+
     @property
     def _is_over(self) -> bool:
         """The run in which the present step began has ended: nobody wants its facts any more."""
@@ -231,7 +314,8 @@ class Course:
     @property
     def unheard(self) -> tuple[FactBody, ...]:
         """Facts that the coordinator has not stored, as far as it has said."""
-        return tuple(fact.body for fact in self._facts)
+        earlier = (fact.body for facts in self._earlier.values() for fact in facts)
+        return (*earlier, *(fact.body for fact in self._facts))
 
     def show(self, stage: Stage, waits_for: str = "") -> bool:
         """Change what is shown of the device; returns whether that is new."""
@@ -263,7 +347,58 @@ class Course:
             waits_for=self.waits_for,
             meter=self.meter,
             facts=tuple(self._facts),
+            earlier=tuple(
+                EarlierFacts(boot_id=boot_id, facts=tuple(facts))
+                for boot_id, facts in self._earlier.items()
+            ),
         )
+
+    def _forget_facts(self) -> None:
+        """Nobody wants what was done so far."""
+        self._facts.clear()
+        self._earlier.clear()
+        self._ready = self._worked_by = None
+        self._clock_s = 0.0
+
+    def _take_up(self, desired: Desired) -> None:
+        """Go on from what an earlier start has left, if it is of this run."""
+        left, self._left = self._left, None
+        if left is None or left.instance != desired.instance or _ended(desired):
+            return
+        self._earlier = {each.boot_id: list(each.facts) for each in left.starts}
+        self._earlier.pop(self._boot_id, None)
+        self._ready, self._worked_by = left.ready, left.worked
+        self._clock_s = left.clock_s
+        if left.worked is not None:
+            self._worked = _key(left.worked)
+
+    def _drop_heard(self, heard: Heard) -> None:
+        """Drop the facts that are stored."""
+        upto = heard.earlier | {heard.boot_id: heard.fact}
+        self._facts = [f for f in self._facts if f.number > upto.get(self._boot_id, 0)]
+        for boot_id, facts in list(self._earlier.items()):
+            left = [fact for fact in facts if fact.number > upto.get(boot_id, 0)]
+            if left:
+                self._earlier[boot_id] = left
+            else:
+                del self._earlier[boot_id]
+
+    def _fold(self, desired: Desired) -> None:
+        """Report a round as far as it came whose update nobody wants any more.
+
+        It was done by an earlier start, and this one has not begun to offer it. The fact has the
+        number that the earlier start would have given it, whoever reports it and however often.
+        """
+        ready = self._ready
+        if ready is None or ready.boot_id == self._boot_id or isinstance(self._step, RoundStart):
+            return
+        closed = desired.closed is not None and desired.closed.round >= ready.start.round
+        other = desired.start is not None and _key(desired.start) != _key(ready.start)
+        if not (closed or other):
+            return
+        self._ready = None
+        facts = self._earlier.setdefault(ready.boot_id, [])
+        facts.append(Fact(number=ready.number, body=ready.report))
 
     def _start_anew(self) -> None:
         """Nothing of a run is done."""
@@ -293,4 +428,4 @@ def _named(offer: Offer | None) -> Any:
     """An offer without what depends on who holds it and how."""
     if offer is None:
         return None
-    return replace(offer, holder="", chunk_bytes=1, rate_bps=None)
+    return replace(offer, holder="", rate_bps=None, shared=False)

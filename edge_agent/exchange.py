@@ -2,7 +2,7 @@
 
 * :meth:`Exchange.fetch`    pulls a payload that was offered to the device
 * :meth:`Exchange.deliver`  offers an update until the coordinator has pulled it
-* :meth:`Exchange.release`  stops offering updates that are stored
+* :meth:`Exchange.release`  stops offering updates that are stored, offers those of earlier starts
 * :meth:`Exchange.take`     the goodput of both
 
 A holder that is gone, or does not serve a payload yet, is asked again until the payload is no
@@ -24,6 +24,7 @@ from fimi.messaging.client import Peer
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Desired, FactBody, Goodput, Offer, UpdateReady
 from fimi.messaging.topics import COORDINATOR
+from fimi.messaging.transfers.parts import Parts
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)
 """Times after which a holder is asked again, s; the last one repeats."""
@@ -39,13 +40,17 @@ class Exchange:
     Args:
         peer: its connection.
         line: its conversation, which knows what is wanted.
+        parts: where payloads are put together, so that a process that was started again goes on
+            with what had come; ``None``: in memory.
     """
 
-    def __init__(self, peer: Peer, line: Line) -> None:
+    def __init__(self, peer: Peer, line: Line, parts: Parts | None = None) -> None:
         self._peer = peer
         self._line = line
+        self._parts = parts
         self._moved: list[Goodput] = []
         self._served: dict[str, int] = {}
+        self._needed: set[str] = set()
 
     def fetch(
         self,
@@ -151,11 +156,27 @@ class Exchange:
         return moved
 
     def release(self, unheard: tuple[FactBody, ...]) -> None:
-        """Stop offering the updates of rounds whose facts the coordinator has stored."""
+        """Offer the updates of rounds whose facts the coordinator has not stored, and no others.
+
+        Those of an earlier start of the device are offered again, where they were kept.
+        """
         needed = {fact.update.digest for fact in unheard if isinstance(fact, UpdateReady)}
+        if needed == self._needed:
+            return
+        self._needed = needed
         for digest in self._served.keys() - needed:
             for _ in range(self._served.pop(digest)):
                 self._peer.transfers.withdraw(digest)
+        for digest in needed - self._served.keys():
+            if (update := self._line.kept_update(digest)) is not None:
+                self._peer.transfers.serve(update, media="safetensors")
+                self._served[digest] = 1
+        self._line.keep_updates(tuple(needed))
+
+    @property
+    def moved(self) -> tuple[Goodput, ...]:
+        """What the next :meth:`take` will give."""
+        return tuple(self._moved)
 
     def _pull(
         self,
@@ -173,7 +194,11 @@ class Exchange:
 
             try:
                 return self._peer.transfers.fetch(
-                    offer, timeout_s=_FOR_EVER_S, max_bytes=max_bytes, cancelled=cancelled
+                    offer,
+                    timeout_s=_FOR_EVER_S,
+                    max_bytes=max_bytes,
+                    cancelled=cancelled,
+                    parts=self._parts,
                 )
             except (TransferCancelled, PayloadUnusable):
                 raise

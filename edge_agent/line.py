@@ -5,6 +5,9 @@ takes in what the coordinator wants and publishes what the device reports: new f
 changes at most once a second, and everything again, after growing times, until the coordinator has
 stored it. So a device hears what is wanted while it trains or transfers, and the work that it does
 can ask at any moment whether it is still wanted.
+
+Where the agent has a state folder, facts are on its disk before they are said
+(:mod:`fimi.edge_agent.outbox`).
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TypeVar
 
 from fimi.edge_agent.course import Course, Step
 from fimi.edge_agent.health import sound
+from fimi.edge_agent.outbox import DurableOutbox, ReadyUpdate
 from fimi.messaging.client import Peer
 from fimi.messaging.documents import again_s
 from fimi.messaging.errors import MessageRefused, MessagingError
@@ -26,8 +30,10 @@ from fimi.messaging.messages import (
     DevicePlan,
     FactBody,
     Invitation,
+    RoundReport,
     RoundStart,
     Stage,
+    UpdateReady,
 )
 from fimi.messaging.topics import COORDINATOR
 
@@ -52,6 +58,7 @@ class Line:
         peer: the connected peer.
         stop: set when the process is to end.
         meter: says what is wrong with the device's meter, which the coordinator is told at once.
+        outbox: keeps what is not stored; ``None``: memory only.
 
     Attributes:
         failure: why nothing more can be heard, such as another process with this id; ``None`` as
@@ -59,12 +66,18 @@ class Line:
     """
 
     def __init__(
-        self, peer: Peer, stop: threading.Event, meter: Callable[[], str] = lambda: ""
+        self,
+        peer: Peer,
+        stop: threading.Event,
+        meter: Callable[[], str] = lambda: "",
+        outbox: DurableOutbox | None = None,
     ) -> None:
         self._peer = peer
         self._meter = meter
         self._stop = stop
-        self._course = Course(peer.id, peer.boot_id)
+        self._outbox = outbox
+        unsent = outbox.load() if outbox is not None else None
+        self._course = Course(peer.id, peer.boot_id, unsent)
         self._changed = threading.Condition()
         self._ending = threading.Event()
         self._published = 0  # number of the document that was published last
@@ -140,13 +153,69 @@ class Line:
         """Report facts of the step that has begun."""
         with self._changed:
             self._course.report(*map(sound, facts))
+            self._keep()
             self._publish()
 
-    def finish(self, step: Step, *facts: FactBody, failed: bool = False) -> None:
-        """A step has ended; arguments as of :meth:`fimi.edge_agent.course.Course.finish`."""
+    def report_update(
+        self,
+        start: RoundStart,
+        report: RoundReport,
+        ready: UpdateReady,
+        update: bytes,
+        clock_s: float,
+    ) -> None:
+        """Report that an update is ready; see :meth:`Course.update_is_ready`.
+
+        ``clock_s`` is what the device's own clock shows, s.
+        """
+        kept = self._outbox is not None and self._outbox.put_update(ready.update.digest, update)
+        with self._changed:
+            if kept and isinstance(told := sound(report), RoundReport):
+                self._course.update_is_ready(start, told, ready)
+            else:
+                self._course.report(ready)
+            self._course.passes(clock_s)
+            self._keep()
+            self._publish()
+
+    def ready_update(self, start: RoundStart) -> tuple[ReadyUpdate, bytes | None] | None:
+        """What an earlier start of the device has done for an order, and its update.
+
+        The update is ``None`` where it is not kept; the whole is ``None`` for nothing.
+        """
+        with self._changed:
+            ready = self._course.ready_update(start)
+        if ready is None or self._outbox is None:
+            return None
+        return ready, self._outbox.update(ready.digest)
+
+    def keeps(self, start: RoundStart) -> bool:
+        """Whether the process is to end, and a later one can go on with the update of a round."""
+        with self._changed:
+            return self._stop.is_set() and self._course.has_ready_update(start)
+
+    def kept_update(self, digest: str) -> bytes | None:
+        """An update that an earlier start has left."""
+        return self._outbox.update(digest) if self._outbox is not None else None
+
+    def keep_updates(self, digests: tuple[str, ...]) -> None:
+        """Of the updates on disk only these are needed."""
+        if self._outbox is not None:
+            self._outbox.keep_updates(digests)
+
+    def finish(
+        self, step: Step, *facts: FactBody, failed: bool = False, clock_s: float | None = None
+    ) -> None:
+        """A step has ended; arguments as of :meth:`fimi.edge_agent.course.Course.finish`.
+
+        ``clock_s`` is what the device's own clock shows, s.
+        """
         with self._changed:
             self._course.finish(step, *map(sound, facts), failed=failed)
+            if clock_s is not None:
+                self._course.passes(clock_s)
             if facts:
+                self._keep()
                 self._publish()
 
     def show(self, stage: Stage, waits_for: str = "") -> None:
@@ -174,6 +243,12 @@ class Line:
         """What the coordinator wants; ``None`` before its first document."""
         with self._changed:
             return self._course.desired
+
+    @property
+    def clock_s(self) -> float:
+        """What the clock of an earlier start showed that has worked in this run, s; 0 for none."""
+        with self._changed:
+            return self._course.clock_s
 
     @property
     def unheard(self) -> tuple[FactBody, ...]:
@@ -209,6 +284,8 @@ class Line:
         with self._changed:
             before = self._course.desired
             if self._course.take(message):
+                if message.ended is not None and self._outbox is not None:
+                    self._outbox.clear()
                 self._changed.notify_all()
             else:
                 self._asked = True
@@ -247,6 +324,11 @@ class Line:
             log.warning("%s: coordinator gone for %.0f s, waiting", self._peer.id, absent_s)
 
     # With the lock held.
+
+    def _keep(self) -> None:
+        """Have what is not stored on disk."""
+        if self._outbox is not None and (unsent := self._course.unsent()) is not None:
+            self._outbox.save(unsent)
 
     def _goes_on(self) -> bool:
         return not self._stop.is_set() and self.failure is None

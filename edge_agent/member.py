@@ -30,13 +30,16 @@ from fimi.edge_agent.kept import Kept
 from fimi.edge_agent.line import Line
 from fimi.edge_agent.metering import Metering
 from fimi.edge_agent.turns import Turns
+from fimi.edge_agent.update_coder import UpdateCoder, model_of
 from fimi.energy.cost_model import Phase
 from fimi.energy.hardware import Hardware, Observation
 from fimi.energy.ledger import PhaseRecord
 from fimi.errors import FimiError
 from fimi.learning.data import batches
 from fimi.learning.data.dataset import Dataset
-from fimi.learning.training import memory, pseudo_labels, tensors
+from fimi.learning.training import memory, pseudo_labels
+from fimi.learning.training.coding import Coded
+from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import (
     Trainer,
     TrainingCancelled,
@@ -114,7 +117,13 @@ class _Work(Struct):
     backend: str = ""
     trained_at: tuple[float, float] | None = None
     in_vain_s: float = 0.0
+    coded: Coded | None = None
     error: str = ""
+    # Of an earlier start of the device, which had begun:
+    phases: tuple[PhaseRecord, ...] = ()
+    moved: tuple[Goodput, ...] = ()
+    busy_s: float = 0.0
+    samples: tuple[int, int, int] | None = None
 
 
 class Member:
@@ -148,6 +157,7 @@ class Member:
         self._filled: str | None = None  # digest of the first batch that it has; empty: none
         self._topped_up = 0  # batches that came after the first one
         self._cores: int | None = None
+        self._coder = UpdateCoder()
         self._owed: tuple[PhaseRecord, ...] = ()  # of plans, to be reported with what comes next
         self._unsettled: int | None = None  # the round it has worked in, until that is settled
         self.rounds = 0
@@ -234,15 +244,22 @@ class Member:
         began_s = hardware.has_waited_until(start.fleet_time_s)
         metering.close()
         hardware.begin_round(start.round)
-        done = _Work()
+        done, update = _Work(), None
+        if (ready := line.ready_update(start)) is not None:  # an earlier start has trained
+            before, update = ready
+            done = self._taken_up(before.report, with_update=update is not None)
         try:
-            with self._turns.holding(start.model.size_bytes, self._unwanted(start)):
-                update = self._train(plan, start, done)
+            size_bytes = start.model_bytes or start.model.size_bytes
+            with self._turns.holding(size_bytes, self._unwanted(start)):
+                if update is None:
+                    update = self._train(plan, start, done)
                 self._line.show("offering")
                 done.in_vain_s = self._exchange.deliver(
-                    start, update, self._announce(start), metering
+                    start, update, self._announce(start, done, began_s, update), metering
                 )
         except (TransferCancelled, TrainingCancelled):
+            if line.keeps(start):
+                raise BrokenOff from None  # the next start offers the update, and reports
             done.error = f"broken off: {line.why_not(start)}"
             log.debug("%s, round %d: %s", start.device, start.round, done.error)
         except Exception as problem:
@@ -252,31 +269,64 @@ class Member:
         busy_s = hardware.has_been_busy(began_s)
         phases = (*self._owed, *metering.take(start.round))
         self._owed = ()
-        waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
         self._idle()
         self.rounds += not done.error
         self._unsettled = start.round
-        report = RoundReport(
+        report = replace(
+            self._report(start, done, phases, busy_s),
+            frequency_hz=(observed.frequency_hz or observed.cap_hz) if observed else None,
+            error=done.error,
+            transfers=(*done.moved, *self._exchange.take()),
+            observed=observed,
+            evidence=metering.evidence(),
+            coded=done.coded if not done.error else None,
+        )
+        return self._with_faults(report)
+
+    def _report(
+        self, start: RoundStart, done: _Work, own: tuple[PhaseRecord, ...], busy_s: float
+    ) -> RoundReport:
+        """What is known of a round's work: phases of this start, and seconds since it began."""
+        phases = (*done.phases, *own)
+        waited_s = sum(record.duration_s for record in phases if record.phase == "waiting")
+        local, synthetic, unlabelled = done.samples or (
+            self.data.local_samples,
+            self.data.synthetic_samples,
+            0 if self.data.unlabelled is None else len(self.data.unlabelled),
+        )
+        return RoundReport(
             run=start.run,
             device=start.device,
             round=start.round,
-            local_samples=self.data.local_samples,
-            synthetic_samples=self.data.synthetic_samples,
+            local_samples=local,
+            synthetic_samples=synthetic,
             training_loss=done.loss,
             training_accuracy=done.accuracy,
-            frequency_hz=(observed.frequency_hz or observed.cap_hz) if observed else None,
-            busy_s=max(0.0, busy_s - waited_s - done.in_vain_s),
+            frequency_hz=None,
+            busy_s=max(0.0, busy_s + done.busy_s - waited_s - done.in_vain_s),
             waited_s=waited_s,
             phases=phases,
             backend=done.backend,
-            error=done.error,
-            transfers=self._exchange.take(),
-            observed=observed,
-            unlabelled=0 if self.data.unlabelled is None else len(self.data.unlabelled),
+            transfers=done.moved,
+            unlabelled=unlabelled,
             trained_at=done.trained_at,
-            evidence=metering.evidence(),
+            coded=done.coded,
         )
-        return self._with_faults(report)
+
+    def _taken_up(self, report: RoundReport, *, with_update: bool) -> _Work:
+        """The work of an earlier start, which goes on here; without its update it was in vain.
+
+        An emulated board's clock goes on from where it was, and counts the seconds of that start.
+        """
+        done = _Work(phases=report.phases, moved=report.transfers)
+        if self._metering.waits_count:
+            done.busy_s = report.busy_s + report.waited_s
+        if with_update:
+            done.loss, done.accuracy = report.training_loss, report.training_accuracy
+            done.backend, done.trained_at = report.backend, report.trained_at
+            done.coded = report.coded
+            done.samples = (report.local_samples, report.synthetic_samples, report.unlabelled)
+        return done
 
     def settle(self, closed: RoundClosed) -> tuple[RoundSettled, ...]:
         """End the idle phase of a round that was closed, and report it.
@@ -285,6 +335,7 @@ class Member:
         worked in as well: until the other one began. Phases of rounds before, whose readings had
         not come yet when they were reported, are reported once more.
         """
+        self._coder.settle(closed)
         found, worked = [], self._unsettled
         if worked is not None and worked < closed.round:
             found += self._settled(closed, worked, closed.began_s)
@@ -356,6 +407,7 @@ class Member:
         self._metering.drop()
         self._hardware.restore()
         self.data.clear()
+        self._coder.clear()
         self._plan = self._filled = None
 
     def _idle(self) -> None:
@@ -366,10 +418,12 @@ class Member:
         """The fleet's time at which a device joins that follows its first plan.
 
         The plan may be old: it stays in the coordinator's document for the life of a run. The
-        rounds that began or ended since then are in the same document.
+        rounds that began or ended since then are in the same document. What an earlier start has
+        told of its own clock, and kept, is not told again.
         """
         desired = self._line.desired
-        return max(plan.fleet_time_s, desired.fleet_time_s if desired is not None else 0.0)
+        told_s = desired.fleet_time_s if desired is not None else 0.0
+        return max(plan.fleet_time_s, told_s, self._line.clock_s)
 
     def _batch(self, plan: DevicePlan, of: Callable[[DevicePlan], Offer], *, booked: bool) -> bytes:
         """A synthetic batch of a plan.
@@ -433,7 +487,7 @@ class Member:
         unwanted = self._unwanted(start)
         with self._turns.training(unwanted), self._metering.phase("compute"):
             began_s = time.time()
-            parameters = tensors.load(payload)
+            parameters = model_of(start, payload)
             del payload  # from here on, each large object is freed as soon as possible
             looked = 0
             if (unlabelled := self.data.unlabelled) is not None:
@@ -441,12 +495,15 @@ class Member:
                 self.data.label(*pseudo_labels.choose(logits, plan.confidence_min))
                 looked = pseudo_labels.looked_at(len(unlabelled))
             result = self._result(plan, start, trainer, parameters, looked)
+            model = parameters if start.update_coding.takes_difference else {}
             del parameters
-            update = tensors.dump(result.parameters)
+            update, done.coded = self._coder.code(
+                start, plan.device_index, model, result.parameters
+            )
             done.loss, done.accuracy = result.loss, result.accuracy
             done.backend = trainer.backend
-            del result
-            memory.give_back(len(update))
+            del result, model
+            memory.give_back(start.model_bytes or len(update))
             done.trained_at = (began_s, time.time())
         return self._turns.waiting(update)
 
@@ -485,7 +542,7 @@ class Member:
         plan: DevicePlan,
         start: RoundStart,
         trainer: Trainer,
-        parameters: tensors.Parameters,
+        parameters: Parameters,
         looked: int,
     ) -> TrainingResult:
         """Train; the board has computed what was trained, also if the training diverged."""
@@ -506,11 +563,21 @@ class Member:
         self._hardware.has_computed(result.samples + looked)
         return result
 
-    def _announce(self, start: RoundStart) -> Callable[[Offer], None]:
+    def _announce(
+        self, start: RoundStart, done: _Work, began_s: float, update: bytes
+    ) -> Callable[[Offer], None]:
+        """Tells the coordinator of an update, once what was done for it is on disk."""
+
         def announce(offer: Offer) -> None:
-            self._line.report(
-                UpdateReady(run=start.run, device=start.device, round=start.round, update=offer)
+            ready = UpdateReady(run=start.run, device=start.device, round=start.round, update=offer)
+            own = (*self._owed, *self._metering.so_far())
+            busy_s = self._hardware.clock.now_s() - began_s
+            so_far = replace(
+                self._report(start, done, own, busy_s),
+                transfers=(*done.moved, *self._exchange.moved),
+                error="broken off: its agent was started again, and the round was closed meanwhile",
             )
+            self._line.report_update(start, so_far, ready, update, self._hardware.clock.now_s())
 
         return announce
 

@@ -131,9 +131,7 @@ class Metering:
         Args:
             number: of the round, for the log; 0 for none.
         """
-        records = tuple(
-            r for r in self.ledger.take(number) if r.phase not in _WAITS or r.duration_s > 0
-        )
+        records = _told(self.ledger.take(number))
         for record in records:
             log.debug(
                 "%s, round %d: %s %.3g %s, %s",
@@ -146,8 +144,16 @@ class Metering:
             )
         return records
 
+    def so_far(self) -> tuple[PhaseRecord, ...]:
+        """The phases that the next :meth:`take` will give, as they are now."""
+        return _told(self.ledger.so_far())
+
     def drop(self) -> None:
         """End the open phase; it and those before it are reported nowhere."""
         self.close()
         self.ledger.take()
         self._faults = []
+
+
+def _told(records: tuple[PhaseRecord, ...]) -> tuple[PhaseRecord, ...]:
+    return tuple(r for r in records if r.phase not in _WAITS or r.duration_s > 0)

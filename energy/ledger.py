@@ -231,6 +231,10 @@ class Ledger:
         self._given += [each for each in taken if number and not each.record.final]
         return tuple(entry.record for entry in taken)
 
+    def so_far(self) -> tuple[PhaseRecord, ...]:
+        """The phases that the next take will return, if nothing more ends."""
+        return tuple(entry.record for entry in self._records)
+
     def seconds(self, phase: Phase) -> float:
         """Seconds of this phase since the last take; it is not open."""
         return sum(e.record.duration_s for e in self._records if e.record.phase == phase)

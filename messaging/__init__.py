@@ -17,6 +17,9 @@ A peer's connection
 * :mod:`~fimi.messaging.address`   address and credentials of the broker
 * :mod:`~fimi.messaging.bundle`    one file with all credentials of a peer
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
+* :mod:`~fimi.messaging.pulse`     whether it is alive in both directions
+* :mod:`~fimi.messaging.traffic`   what the operating system knows of it
+* :mod:`~fimi.messaging.backoff`   when to try again, with jitter
 * :mod:`~fimi.messaging.identity`  takes, keeps and loses a peer id
 * :mod:`~fimi.messaging.tls`       which authority is trusted, which certificate is shown
 * :mod:`~fimi.messaging.access`    whether the broker's rules let a peer write where it has to
@@ -26,6 +29,7 @@ A peer's connection
 * :mod:`~fimi.messaging.documents` retained messages of which the latest counts
 * :mod:`~fimi.messaging.outbox`    messages that the broker has not confirmed yet
 * :mod:`~fimi.messaging.presence`  which other peers are online
+* :mod:`~fimi.messaging.limits`    what a broker grants, and what follows where it is little
 * :mod:`~fimi.messaging.mailbox`   what has come and waits: bounded in bytes, fair among senders
 * :mod:`~fimi.messaging.offenders`  who sends what cannot be used: counted, and set aside
 * :mod:`~fimi.messaging.errors`    the errors of this package

@@ -45,17 +45,19 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.documents import Documents
 from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected, SendQueueFull
 from fimi.messaging.identity import Identity
+from fimi.messaging.limits import TRIED_BYTES, dropped
 from fimi.messaging.link import Link, Will
 from fimi.messaging.mailbox import Mailbox
 from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Role
 from fimi.messaging.offenders import Offender, Offenders
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
+from fimi.messaging.pulse import Pulsing
 from fimi.messaging.roles import check_role, check_sender, state_recipient
-from fimi.messaging.topics import COORDINATOR, EVERYBODY, DocumentKind, Kind
-from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, DocumentKind, Kind
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
+from fimi.messaging.transfers.window import MAX_CHUNK_BYTES
 from fimi.messaging.transfers.wire import decode_message, encode_message, kind_of
 
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
@@ -65,6 +67,7 @@ GOODBYE_S = 2.0
 TRANSFER_EXPIRY_S = 60
 ANSWER_EXPIRY_S = 60
 AWAY_LOG_S = 30.0
+TRIED_S = 1.5
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +107,7 @@ class Peer:
         role: Role,
         heartbeat_s: float = HEARTBEAT_S,
         silent_after_s: float | None = None,
-        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        chunk_bytes: int = MAX_CHUNK_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         epoch_after: int = 0,
         what: str = "",
@@ -120,7 +123,7 @@ class Peer:
             heartbeat_s: time between two heartbeats, s.
             silent_after_s: others count as offline after this silence, s; by default three
                 heartbeats.
-            chunk_bytes: size of the chunks served by ``transfers``.
+            chunk_bytes: largest chunk that ``transfers`` send.
             max_bytes: largest payload fetched by ``transfers``.
             epoch_after: :attr:`epoch` will be greater.
             what: what the process does, for example ``"run desk-3"``; told to a second process
@@ -137,19 +140,24 @@ class Peer:
         self._role: Role = role
         self._state_to = state_recipient(role)
         self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
-        online = DeviceState(
+        self._state = DeviceState(
             peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
         )
-        offline = msgspec.structs.replace(online, status="offline")
-        self._online, self._offline = (
+        self._online = b""  # its state, encoded, with the number of the present connection
+        offline = msgspec.structs.replace(self._state, status="offline")
+        goodbye = msgspec.structs.replace(offline, goodbye=True)
+        self._offline, self._goodbye = (
             encode_message(state, sender=peer, recipient=self._state_to)
-            for state in (online, offline)
+            for state in (offline, goodbye)
         )
         self._heartbeat_s = heartbeat_s
         self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self._mailbox: Mailbox[DeviceState | _Sealed] = Mailbox()
-        self._offenders = Offenders()
+        self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run
         self._dropped_told = 0
+        self._came_back = {size: threading.Event() for size in TRIED_BYTES}
+        self._what = what
+        self._aside: tuple[str, ...] = ()
         self._ask_handler: Callable[[bytes], None] | None = None
         self._outbox = Outbox()
         self._documents = Documents(self._publish_document)
@@ -170,6 +178,7 @@ class Peer:
         self._link = Link(
             address,
             address.client_id(f"{fleet}:{peer}"),  # a broker may serve several fleets
+            has_pulse=True,
             will=Will(self._state_topic, self._offline),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
@@ -182,7 +191,10 @@ class Peer:
             max_bytes=max_bytes,
             gone_after_s=self._presence.silent_after_s,
         )
-        self._pulse = threading.Thread(target=self._beat, name=f"pulse-{self.id}", daemon=True)
+        self._pulsing = Pulsing(
+            self._link, topics.topic(fleet, peer, peer, "pulse"), self.transfers.expected_bytes
+        )
+        self._beats = threading.Thread(target=self._beat, name=f"beat-{self.id}", daemon=True)
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Take the peer id, connect, subscribe and come online.
@@ -218,9 +230,35 @@ class Peer:
             probe.close()
         if self._taken is not None:
             raise self._taken
+        self._offenders.forged = self._link.may_write(self._stranger(), timeout_s) is not False
+        if self._role != "device":  # of which there are many, behind links that cost joules
+            self._try_sizes()
         self._connected = True
         self.transfers.start()
-        self._pulse.start()
+        self._pulsing.start()
+        self._beats.start()
+
+    def _try_sizes(self) -> None:
+        """Find out whether the broker drops what has the size of a chunk."""
+        topic = topics.topic(self.fleet, self.id, self.id, "check")
+        small, large = TRIED_BYTES
+        named = self._link.largest_payload(topic)
+        if named is not None and named < large:
+            return  # what the broker says itself is kept to
+        for size in TRIED_BYTES:
+            self._link.publish(topic, bytes(size), qos=0)
+        if self._came_back[small].wait(TRIED_S) and not self._came_back[large].wait(TRIED_S):
+            self._link.limit(small, dropped())
+
+    def _has_come_back(self, size_bytes: int) -> None:
+        if (came := self._came_back.get(size_bytes)) is not None:
+            came.set()
+            if size_bytes == max(TRIED_BYTES):
+                self._link.limit(None)  # it was late only
+
+    def _stranger(self) -> str:
+        """A topic of a sender that is not this peer; with access rules nobody may write there."""
+        return topics.topic(self.fleet, f"stranger-{secrets.token_hex(4)}", self.id, "check")
 
     def close(self) -> None:
         """Publish the state offline, disconnect, and end all threads; may be called again."""
@@ -228,11 +266,12 @@ class Peer:
             return
         self._closing.set()
         self._wake.set()
+        self._pulsing.close()
         self.transfers.close()
         if self._connected:
-            self._pulse.join()
+            self._beats.join()
             if self._may_publish:
-                self._publish_state(self._offline, qos=1)
+                self._publish_state(self._goodbye, qos=1)
                 if (said := self._identity.release()) is not None:
                     self._outbox.add(said)
                 self.flush(GOODBYE_S)
@@ -262,7 +301,8 @@ class Peer:
 
     def describe(self, what: str) -> None:
         """Say what this process does, for example ``"run desk-3"``, to others that want its id."""
-        self._identity.describe(what)
+        self._what = what
+        self._identity.describe(self._described())
 
     def broker_away_s(self) -> float | None:
         """For how long the broker has been away, s; ``None`` while it is connected."""
@@ -379,6 +419,12 @@ class Peer:
         return self._offenders.seen()
 
     @property
+    def aside(self) -> tuple[Offender, ...]:
+        """Who is set aside at present."""
+        now_s = time.monotonic()
+        return tuple(each for each in self.offenders if each.until_s > now_s)
+
+    @property
     def set_asides(self) -> int:
         """How often anybody was set aside."""
         return self._offenders.version
@@ -431,6 +477,21 @@ class Peer:
         topic = topics.topic(self.fleet, self.id, recipient, kind)
         return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
 
+    def publish_shared(self, digest: str, payload: bytes) -> MQTTMessageInfo | None:
+        """Publish a chunk to all that hear a payload's stream; ``None`` while offline."""
+        if not self._link.ready:
+            return None
+        topic = topics.shared(self.fleet, self.id, digest)
+        return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
+
+    def listen(self, holder: str, digest: str) -> None:
+        """Hear the stream of a payload."""
+        self._link.listen(topics.shared(self.fleet, holder, digest))
+
+    def unlisten(self, holder: str, digest: str) -> None:
+        """Hear the stream of a payload no more."""
+        self._link.unlisten(topics.shared(self.fleet, holder, digest))
+
     def largest_payload(self, recipient: str, kind: Kind) -> int | None:
         """The largest payload that the broker takes, bytes; ``None`` if it names none."""
         return self._link.largest_payload(topics.topic(self.fleet, self.id, recipient, kind))
@@ -444,6 +505,8 @@ class Peer:
 
     def _on_ready(self, first: bool) -> None:
         self._presence.pardon(time.monotonic())
+        self._state = msgspec.structs.replace(self._state, session=self._state.session + 1)
+        self._online = encode_message(self._state, sender=self.id, recipient=self._state_to)
         if first:
             self._publish_state(self._online, qos=1)
         else:
@@ -467,20 +530,25 @@ class Peer:
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         place = topics.parse(topic)
-        to_us = place is not None and place.recipient in (self.id, EVERYBODY)
-        if place is None or place.fleet != self.fleet or not to_us:
-            self._refuse(topics.sender_of(topic), payload, f"topic {topic!r} has no known form")
+        to_us = place is not None and place.recipient in (self.id, EVERYBODY, SHARED)
+        sender = topics.sender_of(topic)
+        if place is None or place.fleet != self.fleet or not to_us or place.sender != sender:
+            self._refuse(sender, payload, f"topic {topic[:200]!r} has no known form")
             return
         if place.sender == self.id:
             if place.kind in ("lease", "claim"):
                 self._on_identity(place.kind, payload)
+            elif place.kind == "pulse":
+                self._pulsing.on_echo(payload)
+            elif place.kind == "check":
+                self._has_come_back(len(payload))
             return
         if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
             if self._ask_handler is not None and place.sender == COORDINATOR:
                 self._ask_handler(payload)
             return
         now_s = time.monotonic()
-        bulk = place.kind in ("want", "chunk")
+        bulk = place.kind in ("want", "chunk") or place.recipient == SHARED
         if not self._offenders.admits(place.sender, len(payload), now_s, bulk=bulk):
             self.counters.unseen += 1
             return
@@ -488,14 +556,23 @@ class Peer:
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._put(place.sender, back)
             self.transfers.on_back(place.sender)
-        if place.kind == "want":
-            self.transfers.on_request(place.sender, payload)
-        elif place.kind == "chunk":
-            self.transfers.on_answer(place.sender, payload)
+        if bulk:
+            self._on_bulk(place, payload, now_s)
         elif place.kind in ("message", "state", "desired", "reported"):
             self._on_typed(place, payload, retained, now_s)
         elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
             self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
+
+    def _on_bulk(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
+        if place.kind == "want":
+            self.transfers.on_request(place.sender, payload)
+        else:
+            self.transfers.on_answer(place.sender, payload, shared=place.recipient == SHARED)
+        if self.transfers.refusals:
+            why = self.transfers.refusals.pop()
+            self._offenders.offended(place.sender, len(payload), why, now_s)
+        else:
+            self._offenders.passed(place.sender, now_s)
 
     def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:
         if not payload:
@@ -515,6 +592,7 @@ class Peer:
         self._offenders.passed(place.sender, now_s)
         if isinstance(message, DeviceState):
             here = retained and self._presence.view(place.sender) is None  # before this peer was
+            is_back = self._presence.has_reconnected(message)
             if (change := self._presence.stated(message, now_s)) is not None:
                 if change.protocol != PROTOCOL and change.status == "online":
                     log.error(
@@ -522,10 +600,11 @@ class Peer:
                         other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
                     )
                 self._put(place.sender, change)
-                if not here:
-                    self.transfers.on_back(place.sender)
+                is_back = not here
             elif message.status == "offline":
                 self._wake.set()
+            if is_back:  # what it was asked for before is lost
+                self.transfers.on_back(place.sender)
         else:
             self.counters.received += 1
             self._put(place.sender, message, _Sealed(payload, place.recipient))
@@ -562,7 +641,7 @@ class Peer:
                     *(self.counters.overflowed, name),
                 )
 
-    # The pulse thread.
+    # The thread of heartbeats.
 
     def _beat(self) -> None:
         tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
@@ -577,6 +656,7 @@ class Peer:
             if self._closing.is_set():
                 return
             if self._taken is not None:
+                self._pulsing.close()
                 self.transfers.close()
                 self._link.close()
                 return
@@ -596,10 +676,27 @@ class Peer:
             if not self._identity.confirmed:
                 self._identity.ask_if_unconfirmed()
                 continue
+            self._show_aside()
             if beat:
                 self._publish_state(self._online, qos=0)
             for state in self._presence.lost(now_s):
                 self._put(state.peer, state)
+
+    def _show_aside(self) -> None:
+        """Say in the lease who is set aside, where people see it (``fimi fleet status``)."""
+        if not self._offenders.version:
+            return
+        aside = tuple(each.sender for each in self.aside)
+        if aside != self._aside:
+            self._aside = aside
+            self._identity.describe(self._described())
+
+    def _described(self) -> str:
+        if not (names := self._aside):
+            return self._what
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        said = f"sets aside {', '.join(names[:3])}{more}"
+        return f"{self._what}, {said}" if self._what else said
 
     def _publish_document(self, topic: str, payload: bytes) -> MQTTMessageInfo | None:
         if not self._may_publish:

@@ -51,6 +51,7 @@ from fimi.messaging.questions import (
     encode,
     new_id,
 )
+from fimi.messaging.roles import check_role
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
 from fimi.messaging.transfers.wire import decode_message
 
@@ -382,6 +383,8 @@ class Console:
         place = topics.parse(topic)
         if place is None or place.recipient not in (COORDINATOR, EVERYBODY):
             return
+        if place.sender != topics.sender_of(topic):
+            return  # no peer has such a name, and results are written under the name of a board
         with self._changed:
             if topic == self._mark_topic:
                 self._marks.add(payload.decode(errors="replace"))
@@ -408,6 +411,8 @@ class Console:
         sender = place.sender
         if place.kind in ("state", "lease"):
             message = decode_message(payload, sender=sender, recipient=place.recipient)
+            if isinstance(message, DeviceState):
+                check_role(message, sender, place.recipient)
             if isinstance(message, DeviceState) and message.role == "device":
                 self._states[sender] = message
             elif isinstance(message, DeviceState) and message.role == "generator":

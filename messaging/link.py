@@ -1,9 +1,9 @@
 """One MQTT connection as bytes on topics: connecting, refusals, reconnecting, pacing, closing.
 
 :class:`Link` wraps paho-mqtt and corrects its weak points: callbacks that raise do not end its
-thread, queues are finite, reconnect delays are random, subscriptions are renewed after every
-reconnect, what the broker announces to refuse is not sent, and closing leaves neither thread nor
-socket.
+thread, queues are finite, pauses before it reconnects grow and are random
+(:mod:`fimi.messaging.backoff`), subscriptions are renewed after every reconnect, what the broker
+announces to refuse is not sent, and closing leaves neither thread nor socket.
 
 It speaks MQTT 5 where the broker does, else 3.1.1. Version 5 adds that a session and a chunk expire
 at the broker, that the broker names the largest packet it takes, and clearer reasons; nothing
@@ -33,16 +33,19 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from fimi.messaging import tls
 from fimi.messaging.address import BrokerAddress
+from fimi.messaging.backoff import STEADY_S, Backoff
 from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
+from fimi.messaging.limits import Granted, forgotten
+from fimi.messaging.traffic import Traffic, traffic_of
 
 KEEPALIVE_S = 30
 MAX_INFLIGHT = 4
 MAX_QUEUED = 1000
 CONNECT_TIMEOUT_S = 5.0
-RECONNECT_MIN_S = (0.3, 1.0)
-RECONNECT_MAX_S = (4.0, 8.0)
 UNHEARD_S = 20
-"""A connection over which nothing was confirmed for so long is given up, s (on Linux)."""
+"""A connection over which nothing was confirmed for so long is given up, s (on Linux), where no
+pulse is kept (:mod:`fimi.messaging.pulse`). TCP counts a receiver that reads slowly as silent, so
+this is not for connections that carry bulk."""
 
 VERSIONS = (MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311)
 """The versions of MQTT that are tried, in this order."""
@@ -61,6 +64,7 @@ _SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has n
 _UNPACED = 0xFFFFFFFF
 _CALLBACKS = (
     "on_connect",
+    "on_connect_fail",
     "on_disconnect",
     "on_subscribe",
     "on_message",
@@ -100,6 +104,7 @@ class Link:
         client_id: str,
         *,
         clean_session: bool = False,
+        has_pulse: bool = False,
         will: Will | None = None,
         subscriptions: tuple[str, ...] = (),
         on_message: Callable[[str, bytes, bool], None] = lambda *_: None,
@@ -113,6 +118,7 @@ class Link:
         self._confirmed_handler = on_confirmed
         self._client_id = client_id
         self._clean_session = clean_session
+        self._has_pulse = has_pulse
         self._will = will
         self._answered = threading.Event()
         self._ready = threading.Event()
@@ -121,9 +127,18 @@ class Link:
         self._closed = False
         self._unwanted = False
         self._lost_s: float | None = None
+        self._ready_s = float("-inf")
+        self._opened_s: float | None = None
+        self.sessions = 0
+        """How many connections were ready so far, the present one included."""
+        self._backoff = Backoff()
         self._pacing_bps: float | None = None
-        self._largest_packet: int | None = None
+        self._granted = Granted()
+        self._shortcomings: set[str] = set()
+        self._proven_bytes: int | None = None
+        self._expects_refusal = False
         self._unconfirmed: set[str] = set()
+        self._listening: dict[str, int | None] = {}
         self._refused: deque[int] = deque(maxlen=64)
         self._tls_trouble = ""
         self._client = self._new_client(VERSIONS[0])
@@ -143,10 +158,9 @@ class Link:
         if self.address.username:
             client.username_pw_set(self.address.username, self.address.password)
         if self._will is not None:
-            client.will_set(*self._will, qos=1, retain=True)
+            client.will_set(*self._will, qos=self._granted.qos, retain=self._granted.retains)
         for name in _CALLBACKS:
             setattr(client, name, getattr(self, f"_{name}"))
-        self._draw_reconnect_delays(client)
         return client
 
     @property
@@ -191,11 +205,15 @@ class Link:
         place = (where.host, where.port)
         spoken = _spoken.pop(place, None)
         versions = sorted(VERSIONS, key=lambda version: version != spoken)
-        for version in versions:
+        tries = [*versions]
+        anew = False
+        while tries:
+            version = tries.pop(0)
             left_s = max(0.05, deadline_s - time.monotonic())
-            if self._client.protocol != version:
+            if anew or self._client.protocol != version:
                 self._drop(self._client)
                 self._client = self._new_client(version)
+                anew = False
             self._answered.clear()
             self._refusal = None
             self._open(where, timeout_s)
@@ -206,7 +224,13 @@ class Link:
                 raise BrokerTimeout(f"{where}: not waited for any longer")
             if trouble := self._tls_trouble:
                 raise NotAuthorised(_certificate_refused(where, trouble))
+            if (why := self._granted.unusable) and not self._clean_session:
+                raise BrokerError(f"{where}: {why}")
             refusal = self._first_refusal()
+            if refusal is not None and (less := self._granted.without(str(refusal))) is not None:
+                self._granted, anew = less, True
+                tries.insert(0, version)
+                continue
             if refusal is not None and (last or str(refusal) != _OTHER_VERSION):
                 raise _refused(where, refusal)
             if answered and refusal is None:
@@ -253,9 +277,20 @@ class Link:
 
     def largest_payload(self, topic: str) -> int | None:
         """The largest payload that the broker takes on a topic, bytes; ``None`` for no limit."""
-        if self._largest_packet is None:
-            return None
-        return max(0, self._largest_packet - PACKET_OVERHEAD - len(topic))
+        named = self._granted.packet_bytes
+        limits = [] if self._proven_bytes is None else [self._proven_bytes]
+        if named is not None:
+            limits.append(max(0, named - PACKET_OVERHEAD - len(topic)))
+        return min(limits, default=None)
+
+    def limit(self, payload_bytes: int | None, why: str = "") -> None:
+        """Send no larger payloads from now on: the broker drops them. ``None``: it does not.
+
+        ``why`` is said once.
+        """
+        self._proven_bytes = payload_bytes
+        if why:
+            self._name_shortcomings(why)
 
     def publish(
         self,
@@ -284,7 +319,39 @@ class Link:
         if expires_s is not None and self.version == "5":
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.MessageExpiryInterval = expires_s
-        return self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        return self._client.publish(
+            topic,
+            payload,
+            qos=min(qos, self._granted.qos),
+            retain=retain and self._granted.retains,
+            properties=properties,
+        )
+
+    def may_write(self, topic: str, timeout_s: float) -> bool | None:
+        """Whether the broker lets this client write on a topic; ``None`` if it does not say.
+
+        It publishes an empty message there. A broker of MQTT 3.1.1 does not say.
+        """
+        if self.version != "5" or not self._granted.qos:
+            return None
+        self._expects_refusal = True
+        try:
+            info = self.publish(topic, b"", qos=1)
+            info.wait_for_publish(timeout_s)
+            return not self.was_refused(info.mid) if info.is_published() else None
+        except (RuntimeError, ValueError):
+            return None
+        finally:
+            self._expects_refusal = False
+
+    def listen(self, topic: str) -> None:
+        """Hear a topic beside the subscriptions, now and after reconnects; never waits."""
+        self._listening[topic] = self._client.subscribe(topic, 0)[1]
+
+    def unlisten(self, topic: str) -> None:
+        """Hear a topic no more."""
+        if self._listening.pop(topic, None) is not None:
+            self._client.unsubscribe(topic)
 
     def set_pacing(self, rate_bps: float | None) -> bool:
         """Let the kernel pace this connection, now and after reconnects.
@@ -310,6 +377,29 @@ class Link:
         rate = int.from_bytes(raw, sys.byteorder)
         return None if rate == _UNPACED else 8.0 * rate
 
+    def opening_s(self) -> float | None:
+        """For how long a connection has been open without being ready, s; ``None``: there is none.
+
+        Before the first one that was ready, :meth:`connect` looks after that.
+        """
+        opened_s = self._opened_s
+        waits = opened_s is not None and self._was_ready and not self._ready.is_set()
+        return time.monotonic() - opened_s if waits and opened_s is not None else None
+
+    def traffic(self) -> Traffic | None:
+        """What the operating system knows of the present connection, if it tells."""
+        return traffic_of(self._client.socket())
+
+    def cut(self, why: str) -> None:
+        """Give the present connection up, because it is dead; it is made again."""
+        sock: Any = self._client.socket()
+        if sock is None or self._closed:
+            return
+        log.warning("connection to %s given up: %s", self.address, why)
+        with contextlib.suppress(OSError):
+            # of TLS as well: the network thread may be reading, and finds the end of the stream
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Disconnect and wait until thread and socket have ended; may be called again."""
         if self._closed:
@@ -332,7 +422,7 @@ class Link:
     # On the network thread.
 
     def _on_connect(
-        self, client: mqtt.Client, _d: Any, _f: Any, reason: ReasonCode, given: Properties | None
+        self, client: mqtt.Client, _d: Any, flags: Any, reason: ReasonCode, given: Properties | None
     ) -> None:
         if reason.is_failure:
             if not self._answered.is_set():
@@ -346,18 +436,39 @@ class Link:
                 client._protocol = MQTTProtocolVersion.MQTTv311
                 client._clean_session = self._clean_session
             return
-        self._draw_reconnect_delays(client)
-        self._largest_packet = getattr(given, "MaximumPacketSize", None)
+        self._granted = self._granted.told(given)
+        why = self._granted.unusable
+        if why and not self._clean_session and not self._answered.is_set():
+            self._answered.set()
+            client.disconnect()
+            return
+        self._name_shortcomings(*filter(None, (why, *self._granted.shortcomings)))
+        if self._was_ready and not self._clean_session and not flags.session_present:
+            self._name_shortcomings(forgotten())
         # paho refuses to change it on an open connection, where the broker's limit becomes known
         client._max_inflight_messages = min(
-            MAX_INFLIGHT, getattr(given, "ReceiveMaximum", MAX_INFLIGHT)
+            MAX_INFLIGHT, self._granted.unacknowledged or MAX_INFLIGHT
         )
         if self._subscriptions:
             client.subscribe([(name, 1) for name in self._subscriptions])
         else:
             self._now_ready()
+        for topic in list(self._listening):
+            self._listening[topic] = client.subscribe(topic, 0)[1]
 
-    def _on_subscribe(self, _c: Any, _d: Any, _m: int, reasons: list[ReasonCode], _p: Any) -> None:
+    def _name_shortcomings(self, *found: str) -> None:
+        """Say, once, what the broker does not grant."""
+        for each in found:
+            if each not in self._shortcomings:
+                self._shortcomings.add(each)
+                if not self._clean_session:  # of a peer; what looks only for a moment is silent
+                    log.warning("%s %s", self.address, each)
+
+    def _on_subscribe(
+        self, _c: Any, _d: Any, number: int, reasons: list[ReasonCode], _p: Any
+    ) -> None:
+        if number in self._listening.values():
+            return  # whoever hears nothing there does without
         if refused := [reason for reason in reasons if reason.is_failure]:
             log.error("%s refuses a subscription: %s", self.address, refused[0])
             if not self._answered.is_set():
@@ -369,11 +480,13 @@ class Link:
     def _now_ready(self) -> None:
         first, self._was_ready = not self._was_ready, True
         self._client.on_log = None
-        self._ready.set()
         if self._lost_s is not None:
             away_s = time.monotonic() - self._lost_s
             log.warning("connected to %s again after %.1f s", self.address, away_s)
         self._lost_s = None
+        self._ready_s = time.monotonic()
+        self.sessions += 1
+        self._ready.set()
         try:
             self._ready_handler(first)
         except Exception:
@@ -383,14 +496,28 @@ class Link:
     def _on_disconnect(
         self, client: mqtt.Client, _d: Any, _f: Any, reason: ReasonCode, _p: Any
     ) -> None:
-        if self._ready.is_set() and not self._closed:
-            self._lost_s = time.monotonic()
-            log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
-            if self.address.tls:
-                client.on_log = self._on_log
+        now_s = time.monotonic()
+        if self._ready.is_set():
+            if not self._closed:
+                self._lost_s = now_s
+                log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+                if self.address.tls:
+                    client.on_log = self._on_log
+            if now_s - self._ready_s >= STEADY_S:
+                self._backoff.succeeded()
+        self._opened_s = None
         self._ready.clear()
+        self._pause(client, now_s)
         if self._tls_trouble and not self._answered.is_set():
             self._answered.set()  # the broker has closed it for what TLS says
+
+    def _on_connect_fail(self, client: mqtt.Client, _d: Any) -> None:
+        self._pause(client, time.monotonic())
+
+    def _pause(self, client: mqtt.Client, now_s: float) -> None:
+        """Say how long paho waits before its next attempt; of its own it only doubles a pause."""
+        pause_s: Any = self._backoff.failed(now_s)  # paho types it as int, and only compares it
+        client.reconnect_delay_set(pause_s, pause_s)
 
     def _on_log(self, _c: Any, _d: Any, level: int, text: str) -> None:
         """What paho says of a connection with TLS: it keeps the error to itself."""
@@ -412,7 +539,9 @@ class Link:
     def _on_publish(self, _c: Any, _d: Any, number: int, reason: ReasonCode, _p: Any) -> None:
         if reason.is_failure:
             self._refused.append(number)
-        if reason.is_failure and (why := str(reason)) not in self._unconfirmed:
+        if self._expects_refusal:
+            pass  # whoever expects it says what it means
+        elif reason.is_failure and (why := str(reason)) not in self._unconfirmed:
             self._unconfirmed.add(why)  # said once
             log.error(
                 "%s refuses a message: %s; check this peer's credentials, and the broker's access "
@@ -422,22 +551,14 @@ class Link:
         self._confirmed_handler(number)
 
     def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
+        self._opened_s = time.monotonic()
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if sys.platform.startswith("linux"):
+        if sys.platform.startswith("linux") and not self._has_pulse:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNHEARD_S)
         if self._pacing_bps is not None:
             _pace(sock, self._pacing_bps)
-
-    @staticmethod
-    def _draw_reconnect_delays(client: mqtt.Client) -> None:
-        """Draw random delays, so that a fleet does not reconnect all at once."""
-        dice = secrets.SystemRandom()
-        # paho types these as int but only doubles and compares them
-        shortest: Any = dice.uniform(*RECONNECT_MIN_S)
-        longest: Any = dice.uniform(*RECONNECT_MAX_S)
-        client.reconnect_delay_set(shortest, longest)
 
 
 def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:

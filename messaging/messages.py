@@ -29,6 +29,7 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.use import in_use
 from fimi.learning.training.classifier import Variant
+from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
 
 Count = Annotated[int, Meta(ge=0, le=2**48)]
@@ -37,6 +38,8 @@ Hertz = Annotated[float, Meta(ge=0, le=1e12)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Role = Literal["device", "generator", "coordinator"]
+MAX_EARLIER = 16
+"""Most earlier starts of a device of which it has something to tell."""
 Stage = Literal["idle", "fetching", "training", "offering", "settled"]
 """What a device does: nothing; it fetches samples, batch or model; it trains, or tries a model; its
 update is ready; it has settled its last round."""
@@ -61,7 +64,7 @@ class DeviceMessage(RunMessage, frozen=True, kw_only=True):
 class RoundMessage(DeviceMessage, frozen=True, kw_only=True):
     """Base of the messages of one device in one round, ``round``, counted from 1."""
 
-    round: Annotated[int, Meta(ge=1)]
+    round: Annotated[int, Meta(ge=1, le=2**48)]
 
 
 class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -71,17 +74,17 @@ class Offer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         holder: peer id of the holder.
         digest: SHA-256 of the whole payload.
         size_bytes: its size.
-        chunk_bytes: size of every chunk but the last.
         media: type of the payload, for example ``"safetensors"``.
         rate_bps: highest rate at which the holder sends it, bit/s; ``None`` for unlimited.
+        shared: whether it comes over a topic that all who want it may hear.
     """
 
     holder: str
     digest: Digest
     size_bytes: Count
-    chunk_bytes: Annotated[int, Meta(ge=1)]
     media: str
     rate_bps: Annotated[float, Meta(gt=0)] | None = None
+    shared: bool = False
 
 
 class Goodput(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,6 +115,10 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
         status: online or offline.
         boot_id: differs after every start, so that a late last will is recognised.
         protocol: version of the conversation that it speaks; the first one did not say.
+        session: how many connections this start has had, the present one included: when it has
+            grown, what was under way on the one before is lost. 0 in a last will.
+        goodbye: its process has ended and says so itself; in a last will it is false, because the
+            peer may be back in a second.
     """
 
     peer: str
@@ -119,6 +126,8 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
     status: Literal["online", "offline"]
     boot_id: str
     protocol: Count = 1
+    session: Count = 0
+    goodbye: bool = False
 
 
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):
@@ -142,7 +151,7 @@ class Lease(Message, frozen=True, kw_only=True, tag="lease"):
     boot_id: str
     epoch: Annotated[int, Meta(ge=1, le=2**53)]
     host: str = ""
-    pid: int = 0
+    pid: Count = 0
     since: str = ""
     held: bool = True
     what: str = ""
@@ -245,7 +254,7 @@ class SyntheticRequest(DeviceMessage, frozen=True, kw_only=True, tag="synthetic-
     instance: str = ""
     contract: Contract | None = None
     counts: tuple[Count, ...]
-    seed: int
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     unlabelled: bool = False
     skip: tuple[Count, ...] = ()
 
@@ -379,6 +388,12 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         training: training settings.
         seed: seed of the run; with device and round it determines the order of batches.
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
+        late_rounds: so many rounds late the update may still be: it enters the mean of another
+            round then. 0: whoever is not done when the round is closed breaks off.
+        model_coding: how ``model`` is coded.
+        update_coding: how the update is to be coded; anything but ``"fp32"`` is the difference from
+            the decoded ``model``.
+        model_bytes: size of the model in single precision; 0: that of ``model``.
     """
 
     model: Offer
@@ -386,10 +401,14 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     seed: Count
     fleet_time_s: Seconds
     graphs: Offer | None = None
+    late_rounds: Count = 0
+    model_coding: Coding = Coding()
+    update_coding: Coding = Coding()
+    model_bytes: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
-    """Device to coordinator: it has trained, and ``update`` can be pulled: the parameters."""
+    """Device to coordinator: it has trained, and ``update`` can be pulled, coded as asked."""
 
     update: Offer
 
@@ -416,6 +435,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
         trained_at: when training began and ended by the machine's own clock, UNIX time, s; wall
             time also where ``phases`` are emulated.
         evidence: what readings said since the last report, beside the energy of phases.
+        coded: what the coding of the update did; ``None`` where it went as it is, or not at all.
     """
 
     local_samples: Count
@@ -433,6 +453,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     unlabelled: Count = 0
     trained_at: tuple[float, float] | None = None
     evidence: Evidence | None = None
+    coded: Coded | None = None
 
 
 class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
@@ -568,10 +589,15 @@ class RunEnded(RunMessage, frozen=True, kw_only=True, tag="run-ended"):
 
 
 class Heard(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """All facts of a device's start ``boot_id`` up to ``fact`` are in the run store."""
+    """All facts of a device's start ``boot_id`` up to ``fact`` are in the run store.
+
+    ``earlier`` says the same of starts before it, of which the device has told facts since: the
+    number of the last one by boot id.
+    """
 
     boot_id: str = ""
     fact: Count = 0
+    earlier: Annotated[dict[str, Count], Meta(max_length=MAX_EARLIER)] = {}
 
 
 class Desired(DeviceMessage, frozen=True, kw_only=True, tag="desired"):
@@ -619,6 +645,13 @@ class Fact(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     body: FactBody
 
 
+class EarlierFacts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Facts of a start of a device that is over, as that start has numbered them."""
+
+    boot_id: str
+    facts: tuple[Fact, ...]
+
+
 class Reported(DeviceMessage, frozen=True, kw_only=True, tag="reported"):
     """Device to coordinator: what has become of its orders (retained; a later one replaces it).
 
@@ -632,17 +665,19 @@ class Reported(DeviceMessage, frozen=True, kw_only=True, tag="reported"):
         waits_for: for whom or what it waits, in words; empty if it does not.
         meter: that its meter shows nothing, or that it reads again; empty if it always did.
         facts: what is not in the run store yet, as far as the device has been told.
+        earlier: the same of earlier starts, oldest first.
     """
 
     instance: str
     boot_id: str
     number: Annotated[int, Meta(ge=1, le=2**53)]
-    epoch: Count
-    heard: Count
+    epoch: Annotated[int, Meta(ge=0, le=2**53)]
+    heard: Annotated[int, Meta(ge=0, le=2**53)]
     stage: Stage
     waits_for: str = ""
     meter: Annotated[str, Meta(max_length=400)] = ""
     facts: tuple[Fact, ...] = ()
+    earlier: Annotated[tuple[EarlierFacts, ...], Meta(max_length=MAX_EARLIER)] = ()
 
 
 AnyMessage = (

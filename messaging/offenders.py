@@ -122,8 +122,10 @@ class Offenders:
         version: grows whenever somebody is set aside.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, told_elsewhere: bool = False) -> None:
+        """Nobody has offended; with ``told_elsewhere`` the log does not say who is set aside."""
         self.forged = True
+        self._told_elsewhere = told_elsewhere
         self.version = 0
         self._senders: dict[str, _Sender] = {}
         self._swept_s = float("-inf")
@@ -239,7 +241,8 @@ class Offenders:
             sender.strikes = min(sender.strikes + 1, 30)
             sender.times += 1
             self.version += 1
-            log.error("%s", self._told(name, sender).in_words())
+            level = logging.INFO if self._told_elsewhere else logging.ERROR
+            log.log(level, "%s", self._told(name, sender).in_words())
 
     def _name(self, name: str, sender: _Sender, now_s: float) -> None:
         """Name a sender in the log for the first time, unless there are too many of them."""

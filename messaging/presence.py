@@ -7,7 +7,10 @@ broker does that.
 
 An offline state counts only after :data:`HOLD_S`. A broker that is stopped in an orderly way
 publishes the last wills of all peers before it closes the own connection, and a peer that loses its
-connection for an instant comes back: neither is a change.
+connection for an instant comes back: neither is a change. Whether a peer said itself that it has
+ended (``goodbye``) stays in the state that is delivered: only who did not say so may be back soon.
+What was under way to a peer that is back is lost: :meth:`Presence.has_reconnected` tells it from
+the number of its connection.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from msgspec import Struct
 
 from fimi.messaging.messages import DeviceState
 
+MAX_PEERS = 10_000
+"""Most peers that are followed; of more, those that have been offline for longest are forgotten."""
 HOLD_S = 1.0
 """How long an offline state waits for the peer to come back, s."""
 
@@ -53,6 +58,7 @@ class Presence:
         self._hold_s = hold_s
         self._views: dict[str, PeerView] = {}
         self._going: dict[str, float] = {}
+        self._goodbye: set[str] = set()
         self._lock = threading.Lock()
 
     def views(self) -> dict[str, PeerView]:
@@ -76,14 +82,25 @@ class Presence:
                 return None
             if not view.silent:
                 return None  # a late message of a peer that has gone offline by itself
-            back = msgspec.structs.replace(view.state, status="online")
+            back = msgspec.structs.replace(view.state, status="online", goodbye=False)
             self._views[peer] = PeerView(state=back, last_heard_s=now_s, since_s=now_s)
             return back
 
-    def stated(self, state: DeviceState, now_s: float) -> DeviceState | None:
-        """Note a state; returns it if it changes anything now."""
+    def has_reconnected(self, state: DeviceState) -> bool:
+        """Whether a state that was not noted yet tells of a new start or a new connection."""
         with self._lock:
             view = self._views.get(state.peer)
+        if view is None or state.status == "offline":
+            return False
+        known = view.state
+        return (state.boot_id, state.session) != (known.boot_id, known.session)
+
+    def stated(self, state: DeviceState, now_s: float) -> DeviceState | None:
+        """Note a state; returns it if it changes anything now; another connection does not."""
+        with self._lock:
+            view = self._views.get(state.peer)
+            if view is None and not self._has_room():
+                return None
             if state.status == "offline":
                 if view is None:  # it was never online
                     self._views[state.peer] = PeerView(
@@ -93,17 +110,32 @@ class Presence:
                     pass  # the late last will of an earlier start
                 elif view.online:
                     self._going.setdefault(state.peer, now_s + self._hold_s)
+                    if state.goodbye:
+                        self._goodbye.add(state.peer)
                 else:
                     self._views[state.peer] = msgspec.structs.replace(view, silent=False)
                 return None
             self._going.pop(state.peer, None)
-            if view is not None and state == view.state:
+            self._goodbye.discard(state.peer)
+            if view is not None and state == msgspec.structs.replace(
+                view.state, session=state.session
+            ):
                 self._views[state.peer] = msgspec.structs.replace(
-                    view, last_heard_s=now_s, silent=False
+                    view, state=state, last_heard_s=now_s, silent=False
                 )
                 return None
             self._views[state.peer] = PeerView(state=state, last_heard_s=now_s, since_s=now_s)
             return state
+
+    def _has_room(self) -> bool:
+        """Whether one more peer can be followed, if need be instead of one that is offline."""
+        if len(self._views) < MAX_PEERS:
+            return True
+        gone = [peer for peer, view in self._views.items() if not view.online]
+        if not gone:
+            return False
+        del self._views[min(gone, key=lambda peer: self._views[peer].last_heard_s)]
+        return True
 
     def lost(self, now_s: float) -> list[DeviceState]:
         """The peers that count as offline from now on: gone, or silent for too long."""
@@ -116,7 +148,10 @@ class Presence:
                 silent = now_s - view.last_heard_s > self.silent_after_s
                 if gone or silent:
                     self._going.pop(peer, None)
-                    state = msgspec.structs.replace(view.state, status="offline")
+                    state = msgspec.structs.replace(
+                        view.state, status="offline", goodbye=peer in self._goodbye
+                    )
+                    self._goodbye.discard(peer)
                     self._views[peer] = msgspec.structs.replace(
                         view, state=state, since_s=now_s, silent=not gone
                     )

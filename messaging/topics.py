@@ -6,11 +6,15 @@ Every peer (coordinator, generator node, device) has an id, and every message on
 
 ``recipient`` is a peer id or ``all``; the kinds are in :data:`Kind`. ``state``, ``desired``,
 ``reported``, ``lease`` and ``status`` are *documents*: the broker keeps the latest (retained), and
-a later one replaces it. Lease and claim go from a peer to itself; ``study`` and ``study-claim`` are
-those of a study that holds the fleet (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer``
-are for people who look after a fleet (:mod:`fimi.messaging.questions`); no run needs them. On
-``check`` a peer tries whether it may write (:mod:`fimi.messaging.access`), on ``trial`` a console
-whether the broker keeps messages; nobody acts on them.
+a later one replaces it. Lease, claim and pulse (:mod:`fimi.messaging.pulse`) go from a peer to
+itself; ``study`` and ``study-claim`` are those of a study that holds the fleet
+(:mod:`fimi.messaging.reservation`). ``ask`` and ``answer`` are for people who look after a fleet
+(:mod:`fimi.messaging.questions`); no run needs them. On ``check`` a peer tries whether it may write
+(:mod:`fimi.messaging.access`), on ``trial`` a console whether the broker keeps messages; nobody
+acts on them.
+
+A payload that many get at once, as the global model, comes on a topic of its own as well, with
+``shared`` for the recipient and its digest for the kind; who wants it listens as long as it does.
 
 A peer writes only below its own ``{sender}`` and reads only ``{recipient}`` = itself or ``all``. So
 a few lines of broker access rules (:mod:`fimi.messaging.credentials.rules`) prevent peers from
@@ -27,14 +31,13 @@ from msgspec import Struct
 
 VERSION = "v1"
 EVERYBODY = "all"
-COORDINATOR = "coordinator"
 SHARED = "shared"
-"""In place of a recipient: large payloads that several peers fetch, below
-``{holder}/shared/{digest}``."""
+"""Recipient of the chunks of a payload that many get at once; the kind is the payload's digest."""
+COORDINATOR = "coordinator"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
-    | Literal["check", "trial"]
+    | Literal["pulse", "check", "trial"]
     | DocumentKind
 )
 
@@ -56,10 +59,10 @@ def check_name(name: str, what: str) -> str:
     Raises:
         ValueError: it is not 1 to 64 letters, digits, ``.``, ``_`` and ``-``.
     """
-    if not _NAME.fullmatch(name) or (what != "recipient" and name == EVERYBODY):
+    if not _NAME.fullmatch(name) or (what != "recipient" and name in (EVERYBODY, SHARED)):
         raise ValueError(
             f"{what} {name!r} cannot be used: take 1 to 64 letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit, and not the word 'all'"
+            "beginning with a letter or digit, and not the words 'all' and 'shared'"
         )
     return name
 
@@ -86,6 +89,13 @@ def topic(fleet: str, sender: str, recipient: str, kind: Kind) -> str:
     check_name(sender, "sender")
     check_name(recipient, "recipient")
     return f"fimi/{VERSION}/{fleet}/{sender}/{recipient}/{kind}"
+
+
+def shared(fleet: str, holder: str, digest: str) -> str:
+    """The topic on which a holder sends a payload to all that listen."""
+    check_name(fleet, "fleet")
+    check_name(holder, "peer")
+    return f"fimi/{VERSION}/{fleet}/{holder}/{SHARED}/{digest}"
 
 
 def parse(text: str) -> Topic | None:

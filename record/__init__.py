@@ -32,6 +32,7 @@ Figures
 * :mod:`~fimi.record.prediction`  prediction against measurement, and the causes of errors
 * :mod:`~fimi.record.planned`     the plan's round against the rounds that were run by it
 * :mod:`~fimi.record.second`      what a second meter says beside the first one
+* :mod:`~fimi.record.codings`     what codings did: bytes, joules of the upload, errors
 * :mod:`~fimi.record.observed`    clock, throttling and link of every board, in numbers
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.

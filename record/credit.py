@@ -26,7 +26,7 @@ from fimi.record.results import DeviceRound, DeviceStatus
 AFTERWARDS = "reported after the round closed"
 """Said in the reason of a device whose report came late."""
 
-_UNREPORTED: tuple[DeviceStatus, ...] = ("missing", "failed", "absent")
+_UNREPORTED: tuple[DeviceStatus, ...] = ("missing", "failed", "absent", "late")
 """Statuses of a device whose report may still come; a refused one has been judged."""
 
 _SAME = {*DeviceRound.__struct_fields__} & {*RoundReport.__struct_fields__} - {"device"}
@@ -64,7 +64,8 @@ def credited(
         fields["phases"] = (*new_stretches(report.phases, before), *before)
         fields["evidence"] = (*fields["evidence"], *entry.evidence)
         said = "; ".join(filter(None, [entry.reason, report.error, AFTERWARDS]))
-        status: DeviceStatus = "failed" if report.error else "late"
+        failed = report.error and entry.status != "late"  # that one broke off because it was late
+        status: DeviceStatus = "failed" if failed else "late"
         entry = msgspec.structs.replace(entry, **fields, status=status, reason=said)
     if settled is not None:
         known = entry.phases[:-1] if _stands_in(entry.phases[-1:]) else entry.phases

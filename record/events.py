@@ -255,11 +255,71 @@ class MeterDoubted(Event, frozen=True, kw_only=True, tag="meter-doubted"):
     doubts: tuple[str, ...]
 
 
+class SenderSetAside(Event, frozen=True, kw_only=True, tag="sender-set-aside"):
+    """Most of what comes under a name cannot be used: it is set aside for a while.
+
+    Attributes:
+        sender: the name.
+        offences: messages that could not be used so far.
+        seconds: for how long it is set aside, s.
+        words: what is wrong, what follows from it, and what to do.
+    """
+
+    sender: str
+    offences: int
+    seconds: float
+    words: str
+
+
 class UpdateRejected(Event, frozen=True, kw_only=True, tag="update-rejected"):
     """An update does not go into the model."""
 
     round: int
     device: str
+    reason: str
+
+
+class UpdateClipped(Event, frozen=True, kw_only=True, tag="update-clipped"):
+    """An update goes into the model with a smaller change than it was sent with.
+
+    Attributes:
+        round: the round.
+        device: its id.
+        norm: L2 norm of the change as it was sent.
+        limit: the norm that it was clipped to.
+        reason: what that limit follows from, in one sentence.
+    """
+
+    round: int
+    device: str
+    norm: float
+    limit: float
+    reason: str
+
+
+class DeviceSetAside(Event, frozen=True, kw_only=True, tag="device-set-aside"):
+    """A device trains no more in this run: its updates were refused again and again.
+
+    Attributes:
+        round: after which.
+        device: its id.
+        reason: why, in one sentence.
+    """
+
+    round: int
+    device: str
+    reason: str
+
+
+class ModelKept(Event, frozen=True, kw_only=True, tag="model-kept"):
+    """A round gave no usable model: the one before it stays.
+
+    Attributes:
+        round: the round.
+        reason: why, in one sentence.
+    """
+
+    round: int
     reason: str
 
 
@@ -278,6 +338,22 @@ class Credited(Event, frozen=True, kw_only=True, tag="credited"):
 
     round: int
     device: str
+
+
+class LateAdded(Event, frozen=True, kw_only=True, tag="late-added"):
+    """An update that was late for its round is in the mean of a later one.
+
+    Attributes:
+        round: in whose mean it is.
+        device: whose.
+        of_round: for which round it was trained.
+        weight: by which its samples count less.
+    """
+
+    round: int
+    device: str
+    of_round: int
+    weight: float
 
 
 class Resumed(Event, frozen=True, kw_only=True, tag="resumed"):
@@ -378,8 +454,9 @@ class RunFinished(Event, frozen=True, kw_only=True, tag="run-finished"):
 
 Logged = (
     DeviceJoined | DeviceLost | DeviceRefused | BatchDelivered | GenerationProgress | PlanInForce
-    | RoundStarted | DeviceReported | MeterDoubted
-    | UpdateRejected | Credited | Resumed | Refitted | LearningRefitted
+    | RoundStarted | DeviceReported | MeterDoubted | SenderSetAside
+    | UpdateRejected | UpdateClipped | DeviceSetAside | ModelKept
+    | Credited | LateAdded | Resumed | Refitted | LearningRefitted
     | SyntheticUse | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""

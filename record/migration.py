@@ -9,6 +9,7 @@ copied; what an older store does not have is unknown.
 * Up to version 2 a plan had one energy, the dynamic one, and measured powers of a board stood in a
   table of frequencies instead of operating points.
 * Up to version 3 a meter said whether its readings are means, and not over how long a time.
+* Up to version 4 the offer of a batch named the size of its chunks.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 from fimi.record.description import StoreColumn, StoreTable
 from fimi.record.schema import (
     DEPLOYMENT,
+    DEVICE_PLAN,
     PLAN,
     PREDICTION,
     PROFILE,
@@ -36,7 +38,7 @@ from fimi.record.views import VIEWS
 ALWAYS = {"run", "event", "profile", "plan", "device_plan", "round", "device_round", "sample"}
 """Tables that every version has had."""
 
-READ = (0, 2, 3, VERSION)
+READ = (0, 2, 3, 4, VERSION)
 """Versions that can be read; there was no version 1."""
 
 FILLED_BEFORE = ("fimi", "fimi-genfl", "hdc", "gan", "clsd", "data-only")
@@ -188,9 +190,18 @@ def _profile(body: dict[str, Any]) -> None:
     _meter(body)
 
 
+def _device_plan(body: dict[str, Any]) -> None:
+    """The offer of a batch names no size of chunks: every payload has blocks of one size."""
+    top_ups = [each["batch"] for each in body.get("top_ups", ())]
+    for offer in (body.get("batch"), *top_ups):
+        if offer is not None:
+            offer.pop("chunk_bytes", None)
+
+
 _BODIES: tuple[tuple[int, str, Callable[[Any], Any]], ...] = (
     (3, PLAN.name, _in_json(_plan)),
     (3, REFIT.name, _in_json(_board)),
     (4, PROFILE.name, _in_json(_profile)),
+    (5, DEVICE_PLAN.name, _in_json(_device_plan)),
 )
 """Tables whose JSON was another before a version, with a function of SQL that makes it this one."""

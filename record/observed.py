@@ -21,7 +21,6 @@ from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
 from fimi.messaging.messages import Goodput
 from fimi.record.record import RunData
-from fimi.record.results import DeviceRound
 from fimi.record.sums import mean
 
 
@@ -99,7 +98,7 @@ def device_observed(run: RunData, device: str) -> DeviceObserved:
         throttled=_counts(seen),
         down_bps=_goodput(t for t in moved if t.phase.endswith("download")),
         up_bps=_goodput(t for t in moved if t.phase == "upload"),
-        planned_up_bps=_planned_up_bps(entries),
+        planned_up_bps=_planned_up_bps(run, device),
         applied=run.applied.get(device),
         limit_bps=seen[-1].rate_limit_bps if seen else None,
         link=next((o.link for o in reversed(seen) if o.link is not None), None),
@@ -139,11 +138,12 @@ def _goodput(moved: Iterable[Goodput]) -> float | None:
     return 8.0 * sum(t.size_bytes for t in timed) / math.fsum(t.duration_s for t in timed)
 
 
-def _planned_up_bps(entries: Iterable[DeviceRound]) -> float | None:
-    """Bits of the uploads over the time that the plans of their rounds gave them."""
+def _planned_up_bps(run: RunData, device: str) -> float | None:
+    """Bits of the uploads, as planned, over the time that the plans of their rounds gave them."""
+    sizes = {each.number: each.planned_update_bytes for each in run.rounds}
     planned = [
-        (sum(t.size_bytes for t in sent), cost.duration_s)
-        for entry in entries
+        (sizes.get(number) or sum(t.size_bytes for t in sent), cost.duration_s)
+        for number, entry in run.rounds_of(device)
         if (sent := [t for t in entry.transfers if t.phase == "upload"])
         for cost in entry.predicted
         if cost.phase == "upload"

@@ -31,6 +31,7 @@ from fimi.record.events import (
     BatchDelivered,
     Deployed,
     DeviceLost,
+    DeviceSetAside,
     Event,
     LearningRefitted,
     Logged,
@@ -38,6 +39,7 @@ from fimi.record.events import (
     PlanInForce,
     Resumed,
     RunFinished,
+    SenderSetAside,
     tag,
 )
 from fimi.record.insight import Insight
@@ -215,7 +217,9 @@ class _Reader:
     def read(self) -> RunData:
         """All of it."""
         plan, device_plans = self._plan()
-        events, spoilt = self._events(DeviceLost, PlanInForce, BatchDelivered, LearningRefitted)
+        events, spoilt = self._events(
+            DeviceLost, PlanInForce, BatchDelivered, LearningRefitted, DeviceSetAside
+        )
         preparations, rounds = self._metered()
         profiles = self._bodies(schema.PROFILE)
         told = {device: (profile, digest) for (device, digest), profile in profiles}
@@ -226,6 +230,7 @@ class _Reader:
             confirmed={device: digest for device, (_, digest) in told.items() if digest},
             enrolments=self._enrolments(),
             resumptions=self._resumptions(),
+            offenders=self._offenders(),
             plan=plan,
             device_plans=device_plans,
             preparations=preparations,
@@ -240,6 +245,7 @@ class _Reader:
             insights=self._insights(),
             applied=applied(events),
             notes=notes(events),
+            set_aside=tuple(e for e in events if isinstance(e, DeviceSetAside)),
             warnings=tuple(self._warnings),
         )
 
@@ -331,6 +337,11 @@ class _Reader:
                 spoilt.add(name)
         return found, spoilt
 
+    def _offenders(self) -> tuple[SenderSetAside, ...]:
+        events, _ = self._events(SenderSetAside)
+        last = {each.sender: each for each in events if isinstance(each, SenderSetAside)}
+        return tuple(last.values())
+
     def _resumptions(self) -> tuple[Resumption, ...]:
         name = tag(Resumed)
         query = f"SELECT at, body FROM {schema.EVENT.name} WHERE event = ? ORDER BY id"
@@ -378,6 +389,7 @@ class _Reader:
         phases, predicted = self._groups(schema.SAMPLE), self._groups(schema.PREDICTION)
         transfers, evidence = self._groups(schema.TRANSFER), self._groups(schema.EVIDENCE)
         observed, server = dict(self._values(schema.OBSERVATION)), self._groups(schema.SERVER_ROUND)
+        late = self._groups(schema.LATE_UPDATE)
 
         def of(number: int, device: str) -> dict[str, Any]:
             key = (number, device)
@@ -409,6 +421,7 @@ class _Reader:
                     result,
                     devices=tuple(devices.get(result.number, ())),
                     server=next(iter(server.get((result.number,), ())), None),
+                    late=late.get((result.number,), ()),
                 )
                 for result in results
             ),

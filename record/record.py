@@ -18,7 +18,7 @@ from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import Expectation as Expectation
 from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
-from fimi.record.events import LearningRefitted, NotDeployed
+from fimi.record.events import DeviceSetAside, LearningRefitted, NotDeployed, SenderSetAside
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
 from fimi.record.results import (
@@ -300,6 +300,7 @@ class RunData(Struct, frozen=True, kw_only=True):
             stores.
         enrolments: devices that have asked to take part, by index; none in older stores.
         resumptions: when another process went on with the run, in order.
+        offenders: senders of what could not be used that were set aside, each as it was told last.
         plan: the last one; ``None`` if none was made.
         device_plans: of that plan, by device.
         preparations: receiving the synthetic batches.
@@ -315,6 +316,7 @@ class RunData(Struct, frozen=True, kw_only=True):
         insights: learning metrics, of the rounds that have an insight.
         applied: what each device set and read back for its last plan; empty in older stores.
         notes: what each device could not do as planned, sentence by sentence.
+        set_aside: devices that trained no more from some round on; none in older stores.
         warnings: what the store holds but cannot be read.
     """
 
@@ -324,6 +326,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     confirmed: dict[str, str] = {}
     enrolments: tuple[Enrolment, ...] = ()
     resumptions: tuple[Resumption, ...] = ()
+    offenders: tuple[SenderSetAside, ...] = ()
     plan: PlanSummary | None = None
     device_plans: dict[str, DevicePlan] = {}
     preparations: tuple[Preparation, ...] = ()
@@ -338,6 +341,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     insights: tuple[Insight, ...] = ()
     applied: dict[str, Applied] = {}
     notes: dict[str, tuple[str, ...]] = {}
+    set_aside: tuple[DeviceSetAside, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
@@ -386,6 +390,10 @@ class RunData(Struct, frozen=True, kw_only=True):
     def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
         """A device in each round that it was there, with the number of the round."""
         return [(r.number, d) for r in self.rounds for d in r.devices if d.device == device]
+
+    def accepted_of(self, device: str) -> int:
+        """How many updates of a device were accepted."""
+        return sum(entry.status == "accepted" for _, entry in self.rounds_of(device))
 
     def stretches_of(self, device: str) -> list[DeviceStretch]:
         """A device before the first round and in every round."""

@@ -13,10 +13,21 @@ from fimi.energy.hardware import Observation
 from fimi.energy.joules import Energy, total
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.training.classifier import FileCheck
+from fimi.learning.training.coding import Coded
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages import Goodput, Trial
 
 DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting", "absent"]
+Outcome = Literal["ok", "late", "failed", "absent"]
+"""How a round ended for a device that was invited to it."""
+_OUTCOMES: dict[DeviceStatus, Outcome] = {
+    "accepted": "ok",
+    "late": "late",
+    "refused": "failed",
+    "failed": "failed",
+    "missing": "absent",
+    "absent": "absent",
+}
 APART: tuple[DeviceStatus, ...] = ("resting", "absent")
 """Statuses of devices that were not to train in a round."""
 
@@ -55,11 +66,13 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     """One device in one round.
 
     Attributes:
-        status: what became of its update. ``late``: after the deadline. ``refused``: the update
-            failed a check. ``failed``: the device said so. ``missing``: it never reported.
-            ``resting``: it was not drawn for this round and idled through it. ``absent``: it was
-            not there when the round began.
-        reason: one sentence for every status but ``accepted`` and ``resting``.
+        status: what became of its update. ``late``: after the deadline, or after what ended the
+            round early; without ``busy_s`` it was still at work. ``refused``: the update failed a
+            check. ``failed``: the device said so. ``missing``: it was gone, and never reported.
+            ``resting``: it was not drawn for this round, or is set aside, and idled through it.
+            ``absent``: it was not there when the round began.
+        reason: one sentence for every status but ``accepted`` and ``resting``, and for an accepted
+            update that was clipped.
         busy_s: from the round's start to the end of its upload, without waiting and without what
             was sent to a coordinator that was gone before it had all, s; ``None`` if unknown.
         frequency_hz: achieved CPU frequency, or ``None``.
@@ -79,7 +92,13 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
             nothing was reported, by :func:`fimi.record.bounds.unknown_max`; never measured, and in
             no sum of joules. ``None``: nothing is unknown, or nothing bounds it.
         share: ρ, of its update in the devices' mean model, 0 to 1; ``None`` where it has no part
-            in it, and in older stores.
+            in it, where each number is aggregated by itself, and in older stores.
+        update_norm: ‖ω_k − ω‖, L2 norm of the change by its update as it was sent; ``None`` where
+            there is no update that passed the checks, and in older stores.
+        update_scale: s, 0 to 1, at which that change went on to aggregation: 1 as it was sent, less
+            where it was clipped; ``None`` where it did not go on.
+        coded: what the coding of its update did, by the device's own account; ``None`` where it was
+            sent as it is, or not at all.
     """
 
     status: DeviceStatus
@@ -98,11 +117,25 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     trained_at: tuple[float, float] | None = None
     unknown_max: Energy | None = None
     share: float | None = None
+    update_norm: float | None = None
+    update_scale: float | None = None
+    coded: Coded | None = None
+
+    @property
+    def is_clipped(self) -> bool:
+        """Whether its update went into the model with a smaller change than it was sent with."""
+        return self.update_scale is not None and self.update_scale < 1.0
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The status in four words; ``None`` for a device that was not to train."""
+        return _OUTCOMES.get(self.status)
 
     @property
     def is_gone(self) -> bool:
         """Whether the device was not there in the round, or was not heard of."""
-        return self.status in ("missing", "absent")
+        unheard = self.status == "late" and self.busy_s is None
+        return unheard or self.status in ("missing", "absent")
 
     @property
     def is_outside(self) -> bool:
@@ -113,6 +146,23 @@ class DeviceRound(DeviceStretch, frozen=True, kw_only=True):
     def waited_s(self) -> float:
         """For how long its update was ready before the coordinator began to pull it, s."""
         return math.fsum(p.duration_s for p in self.phases if p.phase == "waiting")
+
+
+class LateUpdate(Struct, frozen=True, kw_only=True):
+    """An update that was late for its round, in the mean of a later one.
+
+    Attributes:
+        device: whose.
+        of_round: for which round it was trained.
+        weight: (1 + s)^(−a) of s rounds, by which its samples count less, above 0, at most 1.
+        share: ρ, of it in the devices' mean model, 0 to 1; ``None`` where each number is aggregated
+            by itself.
+    """
+
+    device: str
+    of_round: int
+    weight: float
+    share: float | None
 
 
 class ServerRound(Struct, frozen=True, kw_only=True):
@@ -152,6 +202,13 @@ class RoundResult(Struct, frozen=True, kw_only=True):
         devices: one entry per enrolled device, in order of device id; those that were not drawn are
             ``resting``, those that were not there ``absent``.
         server: what the server did; ``None`` where it only averaged.
+        model_kept: why there is no new model and the one before the round stays, in one sentence;
+            ``None`` where there is one.
+        late: updates of earlier rounds in its mean.
+        model_coded: what the coding of the model did that devices were sent; ``None`` where it was
+            sent as it is.
+        planned_update_bytes: size of an update in the plan in force; ``None`` where updates were
+            not coded.
     """
 
     number: int
@@ -161,6 +218,10 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     validation: Evaluation | None = None
     devices: tuple[DeviceRound, ...] = ()
     server: ServerRound | None = None
+    model_kept: str | None = None
+    late: tuple[LateUpdate, ...] = ()
+    model_coded: Coded | None = None
+    planned_update_bytes: int | None = None
 
     @property
     def participants(self) -> tuple[DeviceRound, ...]:

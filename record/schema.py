@@ -33,9 +33,9 @@ from fimi.record.events import Event
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
 from fimi.record.record import CheckpointPart, Enrolment, Labels, PlanSummary, RunInfo
-from fimi.record.results import DeviceRound, DeviceStatus, RoundResult, ServerRound
+from fimi.record.results import DeviceRound, DeviceStatus, LateUpdate, RoundResult, ServerRound
 
-VERSION = 4
+VERSION = 5
 """Kept in the file as ``PRAGMA user_version``; the first stores have 0."""
 
 ID = whole("id", "rows", "counts up")
@@ -180,6 +180,17 @@ ROUNDS = StoreTable(
                "validation.class_accuracy", null=True),
         whole("validation_samples", "samples", "how many they are", "validation.samples",
               null=True),
+        text("model_kept", "why the model before the round stays; unknown where there is a new one",
+             null=True),
+        text("model_coding", "of the model that devices were sent", "model_coded.coding",
+             null=True),
+        whole("model_raw_bytes", "bytes", "of that model in single precision",
+              "model_coded.raw_bytes", null=True),
+        whole("model_coded_bytes", "bytes", "of it as sent", "model_coded.coded_bytes", null=True),
+        real("model_coding_error", "1", "‖decoded − exact‖ over ‖exact‖", "model_coded.error",
+             null=True),
+        whole("planned_update_bytes", "bytes", "of an update in the plan, where it is coded",
+              null=True),
     ))
 
 DEVICE_ROUND = StoreTable(
@@ -189,7 +200,7 @@ DEVICE_ROUND = StoreTable(
     columns=(
         DEVICE,
         text("status", f"of its update: {', '.join(get_args(DeviceStatus))}"),
-        text("reason", "one sentence for every other status than accepted and resting"),
+        text("reason", "a sentence for every status but accepted and resting, or where clipped"),
         real("busy_s", "s", "from the round's start to the end of its upload", null=True),
         real("frequency_hz", "Hz", "CPU frequency achieved", null=True),
         whole("local_samples", "samples", "real ones per epoch"),
@@ -207,6 +218,27 @@ DEVICE_ROUND = StoreTable(
             "unknown_max", "unknown_", "unknown_max_j",
         ),
         real("share", "0 to 1", "of its update in the mean of the devices' models", null=True),
+        real("update_norm", "1", "L2 norm of the change by its update as sent", null=True),
+        real("update_scale", "0 to 1", "at which that change was taken; below 1: it was clipped",
+             null=True),
+        text("coding", "of its update; unknown where it was sent as it is", "coded.coding",
+             null=True),
+        whole("raw_bytes", "bytes", "of its update in single precision", "coded.raw_bytes",
+              null=True),
+        whole("coded_bytes", "bytes", "of its update as coded", "coded.coded_bytes", null=True),
+        real("coding_error", "1", "‖decoded − exact‖ over ‖exact‖ of what it has changed, by its "
+             "own account", "coded.error", null=True),
+    ))
+
+LATE_UPDATE = StoreTable(
+    "late_update", LateUpdate, primary=("of_round", "device"),
+    about="Updates that were late for their round and entered the mean of a later one.",
+    beside=(ROUND,),
+    columns=(
+        DEVICE,
+        whole("of_round", "rounds", "for which it was trained"),
+        real("weight", "0 to 1", "by which its samples counted less for being late"),
+        real("share", "0 to 1", "of it in the mean of the devices' models", null=True),
     ))
 
 SAMPLE = StoreTable(
@@ -389,8 +421,8 @@ DEVICE_INSIGHT = StoreTable(
 # fmt: on
 
 TABLES: tuple[StoreTable[Any], ...] = (
-    RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, SAMPLE, PREDICTION,
-    EVIDENCE, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW, MODEL_FILE,
-    DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
+    RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, LATE_UPDATE, SAMPLE,
+    PREDICTION, EVIDENCE, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW,
+    MODEL_FILE, DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
 )  # fmt: skip
 """All of them, in the order of ``docs/record.md``."""

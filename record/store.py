@@ -40,6 +40,9 @@ from fimi.record.record import CheckpointPart, Enrolment, Labels, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult, RunStatus
 from fimi.record.views import VIEWS
 
+LARGE = "large:"
+"""Parts of the checkpoint whose keys begin so are read one by one."""
+
 _OF_AN_ENTRY = (
     schema.SAMPLE,
     schema.TRANSFER,
@@ -356,6 +359,7 @@ class RunStore:
         residuals: Iterable[Residual] = (),
         *,
         checkpoint: Mapping[str, bytes] = {},
+        drop: Iterable[str] = (),
         stages_wall_s: Mapping[str, float] = {},
     ) -> None:
         """Store a finished round with its residuals and a checkpoint, whole or not at all.
@@ -364,6 +368,7 @@ class RunStore:
             result: the round.
             residuals: predicted less measured.
             checkpoint: as for :meth:`write_checkpoint`.
+            drop: parts of the checkpoint that are not needed after it.
             stages_wall_s: as for :meth:`spend`, with the checkpoint.
         """
         number = result.number
@@ -373,7 +378,9 @@ class RunStore:
                 self._insert_entry(number, entry)
             if result.server is not None:
                 self._insert(schema.SERVER_ROUND, [result.server], round=number)
+            self._insert(schema.LATE_UPDATE, result.late, round=number)
             self._insert(schema.RESIDUAL, residuals)
+            self.drop_parts(drop)
             if checkpoint:
                 self._check_point(checkpoint, stages_wall_s)
 
@@ -390,13 +397,44 @@ class RunStore:
             self._check_point(parts, stages_wall_s)
 
     def read_checkpoint(self) -> dict[str, bytes]:
-        """All parts of the checkpoint, by key; empty if none was written."""
+        """All parts of the checkpoint but the large ones, by key; empty if none was written."""
         with self._lock:
             try:
-                rows = self._db.execute(f"SELECT key, body FROM {schema.CHECKPOINT.name}")
+                rows = self._db.execute(
+                    f"SELECT key, body FROM {schema.CHECKPOINT.name} "
+                    "WHERE substr(key, 1, length(:large)) != :large",
+                    {"large": LARGE},
+                )
                 return dict(rows.fetchall())
             except sqlite3.Error as error:
                 raise StoreError(f"cannot read the run store {self.path}: {error}") from error
+
+    def read_part(self, key: str) -> bytes:
+        """One part of the checkpoint.
+
+        Raises:
+            KeyError: there is none.
+            StoreError: the store cannot be read.
+        """
+        with self._lock, self._faults():
+            found: tuple[bytes] | None = self._db.execute(
+                f"SELECT body FROM {schema.CHECKPOINT.name} WHERE key = ?", [key]
+            ).fetchone()
+        if found is None:
+            raise KeyError(key)
+        return found[0]
+
+    def drop_parts(self, keys: Iterable[str]) -> None:
+        """Forget these parts of the checkpoint."""
+        with self._transaction():
+            for key in keys:
+                self._db.execute(f"DELETE FROM {schema.CHECKPOINT.name} WHERE key = ?", [key])
+
+    def entry(self, number: int, device: str) -> DeviceRound | None:
+        """What became of a device in a stored round, with what was credited; without its phases."""
+        with self._lock, self._faults():
+            entries = schema.DEVICE_ROUND.values(self._db, round=number, device=device)
+        return entries[0] if entries else None
 
     def credit(
         self,

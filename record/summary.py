@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 from fimi.energy.joules import Energy
+from fimi.record.codings import CodingFigures, coding_figures
 from fimi.record.curve import (
     Price,
     RoundPoint,
@@ -147,6 +148,7 @@ class Summary(Struct, frozen=True, kw_only=True):
         insight_idle_j: about what real boards drew at rest meanwhile, J: a part of their idle
             energy; ``None`` without a real board or ``insight_s``.
         budgets: of joules, the fleet's first, as far as any joules are known.
+        coding: what codings of models and updates did; ``None`` where nothing was coded.
         warnings: what else a reader must know.
     """
 
@@ -172,6 +174,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     insight_s: float | None
     insight_idle_j: float | None
     budgets: tuple[Budget, ...]
+    coding: CodingFigures | None
     warnings: tuple[str, ...]
 
     @property
@@ -242,6 +245,7 @@ def summarise(run: RunData) -> Summary:
         insight_s=insight_s,
         insight_idle_j=_idled_j(run, resting, insight_s),
         budgets=_budgets(run, devices, energy),
+        coding=coding_figures(run, parts),
         warnings=(
             *run.warnings,
             *(

@@ -11,10 +11,12 @@
 * :mod:`~fimi.report.prediction`      predictions against measurements, round by round
 * :mod:`~fimi.report.resolution`      how figures of phases were made, and resting powers
 * :mod:`~fimi.report.observed`        table and words of :mod:`fimi.record.observed`
+* :mod:`~fimi.report.coding`          the same of :mod:`fimi.record.codings`
 * :mod:`~fimi.report.second`          the same of :mod:`fimi.record.second`
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them
 * :mod:`~fimi.report.attendance`      who took part: absent, late, not used; and resumes
+* :mod:`~fimi.report.screened`        updates that were clipped, devices set aside, models kept
 * :mod:`~fimi.report.besides`         generation, training on the server, pseudo-labels
 * :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it
 * :mod:`~fimi.report.terminal`        the report in a terminal, and as plain text

@@ -1,6 +1,7 @@
 """Who took part in a run, and in how many processes it ran: sentences and a table.
 
-* :func:`lines`             what a terminal says: resumed, joined late, not used, absent
+* :func:`lines`             what a terminal says: resumed, joined late, not used, absent, how rounds
+  ended for those who were invited, and which late updates were added
 * :func:`resumed`           that other processes went on with the run, and when
 * :func:`attendance_table`  devices that were not there all the time
 
@@ -11,10 +12,11 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime, timezone, tzinfo
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from fimi.record.clean import clean
 from fimi.record.record import RunData
+from fimi.record.results import Outcome
 from fimi.record.summary import Summary
 from fimi.report.markup import Column, Html, table
 from fimi.report.words import MISSING, rounds_in_words
@@ -25,12 +27,31 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     said = [("resumed", words)] if (words := resumed(run)) else []
     said += [("joined late", f"{d}: from round {n} on") for d, n in run.joined_late.items()]
     said += [("not used", f"{device}: {why}") for device, why in run.not_used.items()]
+    said += [("offender", clean(each.words, 600)) for each in run.offenders]
     said += [
         ("absent", f"{row.device}: {rounds_in_words(row.absent)}{_why(run, row.device)}")
         for row in summary.devices
         if row.absent
     ]
-    return said
+    return [*said, *_outcomes(run), *_added(run)]
+
+
+def _outcomes(run: RunData) -> list[tuple[str, str]]:
+    """How all rounds ended for all who were invited; nothing where all was well."""
+    told = Counter(d.outcome for each in run.rounds for d in each.devices if d.outcome)
+    if told.keys() <= {"ok"}:
+        return []
+    counts = ", ".join(f"{told[each]} {each}" for each in get_args(Outcome) if told[each])
+    return [("outcomes", f"{counts}, of {told.total()} invitations to a round")]
+
+
+def _added(run: RunData) -> list[tuple[str, str]]:
+    """How many late updates of each device entered a later round."""
+    told = Counter(late.device for each in run.rounds for late in each.late)
+    return [
+        ("added late", f"{count} update{'' if count == 1 else 's'} of {device}")
+        for device, count in sorted(told.items())
+    ]
 
 
 def resumed(run: RunData) -> str:

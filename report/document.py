@@ -13,6 +13,7 @@ from collections import Counter
 from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
+from fimi.record.codings import CodingFigures
 from fimi.record.curve import Price
 from fimi.record.events import LearningRefitted
 from fimi.record.fairness import Fairness
@@ -73,6 +74,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_epochs: int | None
     plan_expected: Expectation | None
     plan_held: PlanHeld | None
+    coding: CodingFigures | None
     budgets: tuple[Budget, ...]
     overspent: tuple[Budget, ...]
     orthogonality: dict[int, float | None]
@@ -95,11 +97,35 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     total: Sum
     wall_s: float | None
     statuses: tuple[dict[str, int], ...]
+    outcomes: tuple[dict[str, int], ...]
+    late_updates: tuple[LateEntry, ...]
     absent: dict[str, tuple[int, ...]]
     joined_late: dict[str, int]
     not_used: dict[str, str]
+    clipped: dict[str, tuple[int, ...]]
+    set_aside: dict[str, int]
+    model_kept: dict[int, str]
     resumed_after: tuple[int, ...]
+    offenders: dict[str, str]
     exposed: str | None
+
+
+class LateEntry(Struct, frozen=True, kw_only=True):
+    """An update that was late for its round and entered the mean of another one, ``round``.
+
+    Attributes:
+        round: in whose mean it is.
+        device: whose.
+        of_round: for which it was trained.
+        weight: (1 + s)^(−a), by which its samples counted less.
+        share: of it in the devices' mean model; ``None`` where each number is aggregated by itself.
+    """
+
+    round: int
+    device: str
+    of_round: int
+    weight: float
+    share: float | None
 
 
 class DeviceFigures(Struct, frozen=True, kw_only=True):
@@ -190,6 +216,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_epochs=plan.epochs,
         plan_expected=plan.expected,
         plan_held=summary.held,
+        coding=summary.coding,
         budgets=summary.budgets,
         overspent=summary.overspent,
         orthogonality={each.round: each.orthogonality for each in run.insights},
@@ -219,10 +246,32 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         total=summary.total,
         wall_s=run.info.wall_s,
         statuses=tuple(dict(Counter(d.status for d in each.devices)) for each in run.rounds),
+        outcomes=tuple(
+            dict(Counter(d.outcome for d in each.devices if d.outcome)) for each in run.rounds
+        ),
+        late_updates=tuple(
+            LateEntry(
+                round=each.number,
+                device=late.device,
+                of_round=late.of_round,
+                weight=late.weight,
+                share=late.share,
+            )
+            for each in run.rounds
+            for late in each.late
+        ),
         absent={row.device: row.absent for row in summary.devices if row.absent},
         joined_late=run.joined_late,
         not_used=run.not_used,
+        clipped={
+            device: rounds
+            for device in run.devices
+            if (rounds := tuple(n for n, entry in run.rounds_of(device) if entry.is_clipped))
+        },
+        set_aside={event.device: event.round for event in run.set_aside},
+        model_kept={r.number: r.model_kept for r in run.rounds if r.model_kept is not None},
         resumed_after=tuple(each.after_round for each in run.resumptions),
+        offenders={each.sender: each.words for each in run.offenders},
         exposed=run.info.exposed,
     )
 

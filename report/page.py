@@ -21,6 +21,7 @@ from fimi.record.record import RunData
 from fimi.record.summary import Summary, summarise
 from fimi.report import (
     attendance,
+    coding,
     deployment,
     labels,
     page_tables,
@@ -145,6 +146,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 page_tables.device_table(summary) if summary.devices else None,
                 attendance.attendance_table(run, summary),
                 second_table(summary),
+                coding.coding_table(summary.coding),
                 observed_table([device.observed for device in summary.devices]),
             ),
             section("Plan", "", pair(show("search"), page_tables.plan_panel(run, summary))),

@@ -299,11 +299,11 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
         Column("Accuracy", "", lambda r: percent(r[1].accuracy)),
         Column("Loss", "", lambda r: cross_entropy(r[1].loss)),
         Column("Length", "fleet’s clock", lambda r: seconds(r[1].round_s)),
-        Column("Updates", "accepted", lambda r: f"{r[1].accepted}/{r[1].participants}"),
+        Column("Updates", "accepted", lambda r: _updates(*r)),
         *([absent] if any(point.absent for point in summary.points) else []),
         Column("Energy", "metered", lambda r: sum_cell(r[1].energy, bare=False)),
         Column("Energy", "predicted", lambda r: _predicted(r[1].compared)),
-        Column("Not accepted, not metered", "", lambda r: _problems(*r), "text"),
+        Column("Not accepted, clipped, not metered", "", lambda r: _problems(*r), "text"),
     ]
     return table(
         columns,
@@ -312,12 +312,25 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
     )
 
 
+def _updates(result: RoundResult, point: RoundPoint) -> str:
+    late = f" + {len(result.late)} late" if result.late else ""
+    return f"{point.accepted}/{point.participants}{late}"
+
+
 def _problems(result: RoundResult, point: RoundPoint) -> str:
     said = [
         f"{d.device} {d.status}{': ' + d.reason if d.reason else ''}"
         for d in result.participants
         if d.status != "accepted"
     ]
+    said += [
+        f"{d.device} clipped to {100 * (d.update_scale or 0.0):.3g} % of its change"
+        for d in result.devices
+        if d.is_clipped
+    ]
+    if result.model_kept is not None:
+        said.append(f"no new model: {result.model_kept}")
+    said += [f"{late.device} added late: of round {late.of_round}" for late in result.late]
     said += [f"{d.device} absent{': ' + d.reason if d.reason else ''}" for d in result.absent]
     missing = gaps_by_device(point.energy.missing).items()
     return "; ".join([*said, *(f"{device} not metered: {which}" for device, which in missing)])

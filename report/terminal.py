@@ -15,7 +15,7 @@ from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
 from fimi.record.sums import Sum
-from fimi.report import attendance, deployment, labels, prediction, resolution
+from fimi.report import attendance, coding, deployment, labels, prediction, resolution, screened
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual
@@ -153,6 +153,8 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     said += _first(second_lines(summary))
     if agreed := prediction.words(run, summary):
         said.append(("prediction", agreed))
+    if coded := coding.words(summary.coding):
+        said.append(("coding", coded))
     if planned := _plan_words(run):
         said.append(("plan", planned))
     if curve := _curve_words(run):
@@ -174,6 +176,9 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
         ]
     )
     said += _first([_refused(row) for row in summary.devices if row.problems])
+    doubtful = screened.lines(run)
+    for term in dict.fromkeys(term for term, _ in doubtful):
+        said += _first([words for words in doubtful if words[0] == term])
     found = [words for row in summary.devices for words in unusual(row.observed)]
     for term in dict.fromkeys(term for term, _ in found):
         said += _first([words for words in found if words[0] == term])

@@ -23,6 +23,7 @@ from msgspec import Struct
 from fimi import children, errors
 from fimi.errors import InputError
 from fimi.messaging.address import BrokerAddress
+from fimi.messaging.bundle import Bundle
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.report.comparison.result import ExperimentResult
@@ -129,7 +130,8 @@ def run_experiment(
         jobs: runs side by side; 0: what the file says, or as many as cores and memory allow.
         redo: whether finished runs whose configuration has changed are run again.
         on: what runs them: ``"local"``, ``"ray"``, ``"ray:ADDRESS"`` or ``"slurm"``.
-        broker: URL of a broker: run on the boards of its fleet instead, one run after another.
+        broker: URL of a broker, or path of the coordinator's bundle: run on the boards of its fleet
+            instead, one run after another.
         generator: with boards: a generator node here beside each run that needs images.
         say: called with a line for every run that ends; ``None``: silence.
 
@@ -170,12 +172,17 @@ def run_experiment(
 
 
 def _address(url: str) -> BrokerAddress:
-    """The broker of a study.
+    """The broker of a study, by its URL or by the path of the coordinator's bundle.
 
     Raises:
-        InputError: it is exposed to the network, and FIMI_INSECURE does not say that it may be.
+        InputError: it is exposed to the network, and FIMI_INSECURE does not say that it may be; or
+            the bundle cannot be used.
     """
-    address = BrokerAddress.parse(url)
+    if "://" in url:
+        address = BrokerAddress.parse(url)
+    else:
+        path = str(Path(url).absolute())
+        address = msgspec.structs.replace(Bundle.read(Path(url)).address(), bundle_path=path)
     if (exposed := address.exposed()) and os.environ.get("FIMI_INSECURE") != "1":
         raise InputError(
             f"{address}: {exposed}. Use TLS and credentials (docs/security.md), or set "

@@ -36,11 +36,14 @@ from fimi.record.events import (
     DeviceLost,
     DeviceRefused,
     DeviceReported,
+    DeviceSetAside,
     Event,
     Gathering,
     GenerationProgress,
+    LateAdded,
     LearningRefitted,
     MeterDoubted,
+    ModelKept,
     NotDeployed,
     PlanInForce,
     Planned,
@@ -52,7 +55,9 @@ from fimi.record.events import (
     RoundStarted,
     RunFinished,
     SearchProgress,
+    SenderSetAside,
     SyntheticUse,
+    UpdateClipped,
     UpdateRejected,
 )
 from fimi.record.phases import preparation_parts, round_parts
@@ -323,6 +328,11 @@ class LiveView(LiveDisplay):
                 | Deployed()
                 | NotDeployed()
                 | MeterDoubted()
+                | UpdateClipped()
+                | DeviceSetAside()
+                | ModelKept()
+                | LateAdded()
+                | SenderSetAside()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.errors import SurroundingsError
-from fimi.files import FileInUse, write_whole
+from fimi.files import FileInUse, whole_file, write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
 from fimi.record.reader import STORE_NAME, RunData, read_run
@@ -138,9 +138,12 @@ class RunFolder:
 
     def propose(self, model: dict[str, NDArray[np.float32]]) -> str:
         """Write a model beside the current one, completely and on the disk; returns its SHA-256."""
-        data = tensors.dump(model)
-        write_atomically(self.path / NEXT_MODEL, data)
-        return tensors.digest(data)
+        path = self.path / NEXT_MODEL
+        try:
+            with whole_file(path) as file:
+                return tensors.write(model, file)
+        except OSError as error:
+            raise _unwritten(path, error) from error
 
     def accept(self) -> None:
         """Make the model that was proposed last the current one."""
@@ -296,6 +299,8 @@ def write_atomically(path: Path, data: bytes | str) -> None:
     try:
         write_whole(path, data)
     except OSError as error:
-        raise RunFolderError(
-            f"cannot write {path}: {error.strerror}; free some space and run again"
-        ) from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> RunFolderError:
+    return RunFolderError(f"cannot write {path}: {error.strerror}; free some space and run again")

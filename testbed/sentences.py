@@ -23,11 +23,14 @@ from fimi.record.events import (
     DeviceJoined,
     DeviceLost,
     DeviceRefused,
+    DeviceSetAside,
     Event,
     Gathering,
     GenerationProgress,
+    LateAdded,
     LearningRefitted,
     MeterDoubted,
+    ModelKept,
     NotDeployed,
     PlanInForce,
     Planned,
@@ -35,7 +38,9 @@ from fimi.record.events import (
     Refitted,
     Resumed,
     RunFinished,
+    SenderSetAside,
     SyntheticUse,
+    UpdateClipped,
     UpdateRejected,
 )
 from fimi.record.results import Deployment, RoundResult
@@ -51,7 +56,16 @@ def is_problem(event: Event) -> bool:
         return bool(event.error)
     return isinstance(
         event,
-        DeviceLost | DeviceRefused | BrokerAway | MeterDoubted | UpdateRejected | NotDeployed,
+        DeviceLost
+        | DeviceRefused
+        | BrokerAway
+        | MeterDoubted
+        | SenderSetAside
+        | UpdateRejected
+        | UpdateClipped
+        | DeviceSetAside
+        | ModelKept
+        | NotDeployed,
     )
 
 
@@ -86,8 +100,19 @@ def describe(event: Event) -> str:
             return f"{event.device}: {'; '.join(event.doubts)}"
         case MeterDoubted():
             return f"{event.device}, round {event.round}: its meter: {'; '.join(event.doubts)}"
+        case SenderSetAside():
+            return event.words
         case DeviceLost() | UpdateRejected():
             return f"{event.device}: {event.reason}"
+        case UpdateClipped():
+            return (
+                f"{event.device}: its update of round {event.round} is clipped to "
+                f"{100 * event.limit / event.norm:.3g} % of its change: {event.reason}"
+            )
+        case DeviceSetAside():
+            return f"{event.device} is set aside and trains no more: {event.reason}"
+        case ModelKept():
+            return f"round {event.round} changes nothing, the model before it stays: {event.reason}"
         case Planning():
             target = event.target_accuracy
             aim = f", fewest joules to {100 * target:.4g}% accuracy" if target else ""
@@ -121,6 +146,11 @@ def describe(event: Event) -> str:
             return f"no ONNX file of the model after round {event.round}: {event.reason}"
         case Credited():
             return f"{event.device}: its report of round {event.round} came late and is credited"
+        case LateAdded():
+            return (
+                f"{event.device}: its update of round {event.of_round} enters round "
+                f"{event.round}, with {event.weight:.2g} of its weight"
+            )
         case Resumed():
             if not event.after_round:
                 return "going on with the run before its first round"
@@ -152,6 +182,8 @@ def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
         if result.absent:
             said.append(f"{len(result.absent)} absent")
         said.append(energy)
+    if result.model_kept is not None:
+        said.append("no new model")
     if server := server_line(result):
         said.append(server)
     return ", ".join(said)

@@ -16,7 +16,8 @@ import pytest
 
 from fimi.messaging import link
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto, password_hash
+from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
+from fimi.messaging.broker.passwords import password_hash
 from fimi.messaging.errors import BrokerError
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from fimi.energy.meters.elsewhere.payload import MAX_BYTES
 from fimi.energy.toml_text import quoted
 from fimi.messaging.address import DEFAULT_PORT, BrokerAddress
 
@@ -55,7 +56,7 @@ def table(
 
 def body_of(payload: bytes | None) -> Any:
     """A message as JSON; ``None`` if there is none or it is something else."""
-    if payload is None:
+    if payload is None or len(payload) > MAX_BYTES:
         return None
     try:
         return json.loads(payload)

@@ -54,7 +54,7 @@ def broker(machine: Machine) -> Iterator[Check]:
         yield judged(
             "broker",
             "not tried: no URL was given",
-            "fimi agent doctor --broker mqtt://user:password@host:1883",
+            "fimi agent doctor --bundle FILE, or --broker mqtt://user:password@host:1883",
         )
         return
     try:
@@ -64,7 +64,7 @@ def broker(machine: Machine) -> Iterator[Check]:
         yield judged(
             "broker",
             str(error),
-            f"on the desk: fimi broker --bind 0.0.0.0 --port {machine.broker.port}; from here: "
+            "on the desk: fimi broker --config FOLDER (docs/security.md); from here: "
             f"nc -vz {machine.broker.host} {machine.broker.port}",
             "failure",
         )

@@ -26,6 +26,8 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from fimi.energy.meters.elsewhere.payload import MAX_BYTES
+
 PlugModel = Literal["tasmota", "shelly", "shelly-1"]
 
 WHOLE = ""
@@ -146,6 +148,8 @@ def _text(payload: bytes) -> str:
 
 
 def _json(payload: bytes) -> dict[str, Any]:
+    if len(payload) > MAX_BYTES:
+        return {}
     try:
         body = json.loads(payload)
     except (ValueError, RecursionError):

@@ -21,6 +21,9 @@ ImageMode = Literal["auto", "rgb", "grey"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Files with other endings are not taken for images (the list of torchvision's ``ImageFolder``)."""
 
+MAX_PIXELS = 64_000_000
+"""Largest image that is decoded: a file of some kilobytes may hold more pixels than memory has."""
+
 _LITTER = (
     "__macosx",
     "@eadir",
@@ -85,6 +88,8 @@ def read_images(paths: Sequence[Path], *, size: int = 0, mode: ImageMode = "auto
     for path in paths:
         try:
             with Image.open(path) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    raise ValueError(f"{image.width} × {image.height} pixels are too many")
                 upright = _upright(image)
                 kind = _ALIKE.get(image.mode, image.mode) if mode == "auto" else mode
                 if image.mode.startswith(_DEEP):

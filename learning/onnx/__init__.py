@@ -4,6 +4,7 @@ Used by an agent, without torch
 
 * :mod:`~fimi.learning.onnx.graphs`       training and evaluation as ONNX graphs, as they travel
 * :mod:`~fimi.learning.onnx.graph_check`  checks what a received graph holds
+* :mod:`~fimi.learning.onnx.graph_sizes`  the sizes of all tensors that it would make
 
 The compiler (needs torch)
 

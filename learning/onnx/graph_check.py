@@ -6,17 +6,21 @@ refused, down to single fields of the format. The format is protocol buffers; it
 few dozen lines, so that a device does not need a library for it. A single field that comes twice is
 refused, so that nothing is hidden in a second copy.
 
-The check does not limit time and memory of a run: a graph may compute for long or use much memory.
-It cannot reach files, the network or code.
+The sizes of all tensors that a graph would make are worked out as well
+(:mod:`fimi.learning.onnx.graph_sizes`), and one that makes much more of one image than it is given
+is refused. The check does not limit the time of a run. A graph cannot reach files, the network or
+code.
 """
 
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 
 from msgspec import Struct
 
+from fimi.learning.onnx.graph_sizes import MOST_VALUES, Known, Node, peak_bytes
 from fimi.learning.onnx.graphs import GraphError
 
 MAX_NODES = 20_000
@@ -24,6 +28,10 @@ MAX_DIMENSION = 1 << 24
 MAX_ELEMENTS = 1 << 29
 """Largest declared input or output, elements."""
 MAX_NAME = 512
+PEAK_BYTES = 512 << 20
+PEAK_SHARE = 8
+"""What a graph may take at once for a batch of one: :data:`PEAK_BYTES`, and so many times what its
+inputs and constants take; both with 8 bytes for each number."""
 
 # fmt: off
 OPERATORS = frozenset(
@@ -43,6 +51,7 @@ QUANTISED = frozenset({"ConvInteger", "DynamicQuantizeLinear", "MatMulInteger"})
 """The operators by which dynamic quantisation replaces some of them."""
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_INT64 = 7
 _ELEMENT_BYTES = {1: 4, 2: 1, 7: 8}  # float32, uint8, int64
 # The allowed fields of each message: wire type, and whether the field may be repeated.
 _NUMBER, _NUMBERS = (_VARINT, False), (_VARINT, True)
@@ -82,12 +91,22 @@ INFERENCE = Limits(model_bytes=512 << 20, constant_bytes=512 << 20, operators=OP
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """A graph that passed the check: its number of nodes, its operators, inputs and outputs."""
+    """A graph that passed the check.
+
+    Attributes:
+        nodes: their number.
+        operators: that it uses.
+        inputs: their names.
+        outputs: their names.
+        peak_bytes: the most that its tensors take at once for a batch of one, with 8 bytes for each
+            number.
+    """
 
     nodes: int
     operators: frozenset[str]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    peak_bytes: int
 
 
 def check(model: bytes, limits: Limits = TRAINING) -> Checked:
@@ -105,36 +124,67 @@ def check(model: bytes, limits: Limits = TRAINING) -> Checked:
     nodes = graph.get(1, [])
     if not 0 < len(nodes) <= MAX_NODES:
         raise GraphError(f"it has {len(nodes)} nodes; allowed are 1 to {MAX_NODES}")
-    operators = frozenset(_check_node(_view(node), limits.operators) for node in nodes)
+    checked = [_check_node(_view(node), limits.operators) for node in nodes]
     total = sum(_check_tensor(_view(tensor)) for tensor in graph.get(5, []))
     if total > limits.constant_bytes:
         raise GraphError(f"its constants have {total} bytes, the limit is {limits.constant_bytes}")
+    given = dict(_known(_view(tensor)) for tensor in graph.get(5, []))
+    inputs = dict(_check_value(_view(value)) for value in graph.get(11, []))
+    outputs = tuple(_check_value(_view(value))[0] for value in graph.get(12, []))
+    if twice := given.keys() & inputs.keys():
+        raise GraphError(f"its input {min(twice)!r} is a constant as well")
+    given.update({name: Known(shape) for name, shape in inputs.items()})
+    numbers = sum(each.count for each in given.values())
+    if numbers > MAX_ELEMENTS:
+        raise GraphError(f"its inputs have {numbers} elements, the limit is {MAX_ELEMENTS}")
+    most = PEAK_BYTES + PEAK_SHARE * 8 * numbers
+    peak = peak_bytes(checked, given, outputs, most)
+    if peak > most:
+        raise GraphError(
+            f"it would take {peak} bytes for one image, the limit is {most}: "
+            f"{PEAK_BYTES} and {PEAK_SHARE} times its inputs and constants"
+        )
     return Checked(
         nodes=len(nodes),
-        operators=operators,
-        inputs=tuple(_check_value(_view(value)) for value in graph.get(11, [])),
-        outputs=tuple(_check_value(_view(value)) for value in graph.get(12, [])),
+        operators=frozenset(node.operator for node in checked),
+        inputs=tuple(inputs),
+        outputs=outputs,
+        peak_bytes=peak,
     )
 
 
-def _check_node(data: memoryview, allowed: frozenset[str]) -> str:
+def _check_node(data: memoryview, allowed: frozenset[str]) -> Node:
     fields = _read(data, _NODE, "node")
     operator = _text(_one(fields, 4, "node"))
     if bytes(_view(fields.get(7, [b""])[0])):
         raise GraphError(f"operator {operator!r} is not of the standard domain")
     if operator not in allowed:
         raise GraphError(f"operator {operator!r} is not allowed")
-    for number in (1, 2, 3):
-        for name in fields.get(number, []):
-            _text(_view(name))
+    names = {
+        number: tuple(_text(_view(name)) for name in fields.get(number, [])) for number in (1, 2, 3)
+    }
+    integers: dict[str, tuple[int, ...]] = {}
     for attribute in fields.get(5, []):
         inner = _read(_view(attribute), _ATTRIBUTE, f"attribute of {operator}")
-        _text(_one(inner, 1, "attribute"))
+        called = _text(_one(inner, 1, "attribute"))
+        if called in integers:
+            raise GraphError(f"operator {operator!r} has attribute {called!r} twice")
+        integers[called] = tuple(_signed(value) for value in inner.get(8) or inner.get(3) or ())
         if any(bytes(_view(word)) not in _WORDS for word in inner.get(4, [])):
             raise GraphError(f"operator {operator!r} has a text attribute that is not allowed")
         for tensor in inner.get(5, []):
             _check_tensor(_view(tensor))
-    return operator
+    return Node(operator=operator, inputs=names[1], outputs=names[2], integers=integers)
+
+
+def _known(data: memoryview) -> tuple[str, Known]:
+    """Name, shape and, of few integers, the numbers of a constant that was checked."""
+    fields = _read(data, _TENSOR, "tensor")
+    shape = tuple(_dimension(value) for value in fields.get(1, []))
+    count, values = math.prod(shape), None
+    if _number(fields.get(2, [0])[0]) == _INT64 and count <= MOST_VALUES and len(shape) < 2:
+        values = struct.unpack(f"<{count}q", _view(fields.get(9, [b""])[0]))
+    return _text(_view(fields.get(8, [b""])[0])), Known(shape, values)
 
 
 def _check_tensor(data: memoryview) -> int:
@@ -149,7 +199,8 @@ def _check_tensor(data: memoryview) -> int:
     return content
 
 
-def _check_value(data: memoryview) -> str:
+def _check_value(data: memoryview) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of an input or output, for a batch of one."""
     fields = _read(data, _VALUE, "input or output")
     name = _text(_one(fields, 1, "input or output"))
     kind = _read(_one(fields, 2, name), _TYPE, f"type of {name}")
@@ -160,10 +211,10 @@ def _check_value(data: memoryview) -> str:
     sizes = []
     for dimension in shape.get(1, []):
         inner = _read(_view(dimension), _DIMENSION, f"dimension of {name}")
-        sizes += [_dimension(value) for value in inner.get(1, [])]
+        sizes += [_dimension(value) for value in inner.get(1, [])] or [1]
     if math.prod(sizes) > MAX_ELEMENTS:
         raise GraphError(f"{name!r} has {math.prod(sizes)} elements, the limit is {MAX_ELEMENTS}")
-    return name
+    return name, tuple(sizes)
 
 
 Field = int | memoryview | bytes
@@ -250,6 +301,11 @@ def _number(value: Field) -> int:
     if not isinstance(value, int):
         raise GraphError("it is damaged: text where a number belongs")
     return value
+
+
+def _signed(value: Field) -> int:
+    number = _number(value)
+    return number - (1 << 64) if number >= 1 << 63 else number
 
 
 def _dimension(value: Field) -> int:

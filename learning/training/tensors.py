@@ -7,7 +7,9 @@ with the model that they update before anything is computed with them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from typing import IO
 
 import numpy as np
 import safetensors
@@ -26,8 +28,41 @@ class UpdateRefusedError(ValueError):
 
 def dump(parameters: Parameters) -> bytes:
     """Parameters as safetensors bytes, the same bytes for the same parameters."""
+    return b"".join(_pieces(parameters))
+
+
+def write(parameters: Parameters, file: IO[bytes]) -> str:
+    """Write the bytes of :func:`dump`, tensor by tensor; returns their :func:`digest`.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    sha = hashlib.sha256()
+    for piece in _pieces(parameters):
+        sha.update(piece)
+        file.write(piece)
+    return sha.hexdigest()
+
+
+def _pieces(parameters: Parameters) -> Iterator[bytes | memoryview]:
+    """Safetensors bytes in pieces: no copies of tensors in single precision are made.
+
+    (safetensors itself makes three copies of all of them.)
+    """
     ordered = {name: np.asarray(parameters[name], order="C") for name in sorted(parameters)}
-    return safetensors.numpy.save(ordered)
+    if not all(tensor.dtype == np.dtype("<f4") for tensor in ordered.values()):
+        yield safetensors.numpy.save(ordered)
+        return
+    header, at = {}, 0
+    for name, tensor in ordered.items():
+        place = [at, at := at + tensor.nbytes]
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": place}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the tensors begin at a multiple of 8 bytes
+    yield len(text).to_bytes(8, "little") + text
+    for tensor in ordered.values():
+        if tensor.size:
+            yield tensor.reshape(-1).data.cast("B")
 
 
 def load(data: bytes, *, like: Parameters | None = None) -> dict[str, NDArray[np.float32]]:

@@ -49,7 +49,6 @@ def mosquitto_lines(folder: Path, settings: BrokerSettings) -> str:
     where = folder.resolve()
     lines = [
         "# Written by 'fimi fleet'; own lines go into a file *.conf in mosquitto.d.",
-        "per_listener_settings false",
         "allow_anonymous false",
         f"acl_file {where / RULES}",
     ]

@@ -17,11 +17,14 @@ import threading
 import time
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from fimi.messaging.errors import TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
-from fimi.messaging.transfers.chunks import first_patience_s
 from fimi.messaging.transfers.fetching import Download, Fetching
+from fimi.messaging.transfers.parts import InFile, Parts
+from fimi.messaging.transfers.window import Window
 
 BUDGET_BYTES = 512 << 20
 AT_LEAST = 4
@@ -35,11 +38,14 @@ log = logging.getLogger(__name__)
 class _Pull:
     """A payload that is to be collected; ``download`` while it has a place."""
 
-    def __init__(self, offer: Offer, max_bytes: int | None, halt_s: float) -> None:
+    def __init__(
+        self, offer: Offer, max_bytes: int | None, halt_s: float, parts: Parts | None
+    ) -> None:
         self.offer = offer
         self.max_bytes = max_bytes
-        self.halt_s = max(halt_s, first_patience_s(offer))
-        self.future: Future[bytes] = Future()
+        self.parts = parts
+        self.halt_s = max(halt_s, Window(offer.rate_bps).patience_s)
+        self.future: Future[Any] = Future()
         self.download: Download | None = None
         self.due_s = 0.0
         self.dropped: TransferError | None = None
@@ -89,7 +95,20 @@ class Collector:
             :class:`TransferCancelled` after :meth:`cancel` and :meth:`close`. What is added by
             ``add_done_callback`` runs on the collector's thread and must return quickly.
         """
-        pull = _Pull(offer, max_bytes, self._halt_s)
+        return self._pull(_Pull(offer, max_bytes, self._halt_s, None))
+
+    def pull_into(
+        self, parts: Parts, offer: Offer, *, max_bytes: int | None = None
+    ) -> Future[Path]:
+        """Collect a payload into a folder, where what has come stays: :meth:`pull`, but for that.
+
+        Returns:
+            The file of the payload, verified and confirmed to its holder.
+        """
+        return self._pull(_Pull(offer, max_bytes, self._halt_s, parts))
+
+    def _pull(self, pull: _Pull) -> Future[Any]:
+        offer, max_bytes = pull.offer, pull.max_bytes
         try:
             self._transfers.check(offer, max_bytes)
         except TransferError as error:
@@ -156,15 +175,15 @@ class Collector:
         assert download is not None
         try:
             pull.due_s = self._transfers.advance(download, time.monotonic())
-            if not download.assembly.missing:
-                self._end(pull, self._transfers.finish(download))
+            if not download.assembly.missing and self._transfers.complete(download):
+                self._end(pull, _result(download))
         except TransferError as error:
             self._end(pull, error)
         except Exception as error:  # of this one; the others are collected all the same
             log.exception("a payload of %s cannot be collected", pull.offer.holder)
             self._end(pull, TransferError(f"{pull.offer.holder}: {error!r}"))
 
-    def _end(self, pull: _Pull, result: bytes | TransferError) -> None:
+    def _end(self, pull: _Pull, result: bytes | Path | TransferError) -> None:
         with self._arrived:
             self._give_back(pull)
             (self._active if pull in self._active else self._queue).remove(pull)
@@ -213,9 +232,12 @@ class Collector:
             self._queue.remove(pull)
             self._active.append(pull)
             pull.due_s = now_s
-            pull.download = self._transfers.begin(
-                pull.offer, self._arrived.notify_all, pull.max_bytes
-            )
+            try:
+                pull.download = self._transfers.begin(
+                    pull.offer, self._arrived.notify_all, pull.max_bytes, pull.parts
+                )
+            except TransferError as error:
+                pull.dropped = error
 
     def _has_room(self, pull: _Pull) -> bool:
         if len(self._active) < self._at_least:
@@ -240,6 +262,11 @@ class Collector:
         if pull.download is not None:
             self._transfers.end(pull.download)
             pull.download = None
+
+
+def _result(download: Download) -> bytes | Path:
+    store = download.assembly.store
+    return store.path if isinstance(store, InFile) else store.payload()
 
 
 def _unwanted(pull: _Pull) -> TransferCancelled:

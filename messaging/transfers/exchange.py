@@ -4,16 +4,19 @@ The holder of a payload :meth:`serves <Transfers.serve>` it and sends the :class
 message; the receiver (asker) :meth:`fetches <Transfers.fetch>` it::
 
     asker                                   holder
-      want {digest, chunk indices}   ──▶      at most 4 chunks of a payload in flight
-      ◀──  chunk {digest, index, check, data}
+      want {digest, runs of blocks}  ──▶      as much on its way as the link holds
+      ◀──  chunk {digest, start, check, data}
       done {digest}                  ──▶      repeated until the holder
       ◀──  noted {digest}                     has confirmed it
 
 Nothing depends on the broker: chunks travel unacknowledged (QoS 0). The asker checks every chunk
 and asks again for lost or damaged ones, at once after a reconnect, else after a growing wait. One
-thread per peer publishes chunks, a few at a time and no faster than its rate, so that neither the
-network thread nor the messages between the chunks have to wait. The asker's side is
-:mod:`fimi.messaging.transfers.fetching`.
+thread per peer publishes chunks, a few at a time, in turn for all askers and no faster than its
+rate, so that neither the network thread nor the messages between the chunks have to wait. The
+asker's side is :mod:`fimi.messaging.transfers.fetching`.
+
+A payload that many get at once can be served over a topic that all of them hear
+(:mod:`fimi.messaging.transfers.stream`).
 """
 
 from __future__ import annotations
@@ -27,18 +30,30 @@ from paho.mqtt.client import MQTTMessageInfo
 
 from fimi.messaging.messages import Offer
 from fimi.messaging.topics import Kind
-from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES, MAX_CHUNK_BYTES, WINDOW
+from fimi.messaging.transfers.blocks import BLOCK_BYTES
 from fimi.messaging.transfers.fetching import Carrier, Fetching
-from fimi.messaging.transfers.pacing import TokenBucket
+from fimi.messaging.transfers.pacing import TokenBucket, paced_chunk_bytes
 from fimi.messaging.transfers.serving import Order, ServedPayloads, sha256
-from fimi.messaging.transfers.wire import Done, Gone, Noted, decode_request, encode_transfer
+from fimi.messaging.transfers.window import MAX_CHUNK_BYTES
+from fimi.messaging.transfers.wire import (
+    Apart,
+    Done,
+    Gone,
+    Noted,
+    decode_request,
+    encode_transfer,
+)
 
 DEFAULT_MAX_BYTES = 256 << 20
 CHUNK_OVERHEAD = 256
 """Most bytes of a chunk's message besides the chunk."""
 
 LONGEST_NAME = 64 * "x"
+LEAVING = 4
+"""Chunks that may wait in front of the network: everything else waits behind them."""
 _MAX_ANSWERS = 1024
+
+Note = Gone | Noted | Apart
 
 
 class Transfers(Fetching):
@@ -48,22 +63,25 @@ class Transfers(Fetching):
         self,
         carrier: Carrier,
         *,
-        chunk_bytes: int = DEFAULT_CHUNK_BYTES,
+        chunk_bytes: int = MAX_CHUNK_BYTES,
         max_bytes: int = DEFAULT_MAX_BYTES,
         gone_after_s: float = 15.0,
     ) -> None:
-        """An object without transfers; the sizes are explained in :mod:`fimi.messaging.client`.
+        """An object without transfers; no chunk that it sends is larger than ``chunk_bytes``.
 
         A fetch fails when its holder has been offline for ``gone_after_s``.
         """
-        if not 1 <= chunk_bytes <= MAX_CHUNK_BYTES:
-            raise ValueError(f"chunk_bytes is {chunk_bytes}; take 1 to {MAX_CHUNK_BYTES}")
+        if not BLOCK_BYTES <= chunk_bytes <= MAX_CHUNK_BYTES:
+            raise ValueError(
+                f"chunk_bytes is {chunk_bytes}; take {BLOCK_BYTES} to {MAX_CHUNK_BYTES}"
+            )
         super().__init__(carrier, max_bytes, gone_after_s)
-        self._shelf = ServedPayloads(carrier.id, chunk_bytes)
+        self._chunk_bytes = chunk_bytes
+        self._shelf = ServedPayloads(carrier.id)
         self._asked = threading.Condition(self.lock)  # wakes those that wait for a peer
         self._bucket: TokenBucket | None = None
         self._next: tuple[Order, float] | None = None
-        self._answers: deque[tuple[str, Gone | Noted]] = deque(maxlen=_MAX_ANSWERS)
+        self._answers: deque[tuple[str, Note]] = deque(maxlen=_MAX_ANSWERS)
         self._worker: threading.Thread | None = None
 
     # The holder's side.
@@ -77,8 +95,7 @@ class Transfers(Fetching):
     def pace(self, rate_bps: float | None) -> None:
         """Limit the rate of all payloads that are served, bit/s; ``None`` removes the limit.
 
-        Payloads served from now on have chunks that suit the rate. A larger chunk would take longer
-        than its asker waits and be asked for twice, and messages would have to wait for it.
+        Chunks suit the rate: messages would have to wait for a larger one.
         """
         with self._changed:
             self._bucket = None if rate_bps is None else TokenBucket(rate_bps)
@@ -86,7 +103,9 @@ class Transfers(Fetching):
                 self._next = (self._next[0], time.monotonic())
             self._changed.notify_all()
 
-    def serve(self, data: bytes, media: str, *, keep: int | None = None) -> Offer:
+    def serve(
+        self, data: bytes | memoryview, media: str, *, keep: int | None = None, shared: bool = False
+    ) -> Offer:
         """Let others fetch ``data``.
 
         Calls for the same bytes are counted: each :meth:`serve` needs its :meth:`withdraw`.
@@ -95,21 +114,14 @@ class Transfers(Fetching):
             data: the payload; kept by reference.
             media: type of the payload, for example ``"safetensors"``.
             keep: withdraw it once this many peers have all of it; ``None``: never by itself.
+            shared: send it over a topic that all who want it hear, once for all of them.
 
         Returns:
             The offer to send to the receivers.
         """
         digest = sha256(data)
-        limit = self._carrier.largest_payload(LONGEST_NAME, "chunk")
         with self.lock:
-            return self._shelf.put(
-                digest,
-                data,
-                media,
-                keep,
-                self.rate_bps,
-                largest=None if limit is None else max(1, limit - CHUNK_OVERHEAD),
-            )
+            return self._shelf.put(digest, data, media, keep, self.rate_bps, shared=shared)
 
     def withdraw(self, digest: str) -> None:
         """Stop serving a payload; no effect if it is not served."""
@@ -183,15 +195,26 @@ class Transfers(Fetching):
                 self._shelf.done(asker, request.digest)
                 self._answers.append((asker, Noted(digest=request.digest)))
                 self._asked.notify_all()
-            elif self._shelf.has(request.digest):
-                first = not self._shelf.is_asked(asker, request.digest)
-                refused = self._shelf.order(asker, request.digest, request.indices)
-                self.counters.refused += refused
-                if first:
-                    self._asked.notify_all()
             else:
-                self._answers.append((asker, Gone(digest=request.digest)))
+                first = not self._shelf.is_asked(asker, request.digest)
+                said = self._shelf.order(
+                    asker, request, self._largest_chunk_bytes(), time.monotonic()
+                )
+                if said:
+                    kind = Gone if said == "gone" else Apart
+                    self._answers.append((asker, kind(digest=request.digest)))
+                if first and said != "gone":
+                    self._asked.notify_all()
             self._changed.notify_all()
+
+    def _largest_chunk_bytes(self) -> int:
+        """The largest chunk that the broker takes and that suits the rate, bytes."""
+        largest = self._chunk_bytes
+        if (limit := self._carrier.largest_payload(LONGEST_NAME, "chunk")) is not None:
+            largest = min(largest, limit - CHUNK_OVERHEAD)
+        if (rate_bps := self.rate_bps) is not None:
+            largest = min(largest, paced_chunk_bytes(rate_bps))
+        return max(BLOCK_BYTES, largest)
 
     # The worker thread.
 
@@ -208,15 +231,20 @@ class Transfers(Fetching):
                     wait_s = min(due_s, self._next_confirmation_s()) - now_s
                     self._changed.wait(min(max(0.0, wait_s), threading.TIMEOUT_MAX))
                     continue
-                self.counters.sent += order is not None
+                if order is not None:
+                    self.counters.sent += 1
+                    self.counters.sent_bytes += len(order.data)
             for recipient, kind, body in notes:
                 self._carrier.publish(recipient, kind, encode_transfer(body))
             if order is not None:
                 chunk = encode_transfer(order.chunk())
-                info = self._carrier.publish(order.asker, "chunk", chunk)
+                if order.asker:
+                    info = self._carrier.publish(order.asker, "chunk", chunk)
+                else:
+                    info = self._carrier.publish_shared(order.digest, chunk)
                 if info is not None:
                     leaving.append(info)
-            while len(leaving) >= WINDOW and not self._closed:
+            while len(leaving) >= LEAVING and not self._closed:
                 info = leaving.popleft()
                 try:
                     info.wait_for_publish(5.0)
@@ -226,10 +254,9 @@ class Transfers(Fetching):
     def _next_chunk(self, now_s: float) -> tuple[Order | None, float]:
         """The chunk to send now, or the wait until the next one, s."""
         if self._next is not None and not self._shelf.has(self._next[0].digest):
-            self._shelf.has_left(self._next[0])
             self._next = None
         if self._next is None:
-            if (order := self._shelf.next_order()) is None:
+            if (order := self._shelf.next_order(now_s)) is None:
                 return None, float("inf")
             wait_s = 0.0 if self._bucket is None else self._bucket.take(len(order.data))
             self._next = (order, now_s + wait_s)
@@ -237,12 +264,11 @@ class Transfers(Fetching):
         if due_s > now_s:
             return None, due_s
         self._next = None
-        self._shelf.has_left(order)
         return order, due_s
 
-    def _notes(self, now_s: float) -> list[tuple[str, Kind, Gone | Noted | Done]]:
+    def _notes(self, now_s: float) -> list[tuple[str, Kind, Note | Done]]:
         """The short answers and confirmations that are due."""
-        notes: list[tuple[str, Kind, Gone | Noted | Done]] = [
+        notes: list[tuple[str, Kind, Note | Done]] = [
             (recipient, "chunk", answer) for recipient, answer in self._answers
         ]
         self._answers.clear()

@@ -5,7 +5,8 @@ the holder's side. A :class:`Download` is one payload on its way; whoever began 
 :meth:`Fetching.advance` when it is due or has been woken: :meth:`Fetching.fetch` on its caller's
 thread, a :class:`~fimi.messaging.transfers.collecting.Collector` for many at once. What arrives
 wakes the download that it belongs to, and no other.
-:class:`~fimi.messaging.transfers.chunks.Assembly` decides which chunks to ask for, and when again.
+:class:`~fimi.messaging.transfers.assembly.Assembly` decides which blocks to ask for, and when
+again.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ import msgspec
 from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 
-from fimi.messaging.errors import TransferCancelled, TransferError
+from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
 from fimi.messaging.topics import Kind
-from fimi.messaging.transfers.chunks import WINDOW, Assembly, check_offer
+from fimi.messaging.transfers.assembly import Assembly, check_offer
+from fimi.messaging.transfers.blocks import block_count
+from fimi.messaging.transfers.parts import Parts, Store
+from fimi.messaging.transfers.window import MAX_WINDOW_BYTES, Window
 from fimi.messaging.transfers.wire import (
     Answer,
+    Apart,
     Chunk,
     Done,
     Gone,
@@ -36,7 +41,18 @@ from fimi.messaging.transfers.wire import (
     encode_transfer,
 )
 
-_MAX_INBOX = 4 * WINDOW
+WINDOWS_BYTES = 8 << 20
+"""Most bytes that all downloads together have on their way."""
+LEAST_WINDOW_BYTES = 64 << 10
+"""Of one of them, at least."""
+MAX_WAITING_BYTES = 8 << 20
+"""Most bytes of one download that wait to be taken in."""
+LEAST_FILE_BYTES = 64 << 10
+"""Smaller payloads are put together in memory: they are soon fetched anew."""
+KNOWN_LINKS = 4096
+"""So many holders whose links are remembered."""
+OFFLINE_S = 0.25
+"""While the broker is away, it is looked this often whether a request can be sent, s."""
 _DONE_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 log = logging.getLogger(__name__)
@@ -67,11 +83,24 @@ class Carrier(Protocol):
         """For how long another peer has been offline; ``None`` if it is not known to be."""
         ...
 
+    def listen(self, holder: str, digest: str) -> None:
+        """Hear the shared stream of a payload."""
+        ...
+
+    def unlisten(self, holder: str, digest: str) -> None:
+        """Hear it no more."""
+        ...
+
+    def publish_shared(self, digest: str, payload: bytes) -> MQTTMessageInfo | None:
+        """Publish to all that hear the shared stream of a payload; ``None`` while offline."""
+        ...
+
 
 class Counters(Struct):
     """Numbers of chunks and requests; for diagnosis and tests."""
 
     sent: int = 0
+    sent_bytes: int = 0
     received: int = 0
     asked_again: int = 0
     corrupt: int = 0
@@ -87,27 +116,37 @@ class Download:
         progress_s: when a chunk arrived last, the connection was made again, or it began, s.
     """
 
-    def __init__(self, offer: Offer, wake: Callable[[], None], now_s: float) -> None:
+    def __init__(
+        self,
+        offer: Offer,
+        wake: Callable[[], None],
+        now_s: float,
+        store: Store | None,
+        window: Window | None,
+    ) -> None:
         self.offer = offer
-        self.assembly = Assembly(offer)
+        self.assembly = Assembly(offer, store=store, window=window)
         self.progress_s = now_s
         self.wake = wake
-        self.inbox: deque[Chunk] = deque()
+        self.inbox: deque[tuple[Chunk, bool]] = deque()
+        self.waiting_bytes = 0
         self.gone = False
         self.hurry = False
+        self.apart = False
+        self.streams = offer.shared  # whether the shared stream is to be joined
 
     @property
     def woken(self) -> bool:
         """Whether there is something to take in."""
-        return bool(self.inbox) or self.gone or self.hurry
+        return bool(self.inbox) or self.gone or self.hurry or self.apart
 
     def failure(self, why: str, kind: type[TransferError] = TransferError) -> TransferError:
         """The error to raise; says how much has arrived."""
         offer, assembly = self.offer, self.assembly
         return kind(
             f"{offer.media} payload {offer.digest[:12]} ({offer.size_bytes} B) from {offer.holder}:"
-            f" {why}; {assembly.received} of {assembly.count} chunks had come, "
-            f"{assembly.corrupt} damaged, {assembly.asked_again} asked for again"
+            f" {why}; {assembly.here_bytes} B had come, {assembly.corrupt} chunks damaged, "
+            f"{assembly.asked_again} asked for again"
         )
 
 
@@ -116,12 +155,15 @@ class Fetching:
 
     def __init__(self, carrier: Carrier, max_bytes: int, gone_after_s: float) -> None:
         self.counters = Counters()
+        self.refusals: deque[str] = deque(maxlen=16)
+        """What was wrong with requests and answers that could not be decoded; the peer takes it."""
         self._carrier = carrier
         self._max_bytes = max_bytes
         self._gone_after_s = gone_after_s
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)  # wakes the thread that publishes
         self._downloads: dict[tuple[str, str], list[Download]] = {}
+        self._links: dict[str, tuple[float | None, Window]] = {}
         self._unconfirmed: dict[tuple[str, str], tuple[float, int]] = {}
         self._closed = False
         self._when_closed: list[Callable[[], None]] = []
@@ -143,6 +185,7 @@ class Fetching:
         *,
         cancelled: Callable[[], bool] | None = None,
         max_bytes: int | None = None,
+        parts: Parts | None = None,
     ) -> bytes:
         """Pull a payload, verify it and confirm it to its holder.
 
@@ -151,6 +194,8 @@ class Fetching:
             timeout_s: time for the whole payload, s.
             cancelled: called a few times a second; the fetch ends when it returns true.
             max_bytes: largest payload to accept; by default that of this object.
+            parts: where it is put together, so that another fetch, also of another process, goes on
+                with what has come; ``None``: in memory.
 
         Raises:
             TransferError: the payload is too large, incomplete after ``timeout_s`` or differs from
@@ -158,10 +203,10 @@ class Fetching:
             TransferCancelled: ``cancelled`` returned true.
         """
         arrived = threading.Condition(self.lock)
-        download = self.begin(offer, arrived.notify_all, max_bytes)
+        download = self.begin(offer, arrived.notify_all, max_bytes, parts)
         deadline_s = time.monotonic() + timeout_s
         try:
-            while download.assembly.missing:
+            while download.assembly.missing or not self.complete(download):
                 now_s = time.monotonic()
                 if cancelled is not None and cancelled():
                     raise download.failure("cancelled", TransferCancelled)
@@ -178,13 +223,18 @@ class Fetching:
                     idle = download.assembly.missing and not download.woken and not self._closed
                     if idle and wait_s > 0:
                         arrived.wait(wait_s)
-            return self.finish(download)
+            return download.assembly.store.payload()
         finally:
             self.end(download)
 
     def away(self, peer: str) -> bool:
         """Whether a peer is known to be offline."""
         return self._carrier.absent_s(peer) is not None
+
+    def expected_bytes(self) -> int:
+        """Bytes of chunks that were asked for and have not come; at most, of all payloads."""
+        with self.lock:
+            return sum(download.assembly.expected_bytes for download in self._all())
 
     def tell_when_closed(self, wake: Callable[[], None], *, no_more: bool = False) -> None:
         """Call ``wake``, with :attr:`lock` held, when this object is closed; or ``no_more``."""
@@ -202,28 +252,48 @@ class Fetching:
         check_offer(offer, self._max_bytes if max_bytes is None else max_bytes)
 
     def begin(
-        self, offer: Offer, wake: Callable[[], None], max_bytes: int | None = None
+        self,
+        offer: Offer,
+        wake: Callable[[], None],
+        max_bytes: int | None = None,
+        parts: Parts | None = None,
     ) -> Download:
         """Begin to pull a payload; each needs its :meth:`end`.
 
         ``wake`` is called, with :attr:`lock` held, when something has arrived for it.
 
         Raises:
-            TransferError: the payload is too large, or this peer is closed.
+            TransferError: the payload is too large, there is no room for it on the disk, or this
+                peer is closed.
         """
         self.check(offer, max_bytes)
-        download = Download(offer, wake, time.monotonic())
         with self.lock:
             if self._closed:
                 raise TransferError(f"cannot fetch from {offer.holder}: this peer is closed")
+            known = self._links.pop(offer.holder, None)
+        try:
+            in_file = parts is not None and offer.size_bytes >= LEAST_FILE_BYTES
+            store = parts.open(offer) if parts is not None and in_file else None
+        except OSError as error:
+            raise TransferError(
+                f"{offer.media} payload {offer.digest[:12]} of {offer.size_bytes} B cannot be "
+                f"received: {error}"
+            ) from error
+        window = known[1] if known is not None and known[0] == offer.rate_bps else None
+        if window is not None:
+            window.resume()
+        download = Download(offer, wake, time.monotonic(), store, window)
+        with self.lock:
             self._downloads.setdefault((offer.holder, offer.digest), []).append(download)
+            self._share_window()
         return download
 
     def advance(self, download: Download, now_s: float) -> float:
         """Take what has arrived and ask for what is due; returns when to call it again at latest.
 
         Raises:
-            TransferError: the holder no longer serves the payload, or this peer was closed.
+            TransferError: the holder no longer serves the payload, there is no room for it, or this
+                peer was closed.
         """
         offer, assembly = download.offer, download.assembly
         with self.lock:
@@ -231,50 +301,120 @@ class Fetching:
                 raise download.failure("this peer was closed")
             if download.gone:
                 raise download.failure("the holder no longer serves it; ask it to offer it")
-            chunks = list(download.inbox)
-            download.inbox.clear()
-            if download.hurry:
-                download.hurry = False
-                download.progress_s = now_s
-                assembly.hurry()
-        for chunk in chunks:
-            if (verdict := assembly.accept(chunk, now_s)) == "new":
-                download.progress_s = now_s
-            elif verdict == "corrupt":
-                log.warning(
-                    "chunk %d of %s from %s is damaged; it will be asked for again",
-                    *(chunk.index, offer.digest[:12], offer.holder),
-                )
+            chunks, download.inbox = download.inbox, deque()
+            download.waiting_bytes = 0
+            hurry, download.hurry = download.hurry, False
+            apart, download.apart = download.apart, False
+        if hurry:
+            download.progress_s = now_s
+            assembly.hurry()
+        if apart or (hurry and assembly.joined):
+            self._leave(download)
+        for chunk, shared in chunks:
+            self._accept(download, chunk, shared, now_s)
+        if download.streams and not assembly.joined and assembly.missing:
+            return self._join(download, now_s)
         with self.lock:  # the network thread asks the assembly what it expects
-            indices = assembly.ask(now_s)
-        if indices:
-            want = encode_transfer(Want(digest=offer.digest, indices=indices))
-            self._carrier.publish(offer.holder, "want", want)
+            wanted = assembly.ask(now_s)
+            most_bytes = assembly.window.chunk_bytes
+        for runs, is_shared in ((wanted.direct, False), (wanted.shared, True)):
+            if not runs:
+                continue
+            want = Want(
+                digest=offer.digest,
+                runs=tuple(runs),
+                chunk_bytes=most_bytes,
+                shared=is_shared,
+                shared_bytes=assembly.shared_bytes,
+            )
+            if self._carrier.publish(offer.holder, "want", encode_transfer(want)) is None:
+                with self.lock:
+                    assembly.unsent(wanted)
+                return now_s + OFFLINE_S
         return assembly.next_s()
 
-    def finish(self, download: Download) -> bytes:
-        """The payload of a download in which nothing is missing; it is confirmed to its holder.
+    def complete(self, download: Download) -> bool:
+        """Verify a download in which nothing is missing, and confirm it to its holder.
+
+        Returns:
+            Whether it is right; if it is not and a part of it was of an earlier download, all of it
+            is asked for anew.
 
         Raises:
             TransferError: it is not what was offered.
         """
-        data = download.assembly.finish()
-        offer = download.offer
+        assembly, offer = download.assembly, download.offer
+        try:
+            assembly.finish()
+        except PayloadUnusable:
+            if not assembly.begin_anew():
+                raise
+            log.warning(
+                "what had come of payload %s from %s is damaged; it is fetched anew",
+                *(offer.digest[:12], offer.holder),
+            )
+            return False
+        except OSError as error:
+            raise download.failure(str(error)) from error
         with self.lock:
             self._unconfirmed[offer.holder, offer.digest] = (time.monotonic(), 0)
             self._changed.notify_all()
-        return data
+        return True
+
+    def _accept(self, download: Download, chunk: Chunk, shared: bool, now_s: float) -> None:
+        try:
+            verdict = download.assembly.accept(chunk, now_s, shared=shared)
+        except OSError as error:
+            raise download.failure(str(error)) from error
+        if verdict == "new":
+            download.progress_s = now_s
+        elif verdict == "corrupt":
+            log.warning(
+                "a chunk of %s from %s is damaged; it will be asked for again",
+                *(chunk.digest[:12], download.offer.holder),
+            )
+
+    def _join(self, download: Download, now_s: float) -> float:
+        """Join the shared stream; returns when to look again."""
+        offer, assembly = download.offer, download.assembly
+        if not self._carrier.online:
+            return now_s + OFFLINE_S
+        self._carrier.listen(offer.holder, offer.digest)
+        with self.lock:
+            assembly.join(now_s)
+            most_bytes = assembly.window.chunk_bytes
+        join = Want(digest=offer.digest, runs=(), chunk_bytes=most_bytes, shared=True)
+        self._carrier.publish(offer.holder, "want", encode_transfer(join))
+        return assembly.next_s()
+
+    def _leave(self, download: Download) -> None:
+        """Leave the shared stream; the rest comes for this peer alone."""
+        offer = download.offer
+        with self.lock:
+            download.streams = False
+            download.assembly.leave()
+            others = self._downloads.get((offer.holder, offer.digest), ())
+            heard = any(each.assembly.joined for each in others)
+        if not heard:
+            self._carrier.unlisten(offer.holder, offer.digest)
 
     def end(self, download: Download) -> None:
-        """Forget a download, complete or not."""
-        key = (download.offer.holder, download.offer.digest)
+        """Forget a download, complete or not; what was put into a file stays there."""
+        offer = download.offer
+        if download.assembly.joined:
+            self._leave(download)
         with self.lock:
-            same = self._downloads[key]
+            same = self._downloads[offer.holder, offer.digest]
             same.remove(download)
             if not same:
-                del self._downloads[key]
+                del self._downloads[offer.holder, offer.digest]
             self.counters.asked_again += download.assembly.asked_again
             self.counters.corrupt += download.assembly.corrupt
+            self._links[offer.holder] = (offer.rate_bps, download.assembly.window)
+            while len(self._links) > KNOWN_LINKS:
+                del self._links[next(iter(self._links))]
+            self._share_window()
+        download.assembly.store.close()
 
     # Called by the peer, on the network thread.
 
@@ -292,21 +432,21 @@ class Fetching:
         with self.lock:
             self._hurry(d for d in self._all() if d.offer.holder == holder)
 
-    def on_answer(self, holder: str, payload: bytes) -> None:
-        """Handle a chunk, a ``gone`` or a ``noted``."""
+    def on_answer(self, holder: str, payload: bytes, *, shared: bool = False) -> None:
+        """Handle a holder's answer; ``shared``: it came over a shared stream."""
         try:
             answer = decode_answer(payload)
         except (msgspec.DecodeError, ValueError) as error:
             self._refuse(f"chunk from {holder}: {error}")
             return
         with self.lock:
-            wanted = self._take(holder, answer)
+            wanted = self._take(holder, answer, shared)
             self.counters.received += wanted and isinstance(answer, Chunk)
             self.counters.refused += not wanted
 
     def _refuse(self, what: str) -> None:
         self.counters.refused += 1
-        log.warning("dropped: %s", what)
+        self.refusals.append(what)
 
     # With the lock held.
 
@@ -320,7 +460,7 @@ class Fetching:
     def _all(self) -> list[Download]:
         return [download for same in self._downloads.values() for download in same]
 
-    def _take(self, holder: str, answer: Answer) -> bool:
+    def _take(self, holder: str, answer: Answer, shared: bool) -> bool:
         """Handle an answer of a holder; returns whether a fetch expected it."""
         if isinstance(answer, Noted):
             self._unconfirmed.pop((holder, answer.digest), None)
@@ -329,12 +469,29 @@ class Fetching:
         for download in self._downloads.get((holder, answer.digest), ()):
             if isinstance(answer, Gone):
                 download.gone = wanted = True
-                download.wake()
-            elif len(download.inbox) < _MAX_INBOX and download.assembly.expects(answer.index):
-                download.inbox.append(answer)
+            elif isinstance(answer, Apart):
+                download.apart = wanted = True
+            elif self._has_room(download, answer):
+                download.inbox.append((answer, shared))
+                download.waiting_bytes += len(answer.data)
                 wanted = True
-                download.wake()
+            else:
+                continue
+            download.wake()
         return wanted
+
+    @staticmethod
+    def _has_room(download: Download, chunk: Chunk) -> bool:
+        fits = download.waiting_bytes + len(chunk.data) <= MAX_WAITING_BYTES
+        return fits and download.assembly.expects(chunk.start, block_count(len(chunk.data)))
+
+    def _share_window(self) -> None:
+        """Divide what may be on its way among all downloads."""
+        downloads = self._all()
+        share = WINDOWS_BYTES // max(1, len(downloads))
+        for download in downloads:
+            most_bytes = max(LEAST_WINDOW_BYTES, min(MAX_WINDOW_BYTES, share))
+            download.assembly.window.most_bytes = most_bytes
 
     def _confirmations(self, now_s: float) -> list[tuple[str, Done]]:
         """The holders to which a payload is to be confirmed now."""

@@ -1,4 +1,4 @@
-"""The holder's side of transfers: payloads, requested chunks, and the peers that have all of them.
+"""The holder's side of transfers: payloads, requested blocks, and the peers that have all of them.
 
 It has no network and no thread. :class:`~fimi.messaging.transfers.exchange.Transfers` guards it
 with its lock and publishes the chunks.
@@ -7,81 +7,90 @@ with its lock and publishes the chunks.
 from __future__ import annotations
 
 import hashlib
-import math
-from collections import deque
+from typing import Literal
 
 from msgspec import Struct
 
 from fimi.messaging.messages import Offer
-from fimi.messaging.transfers.chunks import chunk_bounds, chunk_count
-from fimi.messaging.transfers.pacing import paced_chunk_bytes
-from fimi.messaging.transfers.wire import Chunk, chunk_check
-
-MAX_WAITING = 4096
-"""Most chunks that may wait to be sent; further ones have to be asked for again."""
+from fimi.messaging.transfers.blocks import block_bounds, block_count, blocks_of
+from fimi.messaging.transfers.stream import Stream
+from fimi.messaging.transfers.turns import Asked, Requests
+from fimi.messaging.transfers.wire import Chunk, Want, chunk_check
 
 REMEMBERED = 256
 """Number of withdrawn payloads for which it is still known which peers had them."""
+FIRST_RUN_BLOCKS = 16
+"""Blocks with which a shared stream begins."""
+
+Said = Literal["", "gone", "apart"]
+"""What an asker is to be told: nothing, that the payload is not served, or to leave the stream."""
 
 
 class _Payload(Struct):
     data: memoryview
     keep: int | None
-    chunk_bytes: int
+    stream: Stream | None
     served: int = 1
 
 
 class Order(Struct, frozen=True):
-    """A chunk to send; :meth:`chunk` makes it, which takes some time and needs no lock."""
+    """A chunk to send; :meth:`chunk` makes it, which takes some time and needs no lock.
+
+    Attributes:
+        asker: for whom it is; empty: for all that hear the shared stream.
+        digest: of the payload.
+        start: the first block.
+        data: the blocks.
+    """
 
     asker: str
     digest: str
-    index: int
+    start: int
     data: memoryview
 
     def chunk(self) -> Chunk:
         """The chunk with its checksum."""
         return Chunk(
             digest=self.digest,
-            index=self.index,
-            check=chunk_check(self.index, self.data),
+            start=self.start,
+            check=chunk_check(self.start, self.data),
             data=self.data,
         )
 
 
 class ServedPayloads:
-    """The payloads that one peer serves. Not safe to use from several threads without a lock."""
+    """The payloads that one peer serves. Not safe to use from several threads without a lock.
 
-    def __init__(self, holder: str, chunk_bytes: int) -> None:
+    Attributes:
+        refused: requests that were impossible, or too many.
+    """
+
+    def __init__(self, holder: str) -> None:
+        self.refused = 0
         self._holder = holder
-        self._chunk_bytes = chunk_bytes
         self._payloads: dict[str, _Payload] = {}
         self._have_it: dict[str, set[str]] = {}
         self._asked_for: dict[str, set[str]] = {}
-        self._orders: deque[tuple[str, str, int]] = deque()
-        self._ordered: set[tuple[str, str, int]] = set()
+        self._requests = Requests()
 
     def put(
         self,
         digest: str,
-        data: bytes,
+        data: bytes | memoryview,
         media: str,
         keep: int | None,
         rate_bps: float | None = None,
         *,
-        largest: int | None = None,
+        shared: bool = False,
     ) -> Offer:
-        """Serve a payload in chunks that suit the rate, no larger than ``largest`` bytes.
-
-        Put again, it keeps their size.
-        """
+        """Serve a payload; ``shared``: over a stream that many hear."""
         if (payload := self._payloads.get(digest)) is not None:
             payload.served += 1
             payload.keep = keep
         else:
-            suits = math.inf if rate_bps is None else paced_chunk_bytes(rate_bps)
-            size = int(min(self._chunk_bytes, suits, math.inf if largest is None else largest))
-            payload = _Payload(data=memoryview(data), keep=keep, chunk_bytes=size)
+            payload = _Payload(
+                data=memoryview(data), keep=keep, stream=Stream() if shared else None
+            )
             self._payloads[digest] = payload
             self._have_it.pop(digest, None)
             self._have_it[digest] = set()
@@ -94,9 +103,9 @@ class ServedPayloads:
             holder=self._holder,
             digest=digest,
             size_bytes=len(data),
-            chunk_bytes=payload.chunk_bytes,
             media=media,
             rate_bps=rate_bps,
+            shared=payload.stream is not None,
         )
 
     def take(self, digest: str) -> None:
@@ -104,7 +113,7 @@ class ServedPayloads:
         if (payload := self._payloads.get(digest)) is not None:
             payload.served -= 1
             if payload.served <= 0:
-                del self._payloads[digest]
+                self._drop(digest)
 
     def digests(self) -> tuple[str, ...]:
         """Digests of the payloads that are served."""
@@ -120,56 +129,82 @@ class ServedPayloads:
             return
         have_it.add(asker)
         payload = self._payloads.get(digest)
-        if payload is not None and payload.keep is not None and len(have_it) >= payload.keep:
-            del self._payloads[digest]
+        if payload is None:
+            return
+        if payload.stream is not None:
+            payload.stream.leave(asker)
+        if payload.keep is not None and len(have_it) >= payload.keep:
+            self._drop(digest)
 
     def is_done(self, asker: str, digest: str) -> bool:
         """Whether ``asker`` has confirmed that it has all of a payload."""
         return asker in self._have_it.get(digest, ())
 
     def is_asked(self, asker: str, digest: str) -> bool:
-        """Whether ``asker`` has asked for a chunk of a payload, or has all of it."""
+        """Whether ``asker`` has asked for blocks of a payload, or has all of it."""
         return asker in self._asked_for.get(digest, ()) or self.is_done(asker, digest)
 
     def forget(self, asker: str, digest: str) -> None:
-        """Forget that ``asker`` has asked for chunks of a payload."""
+        """Forget that ``asker`` has asked for blocks of a payload."""
         self._asked_for.get(digest, set()).discard(asker)
 
-    def order(self, asker: str, digest: str, indices: tuple[int, ...]) -> int:
-        """Note chunks to send, each once; returns how many were refused."""
-        if (payload := self._payloads.get(digest)) is None:
-            return len(indices)
-        count = chunk_count(len(payload.data), payload.chunk_bytes)
-        self._asked_for[digest].add(asker)
-        refused = 0
-        for index in indices:
-            key = (asker, digest, index)
-            if index >= count or len(self._orders) >= MAX_WAITING:
-                refused += 1
-            elif key not in self._ordered:
-                self._ordered.add(key)
-                self._orders.append(key)
-        return refused
+    def order(self, asker: str, want: Want, largest_bytes: int, now_s: float) -> Said:
+        """Note blocks to send, each once; returns what the asker is to be told.
 
-    def next_order(self) -> Order | None:
-        """The chunk to send next; orders for withdrawn payloads are forgotten.
-
-        Until :meth:`has_left`, asking for it again has no effect.
+        Args:
+            asker: who asks.
+            want: its request.
+            largest_bytes: no chunk may be larger.
+            now_s: the present time, s.
         """
-        while self._orders:
-            key = self._orders.popleft()
-            asker, digest, index = key
-            if (payload := self._payloads.get(digest)) is not None:
-                start, stop = chunk_bounds(len(payload.data), payload.chunk_bytes, index)
-                return Order(asker, digest, index, payload.data[start:stop])
-            self._ordered.discard(key)
+        payload = self._payloads.get(want.digest)
+        if payload is None:
+            return "gone"
+        self._asked_for[want.digest].add(asker)
+        chunk_blocks = blocks_of(min(want.chunk_bytes, largest_bytes))
+        stream = payload.stream if want.shared else None
+        if want.shared and (stream is None or stream.is_apart(asker)):
+            stream, said = None, "apart"
+        else:
+            said = ""
+        runs = [(start, start + count) for start, count in want.runs]
+        if stream is not None:
+            if not stream.hears(asker):
+                begin = stream.join(asker, now_s)
+                if not runs and begin:
+                    runs = [(0, min(FIRST_RUN_BLOCKS, block_count(len(payload.data))))]
+            elif stream.falls_behind(asker, want.shared_bytes, now_s):
+                stream, said = None, "apart"
+        for start, stop in runs:
+            if not 0 <= start < stop <= block_count(len(payload.data)):
+                self.refused += 1
+            elif stream is None:
+                self._ask(asker, Asked(want.digest, start, stop, chunk_blocks))
+            else:
+                for a, b in stream.not_under_way(asker, start, stop, now_s):
+                    self._ask("", Asked(want.digest, a, b, chunk_blocks))
+        return "apart" if said else ""
+
+    def next_order(self, now_s: float) -> Order | None:
+        """The chunk to send next, of the asker whose turn it is."""
+        while (turn := self._requests.next()) is not None:
+            asker, asked = turn
+            if (payload := self._payloads.get(asked.digest)) is None:
+                continue
+            start, stop = block_bounds(len(payload.data), asked.start, asked.stop)
+            if not asker and payload.stream is not None:
+                payload.stream.sent(asked.start, asked.stop, stop - start, now_s)
+            return Order(asker, asked.digest, asked.start, payload.data[start:stop])
         return None
 
-    def has_left(self, order: Order) -> None:
-        """Note that a chunk was sent: from now on it may be asked for again."""
-        self._ordered.discard((order.asker, order.digest, order.index))
+    def _ask(self, asker: str, asked: Asked) -> None:
+        self.refused += not self._requests.add(asker, asked)
+
+    def _drop(self, digest: str) -> None:
+        del self._payloads[digest]
+        self._requests.forget(digest)
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """SHA-256 of a payload, hexadecimal: its name."""
     return hashlib.sha256(data).hexdigest()

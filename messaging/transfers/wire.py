@@ -7,7 +7,7 @@ protected by the broker's access rules, so that no peer can send a message as an
 
 from __future__ import annotations
 
-import hashlib
+import zlib
 from collections.abc import Callable
 from typing import Annotated, Any, get_args
 
@@ -34,7 +34,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 """Largest message, bytes; anything larger is sent as a payload."""
 
 MAX_WANTED = 64
-"""Most chunks that one request may name."""
+"""Most runs of blocks that one request may name."""
 
 _ORDERS = {
     field.name: part
@@ -55,14 +55,27 @@ _KINDS: dict[type, Kind] = {
     Claim: "claim",
 }
 
-Index = Annotated[int, Meta(ge=0)]
+Index = Annotated[int, Meta(ge=0, le=2**48)]
+Count = Annotated[int, Meta(ge=1, le=2**20)]
 
 
 class Want(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="want"):
-    """Asker to holder: request for chunks of a payload."""
+    """Asker to holder: request for blocks of a payload.
+
+    Attributes:
+        digest: of the payload.
+        runs: consecutive blocks, each as the first one and their number. None: only to join the
+            shared stream.
+        chunk_bytes: size of the chunks that suit the link; the holder may make them smaller.
+        shared: the asker hears the shared stream, and the blocks may come over it.
+        shared_bytes: what has come over it since the asker joined.
+    """
 
     digest: Digest
-    indices: Annotated[tuple[Index, ...], Meta(min_length=1, max_length=MAX_WANTED)]
+    runs: Annotated[tuple[tuple[Index, Count], ...], Meta(max_length=MAX_WANTED)]
+    chunk_bytes: Annotated[int, Meta(ge=1, le=1 << 24)]
+    shared: bool = False
+    shared_bytes: Index = 0
 
 
 class Done(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="done"):
@@ -72,12 +85,18 @@ class Done(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="d
 
 
 class Chunk(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="chunk"):
-    """Holder to asker: a piece of a payload, with its number from 0 and :func:`chunk_check`."""
+    """Holder to asker: blocks of a payload from ``start`` on, with :func:`chunk_check`."""
 
     digest: Digest
-    index: Index
-    check: Annotated[bytes, Meta(min_length=16, max_length=16)]
+    start: Index
+    check: Index
     data: memoryview
+
+
+class Apart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="apart"):
+    """Holder to asker: the shared stream is too fast for it; it is served for itself."""
+
+    digest: Digest
 
 
 class Gone(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="gone"):
@@ -93,7 +112,7 @@ class Noted(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="
 
 
 Request = Want | Done
-Answer = Chunk | Gone | Noted
+Answer = Chunk | Apart | Gone | Noted
 
 _json = msgspec.json.Encoder()
 _message = msgspec.json.Decoder[Any](AnyMessage)
@@ -108,9 +127,12 @@ decode_answer: Callable[[bytes], Answer] = msgspec.msgpack.Decoder[Any](Answer).
 """A holder's answer from MessagePack; raises :class:`msgspec.DecodeError` for anything else."""
 
 
-def chunk_check(index: int, data: bytes | memoryview) -> bytes:
-    """BLAKE2b of a chunk and its index, 16 bytes: finds damage before the payload is complete."""
-    return hashlib.blake2b(data, digest_size=16, salt=index.to_bytes(8, "big")).digest()
+def chunk_check(start: int, data: bytes | memoryview) -> int:
+    """CRC-32 of a chunk's data and place: finds damage before the payload is complete.
+
+    Against those who mean harm there is the payload's SHA-256.
+    """
+    return zlib.crc32(data, start & 0xFFFFFFFF)
 
 
 def encode_message(message: Message, *, sender: str, recipient: str) -> bytes:

@@ -3,12 +3,14 @@
 * :mod:`~fimi.testbed.commands.base`  what all commands share: -q, -v, --log-file, suggestions,
   ./fimi.toml
 * :mod:`~fimi.testbed.commands.shared`  options of several commands, exit codes, errors, signals
+* :mod:`~fimi.testbed.commands.reaching`  how they reach a broker: --broker, --bundle, --insecure
 * :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
   report``
 * :mod:`~fimi.testbed.commands.nodes`           ``fimi broker`` and ``fimi agent run``
 * :mod:`~fimi.testbed.commands.service`         ``fimi agent install`` and ``fimi agent uninstall``
 * :mod:`~fimi.testbed.commands.agent_config`    the file of ``fimi agent run --config``
 * :mod:`~fimi.testbed.commands.fleet`           ``fimi fleet``: boards that are up
+* :mod:`~fimi.testbed.commands.credentials`     ``fimi fleet init``, ``enroll``, ``rotate`` …
 * :mod:`~fimi.testbed.commands.meter`           ``fimi meter publish`` and ``fimi meter import``
 * :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
 * :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``

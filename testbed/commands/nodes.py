@@ -261,6 +261,14 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     help="Keep here what is fetched once: batches, shares, training graphs. Left out: in memory.",
 )
 @click.option(
+    "--state",
+    envvar="STATE_DIRECTORY",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep here what the coordinator has not stored: facts, and the update on offer; a few "
+    "writes in a round. Left out: the folder 'state' in that of --cache, else in memory.",
+)
+@click.option(
     "--allow",
     multiple=True,
     type=WordChoice(["calibrate", "restart", "update"]),
@@ -288,6 +296,7 @@ def agent_run(
     host_profile: Path | None,
     place: Path | None,
     cache: Path | None,
+    state: Path | None,
     allow: tuple[Any, ...],
     wait: bool,
     versions: Path | None,
@@ -319,6 +328,7 @@ def agent_run(
             place=place,
             root=root,
             cache=cache,
+            state=state if state is not None or cache is None else cache / "state",
             allow=allow,
             stop=stop,
             notifier=notifier,

@@ -144,6 +144,24 @@ RULES = (
         "{rounds.participants} is above {fleet.devices}; 0 lets all take part",
     ),
     Rule(
+        lambda c: 0 < c.rounds.clip_factor < c.rounds.clip_to,
+        "{rounds.clip_to} is above {rounds.clip_factor}, so that clipping would make a change "
+        "larger; lower clip_to",
+    ),
+    Rule(
+        lambda c: 0 < c.rounds.refuse_factor < c.rounds.clip_factor,
+        "{rounds.refuse_factor} is below {rounds.clip_factor}, so that nothing would be clipped; "
+        "raise refuse_factor, or set clip_factor to 0",
+    ),
+    Rule(
+        lambda c: (
+            c.rounds.aggregation in ("median", "trimmed-mean")
+            and c.strategy.client_weights != "size"
+        ),
+        "{rounds.aggregation} counts each device once, whatever {strategy.client_weights} says; "
+        'leave client_weights out, or set aggregation to "mean" or "krum"',
+    ),
+    Rule(
         lambda c: 0 < c.rounds.participants < c.rounds.min_devices,
         "{rounds.min_devices} is above {rounds.participants}, so that no round could start",
     ),
@@ -160,6 +178,27 @@ RULES = (
     Rule(
         lambda c: c.rounds.min_devices > c.fleet.devices,
         "{rounds.min_devices} is above {fleet.devices}",
+    ),
+    Rule(
+        lambda c: c.rounds.round_quorum > 1 and c.rounds.round_quorum % 1,
+        "{rounds.round_quorum} is no number of updates; give a whole number, or below 1 a share of "
+        "those that take part",
+    ),
+    Rule(
+        lambda c: c.rounds.round_quorum > (c.rounds.participants or c.fleet.devices),
+        "{rounds.round_quorum} is above the number of devices in a round, {rounds.participants} of "
+        "{fleet.devices} (0: all); leave it out to wait for all",
+    ),
+    Rule(
+        lambda c: c.rounds.round_quorum_grace_s and not c.rounds.round_quorum,
+        "{rounds.round_quorum_grace_s} begins with {rounds.round_quorum}, which is not set; give a "
+        "number of updates or a share",
+    ),
+    Rule(
+        lambda c: c.rounds.late_updates == "add" and not c.transfer.of_update.is_plain,
+        "{rounds.late_updates} does not go with {transfer.update_coding} and {transfer.compress}: a "
+        'coded update fits the model of its own round only; set update_coding to "fp32" and '
+        'compress to false, or late_updates to "drop"',
     ),
 )
 """All rules, in the order in which they are checked."""

@@ -15,6 +15,7 @@ from fimi.coordinator.settings import (
     PlanSettings,
     RoundSettings,
     StrategySettings,
+    TransferSettings,
 )
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import InputError
@@ -296,6 +297,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     training: TrainingSettings = TrainingSettings()
     plan: PlanSettings = PlanSettings()
     rounds: RoundSettings = RoundSettings()
+    transfer: TransferSettings = TransferSettings()
     deployment: DeploymentSettings = DeploymentSettings()
     strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()

@@ -9,6 +9,7 @@
 * :mod:`~fimi.testbed.fleet.estimate`  what a run would take
 * :mod:`~fimi.testbed.fleet.logs`  the last lines of a board's log
 * :mod:`~fimi.testbed.fleet.calibrate`  boards calibrate themselves; what they find is kept
+* :mod:`~fimi.testbed.fleet.credentials`  who has credentials, and until when
 * :mod:`~fimi.testbed.fleet.restart`  an agent leaves in order and comes back
 * :mod:`~fimi.testbed.fleet.update`  a signed wheel is sent to boards, which try it
 """

@@ -27,7 +27,6 @@ from fimi.messaging.errors import NotAnswered
 from fimi.messaging.link import Link
 from fimi.messaging.questions import Check, Echo, Echoed, encode
 from fimi.messaging.topics import COORDINATOR
-from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
 
 CLOCK_TRIES = 8
 CHUNK_TRIES = 3
@@ -38,6 +37,8 @@ CHUNK_S = 60.0
 _KEPT_S = 5.0
 _NOTHING_S = 0.5
 _AROUND_BYTES = 1000  # of an answer besides the chunk
+PROBE_BYTES = 120 * 1024
+"""Size of a chunk that is sent to a board and back, bytes."""
 _SURE = 3.0
 """A time that is not this often its uncertainty gives the least rate only."""
 
@@ -107,8 +108,8 @@ def probe(console: Console, board: str) -> Probe:
         key=lambda times: times.under_way_s,
     )
     ahead_s, uncertainty_s = best.ahead_s, max(0.0, best.under_way_s / 2.0)
-    limit = console.largest_payload() or DEFAULT_CHUNK_BYTES
-    size = min(DEFAULT_CHUNK_BYTES, max(0, limit - _AROUND_BYTES))
+    limit = console.largest_payload() or PROBE_BYTES
+    size = min(PROBE_BYTES, max(0, limit - _AROUND_BYTES))
     payload = os.urandom(size * 3 // 4)  # as JSON it is a third larger
     chunks = [_there_and_back(console, board, payload) for _ in range(CHUNK_TRIES)]
     size_bytes = len(encode(Echo(payload=payload)))
@@ -161,7 +162,7 @@ def try_broker(address: BrokerAddress, fleet: str, timeout_s: float = _KEPT_S) -
     retained = _retained(small, forgets)
     if not small:
         return (retained,)
-    large, _, limit = _keeps(address, fleet, os.urandom(DEFAULT_CHUNK_BYTES), timeout_s)
+    large, _, limit = _keeps(address, fleet, os.urandom(PROBE_BYTES), timeout_s)
     return retained, _packets(large, limit)
 
 
@@ -181,15 +182,15 @@ def _retained(keeps: bool, forgets: bool) -> Check:
 def _packets(takes: bool, limit: int | None) -> Check:
     fix = (
         "raise its limit (mosquitto: max_packet_size and message_size_limit) to "
-        f"{2 * DEFAULT_CHUNK_BYTES} or more"
+        f"{2 * PROBE_BYTES} or more"
     )
-    if limit is not None and limit < DEFAULT_CHUNK_BYTES:
+    if limit is not None and limit < PROBE_BYTES:
         found = f"the broker takes {limit} B at once: chunks are that small, and transfers slower"
         return Check(name="packets", status="warning", found=found, fix=fix)
     if not takes:
-        found = f"the broker drops a message of {DEFAULT_CHUNK_BYTES} B, as chunks are"
+        found = f"the broker drops a message of {PROBE_BYTES} B, as chunks are"
         return Check(name="packets", status="failure", found=found, fix=fix)
-    return Check(name="packets", status="ok", found=f"takes chunks of {DEFAULT_CHUNK_BYTES} B")
+    return Check(name="packets", status="ok", found=f"takes chunks of {PROBE_BYTES} B")
 
 
 def _keeps(

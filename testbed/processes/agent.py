@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import socket
 import threading
@@ -13,6 +14,7 @@ from typing import Literal
 
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.answering import LogTail, Remote
+from fimi.edge_agent.outbox import DurableOutbox
 from fimi.edge_agent.service.notify import Notifier
 from fimi.edge_agent.service.versions import Versions
 from fimi.energy.host_profile import load_profile
@@ -22,8 +24,11 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import IdentityTaken
 from fimi.messaging.questions import Allowed
+from fimi.messaging.transfers.parts import Parts
 from fimi.testbed.processes.errands import Errands, OwnBoard
 
+PARTS_BYTES = 64_000_000
+"""Most bytes of payloads that are on their way or have come, bytes, unless one is larger."""
 _ID_MAX = 64
 
 Ending = Literal["stopped", "again", "updated"]
@@ -44,6 +49,7 @@ def serve(
     place: Path | None = None,
     root: Path = Path("/"),
     cache: Path | None = None,
+    state: Path | None = None,
     allow: Sequence[Allowed] = (),
     stop: threading.Event,
     notifier: Notifier | None = None,
@@ -60,6 +66,7 @@ def serve(
         place: where its data lie; see :func:`fimi.edge_agent.share.take`.
         root: root of this machine's file system.
         cache: folder for what is fetched once; in memory only if ``None``.
+        state: folder for what the coordinator has not stored; in memory only if ``None``.
         allow: what may change the machine when it is told so from afar, beside what its profile
             allows.
         stop: when set, the device ends.
@@ -99,6 +106,8 @@ def serve(
             hardware=None if board is None else board.hardware,
             place=place,
             cache=cache,
+            parts=_parts(cache),
+            outbox=None if state is None else DurableOutbox(state, fleet, device),
             remote=Remote(
                 errands=errands.by_question(),
                 allows=tuple(allows),
@@ -114,6 +123,17 @@ def serve(
     if errands.failure is not None:
         raise errands.failure
     return "updated" if errands.updated else "again" if errands.again else "stopped"
+
+
+def _parts(cache: Path | None) -> Parts | None:
+    """Where payloads are put together: in the cache, if there is one.
+
+    A service may have a folder in memory (systemd's ``RuntimeDirectory``), which is taken then: no
+    card is to be written in every round.
+    """
+    if run := os.environ.get("RUNTIME_DIRECTORY"):
+        return Parts(Path(run.split(":")[0]) / "parts", PARTS_BYTES)
+    return None if cache is None else Parts(cache / "parts", PARTS_BYTES)
 
 
 @contextmanager

@@ -185,7 +185,7 @@ def make_plan(
     """
     try:
         from fimi.coordinator.fleet_planner import FleetPlanner
-        from fimi.learning.training import tensors
+        from fimi.coordinator.payloads import PayloadSizes
         from fimi.learning.training.torch_trainer import initial_parameters
     except ImportError as error:
         return Unplanned(f"not tried, for it needs the packages of the coordinator ({error})")
@@ -198,7 +198,7 @@ def make_plan(
         return Unplanned("not tried, for its learning curve is measured first")
     planner = FleetPlanner(
         config,
-        len(tensors.dump(model)),
+        PayloadSizes.of(model, config.transfer),
         sample_bytes=packed_bytes(test.image_shape),
         curve=known.curve if known is not None else None,
     )

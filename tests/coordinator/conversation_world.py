@@ -48,7 +48,7 @@ def over_the_wire(message: Any) -> Any:
 
 def offer(name: int, holder: str) -> Offer:
     digest = f"{name:064x}"
-    return Offer(holder=holder, digest=digest, size_bytes=1, chunk_bytes=1, media="m")
+    return Offer(holder=holder, digest=digest, size_bytes=1, media="m")
 
 
 @dataclass

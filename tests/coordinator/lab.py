@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from run_contract import of
@@ -16,11 +17,17 @@ from fimi.coordinator import checkpoint
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
-from fimi.coordinator.settings import DeploymentSettings, PlanSettings, RoundSettings
+from fimi.coordinator.settings import (
+    DeploymentSettings,
+    PlanSettings,
+    RoundSettings,
+    TransferSettings,
+)
 from fimi.learning.data.dataset import Dataset, Images, Labels
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Evaluation, TrainingResult, TrainingSettings
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
@@ -63,10 +70,10 @@ class MeanOfWeights:
         raise AssertionError("the coordinator does not train")
 
     def evaluate(self, parameters: Parameters, images: Images, labels: Labels) -> Evaluation:
-        mean = float(parameters["w"].mean())
+        mean = float(parameters["w"].mean(dtype=np.float64))
         return Evaluation(
-            accuracy=min(1.0, mean / 10),
-            loss=1.0,
+            accuracy=max(0.0, min(1.0, mean / 10)),
+            loss=1.0 if abs(mean) < 1e30 else None,
             class_accuracy=(None,) * CLASSES,
             samples=len(labels),
         )
@@ -108,7 +115,12 @@ class Lab:
         plan: PlanSettings | None = None,
         validation: Dataset | None = None,
         curve: LearningCurve = CURVE,
+        aggregating: Mapping[str, Any] = {},
+        addresses: Mapping[int, BrokerAddress] = {},
+        transfer: TransferSettings | None = None,
+        **more: Any,
     ) -> Federation:
+        """Run a federation; ``more`` are further keys of section ``rounds``."""
         settings = Config(
             run=RunConfig(strategy=strategy),
             fleet=FleetConfig(devices=wanted or len(behaviours), members=members),
@@ -121,7 +133,10 @@ class Lab:
                 min_devices=min_devices,
                 participants=participants,
                 quorum=quorum,
+                **aggregating,
+                **more,
             ),
+            transfer=transfer or TransferSettings(),
             deployment=deployment or DeploymentSettings(),
         )
 
@@ -131,7 +146,12 @@ class Lab:
 
         self.devices = [
             ScriptedDevice(
-                self.broker.address, self.fleet, f"device-{i + 1}", behave, index=i, kind=kinds
+                addresses.get(i, self.broker.address),
+                self.fleet,
+                f"device-{i + 1}",
+                behave,
+                index=i,
+                kind=kinds,
             )
             for i, behave in enumerate(behaviours)
         ]

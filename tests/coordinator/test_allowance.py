@@ -15,6 +15,7 @@ from two_devices import TWO
 
 from fimi.coordinator import allowance
 from fimi.coordinator.fleet_planner import FleetPlanner
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.settings import PlanSettings, RoundSettings
 from fimi.energy.cost_model import PhaseCost
 from fimi.energy.emulation.boards import fleet
@@ -153,7 +154,9 @@ class TestNewPlans:
 
     def planner(self, **changes: float) -> FleetPlanner:
         plan = msgspec.structs.replace(self.SETTINGS.plan, **changes)
-        return FleetPlanner(msgspec.structs.replace(self.SETTINGS, plan=plan), 20_000)
+        return FleetPlanner(
+            msgspec.structs.replace(self.SETTINGS, plan=plan), PayloadSizes.plain(20_000)
+        )
 
     def used_j(
         self, planner: FleetPlanner, profiles: dict[str, Profile], results: list[RoundResult]

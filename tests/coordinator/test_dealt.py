@@ -59,9 +59,7 @@ def failing(error: Exception) -> Callable[[], bytes]:
 
 
 def offer(payload: bytes, digest: str = "a") -> Offer:
-    return Offer(
-        holder="generator", digest=64 * digest, size_bytes=len(payload), chunk_bytes=9, media=""
-    )
+    return Offer(holder="generator", digest=64 * digest, size_bytes=len(payload), media="")
 
 
 def dealt(
@@ -79,6 +77,7 @@ def dealt(
         batch=batch,
         unlabelled=unlabelled,
         confidence_min=0.9,
+        synthetic_counts=(1,) * 10,
         top_ups=tuple(SimpleNamespace(batch=more) for more in top_ups),
         synthetic_use=use,
     )

@@ -20,6 +20,7 @@ from test_planning import MODEL_BYTES, SETTINGS, problem_of, profiles
 
 from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.device_plans import DevicePlans
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.messaging.messages import DevicePlan, Offer, SyntheticBatch
 from fimi.optim.planner import SearchSettings, plan
@@ -37,7 +38,6 @@ def offer(name: str, size_bytes: int = 2000) -> Offer:
         digest=f"{name:0>64}",
         media="synthetic-batch",
         size_bytes=size_bytes,
-        chunk_bytes=1000,
     )
 
 
@@ -78,7 +78,7 @@ class Desk:
             prepared_s=self.prepared_s.get,
         )
         self.plans = DevicePlans(
-            context, roster, MODEL_BYTES, PlanPart(plan=PLAN, fleet_time_s=0.5)
+            context, roster, PayloadSizes.plain(MODEL_BYTES), PlanPart(plan=PLAN, fleet_time_s=0.5)
         )
         made = {device: batch(device, n, offer(f"a{device[-1]}")) for device, n in FIRST.items()}
         self.plans.change(PLAN, PROFILES, made)

@@ -211,7 +211,7 @@ class TestRounds:
         began_s = time.monotonic()
         federation = lab.run(honest(2.0), silent, rounds=1, wall_timeout_s=4.0)
         assert time.monotonic() - began_s < 15.0
-        assert statuses(federation)["device-2"] == "missing"
+        assert statuses(federation)["device-2"] == "late"
         missing = energy_of(federation.rounds[0]).missing
         assert {(gap.device, gap.round) for gap in missing} == {("device-2", 1)}
         assert federation.rounds[0].duration_s == 10.0
@@ -240,7 +240,7 @@ class TestRounds:
                 tensors.dump({name: value + np.float32(6.0) for name, value in MODEL.items()}),
                 "safetensors",
             )
-            earlier = msgspec.structs.replace(right, chunk_bytes=7)
+            earlier = msgspec.structs.replace(right, digest="7" * 64)
             for offer in (earlier, right):
                 device.tell(
                     UpdateReady(run=start.run, device=device.name, round=start.round, update=offer)
@@ -258,7 +258,7 @@ class TestRounds:
             honest(), silent, rounds=1, kinds="physical", deadline_s=1.0, wall_timeout_s=600.0
         )
         assert time.monotonic() - began_s < 20.0
-        assert statuses(federation)["device-2"] == "missing"
+        assert statuses(federation)["device-2"] == "late"
 
     def test_nobody_ever_delivers(self, lab: Lab) -> None:
         with pytest.raises(FederationError, match="not one update was accepted in 2 rounds"):

@@ -17,28 +17,33 @@ from fimi.coordinator.mixing import (
     weight_by_performance,
 )
 from fimi.coordinator.settings import ClientWeights, StrategySettings
+from fimi.learning.training.slices import InMemory
 
 
 def model(value: float) -> dict[str, np.ndarray]:
     return {"w": np.full((2, 2), value, np.float32), "b": np.array([10 * value], np.float32)}
 
 
+def held(value: float) -> InMemory:
+    return InMemory(model(value))
+
+
 class TestMix:
     def test_by_hand(self) -> None:
         # ρ = 30/40 and 10/40: Σ ρ ω = 0.75 · 1 + 0.25 · 5 = 2; 0.7 · 2 + 0.3 · 10 = 4.4
-        mixed = mix([model(1.0), model(5.0)], [30.0, 10.0], model(10.0), 0.3)
+        mixed = mix([held(1.0), held(5.0)], [30.0, 10.0], model(10.0), 0.3)
         np.testing.assert_allclose(mixed["w"], 4.4, rtol=1e-6)
         np.testing.assert_allclose(mixed["b"], 44.0, rtol=1e-6)
 
     @pytest.mark.parametrize(("weight", "value"), [(0.0, 2.0), (1.0, 10.0)])
     def test_either_alone(self, weight: float, value: float) -> None:
-        mixed = mix([model(1.0), model(5.0)], [30.0, 10.0], model(10.0), weight)
+        mixed = mix([held(1.0), held(5.0)], [30.0, 10.0], model(10.0), weight)
         np.testing.assert_allclose(mixed["w"], value, rtol=1e-6)
 
     @pytest.mark.parametrize("weight", [-0.1, 1.1, float("nan")])
     def test_the_weights_must_add_up_to_one(self, weight: float) -> None:
         with pytest.raises(ValueError, match="κ1"):
-            mix([model(1.0)], [1.0], model(2.0), weight)
+            mix([held(1.0)], [1.0], model(2.0), weight)
 
     def test_nothing_to_mix_with(self) -> None:
         with pytest.raises(ValueError, match="no update"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fimi.coordinator.fleet_planner import FleetPlanner
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.plan_advice import advised, in_keys
 from fimi.coordinator.settings import PlanSettings, RoundSettings
 from fimi.energy.emulation.boards import fleet
@@ -45,7 +46,7 @@ def profiles(count: int = 3) -> dict[str, Profile]:
 
 def planner(config: Config) -> FleetPlanner:
     curve = LearningCurve(alpha=5.8, beta=0.93, delta0=0.027)
-    return FleetPlanner(config, MODEL_BYTES, sample_bytes=64.0, curve=curve)
+    return FleetPlanner(config, PayloadSizes.plain(MODEL_BYTES), sample_bytes=64.0, curve=curve)
 
 
 def followed(config: Config, text: str) -> list[tuple[str, Config]]:

@@ -17,6 +17,7 @@ from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.participation import predicted
+from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.planning import (
     cheapest,
     device_plans,
@@ -451,7 +452,9 @@ def test_a_new_plan_keeps_the_unlabelled_images() -> None:
 
     first = told({device: (3, 1, index) for index, device in enumerate(fleet_profiles)})
     nothing: Any = None  # neither context nor roster is asked
-    plans = DevicePlans(nothing, nothing, MODEL_BYTES, PlanPart(plan=found, devices=first))
+    plans = DevicePlans(
+        nothing, nothing, PayloadSizes.plain(MODEL_BYTES), PlanPart(plan=found, devices=first)
+    )
     again = told(plans.delivered)
     assert [each.unlabelled for each in again.values()] == [4, 5, 6]
     assert again == first
@@ -460,7 +463,7 @@ def test_a_new_plan_keeps_the_unlabelled_images() -> None:
 def test_later_plans_of_a_run_keep_the_epochs_of_the_first() -> None:
     """Whether resources are planned again, or all of it for another fleet."""
     settings = configured(target_accuracy=0.9, objective="dynamic", iterations=5)
-    planner = FleetPlanner(settings, MODEL_BYTES, curve=CURVE)
+    planner = FleetPlanner(settings, PayloadSizes.plain(MODEL_BYTES), curve=CURVE)
     made = planner.plan(profiles()).plan
     assert made is not None and made.expected is not None and made.epochs != 3
     planner.first = first = replace(made, epochs=3)
@@ -470,5 +473,76 @@ def test_later_plans_of_a_run_keep_the_epochs_of_the_first() -> None:
     whole = planner.plan({name: profiles()[name] for name in ("device-1", "device-3")}).plan
     assert whole is not None and whole.expected is not None
     assert whole.epochs == 3
-    plain = FleetPlanner(configured(iterations=5), MODEL_BYTES, curve=CURVE).plan(profiles()).plan
+    plain = (
+        FleetPlanner(configured(iterations=5), PayloadSizes.plain(MODEL_BYTES), curve=CURVE)
+        .plan(profiles())
+        .plan
+    )
     assert plain is not None and (plain.epochs, plain.expected) == (None, None)
+
+
+class TestCodedSizes:
+    """A plan is made for the bytes that are sent, each way its own."""
+
+    def test_the_problem_has_the_update_in_the_upload_and_the_model_in_the_download(self) -> None:
+        def of(model_bytes: int, update_bytes: int | None) -> FimiProblem:
+            return make_problem(
+                profiles(),
+                SETTINGS,
+                STRATEGIES["fimi"],
+                model_bytes=model_bytes,
+                update_bytes=update_bytes,
+                curve=CURVE,
+            )
+
+        plain, coded = of(MODEL_BYTES, None), of(MODEL_BYTES // 2, MODEL_BYTES // 4)
+        np.testing.assert_array_equal(plain.payload_bits, 8.0 * MODEL_BYTES)
+        np.testing.assert_array_equal(coded.payload_bits, 2.0 * MODEL_BYTES)
+        rates = [p.board.link.downlink_rate_bps for _, p in sorted(profiles().items())]
+        gained_s = 4.0 * MODEL_BYTES / np.array(rates)
+        np.testing.assert_allclose(coded.t_max_s - plain.t_max_s, gained_s)
+
+    def test_the_prediction_of_a_device_scales_with_the_bytes(self) -> None:
+        fleet_profiles = profiles()
+        problem = make_problem(
+            fleet_profiles, SETTINGS, STRATEGIES["tfl"], model_bytes=MODEL_BYTES, curve=CURVE
+        )
+        found = plan(problem, seed=0, settings=SearchSettings(iterations=5))
+
+        def of(update_bytes: int | None) -> dict[str, DevicePlan]:
+            return device_plans(
+                found,
+                fleet_profiles,
+                SETTINGS,
+                run="r",
+                model_bytes=MODEL_BYTES,
+                update_bytes=update_bytes,
+                delivered={},
+                batches={},
+                indices={device: index for index, device in enumerate(fleet_profiles)},
+            )
+
+        whole, quarter = of(None), of(MODEL_BYTES // 4)
+        assert of(MODEL_BYTES) == whole
+        for device, told in whole.items():
+            for before, now in zip(told.predicted, quarter[device].predicted, strict=True):
+                if before.phase == "upload":
+                    assert now.duration_s == pytest.approx(before.duration_s / 4)
+                    assert now.dynamic_j == pytest.approx(before.dynamic_j / 4)
+                elif before.phase != "idle":
+                    assert now == before
+
+    def test_a_shorter_upload_makes_a_shorter_deadline_possible(self) -> None:
+        def least_s(update_bytes: int) -> float:
+            found = smallest_deadline_s(
+                profiles(),
+                SETTINGS,
+                STRATEGIES["tfl"],
+                model_bytes=MODEL_BYTES,
+                update_bytes=update_bytes,
+                curve=CURVE,
+            )
+            assert found is not None
+            return found
+
+        assert least_s(MODEL_BYTES // 4) < 0.6 * least_s(MODEL_BYTES)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import pytest
+
+from fimi.coordinator.patience import BrokerClock
 from fimi.coordinator.registry import Registry
 from fimi.energy.emulation.boards import declare_board
 from fimi.energy.hardware import HardwareDescription
@@ -30,8 +33,16 @@ def profile(device: str, boot_id: str) -> Profile:
     )
 
 
-def state(peer: str, status: str, boot_id: str, role: str = "device") -> DeviceState:
-    return DeviceState(peer=peer, role=role, status=status, boot_id=boot_id)  # type: ignore[arg-type]
+def state(
+    peer: str, status: str, boot_id: str, role: str = "device", *, goodbye: bool = False
+) -> DeviceState:
+    return DeviceState(
+        peer=peer,
+        role=role,  # type: ignore[arg-type]
+        status=status,  # type: ignore[arg-type]
+        boot_id=boot_id,
+        goodbye=goodbye,
+    )
 
 
 def applied(device: str, error: str = "") -> PlanApplied:
@@ -102,3 +113,61 @@ def test_generator_nodes_are_told_apart() -> None:
     assert registry.devices == ()
     registry.heard_state(state("gen", "offline", "1", "generator"))
     assert registry.generators == ()
+
+
+class Hands(BrokerClock):
+    """A clock that is set by hand."""
+
+    time_s = 0.0
+
+    def now_s(self) -> float:
+        return self.time_s
+
+
+class TestGrace:
+    def test_a_lost_connection_keeps_the_place_for_a_while(self) -> None:
+        clock = Hands()
+        registry = Registry(60.0, clock)
+        registry.heard_state(state("a", "online", "1"))
+        registry.heard_plan_applied(applied("a"))
+        clock.time_s = 100.0
+        assert registry.heard_state(state("a", "offline", "1"))
+        clock.time_s = 159.9
+        assert not registry.is_online("a")
+        assert registry.follows_plan("a")
+        assert registry.away_s("a") == pytest.approx(59.9)
+        clock.time_s = 160.0
+        assert not registry.is_expected("a")
+        registry.heard_state(state("a", "online", "1"))
+        assert registry.follows_plan("a")
+        assert registry.away_s("a") is None
+
+    def test_who_says_goodbye_is_not_expected(self) -> None:
+        registry = Registry(60.0, Hands())
+        registry.heard_state(state("a", "online", "1"))
+        registry.heard_state(state("a", "offline", "1", goodbye=True))
+        assert not registry.is_expected("a")
+
+    def test_whoever_was_never_here_is_not_expected(self) -> None:
+        registry = Registry(60.0, Hands())
+        registry.heard_profile(profile("a", "1"))
+        registry.heard_state(state("a", "offline", "1"))
+        assert not registry.is_expected("a")
+
+    def test_another_start_begins_without_a_plan(self) -> None:
+        registry = Registry(60.0, Hands())
+        registry.heard_state(state("a", "online", "1"))
+        registry.heard_plan_applied(applied("a"))
+        registry.heard_state(state("a", "offline", "1"))
+        registry.heard_state(state("a", "online", "2"))
+        assert registry.is_expected("a")
+        assert not registry.follows_plan("a")
+
+
+def test_the_clock_stands_still_without_a_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    times_s = iter((5.0, 6.0, 16.0, 18.0))
+    monkeypatch.setattr("fimi.coordinator.patience.time.monotonic", lambda: next(times_s))
+    clock = BrokerClock()
+    for here in (True, False, True):
+        clock.tick(here=here)
+    assert clock.now_s() == 3.0

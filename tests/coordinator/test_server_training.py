@@ -67,7 +67,7 @@ def aggregated(
 ) -> tuple[dict[str, np.ndarray], ServerRound]:
     with made.beside(1, model):
         pass
-    new, entry = made.aggregate(1, model, UPDATES, [1.0, 3.0])
+    new, entry, _ = made.aggregate(1, model, UPDATES, [1.0, 3.0])
     assert entry is not None
     return new, entry
 
@@ -95,7 +95,7 @@ def test_mixed_in(lines: tuple[Peer, Peer]) -> None:
 
 def test_alone(lines: tuple[Peer, Peer]) -> None:
     made = server("aigc-only", lines)
-    new, entry = made.aggregate(1, STEEP, (), ())
+    new, entry, _ = made.aggregate(1, STEEP, (), ())
     assert entry is not None
     said(entry)
     assert new is STEEP
@@ -104,7 +104,7 @@ def test_alone(lines: tuple[Peer, Peer]) -> None:
 def test_continued(lines: tuple[Peer, Peer]) -> None:
     """SST: the mean of updates from which training diverges stays the model."""
     made = server("sst", lines)
-    new, entry = made.aggregate(1, MODEL, [STEEP, STEEP], [1.0, 1.0])
+    new, entry, _ = made.aggregate(1, MODEL, [STEEP, STEEP], [1.0, 1.0])
     assert entry is not None
     said(entry)
     for name, tensor in fedavg([STEEP, STEEP], [1.0, 1.0]).items():

@@ -168,7 +168,7 @@ class Bench:
             run=self.desk.run,
             device=DEVICE,
             device_index=0,
-            synthetic_counts=(0,) * 10,
+            synthetic_counts=(0 if batch is None else 10,) * 10,
             batch=batch,
             point=POINT,
             predicted=(),

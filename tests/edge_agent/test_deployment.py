@@ -139,9 +139,7 @@ class TestAgent:
         assert whole.accuracy is not None
 
     def test_a_file_that_nobody_has_is_waited_for_until_rounds_go_on(self, bench: Bench) -> None:
-        gone = Offer(
-            holder="coordinator", digest="0" * 64, size_bytes=9, chunk_bytes=9, media="onnx-model"
-        )
+        gone = Offer(holder="coordinator", digest="0" * 64, size_bytes=9, media="onnx-model")
         bench.desk.order(
             DeploymentTest(
                 run="r1",
@@ -182,7 +180,7 @@ class TestTrial:
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Trial:
         """A trial on a board, by its own meter or another."""
-        model = Offer(holder="x", digest="0" * 64, size_bytes=1, chunk_bytes=1, media="")
+        model = Offer(holder="x", digest="0" * 64, size_bytes=1, media="")
         return try_file(
             ModelFile(variant="fp32", model=model),
             files()[0].model,

@@ -25,8 +25,9 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.energy.meters import MeterDescription
 from fimi.energy.phase_powers import PowerEquations
 from fimi.energy.resting import Resting
+from fimi.learning.training.coding import Coded, Coding
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging import link
+from fimi.messaging import backoff, link
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import (
@@ -88,7 +89,7 @@ def mosquitto_missing() -> bool:
 
 @pytest.fixture
 def quick_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "RECONNECT_MIN_S", (0.1, 0.3))
+    monkeypatch.setattr(backoff, "LONGEST_S", 0.3)
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
     point = OperatingPoint(
         frequency_hz=1e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.75
     )
-    offer = Offer(holder="d1", digest="0f" * 32, size_bytes=10, chunk_bytes=4, media="safetensors")
+    offer = Offer(holder="d1", digest="0f" * 32, size_bytes=10, media="safetensors")
     energy = Energy(value_j=3.25, kind="emulated", source="emulated:pi", uncertainty_j=0.1)
     phases = (
         PhaseRecord(
@@ -239,6 +240,9 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             training=TrainingSettings(),
             seed=5,
             fleet_time_s=0.1,
+            model_coding=Coding(kind="fp16", compress=True),
+            update_coding=Coding(kind="top-k", share=0.05),
+            model_bytes=153_720,
         )),
         (*up, UpdateReady(run=run, device="d1", round=1, update=offer)),
         (*up, RoundReport(
@@ -265,6 +269,7 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
             ),
             busy_s=4.5,
             phases=phases,
+            coded=Coded(coding="top-k 5 %", raw_bytes=153_720, coded_bytes=13_370, error=0.5),
         )),
         (*down, RoundClosed(run=run, device="d1", round=1, accepted=True, fleet_time_s=60.0)),
         (*up, RoundSettled(run=run, device="d1", round=1, phases=phases)),

@@ -290,6 +290,22 @@ class TestPresence:
                 assert next_state(coordinator) == ("d1", "online")
             assert next_state(coordinator) == ("d1", "offline")
 
+    def test_a_lost_connection_is_no_change_and_its_transfers_hear_of_it(
+        self, join, until, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever fetches from a device that is back asks it again at once."""
+        coordinator, device = join(COORDINATOR), join("d1")
+        assert next_state(coordinator) == ("d1", "online")
+        back: list[str] = []
+        monkeypatch.setattr(coordinator.transfers, "on_back", back.append)
+        for count in (1, 2):
+            device._link._client.socket().shutdown(socket.SHUT_RDWR)
+            until(lambda count=count: len(back) == count)
+            until(lambda: device.online)
+        assert back == ["d1", "d1"]
+        assert coordinator.peers["d1"].state.session == 3
+        assert coordinator.receive(1.2) is None  # longer than an offline state is held
+
     def test_state_is_retained(self, join, until) -> None:
         boot_id = join("d1").boot_id
         coordinator = join(COORDINATOR)

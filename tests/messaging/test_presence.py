@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from fimi.messaging.messages import DeviceState
 from fimi.messaging.presence import Presence
 
 
-def state(status: str = "online", boot_id: str = "1") -> DeviceState:
-    return DeviceState(peer="d", role="device", status=status, boot_id=boot_id)
+def state(status: str = "online", boot_id: str = "1", session: int = 1) -> DeviceState:
+    return DeviceState(peer="d", role="device", status=status, boot_id=boot_id, session=session)
 
 
 @pytest.fixture
@@ -32,6 +33,31 @@ class TestBirth:
         assert set(presence.views()) == {"d"}
 
 
+class TestReconnected:
+    """Another connection of the same start is no change, and what was under way is lost."""
+
+    def test_a_birth_after_a_lost_connection(self, presence: Presence) -> None:
+        again = state(session=2)
+        assert presence.has_reconnected(again)
+        assert presence.stated(again, 101.0) is None
+        assert not presence.has_reconnected(again)
+
+    def test_back_within_an_instant(self, presence: Presence) -> None:
+        presence.stated(state("offline", session=0), 101.0)
+        again = state(session=2)
+        assert presence.has_reconnected(again)
+        assert presence.stated(again, 101.5) is None
+        assert presence.lost(105.0) == []
+
+    def test_a_new_start(self, presence: Presence) -> None:
+        assert presence.has_reconnected(state(boot_id="2"))
+
+    def test_neither_a_goodbye_nor_a_stranger(self, presence: Presence) -> None:
+        assert not presence.has_reconnected(state("offline", session=0))
+        stranger = DeviceState(peer="x", role="device", status="online", boot_id="1", session=1)
+        assert not presence.has_reconnected(stranger)
+
+
 class TestDeath:
     def test_goodbye(self, presence: Presence) -> None:
         assert presence.stated(state("offline"), 101.0) is None
@@ -42,6 +68,16 @@ class TestDeath:
         view = presence.view("d")
         assert (view.online, view.silent, view.since_s) == (False, False, 102.0)
         assert presence.next_s() == float("inf")
+
+    def test_it_is_delivered_whether_it_was_said_or_is_a_last_will(
+        self, presence: Presence
+    ) -> None:
+        said = replace(state("offline"), goodbye=True)
+        presence.stated(said, 101.0)
+        assert presence.lost(102.0) == [said]
+        presence.stated(state(), 103.0)
+        presence.stated(state("offline"), 104.0)
+        assert presence.lost(105.0) == [state("offline")]
 
     def test_repeated_goodbyes_count_from_the_first(self, presence: Presence) -> None:
         presence.stated(state("offline"), 101.0)

@@ -100,7 +100,7 @@ def test_what_came_later_is_unknown(store: Path, run: RunData) -> None:
     assert (info.instance, info.contract, info.resumed) == ("", {}, 0)
     assert (run.confirmed, run.enrolments, run.resumptions) == ({}, (), ())
     assert {e.unknown_max for r in run.rounds for e in r.devices} == {None}
-    with pytest.raises(StoreError, match=r"run store version 0, .* version 4"):
+    with pytest.raises(StoreError, match=r"run store version 0, .* version 5"):
         RunStore.reopen(store)
 
 

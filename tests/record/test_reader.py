@@ -313,7 +313,7 @@ class TestErrors:
         with sqlite3.connect(run_dir / "run.sqlite") as db:
             db.execute("PRAGMA user_version = 1")
         db.close()
-        with pytest.raises(ReportError, match="no run store version 1, only 0, 2, 3 and 4"):
+        with pytest.raises(ReportError, match="no run store version 1, only 0, 2, 3, 4 and 5"):
             read_run(run_dir)
 
     def test_impossible_joules(self, run_dir: Path) -> None:

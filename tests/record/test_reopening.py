@@ -196,8 +196,8 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("change", "why"),
         [
-            ("PRAGMA user_version = 5", "version 5, .* of version 4; resume it with the release"),
-            ("PRAGMA user_version = 2", "version 2, .* of version 4; resume it with the release"),
+            ("PRAGMA user_version = 6", "version 6, .* of version 5; resume it with the release"),
+            ("PRAGMA user_version = 2", "version 2, .* of version 5; resume it with the release"),
             ("PRAGMA user_version = 0", "version 0"),
             ("DROP TABLE checkpoint", "older release: its table checkpoint is not there"),
             ("DELETE FROM run", "table run has 0 rows"),

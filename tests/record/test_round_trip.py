@@ -9,6 +9,7 @@ from typing import Any, get_args
 import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from random_values import structs, values
 
 from fimi.energy.cost_model import BoardModel
@@ -23,7 +24,7 @@ from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
 from fimi.record.reader import open_store, read_run
 from fimi.record.record import Enrolment, Labels, PlanSummary, RunInfo
-from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult
+from fimi.record.results import Deployment, DeviceRound, LateUpdate, Preparation, RoundResult
 from fimi.record.store import RunStore
 
 NAMES = st.text(min_size=1, max_size=6)
@@ -44,7 +45,17 @@ def several(kind: Any, key: str, **fields: Any) -> st.SearchStrategy[tuple[Any, 
 
 def rounds() -> st.SearchStrategy[tuple[RoundResult, ...]]:
     devices = several(DeviceRound, "device", device=NAMES)
-    return several(RoundResult, "number", number=st.integers(1, 2**40), devices=devices)
+    late = several(LateUpdate, "of_round")
+    found = several(RoundResult, "number", number=st.integers(1, 2**40), devices=devices, late=late)
+    return found.map(
+        lambda results: tuple(
+            replace(
+                result,
+                late=tuple(replace(u, device=f"{result.number} {u.device}") for u in result.late),
+            )
+            for result in results
+        )
+    )
 
 
 def preparations() -> st.SearchStrategy[tuple[Preparation, ...]]:
@@ -194,7 +205,7 @@ def test_the_log_comes_back_as_it_was(events: list[Event]) -> None:
 def test_every_column_of_every_table_is_reached() -> None:
     """Fields that no column holds are those that have tables of their own."""
     elsewhere = {
-        "round": {"devices", "server", "evaluation"},
+        "round": {"devices", "server", "evaluation", "late"},
         "device_round": {
             "phases",
             "predicted",

@@ -254,13 +254,16 @@ def test_genfl_mixes_by_its_equation(run: Any, monkeypatch: pytest.MonkeyPatch) 
     """The new model is κ1 Σ ρ ω + κ2 ω_a of what devices sent and the server trained, exactly."""
     calls: list[tuple[list[Any], list[float], dict[str, Any]]] = []
 
-    def spy(models: Any, weights: Any) -> dict[str, Any]:
-        models = list(models)
-        mean = aggregation.fedavg(models, weights)
-        calls.append((models, list(weights), mean))
+    def spy(like: Any, models: Any, weights: Any) -> dict[str, Any]:
+        whole = [
+            {n: each.read(n, 0, t.size).reshape(t.shape).copy() for n, t in like.items()}
+            for each in models
+        ]
+        mean = aggregation.mean(like, models, weights)
+        calls.append((whole, list(weights), mean))
         return mean
 
-    monkeypatch.setattr("fimi.coordinator.mixing.fedavg", spy)
+    monkeypatch.setattr("fimi.coordinator.mixing.mean", spy)
     ran = run("genfl", server_weight=0.25)
     assert len(calls) == ROUNDS
     models, weights, mixed = calls[-1]

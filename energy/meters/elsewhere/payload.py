@@ -62,12 +62,18 @@ class Amount(NamedTuple):
     step: float
 
 
+MAX_BYTES = 64 << 10
+"""Largest payload of a meter that is read."""
+
+
 def parse(payload: bytes) -> Any:
     """A payload as JSON, with numbers as ``Decimal``, or as text if it is none.
 
     Raises:
-        NoValueError: it is empty or no text.
+        NoValueError: it is empty, no text or too large.
     """
+    if len(payload) > MAX_BYTES:
+        raise NoValueError(f"it has {len(payload)} bytes, the limit is {MAX_BYTES}")
     try:
         text = payload.decode("utf-8").strip()
     except UnicodeDecodeError:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -34,6 +36,30 @@ def test_round_trip(parameters: dict[str, np.ndarray]) -> None:
     assert set(back) == set(parameters)
     for name, tensor in parameters.items():
         np.testing.assert_array_equal(back[name], tensor)
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=5).filter(lambda name: name != "__metadata__"),
+        hnp.arrays(
+            st.sampled_from([np.float32, np.float32, np.float64]),
+            hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3),
+        ),
+        max_size=4,
+    )
+)
+def test_the_bytes_are_those_of_safetensors(parameters: dict[str, np.ndarray]) -> None:
+    expected = safetensors.numpy.save(parameters)
+    assert tensors.dump(parameters) == expected
+    file = io.BytesIO()
+    assert tensors.write(parameters, file) == tensors.digest(expected)
+    assert file.getvalue() == expected
+
+
+def test_tensors_in_another_order_of_memory_are_written_by_their_numbers() -> None:
+    turned = {"w": np.arange(6, dtype=np.float32).reshape(2, 3).T, "b": np.float32(3.0).reshape(())}
+    assert not turned["w"].flags.c_contiguous
+    np.testing.assert_array_equal(tensors.load(tensors.dump(turned))["w"], turned["w"])
 
 
 def test_bytes_do_not_depend_on_the_order_of_names() -> None:

@@ -15,7 +15,8 @@ import pytest
 
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker import embedded
-from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto, password_hash
+from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
+from fimi.messaging.broker.passwords import password_hash
 from fimi.messaging.errors import (
     BrokerFailed,
     BrokerMissing,

@@ -96,14 +96,14 @@ class TestManyAtOnce:
     ) -> None:
         devices = [join(f"d{n}") for n in range(3)]
         offers = [d.transfers.serve(noise(n), "noise") for n, d in enumerate(devices)]
-        finish = coordinator.transfers.finish
+        complete = coordinator.transfers.complete
 
-        def without_memory(download) -> bytes:
+        def without_memory(download) -> bool:
             if download.offer.holder == "d0":
                 raise MemoryError
-            return finish(download)
+            return complete(download)
 
-        monkeypatch.setattr(coordinator.transfers, "finish", without_memory)
+        monkeypatch.setattr(coordinator.transfers, "complete", without_memory)
         collector = collect()
         bad, *good = [collector.pull(offer) for offer in offers]
         with pytest.raises(TransferError, match="d0: MemoryError"):
@@ -219,7 +219,7 @@ class TestLoss:
         """What has arrived is kept, even if the broker is away for longer than a halt."""
         with (
             Peer(mortal.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as desk,
-            Peer(mortal.address, fleet=fleet, peer="d1", role="device", chunk_bytes=1000) as d1,
+            Peer(mortal.address, fleet=fleet, peer="d1", role="device", chunk_bytes=1024) as d1,
             Peer(mortal.address, fleet=fleet, peer="d2", role="device") as d2,
             Collector(desk.transfers, at_least=1, budget_bytes=1, halt_s=0.01) as collector,
         ):
@@ -233,5 +233,4 @@ class TestLoss:
             mortal.start()
             assert first.result(30.0) == noise(1)
             assert second.result(30.0) == noise(1)
-            count = -(-SIZE // offers[0].chunk_bytes)
-            assert d1.transfers.counters.sent < count + 20
+            assert d1.transfers.counters.sent_bytes < SIZE + 100_000

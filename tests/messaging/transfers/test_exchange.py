@@ -22,7 +22,9 @@ from fimi.messaging.errors import TransferCancelled, TransferError
 from fimi.messaging.link import Link
 from fimi.messaging.messages import DeviceState, Offer
 from fimi.messaging.topics import COORDINATOR
-from fimi.messaging.transfers.chunks import chunk_bounds
+from fimi.messaging.transfers.assembly import JOIN_S
+from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds
+from fimi.messaging.transfers.parts import Parts
 from fimi.messaging.transfers.wire import (
     Chunk,
     Done,
@@ -34,7 +36,7 @@ from fimi.messaging.transfers.wire import (
     encode_transfer,
 )
 
-CHUNK = 1000
+CHUNK = BLOCK_BYTES
 
 
 def noise(size_bytes: int, seed: int = 0) -> bytes:
@@ -71,7 +73,6 @@ class Saboteur:
             holder="saboteur",
             digest=hashlib.sha256(data).hexdigest(),
             size_bytes=len(data),
-            chunk_bytes=CHUNK,
             media="noise",
         )
 
@@ -87,8 +88,8 @@ class Saboteur:
         topic = topics.topic(self.fleet, "saboteur", COORDINATOR, "state")
         return topic, encode_message(state, sender="saboteur", recipient=COORDINATOR)
 
-    def chunk(self, index: int, check: bytes, data: bytes) -> Chunk:
-        return Chunk(digest=self.offer.digest, index=index, check=check, data=memoryview(data))
+    def chunk(self, index: int, check: int, data: bytes) -> Chunk:
+        return Chunk(digest=self.offer.digest, start=index, check=check, data=memoryview(data))
 
     def on_message(self, topic: str, payload: bytes, _retained: bool) -> None:
         place = topics.parse(topic)
@@ -100,12 +101,13 @@ class Saboteur:
             if self.dones > 1:
                 self.answer(place.sender, Noted(digest=request.digest))
             return
-        for index in request.indices:
-            self.asked[index] += 1
-            self.serve(place.sender, index)
+        for start, count in request.runs:
+            for index in range(start, start + count):
+                self.asked[index] += 1
+                self.serve(place.sender, index)
 
     def serve(self, asker: str, index: int) -> None:
-        start, stop = chunk_bounds(len(self.data), CHUNK, index)
+        start, stop = block_bounds(len(self.data), index, index + 1)
         data, claimed, first = self.data[start:stop], index, self.asked[index] == 1
         check = chunk_check(index, data)
 
@@ -134,7 +136,7 @@ class TestWholeness:
         device, coordinator = join("d1", chunk_bytes=CHUNK), join(COORDINATOR)
         data = noise(size_bytes)
         offer = device.transfers.serve(data, "noise")
-        assert (offer.size_bytes, offer.chunk_bytes, offer.holder) == (size_bytes, CHUNK, "d1")
+        assert (offer.size_bytes, offer.holder) == (size_bytes, "d1")
         assert coordinator.transfers.fetch(offer, 10.0) == data
         assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=5.0)
         again = coordinator.transfers.counters.asked_again  # of a machine that stood still
@@ -146,7 +148,8 @@ class TestWholeness:
         data = noise(5_000_000)
         offer = coordinator.transfers.serve(data, "noise")
         assert device.transfers.fetch(offer, 30.0) == data
-        assert device.transfers.counters.received == 41
+        received = device.transfers.counters.received
+        assert 5 <= received <= 100  # chunks grow with the link
 
     def test_many_at_once(self, join) -> None:
         """A model to everybody while everybody's update comes back, two fetches a peer."""
@@ -199,7 +202,7 @@ class TestFaults:
         saboteur.link.close()
         counters = coordinator.transfers.counters
         assert all(saboteur.asked[index] >= 2 for index in (0, 1, 2, 3))
-        assert counters.asked_again >= 4
+        assert counters.asked_again >= 1
         assert counters.corrupt >= 2  # damaged and short
         assert counters.refused >= 1  # beyond: nobody asked for that one
 
@@ -233,7 +236,7 @@ class TestFaults:
         thread = threading.Thread(target=intrude)
         thread.start()
         try:
-            with pytest.raises(TransferError, match=r"not complete after 0\.3 s.*0 of 1 chunks"):
+            with pytest.raises(TransferError, match=r"not complete after 0\.3 s.*; 0 B had come"):
                 coordinator.transfers.fetch(offer, 0.3)
         finally:
             stop.set()
@@ -262,14 +265,14 @@ class TestRefusals:
         assert time.monotonic() - start_s < 5.0
 
     def test_cancelled(self, join, fleet: str) -> None:
-        offer = Offer(holder="d9", digest="0" * 64, size_bytes=10, chunk_bytes=5, media="x")
+        offer = Offer(holder="d9", digest="0" * 64, size_bytes=10, media="x")
         cancelled = threading.Event()
         threading.Timer(0.1, cancelled.set).start()
         with pytest.raises(TransferCancelled):
             join(COORDINATOR).transfers.fetch(offer, 10.0, cancelled=cancelled.is_set)
 
     def test_closing_ends_fetches(self, broker, fleet: str) -> None:
-        offer = Offer(holder="d9", digest="0" * 64, size_bytes=10, chunk_bytes=5, media="x")
+        offer = Offer(holder="d9", digest="0" * 64, size_bytes=10, media="x")
         with ThreadPoolExecutor(2) as pool:
             with Peer(broker.address, fleet=fleet, peer="d1", role="device") as peer:
                 fetch = pool.submit(peer.transfers.fetch, offer, 30.0)
@@ -288,7 +291,7 @@ class TestRefusals:
         rogue = Link(broker.address, "rogue", clean_session=True)
         rogue.connect(5.0)
         topic = topics.topic(fleet, COORDINATOR, "d1", "want")
-        want = encode_transfer(Want(digest=offer.digest, indices=(0,)))
+        want = encode_transfer(Want(digest=offer.digest, runs=((0, 1),), chunk_bytes=CHUNK))
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(wait, offer.digest, by=COORDINATOR, timeout_s=30.0)
             rogue.publish(topic, want, qos=1)
@@ -309,14 +312,12 @@ class TestRefusals:
         woken: Counter[str] = Counter()
         downloads = []
         for name in ("d1", "d2"):
-            offer = Offer(
-                holder=name, digest="0" * 64, size_bytes=2 * CHUNK, chunk_bytes=CHUNK, media="x"
-            )
+            offer = Offer(holder=name, digest="0" * 64, size_bytes=2 * CHUNK, media="x")
             downloads.append(transfers.begin(offer, lambda name=name: woken.update([name])))
             transfers.advance(downloads[-1], time.monotonic())
         chunk = Chunk(
             digest="0" * 64,
-            index=0,
+            start=0,
             check=chunk_check(0, bytes(CHUNK)),
             data=memoryview(bytes(CHUNK)),
         )
@@ -356,7 +357,7 @@ class TestLoss:
         pid, said = peer_process("d1", serve="3000000", heartbeat_s=0.1)
         offer = msgspec.json.decode(said, type=Offer)
         threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-        with pytest.raises(TransferError, match=r"offline for .* of 25 chunks"):
+        with pytest.raises(TransferError, match=r"offline for .* B had come"):
             coordinator.transfers.fetch(offer, 30.0)
 
     def test_who_was_there_before_has_not_come_back(
@@ -406,5 +407,66 @@ class TestLoss:
             mortal.start()
             assert fetch.result() == data
             assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=10.0)
-            # resumed, not begun again
-            assert device.transfers.counters.sent < 17 + 2 * 8
+            # resumed, not begun again: a paced holder's chunks are of 40 kB
+            assert device.transfers.counters.sent < 60 + 2 * 8
+
+    def test_another_process_goes_on_with_what_has_come(
+        self, broker, fleet: str, join, tmp_path
+    ) -> None:
+        """The receiver is killed in the middle: what is in its folder is not sent again."""
+        device = join("d1")
+        device.set_pacing(16e6)
+        data = noise(4_000_000)
+        offer = device.transfers.serve(data, "noise")
+        parts = Parts(tmp_path)
+        stop = threading.Event()
+        with Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as first:
+            threading.Timer(1.2, stop.set).start()
+            with pytest.raises(TransferCancelled):
+                first.transfers.fetch(offer, 30.0, cancelled=stop.is_set, parts=parts)
+        before_bytes = device.transfers.counters.sent_bytes
+        assert before_bytes > 1_000_000
+        coordinator = join(COORDINATOR)
+        assert coordinator.transfers.fetch(offer, 30.0, parts=parts) == data
+        window_bytes = 1_000_000  # what was on its way when the first one ended
+        assert device.transfers.counters.sent_bytes < len(data) + window_bytes
+        assert coordinator.transfers.fetch(offer, 30.0, parts=parts) == data  # it lies here already
+        assert device.transfers.wait_served(offer.digest, by=COORDINATOR, timeout_s=10.0)
+
+
+class TestStreams:
+    def test_one_payload_for_all(self, join) -> None:
+        """It leaves the holder about once, whoever and however many want it."""
+        coordinator = join(COORDINATOR)
+        devices = [join(f"d{n}") for n in range(6)]
+        data = noise(3_000_000)
+        offer = coordinator.transfers.serve(data, "noise", shared=True)
+        with ThreadPoolExecutor(6) as pool:
+            fetches = [pool.submit(device.transfers.fetch, offer, 60.0) for device in devices]
+            assert all(fetch.result() == data for fetch in fetches)
+        sent_bytes = coordinator.transfers.counters.sent_bytes
+        assert sent_bytes < 3 * len(data)  # six times without the stream
+        for device in devices:
+            assert coordinator.transfers.wait_served(offer.digest, by=device.id, timeout_s=10.0)
+            assert not device._link._listening
+
+    def test_who_is_late_gets_it_all(self, join) -> None:
+        coordinator, early, late = join(COORDINATOR), join("d1"), join("d2")
+        coordinator.set_pacing(16e6)
+        data = noise(2_000_000)
+        offer = coordinator.transfers.serve(data, "noise", shared=True)
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(early.transfers.fetch, offer, 60.0)
+            time.sleep(0.4)
+            second = pool.submit(late.transfers.fetch, offer, 60.0)
+            assert first.result() == second.result() == data
+
+    def test_a_stream_that_the_broker_does_not_let_one_hear(self, join, monkeypatch) -> None:
+        """Then all of it comes directly, a moment later."""
+        coordinator, device = join(COORDINATOR), join("d1")
+        monkeypatch.setattr(device._link, "listen", lambda topic: None)
+        data = noise(300_000)
+        offer = coordinator.transfers.serve(data, "noise", shared=True)
+        begin_s = time.monotonic()
+        assert device.transfers.fetch(offer, 60.0) == data
+        assert time.monotonic() - begin_s >= JOIN_S

@@ -110,7 +110,7 @@ class TestMessages:
         assert parts == set(wire._ORDERS.values())
 
     def test_nobody_offers_for_another(self) -> None:
-        offer = Offer(holder="d2", digest=DIGEST, size_bytes=1, chunk_bytes=1, media="x")
+        offer = Offer(holder="d2", digest=DIGEST, size_bytes=1, media="x")
         update = UpdateReady(run="r", device="d1", round=1, update=offer)
         message = Reported(
             run="r",
@@ -162,19 +162,21 @@ class TestTransfers:
     @given(st.binary(max_size=50), st.integers(0, 2**31))
     def test_round_trip(self, data: bytes, index: int) -> None:
         check = wire.chunk_check(index, data)
-        chunk = wire.Chunk(digest=DIGEST, index=index, check=check, data=memoryview(data))
+        chunk = wire.Chunk(digest=DIGEST, start=index, check=check, data=memoryview(data))
         again = wire.decode_answer(wire.encode_transfer(chunk))
         assert isinstance(again, wire.Chunk)
-        assert (again.index, again.check, bytes(again.data)) == (index, check, data)
-        want = wire.Want(digest=DIGEST, indices=(index,))
+        assert (again.start, again.check, bytes(again.data)) == (index, check, data)
+        want = wire.Want(digest=DIGEST, runs=((index, 1),), chunk_bytes=1024, shared=True)
         assert wire.decode_request(wire.encode_transfer(want)) == want
 
     def test_check_depends_on_the_place(self) -> None:
         assert wire.chunk_check(0, b"x") != wire.chunk_check(1, b"x")
 
-    @pytest.mark.parametrize("indices", [[], [-1], list(range(65)), ["0"]])
-    def test_bad_wants(self, indices: list[object]) -> None:
-        body = {"type": "want", "digest": DIGEST, "indices": indices}
+    @pytest.mark.parametrize(
+        "runs", [[[-1, 1]], [[0, 0]], [[0, 2**30]], [[0]], [["0", 1]], [[n, 1] for n in range(65)]]
+    )
+    def test_bad_wants(self, runs: list[object]) -> None:
+        body = {"type": "want", "digest": DIGEST, "runs": runs, "chunk_bytes": 1024}
         with pytest.raises(msgspec.DecodeError):
             wire.decode_request(msgspec.msgpack.encode(body))
 

@@ -28,10 +28,17 @@ BREAKS: list[dict[str, Any]] = [
     {"plan.bandwidth_hz": 20},
     {"generator.images_max": 5},
     {"rounds.participants": 11},
+    {"rounds.clip_to": 31.0},
+    {"rounds.refuse_factor": 10.0},
+    {"rounds.aggregation": "median", "strategy.client_weights": "quality"},
     {"rounds.participants": 2, "rounds.min_devices": 3},
     {"run.strategy": "semi", "training.steps": 5},
     {"plan.target_accuracy": 0.9, "training.steps": 5},
     {"rounds.min_devices": 11},
+    {"rounds.round_quorum": 2.5},
+    {"rounds.round_quorum": 3, "rounds.participants": 2},
+    {"rounds.round_quorum_grace_s": 4.0},
+    {"rounds.late_updates": "add", "transfer.update_coding": "int8"},
 ]
 """For each rule, in its order, what breaks it and no rule before it."""
 

@@ -13,9 +13,8 @@ from bench import DEVICE, Bench
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.console import Console
 from fimi.messaging.questions import Echo, Echoed
-from fimi.messaging.transfers.chunks import DEFAULT_CHUNK_BYTES
 from fimi.testbed.fleet import probing
-from fimi.testbed.fleet.probing import probe, try_broker
+from fimi.testbed.fleet.probing import PROBE_BYTES, probe, try_broker
 
 
 class World:
@@ -108,8 +107,8 @@ class TestRates:
         assert 40_000 < probe(world, "d1").chunk_bytes < 50_000 < whole
 
     def test_a_chunk_is_as_large_as_those_of_runs(self) -> None:
-        payload = b"\x00" * (DEFAULT_CHUNK_BYTES * 3 // 4)
-        assert 0 <= len(probing.encode(Echo(payload=payload))) - DEFAULT_CHUNK_BYTES < 200
+        payload = b"\x00" * (PROBE_BYTES * 3 // 4)
+        assert 0 <= len(probing.encode(Echo(payload=payload))) - PROBE_BYTES < 200
 
     def test_a_way_back_that_the_kernel_holds_back(
         self, a_broker: EmbeddedBroker, fleet_name: str

@@ -7,7 +7,9 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -122,22 +124,25 @@ def test_one_that_is_killed_goes_on_with_its_next_start(desk: Desk, start: Start
     first = start()
     met = desk.hear(Profile, PATIENCE_S)
     desk.order(round_start(desk, 1, 0.0))
-    desk.hear(UpdateReady, PATIENCE_S)
+    offered = desk.hear(UpdateReady, PATIENCE_S).update
+    killed_s = time.time()
     first.kill()
     first.communicate(timeout=PATIENCE_S)
     start()
     assert desk.hear(Profile, PATIENCE_S).boot_id != met.boot_id
     assert desk.hear(PlanApplied, PATIENCE_S).error == ""
-    desk.pull()
+    assert sha256(desk.pull()).hexdigest() == offered.digest  # it is not trained again
     report = desk.hear(RoundReport, PATIENCE_S)
     assert (report.error, report.local_samples) == ("", len(LOCAL))
+    assert report.trained_at is not None
+    assert report.trained_at[1] < killed_s
     assert [phase.phase for phase in report.phases] == ["model-download", "compute", "upload"]
     desk.order(RoundClosed(run=desk.run, device=DEVICE, round=1, accepted=True, fleet_time_s=30.0))
     desk.hear(RoundSettled, PATIENCE_S)
     assert work(desk, 2, 30.0).error == ""
 
 
-def test_one_that_is_restarted_from_afar_in_a_round_works_in_it_again(
+def test_one_that_is_restarted_from_afar_in_a_round_goes_on_with_it(
     desk: Desk, start: Start, a_broker: EmbeddedBroker, fleet_name: str
 ) -> None:
     """Declined without force; with it the same process is another start."""
@@ -145,7 +150,7 @@ def test_one_that_is_restarted_from_afar_in_a_round_works_in_it_again(
     process = start("--allow", "restart")
     met = desk.hear(Profile, PATIENCE_S)
     desk.order(round_start(desk, 1, 0.0))
-    desk.hear(UpdateReady, PATIENCE_S)
+    offered = desk.hear(UpdateReady, PATIENCE_S).update
     with Console(a_broker.address, fleet=fleet_name) as console:
         with pytest.raises(BoardDeclines, match="takes part in run r1, round 1"):
             console.ask(DEVICE, RestartRequest(), PATIENCE_S)
@@ -153,7 +158,7 @@ def test_one_that_is_restarted_from_afar_in_a_round_works_in_it_again(
     assert desk.hear(Profile, PATIENCE_S).boot_id != met.boot_id
     assert process.poll() is None
     assert desk.hear(PlanApplied, PATIENCE_S).error == ""
-    desk.pull()
+    assert sha256(desk.pull()).hexdigest() == offered.digest
     assert desk.hear(RoundReport, PATIENCE_S).error == ""
 
 

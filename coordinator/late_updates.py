@@ -1,0 +1,266 @@
+"""Updates that were ready after their round was over, until a later round takes them in.
+
+With ``rounds.late_updates = "add"`` an update of round r enters the mean of the first round n in
+which it is here, with the weight of its samples times (1 + s)^(−a), s = n − r (docs/model.md (S1)).
+It is here when the fleet's clock has come to the moment at which its device was done, or, of a real
+device, when it was pulled. It never makes a mean alone, and one that would be more than
+``rounds.late_rounds`` late is dropped.
+
+An update is written to the run store before its device is told that it may forget it, and is taken
+out of there in the transaction of the round that it enters. So it survives a coordinator that is
+killed, and counts once.
+
+* :class:`LateUpdates`      all of a run
+* :func:`staleness_weight`  (1 + s)^(−a)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+
+from msgspec import Struct
+
+from fimi.coordinator import checkpoint
+from fimi.coordinator.checkpoint import HeldUpdate
+from fimi.coordinator.context import Context
+from fimi.coordinator.round_updates import AGAIN_S
+from fimi.learning.training import tensors
+from fimi.learning.training.tensors import Parameters, UpdateRefusedError
+from fimi.messaging.errors import PayloadUnusable, TransferError
+from fimi.messaging.messages import UpdateReady
+from fimi.messaging.transfers.collecting import Collector
+from fimi.record.events import UpdateRejected
+from fimi.record.results import DeviceRound, RoundResult
+
+
+def staleness_weight(rounds_late: int, exponent: float) -> float:
+    """(S1) How much an update counts that is s rounds late: (1 + s)^(−a).
+
+    Args:
+        rounds_late: s, 0 or more.
+        exponent: a, 0 or more.
+    """
+    return float((1.0 + rounds_late) ** -exponent)
+
+
+class _Pull(Struct):
+    """An update that is on its way, and the fact by which it was offered."""
+
+    fact: UpdateReady
+    future: Future[bytes]
+    tries: int = 1
+    due_s: float | None = None
+
+
+class LateUpdates:
+    """The late updates of a run. Used by one thread; :meth:`close` ends it.
+
+    Args:
+        context: the context of the run.
+        model: parameters with which every update is compared.
+        most: local samples of a device, and the most synthetic ones that it can have used; ``None``
+            if it does not take part any more.
+        held: what a coordinator before this one has kept.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        model: Parameters,
+        most: Callable[[str], tuple[int, int] | None],
+        held: Iterable[HeldUpdate] = (),
+    ) -> None:
+        self._context = context
+        self._settings = context.settings.rounds
+        self._model = model
+        self._limit_bytes = 2 * tensors.size_bytes(model) + 1_000_000
+        self._most = most
+        self._held = {(each.round, each.device): each for each in held}
+        self._pulls: dict[tuple[int, str], _Pull] = {}
+        self._collector: Collector | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether late updates are added at all."""
+        return self._settings.late_updates == "add"
+
+    def close(self) -> None:
+        """End what is on its way; its devices offer it to the next coordinator."""
+        if self._collector is not None:
+            self._collector.close()
+            self._collector = None
+        self._pulls.clear()
+
+    def offered(self, fact: UpdateReady, results: list[RoundResult]) -> bool:
+        """A device offers an update of a round that is stored.
+
+        Args:
+            fact: its offer.
+            results: all stored rounds.
+
+        Returns:
+            Whether it is taken: then the device is to go on offering it for now.
+        """
+        key = (fact.round, fact.device)
+        if not self.wanted or key in self._held or not self._may_enter(fact, results):
+            return False
+        before = self._pulls.get(key)
+        if before is None or before.fact.update != fact.update:
+            self._pulls[key] = _Pull(fact, self._pull(fact))
+        return True
+
+    def keep(
+        self, number: int, start_s: float, late: Mapping[str, tuple[DeviceRound, bytes]]
+    ) -> dict[str, bytes]:
+        """Updates that are here already, of devices whose clocks say that they came too late.
+
+        Args:
+            number: of their round.
+            start_s: its beginning on the fleet's clock, s.
+            late: entry and update of each device.
+
+        Returns:
+            What is to be stored with the round.
+        """
+        parts: dict[str, bytes] = {}
+        for device, (entry, payload) in late.items():
+            assert entry.busy_s is not None
+            held = HeldUpdate(
+                device=device,
+                round=number,
+                due_s=start_s + entry.busy_s + entry.waited_s,
+                samples=float(entry.local_samples + entry.synthetic_samples),
+            )
+            self._held[number, device] = held
+            parts |= checkpoint.of_held(held, payload)
+        return parts
+
+    def due(self, number: int, end_s: float) -> list[HeldUpdate]:
+        """Those that enter the mean of a round, in a fixed order, with their samples.
+
+        Args:
+            number: of the round.
+            end_s: its end on the fleet's clock, s.
+        """
+        self.take_in()
+        most = self._settings.late_rounds
+        for (of_round, _), pull in list(self._pulls.items()):
+            if number - of_round > most:
+                pull.future.cancel()
+                del self._pulls[of_round, pull.fact.device]
+                self._refuse(pull.fact, f"its update did not come within {most} rounds")
+        found = []
+        for key, held in sorted(self._held.items()):
+            if number - held.round > most:
+                self._drop(held, f"its update was more than {most} rounds late")
+            elif held.round < number and held.due_s <= end_s:
+                held = self._with_samples(held)
+                if key in self._held and held.samples is not None:
+                    found.append(held)
+        return found
+
+    def payload(self, held: HeldUpdate) -> bytes:
+        """The update itself.
+
+        Raises:
+            KeyError: the store has lost it.
+        """
+        return self._context.store.read_part(checkpoint.held_keys(held)[1])
+
+    def used(self, updates: Iterable[HeldUpdate]) -> list[str]:
+        """These are in a mean; returns what the store forgets together with its round."""
+        keys: list[str] = []
+        for held in updates:
+            self._held.pop((held.round, held.device), None)
+            keys += checkpoint.held_keys(held)
+        return keys
+
+    def take_in(self) -> None:
+        """Store what has arrived; then its devices may forget it."""
+        now_s = time.monotonic()
+        for key, pull in list(self._pulls.items()):
+            if not pull.future.done():
+                continue
+            error = pull.future.exception()
+            if error is None:
+                del self._pulls[key]
+                self._arrived(pull.fact, pull.future.result())
+            elif isinstance(error, PayloadUnusable) or not isinstance(error, TransferError):
+                del self._pulls[key]
+                self._refuse(pull.fact, str(error))
+            elif pull.due_s is None:
+                pull.due_s = now_s + AGAIN_S[min(pull.tries, len(AGAIN_S)) - 1]
+            elif now_s >= pull.due_s:
+                self._pulls[key] = _Pull(pull.fact, self._pull(pull.fact), pull.tries + 1)
+
+    def _pull(self, fact: UpdateReady) -> Future[bytes]:
+        if self._collector is None:
+            self._collector = Collector(self._context.peer.transfers)
+        return self._collector.pull(fact.update, max_bytes=self._limit_bytes)
+
+    def _may_enter(self, fact: UpdateReady, results: list[RoundResult]) -> bool:
+        """Whether there may be a round that it enters, and it is in none yet."""
+        number = results[-1].number + 1
+        late = number - fact.round
+        known = {e.device: e for r in results if r.number == fact.round for e in r.devices}
+        entry = known.get(fact.device)
+        return (
+            number <= self._settings.count
+            and late <= self._settings.late_rounds
+            and entry is not None
+            and entry.status in ("late", "missing")
+            and not any(
+                (late.device, late.of_round) == (fact.device, fact.round)
+                for result in results
+                for late in result.late
+            )
+        )
+
+    def _arrived(self, fact: UpdateReady, payload: bytes) -> None:
+        try:
+            tensors.load(payload, like=self._model)
+        except UpdateRefusedError as error:
+            self._refuse(fact, str(error))
+            return
+        held = HeldUpdate(device=fact.device, round=fact.round)
+        self._context.store.write_checkpoint(checkpoint.of_held(held, payload))
+        self._held[fact.round, fact.device] = held
+        self._context.conversation.stored(fact.device, fact)
+
+    def _with_samples(self, held: HeldUpdate) -> HeldUpdate:
+        """With the samples that its device has reported since; a wrong number drops it."""
+        if held.samples is not None:
+            return held
+        entry = self._context.store.entry(held.round, held.device)
+        most = self._most(held.device)
+        if entry is None or most is None or entry.busy_s is None:
+            return held  # its report is on its way
+        told = (entry.local_samples, entry.synthetic_samples)
+        if told[0] != most[0] or told[1] > most[1]:
+            self._drop(
+                held,
+                f"reports {told[0]} local and {told[1]} synthetic samples, its profile and plan "
+                f"say {most[0]} and at most {most[1]}",
+            )
+            return held
+        return HeldUpdate(
+            device=held.device,
+            round=held.round,
+            due_s=held.due_s,
+            samples=float(entry.local_samples + entry.synthetic_samples),
+        )
+
+    def refuse(self, held: HeldUpdate, why: str) -> None:
+        """An update cannot be used after all."""
+        self._drop(held, why)
+
+    def _drop(self, held: HeldUpdate, why: str) -> None:
+        del self._held[held.round, held.device]
+        self._context.store.drop_parts(checkpoint.held_keys(held))
+        self._context.notify(UpdateRejected(round=held.round, device=held.device, reason=why))
+
+    def _refuse(self, fact: UpdateReady, why: str) -> None:
+        self._context.conversation.stored(fact.device, fact)
+        self._context.notify(UpdateRejected(round=fact.round, device=fact.device, reason=why))

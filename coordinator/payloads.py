@@ -1,0 +1,144 @@
+"""The coordinator's side of codings: the model as it goes, updates as they come, and their sizes.
+
+* :class:`RoundPayload`  the model of a round as devices are sent it, and their updates decoded
+* :class:`PayloadSizes`  what a plan is made for
+
+The coordinator keeps the model in single precision. A device changes the model that it was sent,
+ω̂; that change is added to ω, so that what the coding of the model has lost is not lost for good
+(docs/model.md, "Codings").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from msgspec import Struct
+
+from fimi.coordinator.settings import TransferSettings
+from fimi.learning.training import coded, tensors
+from fimi.learning.training.coded import Tensors
+from fimi.learning.training.coding import Coded, Coding, relative_error
+from fimi.learning.training.tensors import Parameters
+from fimi.record.results import RoundResult
+
+
+class PayloadSizes(Struct, kw_only=True):
+    """Sizes of the model and of an update as sent, bytes.
+
+    They are exact for a coding whose size follows from the shapes. With Zstandard they are those of
+    the first model, coded as the model and as an update, and after a round those of that round.
+
+    Attributes:
+        model_bytes: of the model.
+        update_bytes: of an update.
+        is_guess: whether they depend on the values.
+    """
+
+    model_bytes: int
+    update_bytes: int
+    is_guess: bool = False
+
+    @staticmethod
+    def plain(model_bytes: int) -> PayloadSizes:
+        """Of a model that is sent as it is, both ways."""
+        return PayloadSizes(model_bytes=model_bytes, update_bytes=model_bytes)
+
+    @staticmethod
+    def of(model: Parameters, transfer: TransferSettings) -> PayloadSizes:
+        """Of the first model of a run."""
+        return PayloadSizes(
+            model_bytes=_size(model, transfer.of_model),
+            update_bytes=_size(model, transfer.of_update),
+            is_guess=transfer.compress,
+        )
+
+    def learn(self, result: RoundResult) -> None:
+        """Take the sizes of a round over where they are a guess."""
+        if not self.is_guess:
+            return
+        if result.model_coded is not None:
+            self.model_bytes = result.model_coded.coded_bytes
+        sent = [
+            entry.coded.coded_bytes
+            for entry in result.devices
+            if entry.status == "accepted" and entry.coded is not None
+        ]
+        if sent:
+            self.update_bytes = round(sum(sent) / len(sent))
+
+
+def _size(model: Parameters, coding: Coding) -> int:
+    """Size of a model in a coding; with Zstandard that of these very values."""
+    if coding.is_plain:
+        return len(tensors.dump(model))
+    if coding.compress:
+        return len(coded.encode(model, coding, np.random.default_rng(0)))
+    return coded.size_bytes(coded.shapes_of(model), coding)
+
+
+class RoundPayload:
+    """The model of a round as sent, and the updates of devices in terms of it.
+
+    Args:
+        model: ω, the global model.
+        transfer: the codings.
+
+    Attributes:
+        model: ω.
+        of_model: the coding of the model.
+        of_update: the coding of updates.
+        data: the model as sent.
+        model_bytes: its size in single precision.
+        coded: what its coding did; ``None`` where it is sent as it is.
+
+    Raises:
+        ValueError: the model is to be coded, and a parameter is not finite.
+    """
+
+    def __init__(self, model: Parameters, transfer: TransferSettings) -> None:
+        self.of_model, self.of_update = transfer.of_model, transfer.of_update
+        self.data = tensors.dump(model)
+        self.model_bytes = len(self.data)
+        self.coded: Coded | None = None
+        self.model = model
+        self._shapes = coded.shapes_of(model)
+        self._lost: Tensors | None = None  # ω − ω̂, where updates are whole models
+        if self.of_model.is_plain:
+            return
+        self.data = b""
+        self.data = coded.encode(model, self.of_model)
+        error = 0.0
+        if self.of_model.kind != "fp32":
+            sent = coded.decode(self.data, self.of_model, self._shapes)
+            error = relative_error((sent[name] for name in model), model.values())
+            if not self.of_update.takes_difference:
+                self._lost = {name: tensor - sent[name] for name, tensor in model.items()}
+        self.coded = Coded(
+            coding=self.of_model.words,
+            raw_bytes=self.model_bytes,
+            coded_bytes=len(self.data),
+            error=error,
+        )
+
+    @property
+    def decodes(self) -> bool:
+        """Whether updates come otherwise than as models in single precision."""
+        return not self.of_update.is_plain or self._lost is not None
+
+    def plain(self, update: bytes) -> bytes:
+        """An update as a model in single precision, ω + (ω_i − ω̂), checked.
+
+        Raises:
+            UpdateRefusedError: the bytes are no update of this model in the coding asked for.
+        """
+        if self.of_update.is_plain:
+            found = tensors.load(update, like=self.model)
+            if self._lost is None:
+                return update
+        else:
+            found = coded.decode(update, self.of_update, self._shapes)
+        if self.of_update.takes_difference:
+            found = coded.apply(self.model, found)
+        elif self._lost is not None:
+            found = coded.apply(found, self._lost)
+        tensors.check(found, self.model)
+        return tensors.dump(found)

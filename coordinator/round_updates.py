@@ -1,0 +1,154 @@
+"""The updates of a round on their way here: pulled, checked, kept; a failed pull is tried again.
+
+A pull waits by itself while a holder or the broker is away. One that fails all the same, because
+its holder does not serve the update at the moment for instance, is begun again after growing times
+as long as the round waits. What can never be had, such as an update that is too large, is not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+
+from fimi.coordinator.payloads import RoundPayload
+from fimi.coordinator.update_store import UpdateStore
+from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
+from fimi.messaging.messages import Offer
+from fimi.messaging.transfers.collecting import Collector
+from fimi.messaging.transfers.fetching import LEAST_FILE_BYTES
+
+AGAIN_S = (1.0, 2.0, 3.0, 5.0)
+"""Times after which a failed pull is tried again, s; the last one repeats."""
+
+
+class _Update(Struct):
+    """What a device has offered, and the keeping of it."""
+
+    offer: Offer
+    kept: Future[None]
+    tries: int = 1
+    due_s: float | None = None
+
+    @property
+    def error(self) -> BaseException | None:
+        """Why it is not kept; ``None`` as long as it may be."""
+        return self.kept.exception() if self.kept.done() else None
+
+
+class UpdateIntake:
+    """Collects the updates of a round, one for each device. Used by one thread.
+
+    What had come of an update when the coordinator was killed is not pulled again.
+
+    Args:
+        payload: the model with which every update is compared, and how updates are coded.
+        spool: keeps them, by device.
+        collector: pulls them.
+        pool: checks them.
+    """
+
+    def __init__(
+        self,
+        payload: RoundPayload,
+        spool: UpdateStore,
+        collector: Collector,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self.model = payload.model
+        self._payload = payload
+        self._limit_bytes = 2 * payload.model_bytes + 1_000_000
+        self._spool = spool
+        self._collector = collector
+        self._pool = pool
+        self._updates: dict[str, _Update] = {}
+
+    def offered(self, device: str, offer: Offer) -> None:
+        """A device offers an update: pull it, if it is not here or on its way.
+
+        A device that was started again may offer another update: what it offered before can no
+        longer be had.
+        """
+        update = self._updates.get(device)
+        known = None if update is None or update.error is not None else update
+        if known is not None and (known.kept.done() or known.offer.digest == offer.digest):
+            return
+        self._updates[device] = _Update(offer, self._pull(device, offer))
+
+    def try_again(self) -> None:
+        """Begin the failed pulls again whose time has come; call it often."""
+        now_s = time.monotonic()
+        for device, update in self._updates.items():
+            error = update.error
+            if not isinstance(error, TransferError) or isinstance(
+                error, PayloadUnusable | TransferCancelled
+            ):
+                continue
+            if update.due_s is None:
+                update.due_s = now_s + AGAIN_S[min(update.tries, len(AGAIN_S)) - 1]
+            elif now_s >= update.due_s:
+                update.kept = self._pull(device, update.offer)
+                update.tries, update.due_s = update.tries + 1, None
+
+    def unusable(self, device: str) -> PayloadUnusable | None:
+        """Why the update that a device offers can never be had."""
+        update = self._updates.get(device)
+        error = None if update is None else update.error
+        return error if isinstance(error, PayloadUnusable) else None
+
+    def under_way(self, devices: Iterable[str]) -> set[str]:
+        """Those of these devices whose update is on its way."""
+        return {d for d in devices if d in self._updates and not self._updates[d].kept.done()}
+
+    def is_kept(self, device: str) -> bool:
+        """Whether the update of a device is here and was found good."""
+        update = self._updates.get(device)
+        return update is not None and update.kept.done() and update.error is None
+
+    def require(self, device: str, timeout_s: float) -> None:
+        """Make sure that the update of a device is here and good.
+
+        Args:
+            device: whose.
+            timeout_s: for how long the check of it is waited for, s.
+
+        Raises:
+            KeyError: none was offered.
+            TransferError: it did not come.
+            UpdateRefusedError: it is none of this model.
+            OSError: there was no room for it.
+        """
+        self._updates[device].kept.result(timeout=timeout_s)
+
+    def _pull(self, device: str, offer: Offer) -> Future[None]:
+        """Collect an update; when it has come, check it and keep it."""
+        kept: Future[None] = Future()
+
+        def keep(payload: bytes | Path) -> None:
+            try:
+                if self._payload.decodes:
+                    coded = payload if isinstance(payload, bytes) else payload.read_bytes()
+                    payload = self._payload.plain(coded)
+                self._spool.take(device, payload, self.model)
+                kept.set_result(None)
+            except Exception as error:
+                kept.set_exception(error)
+
+        def arrived(pull: Future[Any]) -> None:
+            if (error := pull.exception()) is not None:
+                kept.set_exception(error)
+            else:
+                self._pool.submit(keep, pull.result())
+
+        self._collector.cancel(device)
+        limit = self._limit_bytes
+        if offer.size_bytes < LEAST_FILE_BYTES:
+            self._collector.pull(offer, max_bytes=limit).add_done_callback(arrived)
+        else:
+            pull = self._collector.pull_into(self._spool.parts, offer, max_bytes=limit)
+            pull.add_done_callback(arrived)
+        return kept

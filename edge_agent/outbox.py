@@ -1,0 +1,250 @@
+"""What a device has to tell and the coordinator has not stored, on disk: it survives its process.
+
+A :class:`DurableOutbox` keeps the facts of a run, and the update that is on offer, in two kinds of
+files in the agent's state folder:
+
+==============================  ====================================================================
+``{fleet}.{device}.facts``      one :class:`Unsent`: replaced as a whole and synced whenever a fact
+                                is added, so at most three times in a round
+``{fleet}.{device}.….update``   the bytes of an update, named by their SHA-256; written once
+==============================  ====================================================================
+
+Nothing is written while the device waits, trains or is heard. What the coordinator has stored
+leaves the file with the next fact; told twice it does no harm, because a fact keeps the start of
+the device and the number under which it was told first, and counts once
+(:mod:`fimi.coordinator.conversation`).
+
+Damage is tolerated: a file that is torn or of another kind is named, put aside and not used. Its
+size is bounded: updates go first, then the oldest facts, and the log says so. A disk that is full
+or read-only is named once, and the device goes on as without an outbox.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from fimi.files import write_whole
+from fimi.messaging.messages import MAX_EARLIER, EarlierFacts, Fact, RoundReport, RoundStart
+
+MAX_BYTES = 256 << 20
+"""Most bytes of all files of a device."""
+FACTS_BYTES = 2 << 20
+"""Most bytes of the file of facts."""
+_KIND = b"fimi-outbox-1"
+
+log = logging.getLogger(__name__)
+
+
+class ReadyUpdate(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A round whose update is ready and was not pulled yet.
+
+    Attributes:
+        start: the order that was followed.
+        boot_id: of the start of the device that has worked.
+        number: of the fact that ``report`` is, if nothing more becomes of the round.
+        digest: SHA-256 of the update.
+        report: what was done and metered so far.
+    """
+
+    start: RoundStart
+    boot_id: str
+    number: int
+    digest: str
+    report: RoundReport
+
+
+class Unsent(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a device has to tell of one run.
+
+    Attributes:
+        instance: of the run.
+        starts: facts that are not known to be stored, by start of the device, oldest first.
+        worked: the order of the last round whose work was done; ``None`` before.
+        ready: an update that was not pulled yet.
+        clock_s: the device's own clock when it told the last of this, s; an emulated board goes on
+            from there.
+    """
+
+    instance: str
+    starts: tuple[EarlierFacts, ...] = ()
+    worked: RoundStart | None = None
+    ready: ReadyUpdate | None = None
+    clock_s: float = 0.0
+
+
+class DurableOutbox:
+    """The outbox of one device. One thread at a time.
+
+    Args:
+        folder: the agent's state folder; made when something is written.
+        fleet: of the device.
+        device: its id.
+        max_bytes: most bytes of all its files.
+    """
+
+    def __init__(
+        self, folder: Path, fleet: str, device: str, *, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._folder = folder
+        self._name = f"{fleet}.{device}"
+        self._facts = folder / f"{self._name}.facts"
+        self._max_bytes = max_bytes
+        self._before: bytes | None = None
+        self._complained = False
+        self.writes = 0
+        """How many files were written so far."""
+
+    def load(self) -> Unsent | None:
+        """What an earlier start has left; ``None`` for nothing that can be used."""
+        try:
+            content = self._facts.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("%s cannot be read: %s; what it holds is not told", self._facts, error)
+            return None
+        head, _, body = content.partition(b"\n")
+        why = ""
+        try:
+            if head != _head(body):
+                raise ValueError("its checksum is another one")
+            found = msgspec.json.decode(body, type=Unsent)
+        except (ValueError, msgspec.DecodeError) as error:  # ValidationError is one
+            why = str(error)
+        if why:
+            aside = self._facts.with_suffix(".damaged")
+            with contextlib.suppress(OSError):
+                self._facts.replace(aside)
+            log.warning(
+                "%s (%d B) is damaged: %s; it is put aside as %s, and the facts in it are not told",
+                *(self._facts, len(content), why, aside.name),
+            )
+            return None
+        self._before = content
+        return found
+
+    def save(self, unsent: Unsent) -> None:
+        """Replace the facts on disk, and wait until they are there; nothing if they are there."""
+        content = self._fitting(unsent)
+        if content == self._before:
+            return
+        if self._write(self._facts, content):
+            self._before = content
+
+    def clear(self) -> None:
+        """There is nothing to tell any more."""
+        self._before = None
+        for path in (self._facts, *self._updates()):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def put_update(self, digest: str, update: bytes) -> bool:
+        """Keep an update in place of earlier ones; returns whether it is kept."""
+        room = self._max_bytes - FACTS_BYTES
+        if len(update) > room:
+            self._complain(
+                f"an update of {len(update)} B is not kept in {self._folder}, where updates may "
+                f"take {room} B: after a restart it is trained again"
+            )
+            return False
+        path = self._path(digest)
+        if path.exists():
+            return True
+        self.keep_updates(())
+        return self._write(path, update)
+
+    def update(self, digest: str) -> bytes | None:
+        """An update that is kept and undamaged."""
+        path = self._path(digest)
+        try:
+            update = path.read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(update).hexdigest() == digest:
+            return update
+        log.warning("%s is damaged and was deleted; the round is trained again", path)
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+
+    def keep_updates(self, digests: tuple[str, ...]) -> None:
+        """Delete all updates but these."""
+        needed = {self._path(digest) for digest in digests}
+        for path in self._updates():
+            if path not in needed:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def _fitting(self, unsent: Unsent) -> bytes:
+        """The file of facts, without the oldest ones if it would be too large."""
+        dropped: list[Fact] = []
+        while unsent.starts:
+            first, *others = unsent.starts
+            gone = max(1, len(first.facts) // 2)
+            if len(others) >= MAX_EARLIER - 1:  # the next start adds one
+                gone = len(first.facts)
+            elif len(_content(unsent)) <= FACTS_BYTES:
+                break
+            dropped += first.facts[:gone]
+            left = msgspec.structs.replace(first, facts=first.facts[gone:])
+            starts = (left, *others) if left.facts else tuple(others)
+            unsent = msgspec.structs.replace(unsent, starts=starts)
+        if dropped:
+            log.warning(
+                "%s holds facts of %d starts and %d B at most: %d are not kept, the oldest a %s",
+                *(self._facts, MAX_EARLIER - 1, FACTS_BYTES),
+                *(len(dropped), type(dropped[0].body).__name__),
+            )
+        return _content(unsent)
+
+    def _write(self, path: Path, content: bytes) -> bool:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content, mode=0o600)
+        except OSError as error:
+            self._complain(
+                f"{path} cannot be written: {error}; what the coordinator has not stored is lost "
+                "if this process ends"
+            )
+            return False
+        self.writes += 1
+        self._complained = False
+        return True
+
+    def _complain(self, what: str) -> None:
+        if not self._complained:
+            self._complained = True
+            log.warning("%s", what)
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{self._name}.{digest}.update"
+
+    def _updates(self) -> list[Path]:
+        # device names have dots: another device's files may begin like these
+        begin, length = f"{self._name}.", len(f"{self._name}.{'0' * 64}.update")
+        try:
+            found = list(self._folder.iterdir())
+        except OSError:
+            return []
+        return [
+            path
+            for path in found
+            if path.name.startswith(begin)
+            and path.name.endswith(".update")
+            and len(path.name) == length
+        ]
+
+
+def _head(body: bytes) -> bytes:
+    return _KIND + b" " + hashlib.sha256(body).hexdigest().encode()
+
+
+def _content(unsent: Unsent) -> bytes:
+    body = msgspec.json.encode(unsent)
+    return _head(body) + b"\n" + body

@@ -1,0 +1,59 @@
+"""What the coordinator's inbox tells of senders that were set aside."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from fimi.coordinator.conversation import Conversation
+from fimi.coordinator.inbox import Inbox
+from fimi.coordinator.registry import Registry
+from fimi.messaging import topics
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.client import Peer
+from fimi.messaging.topics import COORDINATOR
+from fimi.record.events import Event, Logged, SenderSetAside
+from fimi.record.record import RunData, RunInfo
+from fimi.record.summary import summarise
+from fimi.report.attendance import lines
+from fimi.testbed.sentences import describe, is_problem
+
+
+def test_a_sender_that_is_set_aside_is_an_event_once() -> None:
+    peer = Peer(
+        BrokerAddress(host="127.0.0.1", port=9), fleet="f", peer=COORDINATOR, role="coordinator"
+    )
+    told: list[Event] = []
+    conversation = Conversation("r", "5" * 16, 1, lambda *_: None, time.monotonic)
+    inbox = Inbox(peer, Registry(), conversation, told.append, threading.Event())
+    inbox.wait(lambda: False, 0.01)
+    assert told == []
+    for number in range(300):
+        for name in ("pi-1", "pi-2"):
+            topic = topics.topic("f", name, COORDINATOR, "reported")
+            peer._on_message(topic, b"\xff" * (number + 1), False)
+    for _ in range(3):
+        inbox.wait(lambda: False, 0.01)
+    assert [type(each) for each in told] == [SenderSetAside] * 2
+    assert {each.sender for each in told if isinstance(each, SenderSetAside)} == {"pi-1", "pi-2"}
+    for each in told:
+        assert isinstance(each, SenderSetAside)
+        assert each.seconds == 10.0
+        assert each.offences >= 20
+        assert is_problem(each)
+        assert describe(each).startswith(f"{each.sender} is set aside for 10 s: ")
+        assert msgspec.json.decode(msgspec.json.encode(each), type=Logged) == each
+
+
+def test_it_stands_in_the_report_of_the_run(tmp_path: Path) -> None:
+    run = RunData(
+        path=tmp_path / "run.sqlite",
+        info=RunInfo(run="r"),
+        offenders=(
+            SenderSetAside(sender="pi", offences=50, seconds=20.0, words="pi is\x1b set aside"),
+        ),
+    )
+    assert ("offender", "pi is set aside") in lines(run, summarise(run))

@@ -1,0 +1,179 @@
+"""Updates that come late: dropped, or in the mean of a later round, with less weight and once."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lab import Lab, statuses
+from scripted import ScriptedDevice, honest
+
+from fimi.coordinator.late_updates import staleness_weight
+from fimi.learning.training import tensors
+from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.messaging.messages import RoundStart, UpdateReady
+from fimi.record.events import Credited, Event, LateAdded, RoundFinished
+from fimi.record.reader import read_run
+from fimi.record.results import LateUpdate, RoundResult
+from fimi.record.store import LARGE
+
+ADD = {"late_updates": "add", "late_exponent": 0.5}
+
+
+@pytest.fixture
+def lab(a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path) -> Lab:
+    return Lab(a_broker, fleet_name, tmp_path)
+
+
+def weighty(devices: list[ScriptedDevice]) -> None:
+    """The second device has twice the samples of the first, 120 and 60."""
+    devices[1].counts = (60, 40, 20)
+
+
+def expected() -> list[float]:
+    """The models of three rounds in which the second device is always one round late.
+
+    The first sends the model plus 1 with 60 samples, the second the model plus 8 with 120.
+    """
+    w1 = 0.0 + 1.0
+    late = 120.0 / np.sqrt(2.0)
+    w2 = (60.0 * (w1 + 1.0) + late * (0.0 + 8.0)) / (60.0 + late)
+    w3 = (60.0 * (w2 + 1.0) + late * (w1 + 8.0)) / (60.0 + late)
+    return [w1, w2, w3]
+
+
+def models(lab: Lab) -> list[float]:
+    return [float(model["w"][0, 0]) for model in lab.models]
+
+
+def late_of(rounds: tuple[RoundResult, ...]) -> list[list[tuple[str, int]]]:
+    return [[(each.device, each.of_round) for each in result.late] for result in rounds]
+
+
+@given(st.integers(0, 1000), st.floats(0.0, 10.0))
+def test_the_weight_falls_with_the_rounds(rounds: int, exponent: float) -> None:
+    weight = staleness_weight(rounds, exponent)
+    assert 0.0 < weight <= 1.0
+    assert staleness_weight(0, exponent) == 1.0
+    assert staleness_weight(rounds + 1, exponent) <= weight
+    assert weight == pytest.approx(np.exp(-exponent * np.log1p(rounds)))
+
+
+def test_they_are_dropped_by_default(lab: Lab) -> None:
+    federation = lab.run(honest(1.0), honest(8.0, busy_s=15.0), rounds=3, prepare=weighty)
+    assert models(lab) == pytest.approx([1.0, 2.0, 3.0])
+    assert late_of(federation.rounds) == [[], [], []]
+
+
+def test_they_enter_the_next_mean_where_they_are_added(lab: Lab) -> None:
+    federation = lab.run(honest(1.0), honest(8.0, busy_s=15.0), rounds=3, prepare=weighty, **ADD)
+    assert models(lab) == pytest.approx(expected(), rel=1e-6)
+    late = 120.0 / np.sqrt(2.0)
+    (second,) = federation.rounds[1].late
+    assert second == LateUpdate(
+        device="device-2",
+        of_round=1,
+        weight=pytest.approx(1.0 / np.sqrt(2.0)),
+        share=pytest.approx(late / (60.0 + late)),
+    )
+    assert federation.rounds[1].devices[0].share == pytest.approx(60.0 / (60.0 + late))
+    assert [(e.round, e.of_round) for e in lab.said(LateAdded)] == [(2, 1), (3, 2)]  # type: ignore[attr-defined]
+    assert read_run(lab.path).rounds == federation.rounds
+    assert [d.outcome for d in federation.rounds[0].devices] == ["ok", "late"]
+
+
+def test_one_waits_until_the_clock_of_the_fleet_has_come_to_it(lab: Lab) -> None:
+    """Its device was busy for 25 s: rounds of 10 s later that is the third one."""
+
+    def late_once(device: ScriptedDevice, start: RoundStart) -> None:
+        honest(8.0, busy_s=25.0 if start.round == 1 else 12.0)(device, start)
+
+    federation = lab.run(honest(1.0), late_once, rounds=4, **ADD)
+    assert late_of(federation.rounds) == [
+        [],
+        [],
+        [("device-2", 1), ("device-2", 2)],
+        [("device-2", 3)],
+    ]
+    assert federation.rounds[2].late[0].weight == pytest.approx(3.0**-0.5)
+
+
+def test_one_that_is_too_old_is_dropped_and_said(lab: Lab) -> None:
+    federation = lab.run(honest(1.0), honest(8.0, busy_s=25.0), rounds=4, late_rounds=1, **ADD)
+    assert late_of(federation.rounds) == [[]] * 4
+    said = [e.reason for e in lab.events if getattr(e, "round", 0) == 1 and hasattr(e, "reason")]
+    assert any("more than 1 rounds late" in reason for reason in said)
+
+
+def test_a_coordinator_that_goes_on_adds_what_the_one_before_it_kept(lab: Lab) -> None:
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundFinished) and event.result.number == 1:
+            lab.cancel.set()
+
+    devices = honest(1.0), honest(8.0, busy_s=15.0)
+    lab.on_event = stop
+    assert lab.run(*devices, rounds=3, prepare=weighty, **ADD).status == "interrupted"
+    assert keys(lab) == {"late:1:device-2", LARGE + "late:1:device-2"}
+    lab.on_event = lambda event: None
+    lab.cancel.clear()
+    federation = lab.run(*devices, rounds=3, prepare=weighty, resumes=True, **ADD)
+    assert models(lab) == pytest.approx(expected(), rel=1e-6)
+    assert late_of(federation.rounds) == [[], [("device-2", 1)], [("device-2", 2)]]
+    assert keys(lab) == set()
+
+
+def keys(lab: Lab) -> set[str]:
+    """What the store of a run has of late updates."""
+    with sqlite3.connect(lab.path) as db:
+        rows = db.execute("SELECT key FROM checkpoint WHERE key LIKE '%late:%'").fetchall()
+    return {key for (key,) in rows}
+
+
+def test_a_real_device_finishes_after_its_round_was_closed(lab: Lab) -> None:
+    """Its update is pulled while the next round goes on, and stored before it is told so."""
+    second, credited = threading.Event(), threading.Event()
+    open_: list[bool] = []
+
+    def first(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2:
+            second.set()
+            assert credited.wait(30.0)
+        honest(1.0)(device, start)
+
+    def slow(device: ScriptedDevice, start: RoundStart) -> None:
+        assert start.late_rounds == 5
+        if start.round == 1:
+            device.tell()  # it has heard what is wanted
+            model = tensors.load(device.peer.transfers.fetch(start.model, 5.0))
+            assert second.wait(30.0)
+            device.offer(start, tensors.dump({n: t + np.float32(8.0) for n, t in model.items()}))
+            device.report(start)
+            open_.append(any(isinstance(f.body, UpdateReady) for f in device.facts))
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Credited) and event.round == 1:
+            credited.set()
+
+    lab.on_event = listen
+    federation = lab.run(
+        first,
+        slow,
+        rounds=3,
+        kinds="physical",
+        deadline_s=600.0,
+        round_quorum=1,
+        prepare=weighty,
+        **ADD,
+    )
+    assert open_ == [True], "it was told so before it was stored"
+    assert statuses(federation, 1)["device-2"] == "late"
+    assert late_of(federation.rounds) == [[], [("device-2", 1)], []]
+    assert models(lab)[:2] == pytest.approx(expected()[:2], rel=1e-6)
+    entry = read_run(lab.path).rounds[0].devices[1]
+    assert (entry.status, entry.outcome) == ("late", "late")
+    assert entry.energy is not None

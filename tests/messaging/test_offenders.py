@@ -1,0 +1,124 @@
+"""Who sends rubbish is named once, counted and set aside; who is honest is not."""
+
+from __future__ import annotations
+
+import logging
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fimi.messaging import offenders as room
+from fimi.messaging.offenders import (
+    ASIDE_MAX_S,
+    ASIDE_S,
+    BUDGET_BYTES,
+    FORGIVEN_S,
+    MAX_NAMES,
+    NAMED,
+    OFFENCES,
+    OTHERS,
+    Offenders,
+)
+
+
+def send(some: Offenders, name: str, now_s: float, *, good: bool, size: int = 500) -> bool:
+    """A message as a peer deals with it; returns whether it was looked at."""
+    if not some.admits(name, size, now_s):
+        return False
+    if good:
+        some.passed(name, now_s)
+    else:
+        some.offended(name, size, "not JSON", now_s)
+    return True
+
+
+def with_rules() -> Offenders:
+    some = Offenders()
+    some.forged = False
+    return some
+
+
+def test_named_once_and_then_at_growing_numbers(caplog) -> None:
+    some = Offenders(told_elsewhere=True)
+    with caplog.at_level(logging.WARNING, logger=room.__name__):
+        for number in range(11_477):
+            send(some, "x", number * 0.02, good=False)
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "dropped a message of x: not JSON; more are counted"
+    assert len(said) == 5
+    assert said[-1].startswith("10000 messages of x dropped so far")
+
+
+def test_with_rules_nothing_of_an_offender_is_looked_at_for_a_while() -> None:
+    some = with_rules()
+    looked = sum(send(some, "x", number / 50, good=False) for number in range(3000))
+    # 10, 20 and 40 s long; in between its counts have halved, or halved twice
+    assert looked <= OFFENCES + OFFENCES // 2 + 3 * OFFENCES // 4 + 3
+    (found,) = some.seen()
+    assert (found.times, found.aside_s, found.unseen) == (3, 4 * ASIDE_S, 3000 - looked)
+    assert "nothing of it is looked at" in found.in_words()
+
+
+def test_the_time_grows_to_its_limit_and_is_forgiven() -> None:
+    some, now_s, times = with_rules(), 0.0, []
+    for _ in range(8):
+        while send(some, "x", now_s, good=False):
+            now_s += 0.01
+        times.append(some.seen()[0].aside_s)
+        now_s += times[-1]
+    assert times[:6] == [ASIDE_S * 2**n for n in range(6)]
+    assert times[-1] == ASIDE_MAX_S
+    now_s += ASIDE_MAX_S + FORGIVEN_S
+    assert send(some, "x", now_s, good=True)
+    assert some.seen() == ()
+
+
+def test_an_honest_device_is_heard_although_another_one_writes_under_its_name() -> None:
+    """Without rules: 50 damaged messages a second, and an honest one every 10 s."""
+    some, heard = Offenders(), 0
+    for tick in range(60 * 50):
+        send(some, "pi", tick / 50, good=False, size=2000)
+        if tick % 500 == 250:
+            heard += send(some, "pi", tick / 50, good=True, size=2000)
+    assert heard == 6
+    assert some.seen()[0].times >= 2
+    assert "the broker lets anybody write under this name" in some.seen()[0].in_words()
+
+
+def test_without_rules_the_work_is_bounded_all_the_same() -> None:
+    some = Offenders()
+    looked = sum(
+        send(some, "x", number / 1000, good=False, size=1 << 20) for number in range(10_000)
+    )
+    assert looked * (1 << 20) < 10 * BUDGET_BYTES + (OFFENCES + 6) * (1 << 20)
+
+
+@given(st.integers(0, 9), st.floats(0.01, 5.0))
+def test_a_share_of_damage_below_half_is_never_set_aside(bad: int, gap_s: float) -> None:
+    some = with_rules()
+    for number in range(400):
+        assert send(some, "x", number * gap_s, good=number * bad % 20 >= bad or not bad)
+
+
+def test_too_often() -> None:
+    some = with_rules()
+    looked = sum(send(some, "x", number / 5000, good=True) for number in range(20_000))
+    assert looked < 7_000
+    assert some.seen()[0].why == "it sends too often"
+    assert all(send(some, "y", number / 100, good=True) for number in range(5000))
+
+
+def test_parts_of_a_transfer_are_never_too_many() -> None:
+    some = with_rules()
+    assert all(some.admits("x", 120_000, number / 1e4, bulk=True) for number in range(20_000))
+
+
+def test_names_without_end(caplog) -> None:
+    some = Offenders()
+    with caplog.at_level(logging.WARNING, logger=room.__name__):
+        for number in range(MAX_NAMES + 5000):
+            send(some, f"ghost-{number}", number * 1e-3, good=False)
+    assert len(some.seen()) <= MAX_NAMES + 1
+    assert any(each.sender == OTHERS for each in some.seen())
+    assert len(caplog.records) < NAMED + 15
+    assert send(some, "honest", 20.0, good=True)
