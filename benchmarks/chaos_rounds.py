@@ -242,6 +242,9 @@ def federation(
             raise RuntimeError(f"no round for {PATIENCE_S:g} s after {seen}; see {folder}")
         if rows(folder, "SELECT 1 FROM run WHERE status = 'completed'"):
             return not coordinator.alive
+        if coordinator.code in (1, 2, 4):  # an error of ours, wrong options, no plan
+            said = (folder / "coordinator.log").read_text(errors="replace").splitlines()
+            raise RuntimeError(f"the coordinator ended with {coordinator.code}: {said[-3:]}")
         for each in chaos.targets.values():  # what gave up is started again, as a system does
             if each.starts and each.code not in (None, -9):
                 each.start()

@@ -21,6 +21,7 @@ come back at once. Boards are emulated, time is real.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import statistics
 import sys
@@ -131,18 +132,19 @@ def _behind(broker: BrokerAddress, proxy: Proxy) -> BrokerAddress:
     return replace(broker, host=host, port=port)
 
 
-def rounds(count: int, model: str) -> int:
+def rounds(count: int, model: str, keep: Path | None) -> int:
     """Part 4; how many aims are missed."""
     took = {}
     missing = []
-    with tempfile.TemporaryDirectory(prefix="fimi-wifi-") as place:
+    with contextlib.ExitStack() as stack:
+        place = keep or stack.enter_context(tempfile.TemporaryDirectory(prefix="fimi-wifi-"))
         for name, faults in (("calm", ()), ("drops", (Cut(proxy="wifi", every_s=EVERY_S),))):
             setting = Setting(
                 rounds=count,
                 devices=2,
                 near=1,
                 link=LinkShape(rate_bps=RATE_BPS),
-                options=("--set", f"training.model={model}"),
+                options=("--set", f"training.model={model}", "--set", "plan.deadline_s=1000"),
                 faults=faults,
             )
             folder = Path(place, name)
@@ -170,6 +172,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="vgg-9")
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--keep", type=Path, help="a new folder for the runs of part 4")
     asked = parser.parse_args()
     parts = asked.only.split(",")
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
@@ -181,7 +184,7 @@ def main() -> int:
         if "half-open" in parts:
             missed += half_open(broker.address, asked.repeat)
     if "rounds" in parts:
-        missed += rounds(asked.rounds, asked.model)
+        missed += rounds(asked.rounds, asked.model, asked.keep)
     print(f"{missed} aims missed")
     return missed
 
