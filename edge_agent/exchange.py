@@ -161,7 +161,7 @@ class Exchange:
         Those of an earlier start of the device are offered again, where they were kept.
         """
         needed = {fact.update.digest for fact in unheard if isinstance(fact, UpdateReady)}
-        if needed == self._needed:
+        if needed == self._needed and self._served.keys() <= needed:
             return
         self._needed = needed
         for digest in self._served.keys() - needed:
