@@ -113,7 +113,7 @@ def serve(
                 allows=tuple(allows),
                 tail=tail,
                 notifier=notifier,
-                reported=errands.reported,
+                reported=None if versions is None else errands.reported,
                 update=update,
             ),
         )
