@@ -146,7 +146,7 @@ class Remote(Struct, frozen=True, kw_only=True):
         tail: the last lines of its log; ``None``: there are none to show.
         notifier: tells the service manager how the agent is.
         reported: called once, when the broker has the first status; ``None``: nobody asks.
-        update: says why the agent is not in the version that was sent last; empty if it is.
+        update: says that the version that was sent last is on trial, or why it was left.
     """
 
     errands: dict[type, Errand] = {}
