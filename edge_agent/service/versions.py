@@ -92,9 +92,9 @@ class UpdateOutcome(Struct, frozen=True, kw_only=True):
     words: str
 
     @property
-    def failed(self) -> bool:
-        """Whether the board is not in the version that was sent."""
-        return self.what in ("returned", "refused")
+    def stays(self) -> bool:
+        """Whether the board is in the version that was sent, and stays there."""
+        return self.what == "installed"
 
 
 _Kept = TypeVar("_Kept", Trust, LastRelease, VersionTrial, UpdateOutcome)

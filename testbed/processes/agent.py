@@ -91,7 +91,7 @@ def serve(
 
     def update() -> str:
         outcome = None if versions is None else versions.outcome
-        return outcome.words if outcome is not None and outcome.failed else ""
+        return "" if outcome is None or outcome.stays else outcome.words
 
     with ExitStack() as stack:
         tail = stack.enter_context(_log_tail())
@@ -116,7 +116,7 @@ def serve(
                 allows=tuple(allows),
                 tail=tail,
                 notifier=notifier,
-                reported=errands.reported,
+                reported=None if versions is None else errands.reported,
                 update=update,
             ),
         )
