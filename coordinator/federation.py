@@ -49,7 +49,7 @@ from fimi.coordinator.training_rounds import (
     TrainingRounds,
     in_words,
 )
-from fimi.coordinator.update_store import UpdateStore
+from fimi.coordinator.update_store import UpdateStore, clear_leftovers
 from fimi.energy.work_meter import Metered
 from fimi.learning.data.batches import packed_bytes
 from fimi.learning.data.dataset import Dataset
@@ -224,6 +224,7 @@ class Coordinator:
             validation=validation,
             cancelled=cancel.is_set,
         )
+        clear_leftovers(store.path.parent)
         self._observer = Observer(
             trainer,
             test,

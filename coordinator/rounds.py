@@ -113,10 +113,10 @@ class Round:
                     graphs=order.graphs,
                     seed=context.settings.run.seed,
                     fleet_time_s=order.start_s,
-                    late_rounds=rounds.late_rounds if rounds.late_updates == "add" else 0,
                     model_coding=self._payload.of_model,
                     update_coding=self._payload.of_update,
                     model_bytes=self._payload.model_bytes,
+                    late_rounds=rounds.late_rounds if rounds.late_updates == "add" else 0,
                 ),
             )
         self._began_s = context.inbox.clock.now_s()
@@ -126,7 +126,8 @@ class Round:
         ):
             # A device reports after its update was pulled: when the round is over, no pull that is
             # wanted goes on. It may have been pulled by a coordinator that was killed.
-            intake = UpdateIntake(self._payload, self._spool, collector, pool)
+            plain = self._payload.plain if self._payload.decodes else None
+            intake = UpdateIntake(self._model, self._spool, collector, pool, plain)
             earlier: list[tuple[str, RoundFact]] = context.conversation.open(
                 UpdateReady, RoundReport, RoundSettled
             )

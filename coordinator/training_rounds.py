@@ -1,9 +1,9 @@
 """Runs the rounds one after another, and holds the global model.
 
-A round's updates are averaged, or mixed with the server's model. The result is evaluated, stored,
-and compared with the predictions. The model is written before the round is stored and is the
-current one from then on, so that a run can go on after any moment. What devices report of a stored
-round is credited to it.
+A round's updates are averaged, or mixed with the server's model; late ones of earlier rounds with
+them, where that is asked for. The result is evaluated, stored, and compared with the predictions.
+The model is written before the round is stored and is the current one from then on, so that a run
+can go on after any moment. What devices report of a stored round is credited to it.
 """
 
 from __future__ import annotations
@@ -215,6 +215,7 @@ class TrainingRounds:
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
         payload = RoundPayload(before, settings.transfer)
+        self._late.sent(number, payload)
         offer = context.peer.transfers.serve(
             payload.data, media="safetensors", shared=stream.is_for(len(participants))
         )
@@ -291,11 +292,11 @@ class TrainingRounds:
             participants,
             current,
             insight,
-            payload,
             late=late,
             awaited=awaited,
             parts=parts,
             drop=self._late.used(each for each, _ in entered),
+            payload=payload,
         )
         self._spool.close()  # nothing of a round that is stored need come again
 
@@ -306,7 +307,10 @@ class TrainingRounds:
 
         They are with the round's own from then on, and screened as those are.
         """
-        if not (self._late.wanted and outcome.updates):
+        if not self._late.wanted:
+            return []
+        if not outcome.updates:  # they wait for a round that has one of its own
+            self._late.take_in()
             return []
         entered = []
         norms = [self._spool.norm(device) for device in outcome.updates.devices]

@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -24,16 +24,24 @@ from fimi.learning.training import tensors
 from fimi.learning.training.aggregation import Scaled
 from fimi.learning.training.slices import HeldModel, Slices, StoredModel
 from fimi.learning.training.tensors import Parameters
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 
 PARTS = "transfers"
 """Folder of updates that are on their way, or have come as files."""
 PARTS_BYTES = 1 << 60
 """No limit on them: a round needs room for the updates of all its devices, and whatever was deleted
 to make room would be wanted. They go with their round."""
+_PREFIX = "update-"
 MEMORY_BYTES = 4_000_000
 """Most memory of all waiting updates together, bytes: of models above this size none is in memory,
 so that what the updates of a round take does not grow with the model or the number of devices."""
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete files of stores of a process that was killed; what is on its way stays."""
+    for path in (*folder.glob(f"{_PREFIX}*"), *(folder / PARTS).glob(f"{_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 class UpdateStore:
@@ -54,7 +62,7 @@ class UpdateStore:
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder
         self._memory_bytes = memory_bytes
-        self.parts = Parts(folder / PARTS, max_bytes=PARTS_BYTES)
+        self.parts = PartFiles(folder / PARTS, max_bytes=PARTS_BYTES)
         self._lock = threading.Lock()
         self._held: dict[str, bytes] = {}
         self._files: dict[str, Path] = {}
@@ -62,7 +70,13 @@ class UpdateStore:
         self._norms: dict[str, float] = {}
         self._held_bytes = 0
 
-    def take(self, device: str, payload: bytes | Path, like: Parameters) -> None:
+    def take(
+        self,
+        device: str,
+        payload: bytes | Path,
+        like: Parameters,
+        plain: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         """Check an update, measure it, and keep it.
 
         Args:
@@ -70,15 +84,21 @@ class UpdateStore:
             payload: safetensors bytes, or a file of them, which the store deletes when it drops the
                 update; what becomes of its name before does no harm.
             like: the model that it is an update of.
+            plain: decodes an update in another coding; ``None``: it is safetensors as it is.
 
         Raises:
             fimi.learning.training.tensors.UpdateRefusedError: it cannot be used; says why.
             OSError: there is no room on the disk, or the file cannot be read.
         """
-        norm = StoredModel(payload, like).change(like)
-        self.put(device, payload)
+        found = payload
+        if plain is not None:
+            found = plain(payload if isinstance(payload, bytes) else payload.read_bytes())
+        norm = StoredModel(found, like).change(like)
+        self.put(device, found)
         with self._lock:
             self._norms[device] = norm
+            if found is not payload and isinstance(payload, Path):
+                self._came[device] = payload
 
     def put(self, device: str, payload: bytes | Path) -> None:
         """Keep a payload, or a file of one; it replaces an earlier one of the device.
@@ -87,7 +107,7 @@ class UpdateStore:
             OSError: there is no room on the disk.
         """
         if isinstance(payload, Path):
-            own = self._name()
+            own = _name(payload.parent, ".kept")  # goes with the folder if this process is killed
             try:
                 _own(payload, own)
             except BaseException:
@@ -105,14 +125,8 @@ class UpdateStore:
                 self._held[device] = payload
                 self._held_bytes += len(payload)
                 return
-            self._files[device] = own = self._name()
+            self._files[device] = own = _name(self._folder)
         own.write_bytes(payload)
-
-    def _name(self) -> Path:
-        """A new empty file."""
-        handle, name = tempfile.mkstemp(prefix="update-", dir=self._folder)
-        os.close(handle)
-        return Path(name)
 
     def norm(self, device: str) -> float:
         """‖ω_k − ω‖ of a device's update, which was kept by :meth:`take`.
@@ -160,6 +174,13 @@ class UpdateStore:
         for files in (self._files, self._came):
             if (path := files.pop(device, None)) is not None:
                 path.unlink(missing_ok=True)
+
+
+def _name(folder: Path, suffix: str = "") -> Path:
+    """A new empty file."""
+    handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=suffix, dir=folder)
+    os.close(handle)
+    return Path(name)
 
 
 def _own(came: Path, path: Path) -> None:

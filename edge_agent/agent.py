@@ -48,7 +48,7 @@ from fimi.messaging.messages import (
     RoundStart,
 )
 from fimi.messaging.questions import BoardStatus, CalibrationRequest
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Agent:
         remote: Remote | None = None,
         telemetry_s: float = 0.0,
         outbox: DurableOutbox | None = None,
-        parts: Parts | None = None,
+        parts: PartFiles | None = None,
     ) -> None:
         self._peer = peer
         self._hardware = hardware

@@ -56,6 +56,7 @@ from fimi.messaging.offenders import Offender, Offenders
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
 from fimi.messaging.pulse import Pulsing
+from fimi.messaging.questions import Ask, decode
 from fimi.messaging.roles import check_role, check_sender, state_recipient
 from fimi.messaging.telemetry import LatestTelemetry
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, DocumentKind, Kind
@@ -572,7 +573,7 @@ class Peer:
             return
         if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
             if self._ask_handler is not None and place.sender == COORDINATOR:
-                self._ask_handler(payload)
+                self._on_question(self._ask_handler, place, payload)
             return
         now_s = time.monotonic()
         bulk = place.kind in ("want", "chunk") or place.recipient == SHARED
@@ -591,6 +592,21 @@ class Peer:
             self._on_telemetry(place, payload)
         elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
             self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
+
+    def _on_question(
+        self, handler: Callable[[bytes], None], place: topics.Topic, payload: bytes
+    ) -> None:
+        now_s = time.monotonic()
+        if not self._offenders.admits(place.sender, len(payload), now_s):
+            self.counters.unseen += 1
+            return
+        try:
+            decode(payload, Ask)
+        except MessageRefused as error:
+            self._refuse(place.sender, payload, str(error))
+            return
+        self._offenders.passed(place.sender, now_s)
+        handler(payload)
 
     def _on_bulk(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
         if place.kind == "want":

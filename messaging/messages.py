@@ -421,12 +421,12 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         training: training settings.
         seed: seed of the run; with device and round it determines the order of batches.
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
-        late_rounds: so many rounds late the update may still be: it enters the mean of another
-            round then. 0: whoever is not done when the round is closed breaks off.
         model_coding: how ``model`` is coded.
         update_coding: how the update is to be coded; anything but ``"fp32"`` is the difference from
             the decoded ``model``.
         model_bytes: size of the model in single precision; 0: that of ``model``.
+        late_rounds: so many rounds late the update may still be: it enters the mean of another
+            round then. 0: whoever is not done when the round is closed breaks off.
     """
 
     model: Offer
@@ -434,10 +434,10 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     seed: Count
     fleet_time_s: Seconds
     graphs: Offer | None = None
-    late_rounds: Count = 0
     model_coding: Coding = Coding()
     update_coding: Coding = Coding()
     model_bytes: Count = 0
+    late_rounds: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):

@@ -24,7 +24,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import IdentityTaken
 from fimi.messaging.questions import Allowed
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 from fimi.testbed.processes.errands import Errands, OwnBoard
 
 PARTS_BYTES = 64_000_000
@@ -128,15 +128,15 @@ def serve(
     return "updated" if errands.updated else "again" if errands.again else "stopped"
 
 
-def _parts(cache: Path | None) -> Parts | None:
+def _parts(cache: Path | None) -> PartFiles | None:
     """Where payloads are put together: in the cache, if there is one.
 
     A service may have a folder in memory (systemd's ``RuntimeDirectory``), which is taken then: no
     card is to be written in every round.
     """
     if run := os.environ.get("RUNTIME_DIRECTORY"):
-        return Parts(Path(run.split(":")[0]) / "parts", PARTS_BYTES)
-    return None if cache is None else Parts(cache / "parts", PARTS_BYTES)
+        return PartFiles(Path(run.split(":")[0]) / "parts", PARTS_BYTES)
+    return None if cache is None else PartFiles(cache / "parts", PARTS_BYTES)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from fimi.messaging.messages import (
     Heard,
     PlanApplied,
     Reported,
+    RoundSettled,
     RunEnded,
 )
 from tests.coordinator.conversation_world import POINT, ROUNDS, Coordinator, Device, Network, Store
@@ -358,3 +359,49 @@ def test_an_epoch_is_stored_before_anything_is_said_with_it() -> None:
     talk.order("d", RunEnded(run="r", reason="stopped"))
     talk.take(reported(run="before", instance="another", epoch=7))
     assert story == [("said", 1), ("stored", 8), ("said", 8)]
+
+
+def test_a_run_that_is_stopped_keeps_what_belongs_to_stored_rounds() -> None:
+    """The open round is worked in anew if the run goes on; the ones before it never are."""
+    network = Network()
+    device = Device("d", network, durable=True)
+    coordinator = Coordinator(["d"], network, Store(), "instance-0")
+    coordinator.speak()
+
+    def flow(*, deaf: bool = False) -> None:
+        while network.under_way:
+            to, message = network.under_way.pop(0)
+            if to == "device":
+                device.take(message)
+            elif not deaf:
+                coordinator.take(message)
+        coordinator.now_s += 1.0
+        coordinator.conversation.tick()
+
+    while coordinator.number == 1:  # its settling of the first round is under way for too long
+        flow()
+        device.advance()
+        if coordinator.complete:
+            coordinator.close()
+            coordinator.finish()
+    for _ in range(4):
+        flow(deaf=True)  # what it reports is lost
+        device.advance()
+    network.under_way.clear()
+    settled = [f.body for f in device.course._facts if isinstance(f.body, RoundSettled)]
+    assert [fact.round for fact in settled] == [1]
+    coordinator.interrupt()
+    flow()
+    coordinator.boot()
+    coordinator.speak()
+    while not coordinator.store.done:
+        flow()
+        device.advance()
+        if coordinator.complete:
+            coordinator.close()
+        if coordinator.closing and coordinator.all_settled:
+            coordinator.finish()
+    assert {phase.start_s for phase in settled[0].phases} <= set(
+        coordinator.store.stretches[1, "d"]
+    )
+    assert len([each for each in coordinator.store.reports if each[0] == 2]) == 1

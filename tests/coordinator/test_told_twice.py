@@ -8,17 +8,21 @@ still open: they are joules of it as well.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from lab import Lab
 from msgspec.structs import replace
 from scripted import ScriptedDevice, honest, record
 
 from fimi.energy.ledger import PhaseRecord
+from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundSettled, RoundStart
+from fimi.messaging.messages import RoundSettled, RoundStart, UpdateReady
+from fimi.messaging.topics import COORDINATOR
 from fimi.record.credit import credited
 from fimi.record.reader import read_run
 from fimi.record.results import DeviceRound
@@ -108,6 +112,27 @@ def test_a_report_that_comes_while_the_others_settle(
     lab.run(slow, honest(), rounds=1, wall_timeout_s=1.0, prepare=paired)
     assert energies(lab)["device-1"] == sorted([*WORK, ("idle", 0.25)])
     assert [device.facts for device in lab.devices] == [[], []]
+
+
+def test_a_device_that_does_not_know_that_its_update_is_here(lab: Lab) -> None:
+    """Killed after it was pulled and before its report: it need not wait for the deadline."""
+    served: list[bool] = []
+
+    def again(device: ScriptedDevice, start: RoundStart) -> None:
+        model = tensors.load(device.peer.transfers.fetch(start.model, 5.0))
+        device.offer(start, tensors.dump({n: t + np.float32(1.0) for n, t in model.items()}))
+        for value in (1.0, 2.0):  # the same one, and one that was trained anew
+            data = tensors.dump({n: t + np.float32(value) for n, t in model.items()})
+            device.peer.transfers.withdraw(digest := sha256(data).hexdigest())
+            offer = device.peer.transfers.serve(data, "safetensors")
+            where: dict[str, Any] = {"run": start.run, "device": device.name, "round": start.round}
+            device.tell(UpdateReady(**where, update=offer))
+            served.append(device.peer.transfers.wait_served(digest, by=COORDINATOR, timeout_s=10.0))
+        device.report(start)
+
+    federation = lab.run(again, rounds=1, wall_timeout_s=40.0)
+    assert served == [True, True]
+    assert federation.model["w"] == pytest.approx(np.full((2, 3), 1.0))  # the first one counts
 
 
 class TestSecondReport:

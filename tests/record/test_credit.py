@@ -102,6 +102,16 @@ class TestEntry:
         assert (entry.status, entry.training_loss) == ("failed", None)
         assert entry.reason == f"a did not report; a diverged; {AFTERWARDS}"
 
+    def test_a_device_that_a_rule_cut_off_stays_late_and_its_joules_count(self) -> None:
+        cut = replace(MISSING, status="late")
+        assert (cut.outcome, cut.is_gone) == ("late", True)
+        told = report(error="broken off: round 1 was closed before its end", training_loss=None)
+        entry = credited(cut, ROUND_S, told)
+        assert (entry.status, entry.outcome, entry.is_gone) == ("late", "late", False)
+        assert entry.phases == PHASES
+        assert "broken off" in entry.reason
+        assert credited(entry, ROUND_S, told) == entry
+
     def test_the_idle_phase_takes_the_place_of_the_one_that_stood_for_it(self) -> None:
         stand_in = replace(IDLE, energy=None, sample_count=0, start_s=105.4)
         stored = device_round("a", phases=(*PHASES, stand_in))
