@@ -150,6 +150,10 @@ class Registry:
         away_s = self.away_s(device)
         return away_s is not None and away_s < self._grace_s
 
+    def has_joined(self, device: str) -> bool:
+        """Whether a device has a profile: it has joined, and was not refused since."""
+        return device in self._profiles
+
     def has_answered(self, device: str) -> bool:
         """Whether a device has answered its plan since it last started."""
         return device in self._applied

@@ -161,6 +161,8 @@ class Verdict:
         answer = self._context.registry.answer(device)
         if answer is not None and answer.error:
             return "failed", answer.error
+        if not self._context.registry.has_joined(device):
+            return "failed", f"{device} came back in the round and was refused"
         if not self._context.registry.is_online(device):
             return "missing", f"{device} went offline"
         document = self._context.conversation.reported(device)

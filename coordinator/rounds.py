@@ -260,12 +260,13 @@ class Round:
         )
 
     def _pending(self, wanted: Iterable[str], done: Iterable[str]) -> set[str]:
-        """Who may still answer: online or expected back, and not unable to follow its plan."""
+        """Who may still answer: online or expected back, and not refused or unable to follow."""
         registry = self._registry
         return {
             device
             for device in set(wanted) - set(done)
             if registry.is_expected(device)
+            and registry.has_joined(device)
             and not ((answer := registry.answer(device)) is not None and answer.error)
         }
 

@@ -17,7 +17,7 @@ from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.messages import RoundStart, UpdateReady
 from fimi.messaging.topics import COORDINATOR
-from fimi.record.events import DeviceLost, Event, RoundStarted
+from fimi.record.events import DeviceLost, DeviceRefused, Event, RoundStarted
 
 FOR_EVER_S = 600.0
 
@@ -185,3 +185,36 @@ class TestEndedEarly:
         assert result.duration_s == 1.0
         assert [d.status for d in result.devices] == ["accepted", "late"]
         assert "its budget of 4 J" in result.devices[1].reason
+
+
+def test_one_that_comes_back_and_is_refused_is_not_waited_for(lab: Lab) -> None:
+    """Its agent was started again in the middle of the round, and its data are others now."""
+    back: list[ScriptedDevice] = []
+    refused = threading.Event()
+
+    def leaves(device: ScriptedDevice, start: RoundStart) -> None:
+        again = ScriptedDevice(lab.broker.address, lab.fleet, "device-2", silent, index=1)
+        again.refuses = "the data folder has changed"
+        back.append(again)
+        device.stop.set()
+        device.peer.close()
+        again.__enter__()
+
+    def waits(device: ScriptedDevice, start: RoundStart) -> None:
+        assert refused.wait(60.0)
+        honest(2.0)(device, start)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, DeviceRefused):
+            refused.set()
+
+    lab.on_event = listen
+    began_s = time.monotonic()
+    try:
+        federation = lab.run(waits, leaves, rounds=1, wall_timeout_s=FOR_EVER_S, grace_s=FOR_EVER_S)
+    finally:
+        for device in back:
+            device.__exit__()
+    assert time.monotonic() - began_s < FOR_EVER_S / 4
+    assert statuses(federation) == {"device-1": "accepted", "device-2": "failed"}
+    assert "refused" in federation.rounds[0].devices[1].reason

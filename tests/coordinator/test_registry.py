@@ -148,6 +148,15 @@ class TestGrace:
         registry.heard_state(state("a", "offline", "1", goodbye=True))
         assert not registry.is_expected("a")
 
+    def test_one_that_was_refused_has_not_joined(self) -> None:
+        registry = Registry(60.0, Hands())
+        registry.heard_state(state("a", "online", "1"))
+        registry.heard_profile(profile("a", "1"))
+        assert registry.has_joined("a")
+        registry.forget("a")
+        assert registry.is_expected("a")
+        assert not registry.has_joined("a")
+
     def test_whoever_was_never_here_is_not_expected(self) -> None:
         registry = Registry(60.0, Hands())
         registry.heard_profile(profile("a", "1"))
