@@ -141,7 +141,7 @@ buffers = st.sampled_from((0.0, 20_000.0, 200_000.0))
 
 class TestDecision:
     @given(up=rates, down=rates, window=windows, buffer=buffers, seed=st.randoms())
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=80, deadline=None)
     def test_a_link_full_of_bulk_is_alive(self, up, down, window, buffer, seed) -> None:
         """Whatever its rates from 200 kbit/s on; heartbeats of others come every 5 s."""
         path = Path(up_bps=up, down_bps=down, buffer=buffer)
@@ -157,7 +157,7 @@ class TestDecision:
         at_s=st.floats(6.0, 12.0),
         chatter_s=st.sampled_from((0.05, 1.0, math.inf)),
     )
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=120, deadline=None)
     def test_a_dead_one_is_noticed_within_ten_seconds(
         self, rate, window, way, buffer, at_s, chatter_s
     ) -> None:
