@@ -390,9 +390,11 @@ class Coordinator:
     @property
     def _done(self) -> str:
         """The finished rounds in words."""
+        results = self._resume.results if self._resume is not None else ()
         if self._rounds is not None:
-            return in_words(len(self._rounds.results))
-        return in_words(len(self._resume.results) if self._resume is not None else 0)
+            results = tuple(self._rounds.results)
+        kept = sum(each.model_kept is not None for each in results)
+        return in_words(len(results)) + (f", {kept} of them without a new model" if kept else "")
 
     def _say_goodbye(self, status: RunStatus, reason: str) -> None:
         """The run is over for now. A node keeps the batches of a run that may go on."""

@@ -187,8 +187,13 @@ class TrainingRounds:
         """Make sure that the model was trained.
 
         Raises:
-            FederationError: no update was accepted in any round.
+            FederationError: no update was accepted in any round, or no round gave a usable model.
         """
+        if self.results and all(each.model_kept is not None for each in self.results):
+            raise FederationError(
+                f"not one usable model came of {in_words(len(self.results))}; of the last one: "
+                f"{self.results[-1].model_kept}"
+            )
         devices = [device for each in self.results for device in each.participants]
         late = any(each.late for each in self.results)
         if devices and not late and not any(device.status == "accepted" for device in devices):

@@ -291,7 +291,13 @@ class TestAttacks:
         assert federation.status == "completed"
         assert [r.model_kept is None for r in federation.rounds] == [False, True, True]
         np.testing.assert_allclose(federation.model["w"], 2.0)
-        assert "3 rounds" in federation.reason
+        assert federation.reason == "3 rounds, 1 of them without a new model"
+        assert lab.devices[0].ended[0].reason == federation.reason
+
+    def test_a_run_that_never_got_a_model_does_not_end_as_completed(self, lab: Lab) -> None:
+        with pytest.raises(FederationError, match="not one usable model came of 2 rounds"):
+            lab.run(steady, huge, rounds=2)
+        assert read_run(lab.path).info.status == "failed"
 
     def test_two_devices_are_compared_with_what_went_before(self, lab: Lab) -> None:
         def later(device: ScriptedDevice, start: RoundStart) -> None:
