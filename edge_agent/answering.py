@@ -145,15 +145,15 @@ class Remote(Struct, frozen=True, kw_only=True):
         allows: what may change the machine.
         tail: the last lines of its log; ``None``: there are none to show.
         notifier: tells the service manager how the agent is.
-        reported: called once, when the broker has the first status.
-        update: says why the agent is not in the version that was sent last; empty if it is.
+        reported: called once, when the broker has the first status; ``None``: nobody asks.
+        update: says that the version that was sent last is on trial, or why it was left.
     """
 
     errands: dict[type, Errand] = {}
     allows: tuple[Allowed, ...] = ()
     tail: LogTail | None = None
     notifier: Notifier | None = None
-    reported: Callable[[], None] = lambda: None
+    reported: Callable[[], None] | None = None
     update: Callable[[], str] = lambda: ""
 
 
@@ -179,7 +179,7 @@ class Answering:
         self._errands, self._allows = remote.errands, remote.allows
         self._tail = remote.tail or LogTail()
         self._notifier = remote.notifier or Notifier({})
-        self._reported: Callable[[], None] | None = remote.reported
+        self._reported = remote.reported
         self._questions: queue.Queue[bytes | None] = queue.Queue(MOST_WAITING)
         self._heard: deque[str] = deque(maxlen=MOST_WAITING)
         self._waiting: queue.SimpleQueue[_Waiting] = queue.SimpleQueue()

@@ -45,7 +45,7 @@ def board_status(
         allows: what it may be told from afar.
         can_calibrate: whether it has a profile.
         folder: on the disk whose room counts.
-        update: why the agent is not in the version that was sent last.
+        update: that the version that was sent last is on trial, or why it was left.
     """
     memory = psutil.virtual_memory()
     desired = line.desired

@@ -202,7 +202,8 @@ class BoardStatus(Reply, frozen=True, tag="status"):
         troubles: what is wrong, a sentence each.
         allows: what it may be told from afar.
         can_calibrate: whether it has a profile that it could calibrate.
-        update: why its agent is not in the version that was sent last, in words; else empty.
+        update: that the version that was sent last is on trial, or why it was left, in words;
+            empty if it stays.
         unix_s: its own time of day, s.
     """
 

@@ -31,6 +31,7 @@ from fimi.edge_agent.service.versions import Trust, write_trust
 from fimi.energy.control.programs import Run, run_program
 from fimi.energy.host_profile import load_profile
 from fimi.errors import InputError, SurroundingsError
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.bundle import Bundle
 from fimi.messaging.questions import Allowed
 
@@ -108,6 +109,7 @@ def install(
         raise InstallInputError(
             "give the board's credentials: --bundle FILE ('fimi fleet enroll NAME' makes one)"
         )
+    _require_protection(values, bundle)
     allow = tuple(values.get("allow", ()))
     profile_data = None if board.host_profile is None else board.host_profile.read_bytes()
     if board.host_profile is not None:
@@ -276,6 +278,25 @@ def _bundle(board: InstallOrder, root: Path) -> Bundle | None:
             "fleet enroll NAME' makes one"
         )
     return bundle
+
+
+def _require_protection(values: Mapping[str, Any], bundle: Bundle | None) -> None:
+    """Refuse a broker that the agent would refuse at each of its starts.
+
+    Raises:
+        InstallInputError: what is sent to it is exposed, or its URL is wrong.
+    """
+    try:
+        address = None if "broker" not in values else BrokerAddress.parse(str(values["broker"]))
+    except ValueError as error:
+        raise InstallInputError(str(error)) from error
+    if "bundle" in values and bundle is not None:
+        address = bundle.address()
+    if address is not None and (why := address.exposed()) and not values.get("insecure"):
+        raise InstallInputError(
+            f"{address}: {why}. Give the board a bundle ('fimi fleet enroll NAME'), or say "
+            "--insecure on a network that you trust"
+        )
 
 
 def _user(root: Path, placing: Placing, run: Run) -> tuple[int, int]:

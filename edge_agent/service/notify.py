@@ -54,7 +54,7 @@ class Notifier:
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """The service ends in order."""
+        """The service ends in order; a process that replaces itself must not say so."""
         self._send("STOPPING=1")
 
     def status(self, words: str) -> None:

@@ -92,9 +92,9 @@ class UpdateOutcome(Struct, frozen=True, kw_only=True):
     words: str
 
     @property
-    def failed(self) -> bool:
-        """Whether the board is not in the version that was sent."""
-        return self.what in ("returned", "refused")
+    def stays(self) -> bool:
+        """Whether the board is in the version that was sent, and stays there."""
+        return self.what == "installed"
 
 
 _Kept = TypeVar("_Kept", Trust, LastRelease, VersionTrial, UpdateOutcome)
@@ -225,24 +225,26 @@ class Versions:
 
     def _end(self, trial: VersionTrial) -> UpdateOutcome:
         """A version has passed its trial; those that are neither it nor the one before go."""
+        done = self._tell("installed", f"version {trial.version} has reported and stays")
         (self.folder / "trial.json").unlink(missing_ok=True)
         for each in self.folder.iterdir():
             kept = each.name in (trial.version, trial.before)
             if each.is_dir() and not each.is_symlink() and not kept:
                 shutil.rmtree(each, ignore_errors=True)
-        return self._tell("installed", f"version {trial.version} has reported and stays")
+        return done
 
     def _go_back(self, trial: VersionTrial) -> UpdateOutcome:
         self._point_to(trial.before)
-        (self.folder / "trial.json").unlink(missing_ok=True)
-        if trial.version != trial.before:
-            shutil.rmtree(self.folder / trial.version, ignore_errors=True)
         to = f"version {trial.before}" if trial.before else "the version that was installed by hand"
-        return self._tell(
+        done = self._tell(
             "returned",
             f"version {trial.version} has not reported within {TRIAL_S:.0f} s, or has ended "
             f"before: the board is back at {to}",
         )
+        (self.folder / "trial.json").unlink(missing_ok=True)
+        if trial.version != trial.before:
+            shutil.rmtree(self.folder / trial.version, ignore_errors=True)
+        return done
 
     def _has_reported(self, trial: VersionTrial) -> bool:
         try:

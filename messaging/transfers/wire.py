@@ -28,6 +28,7 @@ from fimi.messaging.messages import (
     Lease,
     Message,
     Reported,
+    Telemetry,
     UpdateReady,
 )
 from fimi.messaging.topics import COORDINATOR, Kind
@@ -46,13 +47,14 @@ _ORDERS = {
 }
 _SPEAKS_FOR: dict[type, str] = {
     **dict.fromkeys((DeviceState, Lease, Claim), "peer"),
-    **dict.fromkeys((Reported, *get_args(FactBody)), "device"),
+    **dict.fromkeys((Reported, Telemetry, *get_args(FactBody)), "device"),
 }
 _SPEAKS_TO: dict[type, str] = dict.fromkeys((Desired, *_ORDERS.values()), "device")
 _KINDS: dict[type, Kind] = {
     DeviceState: "state",
     Desired: "desired",
     Reported: "reported",
+    Telemetry: "telemetry",
     Lease: "lease",
     Claim: "claim",
 }

@@ -42,6 +42,11 @@ _VERSIONS = click.option(
 @click.option("--id", "name", metavar="NAME", help="With --broker: name of the device.")
 @click.option("--fleet", metavar="NAME", help="With --broker: the fleet it belongs to.")
 @click.option(
+    "--insecure",
+    is_flag=True,
+    help="Use a broker on another machine without TLS, or without a password.",
+)
+@click.option(
     "--host-profile",
     type=_FILE,
     metavar="FILE",
@@ -65,6 +70,7 @@ def install(
     broker: str | None,
     name: str | None,
     fleet: str | None,
+    insecure: bool,
     host_profile: Path | None,
     data: Path | None,
     allow: tuple[Any, ...],
@@ -80,7 +86,7 @@ def install(
     """
     from fimi.edge_agent.service import install as installing
 
-    options = {"id": name, "fleet": fleet}
+    options = {"id": name, "fleet": fleet, "insecure": insecure or None}
     order = installing.InstallOrder(
         bundle=bundle,
         broker=None if bundle is not None else broker,

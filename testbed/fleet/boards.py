@@ -117,7 +117,7 @@ def _warnings(status: BoardStatus) -> Iterable[str]:
             "copy it there, and restart the agent"
         )
     if status.update:
-        yield f"its last update failed: {status.update}"
+        yield f"its last update: {status.update}"
     if status.memory_bytes and status.memory_free_bytes < LEAST_MEMORY_BYTES:
         yield f"only {room(status.memory_free_bytes)} of memory are free: stop other programs"
     if status.disk_free_bytes < LEAST_DISK_BYTES:

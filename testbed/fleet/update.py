@@ -120,8 +120,9 @@ def update(
     while time.monotonic() < began_s + BACK_S:
         status = _status_of_another(console, board, before)
         if status is not None and status.sources == wheel.sources:
-            return time.monotonic() - began_s
-        if status is not None and status.update:
+            if not status.update:  # its trial has ended well
+                return time.monotonic() - began_s
+        elif status is not None and status.update:
             raise UpdateFailedError(f"{board} is in fimi {status.version} again: {status.update}")
         time.sleep(_LOOK_AGAIN_S)
     raise NotAnswered(

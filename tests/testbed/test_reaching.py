@@ -25,7 +25,8 @@ REACHING = (
 
 def said(*arguments: str, **environment: str) -> Result:
     unset = dict.fromkeys(("FIMI_BROKER", "FIMI_BUNDLE", "FIMI_INSECURE"))
-    return CliRunner().invoke(main, list(arguments), env={**unset, **environment})
+    given = [*arguments, *(["--no-wait"] if arguments[:2] == ("agent", "run") else [])]
+    return CliRunner().invoke(main, given, env={**unset, **environment})
 
 
 @pytest.fixture

@@ -7,9 +7,11 @@ import shutil
 import stat
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 from boards_of_files import policy
+from click.testing import CliRunner
 from worlds import TwoPackages
 
 import fimi.energy.host_profile
@@ -186,6 +188,36 @@ def test_twice_is_an_update_and_what_was_changed_by_hand_stays(
 
 
 @needs_root
+@pytest.mark.parametrize("by", ["bundle", "broker"])
+def test_the_agent_understands_what_the_command_writes(
+    by: str, root: Path, bundle: Path, profile: Path
+) -> None:
+    from fimi.testbed.cli import main
+    from fimi.testbed.commands.agent_config import read_agent_config
+    from fimi.testbed.commands.nodes import agent_run
+
+    who = ["--bundle", str(bundle)]
+    if by == "broker":
+        who = ["--broker", "mqtt://u:p@10.0.0.2", "--insecure", "--id", "d1", "--fleet", "lab"]
+    every = ["--host-profile", str(profile), "--data", str(root), "--allow", "calibrate"]
+    words = ["agent", "install", *who, *every, "--root", str(root), "--no-start"]
+    done = CliRunner().invoke(main, words, env={"FIMI_BROKER": None})
+    assert done.exit_code == 0, done.output
+    options = {each.name: each for each in agent_run.params if isinstance(each, click.Option)}
+    given = read_agent_config(root / CONFIG, {str(name): each for name, each in options.items()})
+    assert given["host_profile"] == f"/{PROFILE}"
+    assert given["place"] == str(root)
+    assert given["allow"] == ["calibrate"]
+    assert given.get("bundle", given.get("url")) == (
+        f"/{BUNDLE}" if by == "bundle" else "mqtt://u:p@10.0.0.2"
+    )
+    assert ("insecure" in given) == (by == "broker")
+    unit = CliRunner().invoke(main, ["agent", "install", "--print-unit", "--root", str(root)])
+    assert unit.exit_code == 0, unit.output
+    assert unit.output == (root / UNIT_FILE).read_text()
+
+
+@needs_root
 def test_a_new_bundle_replaces_the_old_one(root: Path, bundle: Path) -> None:
     install(InstallOrder(bundle=bundle), root=root)
     msgspec.structs.replace(Bundle.read(bundle), password="another").write(bundle)
@@ -225,6 +257,11 @@ def test_what_cannot_be_installed_changes_nothing(root: Path, bundle: Path, tmp_
     msgspec.structs.replace(kept, update_key="").write(other)
     with pytest.raises(InstallInputError, match="names no key for updates"):
         install(InstallOrder(bundle=other, allow=("update",)), root=root)
+    for broker in ("mqtt://u:p@10.0.0.2", "mqtts://10.0.0.2"):
+        with pytest.raises(InstallInputError, match="--insecure"):
+            install(InstallOrder(broker=broker), root=root)
+    with pytest.raises(InstallInputError, match="mqtt://"):
+        install(InstallOrder(broker="http://h"), root=root)
     bad = tmp_path / "bad.toml"
     bad.write_text("name = 3\n")
     with pytest.raises(fimi.energy.host_profile.ProfileError):

@@ -86,7 +86,7 @@ class TestMessages:
             except MessageRefused as error:
                 assert "mallory" in str(error)
                 refused.add(type(message).__name__)
-        assert refused == {"DeviceState", "Lease", "Claim", "Desired", "Reported"}
+        assert refused == {"DeviceState", "Lease", "Claim", "Desired", "Reported", "Telemetry"}
 
     def test_orders_go_to_whom_they_name(self, samples) -> None:
         refused = set()

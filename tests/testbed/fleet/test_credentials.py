@@ -91,7 +91,8 @@ def test_what_ends_soon_is_said_with_every_command(tmp_path: Path) -> None:
     end = datetime.now(timezone.utc).date() + timedelta(days=5)
     assert Bundle.read(short.folder / "bundles" / "pi-01.bundle").expires == end.isoformat()
     agent = CliRunner().invoke(
-        main, ["agent", "run", "--bundle", str(short.folder / "bundles" / "pi-01.bundle")]
+        main,
+        ["agent", "run", "--no-wait", "--bundle", str(short.folder / "bundles" / "pi-01.bundle")],
     )
     assert agent.exit_code == 3, "there is no such broker"
 

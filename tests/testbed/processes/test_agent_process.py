@@ -238,7 +238,6 @@ def test_its_name_is_that_of_the_machine_where_it_is_given_none() -> None:
         ("--devices", "fleet.devices"),
         ("--alpha", "data.alpha"),
         ("--seed", "run.seed"),
-        ("--config", "--fleet NAME"),
         ("--set", "--fleet NAME"),
     ],
 )

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 from fimi.messaging.console import Console
+from fimi.messaging.questions import Restarting, RestartRequest
 from fimi.testbed.cli import main
 from fimi.testbed.processes.waiting import FIRST_S, LONGEST_S, pause_s
 
@@ -67,6 +68,7 @@ def start(folder: Path, heard: Heard, port: int, password: str = "secret") -> su
     config = folder / "agent.toml"
     config.write_text(
         f'broker = "mqtt://fimi:{password}@127.0.0.1:{port}"\nid = "d1"\nfleet = "desk"\n'
+        'allow = ["restart"]\n'
     )
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("FIMI")},
@@ -99,8 +101,12 @@ def test_the_broker_comes_later(tmp_path: Path, heard: Heard) -> None:
             seen = alive(heard.said)
             heard.until(lambda said: alive(said) >= seen + 2, "the watchdog is kept then as well")
             with Console(broker.address, fleet="desk") as console:
-                assert console.look()["d1"].state is not None
-            heard.until(lambda said: alive(said) > seen + 2, "it goes on")
+                console.look()
+                assert console.ask("d1", RestartRequest()) == Restarting()
+            heard.until(lambda said: said.count("READY=1") == 2, "it starts again")
+            seen = alive(heard.said)
+            heard.until(lambda said: alive(said) > seen, "it goes on")
+            assert "STOPPING=1" not in heard.said  # the manager would end it for good
             process.send_signal(signal.SIGTERM)
             heard.until(lambda said: "STOPPING=1" in said, "it says that it ends")
             said = process.communicate(timeout=PATIENCE_S)[0]
