@@ -27,7 +27,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 import msgspec
@@ -44,7 +44,6 @@ from fimi.messaging.client import Peer
 from fimi.messaging.messages import Offer
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.collecting import Collector
-from fimi.messaging.transfers.parts import Parts
 
 RULES = ("mean", "median", "trimmed-mean", "krum")
 BROKER = "FIMI_BROKER"
@@ -101,7 +100,7 @@ def coordinator(fleet: str, devices: int, megabytes: float, kind: str) -> None:
         print(msgspec.json.encode(offer).decode(), flush=True)
         began_s = time.monotonic()
         spool = UpdateStore(folder)
-        collect(peer, folder, spool, model, devices)
+        collect(peer, spool, model, devices)
         peer.transfers.withdraw(offer.digest)
         memory.give_back(size_bytes)
         note("collected")
@@ -116,20 +115,19 @@ def coordinator(fleet: str, devices: int, megabytes: float, kind: str) -> None:
         with (folder / "model.safetensors").open("wb") as file:
             tensors.write(new, file)
         note("written")
-        spool.clear()
+        spool.close()
     told = {"base_mb": base_bytes / 1e6, "collect_s": collected_s, "combine_s": combined_s}
     print(json.dumps({**told, "steps": steps}), flush=True)
 
 
-def collect(peer: Peer, folder: Path, spool: UpdateStore, model: Parameters, devices: int) -> None:
+def collect(peer: Peer, spool: UpdateStore, model: Parameters, devices: int) -> None:
     """Pull all updates; each is checked and kept when it has come, as in a round."""
     limit = 2 * tensors.size_bytes(model) + 1_000_000
     kept: list[Future[None]] = []
     with ThreadPoolExecutor(1) as pool, Collector(peer.transfers) as collector:
         pulls = []
-        for number, offer in zip(range(devices), said(), strict=False):
-            parts = Parts(folder / f"parts-{number}")
-            pull = collector.pull_into(parts, offer, max_bytes=limit)
+        for offer in islice(said(), devices):
+            pull = collector.pull_into(spool.parts, offer, max_bytes=limit)
             pull.add_done_callback(
                 lambda done, holder=offer.holder: kept.append(  # type: ignore[misc]
                     pool.submit(spool.take, holder, done.result(), model)

@@ -146,7 +146,7 @@ class Deployments:
 
             def everybody() -> bool:
                 return all(
-                    d in reports or not registry.is_online(d) or registry.boot_id(d) != lives[d]
+                    d in reports or not registry.is_expected(d) or registry.boot_id(d) != lives[d]
                     for d in devices
                 )
 

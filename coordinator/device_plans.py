@@ -196,7 +196,7 @@ class DevicePlans:
         }
 
     def ready(self) -> dict[str, DevicePlan]:
-        """Plans of the devices that are online and follow theirs."""
+        """Plans of the devices that are online or expected back, and follow theirs."""
         return {d: p for d, p in self.devices.items() if self._context.registry.follows_plan(d)}
 
     def replace_batch(self, batch: SyntheticBatch) -> None:
@@ -327,7 +327,7 @@ class DevicePlans:
             self.send(device)
 
     def _await_answers(self, quorum: int) -> None:
-        """Wait until every device that is online has answered, or long enough for the others."""
+        """Wait until every device that is not gone has answered, or long enough for the others."""
         context, registry = self._context, self._context.registry
         boards = [self._roster.members[d].hardware for d in self.devices]
         # A board rests before its first work until its meter can tell what it draws then.
@@ -338,7 +338,7 @@ class DevicePlans:
             open_ = [
                 device
                 for device in self.devices
-                if registry.is_online(device) and not registry.has_answered(device)
+                if registry.is_expected(device) and not registry.has_answered(device)
             ]
             if open_ and reminder.due():
                 context.notify(Awaiting(what="to follow their plans", devices=tuple(open_)))

@@ -49,7 +49,7 @@ from fimi.coordinator.training_rounds import (
     TrainingRounds,
     in_words,
 )
-from fimi.coordinator.update_store import UpdateStore
+from fimi.coordinator.update_store import UpdateStore, clear_leftovers
 from fimi.energy.work_meter import Metered
 from fimi.learning.data.batches import packed_bytes
 from fimi.learning.data.dataset import Dataset
@@ -224,6 +224,7 @@ class Coordinator:
             validation=validation,
             cancelled=cancel.is_set,
         )
+        clear_leftovers(store.path.parent)
         self._observer = Observer(
             trainer,
             test,
@@ -574,7 +575,7 @@ class Coordinator:
         if self._deployments is None or not (at_end or self._deployments.is_due(number)):
             return
         context = self._context
-        devices = [d for d in self._roster.members if context.registry.is_online(d)]
+        devices = [d for d in self._roster.members if context.registry.is_expected(d)]
         plans.fleet_time_s += self._deployments.make(
             number, rounds.model, devices, rounds.checkpoint
         )

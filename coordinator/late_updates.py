@@ -25,6 +25,7 @@ from msgspec import Struct
 from fimi.coordinator import checkpoint
 from fimi.coordinator.checkpoint import HeldUpdate
 from fimi.coordinator.context import Context
+from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.round_updates import AGAIN_S
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
@@ -80,11 +81,20 @@ class LateUpdates:
         self._held = {(each.round, each.device): each for each in held}
         self._pulls: dict[tuple[int, str], _Pull] = {}
         self._collector: Collector | None = None
+        self._sent: dict[int, RoundPayload] = {}
 
     @property
     def wanted(self) -> bool:
         """Whether late updates are added at all."""
         return self._settings.late_updates == "add"
+
+    def sent(self, number: int, payload: RoundPayload) -> None:
+        """The model of a round is sent; with coded updates it is kept as long as they may come."""
+        transfer = self._context.settings.transfer
+        if not self.wanted or (transfer.of_update.is_plain and transfer.of_model.is_plain):
+            return
+        least = number - self._settings.late_rounds
+        self._sent = {n: each for n, each in self._sent.items() if n >= least} | {number: payload}
 
     def close(self) -> None:
         """End what is on its way; its devices offer it to the next coordinator."""
@@ -177,11 +187,17 @@ class LateUpdates:
             keys += checkpoint.held_keys(held)
         return keys
 
+    @property
+    def _must_wait(self) -> bool:
+        """Whether updates cannot be decoded yet: this coordinator has sent no model so far."""
+        transfer = self._context.settings.transfer
+        return not (self._sent or (transfer.of_update.is_plain and transfer.of_model.is_plain))
+
     def take_in(self) -> None:
         """Store what has arrived; then its devices may forget it."""
         now_s = time.monotonic()
         for key, pull in list(self._pulls.items()):
-            if not pull.future.done():
+            if not pull.future.done() or self._must_wait:
                 continue
             error = pull.future.exception()
             if error is None:
@@ -194,6 +210,16 @@ class LateUpdates:
                 pull.due_s = now_s + AGAIN_S[min(pull.tries, len(AGAIN_S)) - 1]
             elif now_s >= pull.due_s:
                 self._pulls[key] = _Pull(pull.fact, self._pull(pull.fact), pull.tries + 1)
+
+    def _plain(self, number: int, update: bytes) -> bytes:
+        """A late update as a model: its change added to the model of its round.
+
+        That model is lost with a coordinator that was killed; then it is the oldest that is here.
+        """
+        if not self._sent:
+            return update
+        payload = self._sent.get(number) or self._sent[min(self._sent)]
+        return payload.plain(update) if payload.decodes else update
 
     def _pull(self, fact: UpdateReady) -> Future[bytes]:
         if self._collector is None:
@@ -220,6 +246,7 @@ class LateUpdates:
 
     def _arrived(self, fact: UpdateReady, payload: bytes) -> None:
         try:
+            payload = self._plain(fact.round, payload)
             tensors.load(payload, like=self._model)
         except UpdateRefusedError as error:
             self._refuse(fact, str(error))

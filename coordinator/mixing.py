@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fimi.coordinator.settings import ClientWeights, StrategySettings
 from fimi.learning.training.aggregation import mean
-from fimi.learning.training.slices import InMemory, Slices
+from fimi.learning.training.slices import HeldModel, Slices
 from fimi.learning.training.tensors import Parameters
 
 Model = dict[str, NDArray[np.float32]]
@@ -48,7 +48,7 @@ def mix(
         raise ValueError("there is no update to mix the server's model with")
     whole = float(sum(weights))
     shares = [(1.0 - server_weight) * weight / whole for weight in weights]
-    return mean(augmented, [*updates, InMemory(augmented)], [*shares, server_weight])
+    return mean(augmented, [*updates, HeldModel(augmented)], [*shares, server_weight])
 
 
 def server_weight(settings: StrategySettings, number: int, rounds: int) -> float:

@@ -83,7 +83,6 @@ class RoundPayload:
         transfer: the codings.
 
     Attributes:
-        model: ω.
         of_model: the coding of the model.
         of_update: the coding of updates.
         data: the model as sent.
@@ -99,7 +98,7 @@ class RoundPayload:
         self.data = tensors.dump(model)
         self.model_bytes = len(self.data)
         self.coded: Coded | None = None
-        self.model = model
+        self._model = model
         self._shapes = coded.shapes_of(model)
         self._lost: Tensors | None = None  # ω − ω̂, where updates are whole models
         if self.of_model.is_plain:
@@ -121,7 +120,7 @@ class RoundPayload:
 
     @property
     def decodes(self) -> bool:
-        """Whether updates come otherwise than as models in single precision."""
+        """Whether updates are anything else than the models that devices have trained."""
         return not self.of_update.is_plain or self._lost is not None
 
     def plain(self, update: bytes) -> bytes:
@@ -131,14 +130,14 @@ class RoundPayload:
             UpdateRefusedError: the bytes are no update of this model in the coding asked for.
         """
         if self.of_update.is_plain:
-            found = tensors.load(update, like=self.model)
+            found = tensors.load(update, like=self._model)
             if self._lost is None:
                 return update
         else:
             found = coded.decode(update, self.of_update, self._shapes)
         if self.of_update.takes_difference:
-            found = coded.apply(self.model, found)
+            found = coded.apply(self._model, found)
         elif self._lost is not None:
             found = coded.apply(found, self._lost)
-        tensors.check(found, self.model)
+        tensors.check(found, self._model)
         return tensors.dump(found)

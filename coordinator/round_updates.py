@@ -8,15 +8,16 @@ as long as the round waits. What can never be had, such as an update that is too
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
-from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.update_store import UpdateStore
+from fimi.learning.training import tensors
+from fimi.learning.training.tensors import Parameters
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.collecting import Collector
@@ -46,22 +47,24 @@ class UpdateIntake:
     What had come of an update when the coordinator was killed is not pulled again.
 
     Args:
-        payload: the model with which every update is compared, and how updates are coded.
+        model: parameters with which every update is compared.
         spool: keeps them, by device.
         collector: pulls them.
         pool: checks them.
+        plain: decodes them; ``None``: they are safetensors as they are.
     """
 
     def __init__(
         self,
-        payload: RoundPayload,
+        model: Parameters,
         spool: UpdateStore,
         collector: Collector,
         pool: ThreadPoolExecutor,
+        plain: Callable[[bytes], bytes] | None = None,
     ) -> None:
-        self.model = payload.model
-        self._payload = payload
-        self._limit_bytes = 2 * payload.model_bytes + 1_000_000
+        self.model = model
+        self._plain = plain
+        self._limit_bytes = 2 * tensors.size_bytes(model) + 1_000_000
         self._spool = spool
         self._collector = collector
         self._pool = pool
@@ -71,12 +74,16 @@ class UpdateIntake:
         """A device offers an update: pull it, if it is not here or on its way.
 
         A device that was started again may offer another update: what it offered before can no
-        longer be had.
+        longer be had. One that does not know that its update is here, or has made another one
+        meanwhile, is told that nothing more is needed of it.
         """
         update = self._updates.get(device)
-        known = None if update is None or update.error is not None else update
-        if known is not None and (known.kept.done() or known.offer.digest == offer.digest):
-            return
+        if update is not None and update.error is None:
+            if update.kept.done():
+                self._collector.confirm(offer)
+                return
+            if update.offer.digest == offer.digest:
+                return
         self._updates[device] = _Update(offer, self._pull(device, offer))
 
     def try_again(self) -> None:
@@ -130,10 +137,7 @@ class UpdateIntake:
 
         def keep(payload: bytes | Path) -> None:
             try:
-                if self._payload.decodes:
-                    coded = payload if isinstance(payload, bytes) else payload.read_bytes()
-                    payload = self._payload.plain(coded)
-                self._spool.take(device, payload, self.model)
+                self._spool.take(device, payload, self.model, self._plain)
                 kept.set_result(None)
             except Exception as error:
                 kept.set_exception(error)

@@ -87,9 +87,9 @@ class Round:
         self._began_s = context.inbox.clock.now_s()
         self._reminder = Reminder(_TOLD_S, first_s=_FIRST_TOLD_S)
         self.facts: list[tuple[str, RoundFact]] = []
-        """Everything that was reported of this round, with its device."""
-        self.again: list[RoundReport] = []
-        """Reports of devices that had reported before they were restarted."""
+        """What was reported of this round and is in its entries, with its device. What else came of
+        it, such as the report of a second start, or one after the verdict, is credited to it once
+        it is stored."""
 
     @property
     def restarted(self) -> frozenset[str]:
@@ -113,10 +113,10 @@ class Round:
                     graphs=order.graphs,
                     seed=context.settings.run.seed,
                     fleet_time_s=order.start_s,
-                    late_rounds=rounds.late_rounds if rounds.late_updates == "add" else 0,
                     model_coding=self._payload.of_model,
                     update_coding=self._payload.of_update,
                     model_bytes=self._payload.model_bytes,
+                    late_rounds=rounds.late_rounds if rounds.late_updates == "add" else 0,
                 ),
             )
         self._began_s = context.inbox.clock.now_s()
@@ -126,7 +126,8 @@ class Round:
         ):
             # A device reports after its update was pulled: when the round is over, no pull that is
             # wanted goes on. It may have been pulled by a coordinator that was killed.
-            intake = UpdateIntake(self._payload, self._spool, collector, pool)
+            plain = self._payload.plain if self._payload.decodes else None
+            intake = UpdateIntake(self._model, self._spool, collector, pool, plain)
             earlier: list[tuple[str, RoundFact]] = context.conversation.open(
                 UpdateReady, RoundReport, RoundSettled
             )
@@ -297,16 +298,19 @@ class Round:
         for sender, message in chain(earlier, self._context.inbox.until(done, timeout_s)):
             if not self._is_ours(sender, message):
                 continue
-            self.facts.append((sender, message))
             if isinstance(message, UpdateReady):
+                self.facts.append((sender, message))
                 if intake is not None:
                     intake.offered(sender, message.update)
             elif isinstance(message, RoundReport):
-                if sender in self._reports:
-                    self.again.append(message)
+                if sender in self._reports or intake is None:
                     continue
+                self.facts.append((sender, message))
                 self._reports[sender] = message
                 self._reported_s[sender] = self._now_s()
+                if (idled := self._settled.pop(sender, None)) is not None:
+                    # that was before its work: another coordinator had closed the round without it
+                    self.facts = [each for each in self.facts if each[1] is not idled]
                 self._context.notify(
                     DeviceReported(round=message.round, device=sender, error=message.error)
                 )
@@ -314,8 +318,9 @@ class Round:
                     self._context.notify(
                         MeterDoubted(round=message.round, device=sender, doubts=doubts)
                     )
-            elif isinstance(message, RoundSettled):
-                self._settled.setdefault(sender, message)
+            elif isinstance(message, RoundSettled) and sender not in self._settled:
+                self.facts.append((sender, message))
+                self._settled[sender] = message
 
     def _is_ours(self, sender: str, message: object) -> bool:
         return (

@@ -45,7 +45,7 @@ from fimi.learning.data.batches import Batch
 from fimi.learning.data.dataset import Dataset, some
 from fimi.learning.training.aggregation import mean, without
 from fimi.learning.training.robust import Aggregated
-from fimi.learning.training.slices import InMemory
+from fimi.learning.training.slices import HeldModel
 from fimi.learning.training.trainer import (
     Evaluation,
     Trainer,
@@ -250,7 +250,7 @@ class Server:
         if self._settings.rounds.aggregation == "mean" and updates:
             mixed = mix(in_slices(updates), weights, augmented, weight)  # one rounding, not two
         else:
-            mixed = mix([InMemory(combined)], [1.0], augmented, weight)
+            mixed = mix([HeldModel(combined)], [1.0], augmented, weight)
         entry = replace(
             entry,
             weight=weight,

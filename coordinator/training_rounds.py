@@ -1,15 +1,15 @@
 """Runs the rounds one after another, and holds the global model.
 
-A round's updates are averaged, or mixed with the server's model. The result is evaluated, stored,
-and compared with the predictions. The model is written before the round is stored and is the
-current one from then on, so that a run can go on after any moment. What devices report of a stored
-round is credited to it.
+A round's updates are averaged, or mixed with the server's model; late ones of earlier rounds with
+them, where that is asked for. The result is evaluated, stored, and compared with the predictions.
+The model is written before the round is stored and is the current one from then on, so that a run
+can go on after any moment. What devices report of a stored round is credited to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from msgspec.structs import replace
@@ -215,6 +215,7 @@ class TrainingRounds:
         boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
         context.notify(RoundStarted(round=number, devices=tuple(participants)))
         payload = RoundPayload(before, settings.transfer)
+        self._late.sent(number, payload)
         offer = context.peer.transfers.serve(
             payload.data, media="safetensors", shared=stream.is_for(len(participants))
         )
@@ -291,12 +292,13 @@ class TrainingRounds:
             participants,
             current,
             insight,
-            payload,
             late=late,
             awaited=awaited,
             parts=parts,
             drop=self._late.used(each for each, _ in entered),
+            payload=payload,
         )
+        self._spool.close()  # nothing of a round that is stored need come again
 
     def _entering(
         self, number: int, outcome: RoundOutcome, model: Model
@@ -305,7 +307,10 @@ class TrainingRounds:
 
         They are with the round's own from then on, and screened as those are.
         """
-        if not (self._late.wanted and outcome.updates):
+        if not self._late.wanted:
+            return []
+        if not outcome.updates:  # they wait for a round that has one of its own
+            self._late.take_in()
             return []
         entered = []
         norms = [self._spool.norm(device) for device in outcome.updates.devices]
@@ -364,6 +369,7 @@ class TrainingRounds:
                 self.model = before
                 evaluation, validation = self._evaluated()
                 devices = _with_shares(devices, {})
+                late = tuple(replace(each, share=None) for each in late)
         result = RoundResult(
             number=number,
             start_s=self._plans.fleet_time_s,
@@ -424,9 +430,6 @@ class TrainingRounds:
                             weight=each.weight,
                         )
                     )
-        for report in current.again if current is not None else ():
-            # a second start of a device in this round: its joules are of this round too
-            self.late(RoundSettled(**_place(report), phases=report.phases))
         self.credit_earlier()
         last = self.results[-KEPT_MOST:]
         if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
@@ -540,10 +543,6 @@ def _with_shares(
 def _key(held: HeldUpdate) -> str:
     """Where a late update is among those of a round: no device has such a name."""
     return f"{held.device}@{held.round}"
-
-
-def _place(report: RoundReport) -> dict[str, Any]:
-    return {"run": report.run, "device": report.device, "round": report.round}
 
 
 def in_words(rounds: int) -> str:

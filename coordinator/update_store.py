@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -21,15 +22,26 @@ from numpy.typing import NDArray
 
 from fimi.learning.training import tensors
 from fimi.learning.training.aggregation import Scaled
-from fimi.learning.training.slices import InMemory, Slices, StoredModel
+from fimi.learning.training.slices import HeldModel, Slices, StoredModel
 from fimi.learning.training.tensors import Parameters
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 
 PARTS = "transfers"
 """Folder of updates that are on their way, or have come as files."""
+PARTS_BYTES = 1 << 60
+"""No limit on them: a round needs room for the updates of all its devices, and whatever was deleted
+to make room would be wanted. They go with their round."""
+_PREFIX = "update-"
 MEMORY_BYTES = 4_000_000
 """Most memory of all waiting updates together, bytes: of models above this size none is in memory,
 so that what the updates of a round take does not grow with the model or the number of devices."""
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Delete files of stores of a process that was killed; what is on its way stays."""
+    for path in (*folder.glob(f"{_PREFIX}*"), *(folder / PARTS).glob(f"{_PREFIX}*")):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 class UpdateStore:
@@ -50,30 +62,43 @@ class UpdateStore:
     def __init__(self, folder: Path, memory_bytes: int = MEMORY_BYTES) -> None:
         self._folder = folder
         self._memory_bytes = memory_bytes
-        self.parts = Parts(folder / PARTS)
+        self.parts = PartFiles(folder / PARTS, max_bytes=PARTS_BYTES)
         self._lock = threading.Lock()
         self._held: dict[str, bytes] = {}
         self._files: dict[str, Path] = {}
+        self._came: dict[str, Path] = {}
         self._norms: dict[str, float] = {}
         self._held_bytes = 0
 
-    def take(self, device: str, payload: bytes | Path, like: Parameters) -> None:
+    def take(
+        self,
+        device: str,
+        payload: bytes | Path,
+        like: Parameters,
+        plain: Callable[[bytes], bytes] | None = None,
+    ) -> None:
         """Check an update, measure it, and keep it.
 
         Args:
             device: whose it is; an earlier one of the device is replaced.
-            payload: safetensors bytes, or a file of them. The file stays where it is, and is the
-                store's to delete if it can be used.
+            payload: safetensors bytes, or a file of them, which the store deletes when it drops the
+                update; what becomes of its name before does no harm.
             like: the model that it is an update of.
+            plain: decodes an update in another coding; ``None``: it is safetensors as it is.
 
         Raises:
             fimi.learning.training.tensors.UpdateRefusedError: it cannot be used; says why.
             OSError: there is no room on the disk, or the file cannot be read.
         """
-        norm = StoredModel(payload, like).change(like)
-        self.put(device, payload)
+        found = payload
+        if plain is not None:
+            found = plain(payload if isinstance(payload, bytes) else payload.read_bytes())
+        norm = StoredModel(found, like).change(like)
+        self.put(device, found)
         with self._lock:
             self._norms[device] = norm
+            if found is not payload and isinstance(payload, Path):
+                self._came[device] = payload
 
     def put(self, device: str, payload: bytes | Path) -> None:
         """Keep a payload, or a file of one; it replaces an earlier one of the device.
@@ -81,19 +106,27 @@ class UpdateStore:
         Raises:
             OSError: there is no room on the disk.
         """
+        if isinstance(payload, Path):
+            own = _name(payload.parent, ".kept")  # goes with the folder if this process is killed
+            try:
+                _own(payload, own)
+            except BaseException:
+                own.unlink()
+                raise
+            with self._lock:
+                if self._came.get(device) == payload:
+                    del self._came[device]  # the same file once more
+                self._drop(device)
+                self._files[device], self._came[device] = own, payload
+            return
         with self._lock:
             self._drop(device)
-            if isinstance(payload, bytes) and len(payload) <= self._memory_bytes - self._held_bytes:
+            if len(payload) <= self._memory_bytes - self._held_bytes:
                 self._held[device] = payload
                 self._held_bytes += len(payload)
                 return
-            if isinstance(payload, Path):
-                self._files[device] = payload
-                return
-            handle, name = tempfile.mkstemp(prefix="update-", dir=self._folder)
-            self._files[device] = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
+            self._files[device] = own = _name(self._folder)
+        own.write_bytes(payload)
 
     def norm(self, device: str) -> float:
         """‖ω_k − ω‖ of a device's update, which was kept by :meth:`take`.
@@ -123,7 +156,7 @@ class UpdateStore:
         return found if isinstance(found, bytes) else found.read_bytes()
 
     def close(self) -> None:
-        """Drop all payloads, and what is on its way."""
+        """Drop all payloads, and what is on its way; it may be used again."""
         self.clear()
         self.parts.clear()
         with contextlib.suppress(OSError):
@@ -138,10 +171,30 @@ class UpdateStore:
     def _drop(self, device: str) -> None:
         self._norms.pop(device, None)
         self._held_bytes -= len(self._held.pop(device, b""))
-        path = self._files.pop(device, None)
-        if path is not None:
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+        for files in (self._files, self._came):
+            if (path := files.pop(device, None)) is not None:
+                path.unlink(missing_ok=True)
+
+
+def _name(folder: Path, suffix: str = "") -> Path:
+    """A new empty file."""
+    handle, name = tempfile.mkstemp(prefix=_PREFIX, suffix=suffix, dir=folder)
+    os.close(handle)
+    return Path(name)
+
+
+def _own(came: Path, path: Path) -> None:
+    """Give a file that has come a name of the store's own, in place of an empty file.
+
+    The name that it came under stays, so that it need not come again after this process was killed.
+    But others may come under it, and old files are deleted there to make room.
+    """
+    spare = path.with_name(f"{path.name}-")
+    try:
+        os.link(came, spare)
+    except OSError:  # a file system without links
+        shutil.copyfile(came, spare)
+    spare.replace(path)
 
 
 class Updates(Sequence[dict[str, NDArray[np.float32]]]):
@@ -180,7 +233,7 @@ class Updates(Sequence[dict[str, NDArray[np.float32]]]):
     def slices(self) -> tuple[Slices, ...]:
         """The updates as they go into the model, to be read slice by slice."""
         assert self._like is not None
-        base, found = InMemory(self._like), list[Slices]()
+        base, found = HeldModel(self._like), list[Slices]()
         for device in self.devices:
             model = StoredModel(self._spool.where(device), self._like)
             scale = self._scales.get(device)
@@ -215,4 +268,4 @@ def in_slices(updates: Sequence[Parameters]) -> tuple[Slices, ...]:
     """Models in memory, or stored updates as they go into the model, slice by slice."""
     if isinstance(updates, Updates):
         return updates.slices
-    return tuple(InMemory(update) for update in updates)
+    return tuple(HeldModel(update) for update in updates)

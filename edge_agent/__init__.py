@@ -5,6 +5,7 @@
 * :mod:`fimi.edge_agent.line`        the conversation on a thread of its own
 * :mod:`fimi.edge_agent.outbox`    what the coordinator has not stored, on disk
 * :mod:`fimi.edge_agent.answering`   answers what people ask, on a thread of its own
+* :mod:`fimi.edge_agent.telemetry`   tells at a steady rate what the board draws and does
 * :mod:`fimi.edge_agent.status`      how the board is, for them
 * :mod:`fimi.edge_agent.joining`     joining a run: samples, contract, leaks
 * :mod:`fimi.edge_agent.share`       the device's samples, by indices, from a file, or as shipped

@@ -26,6 +26,7 @@ from fimi.edge_agent.member import AgentSettings, BrokenOff, Member, Tools, word
 from fimi.edge_agent.outbox import DurableOutbox
 from fimi.edge_agent.share import Shelf
 from fimi.edge_agent.status import board_status, contract_of, folder_of
+from fimi.edge_agent.telemetry import TelemetrySender
 from fimi.edge_agent.turns import Turns
 from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import Hardware
@@ -47,7 +48,7 @@ from fimi.messaging.messages import (
     RoundStart,
 )
 from fimi.messaging.questions import BoardStatus, CalibrationRequest
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Agent:
         shelf: shared by the same agents.
         settings: limits of its transfers.
         remote: what may be asked of it from afar, beside how it is.
+        telemetry_s: time between two messages that say how it is, unasked, s; 0 for none.
         outbox: keeps on disk what the coordinator has not stored; ``None``: memory only.
         parts: where payloads are put together while they come; ``None``: in memory.
     """
@@ -84,8 +86,9 @@ class Agent:
         shelf: Shelf | None = None,
         settings: AgentSettings | None = None,
         remote: Remote | None = None,
+        telemetry_s: float = 0.0,
         outbox: DurableOutbox | None = None,
-        parts: Parts | None = None,
+        parts: PartFiles | None = None,
     ) -> None:
         self._peer = peer
         self._hardware = hardware
@@ -100,6 +103,7 @@ class Agent:
         """What it is in the present run; ``None`` before it has joined one."""
         self._rounds = 0
         self._remote = remote or Remote()
+        self._telemetry_s = telemetry_s
         self._outbox = outbox
         self._parts = parts
         self._folder, self._contract = folder_of(cache), contract_of(place)
@@ -123,8 +127,9 @@ class Agent:
         )
         self._line = line
         self._answering = answering = Answering(self._peer, self, self._remote)
+        telemetry = TelemetrySender(self._peer, self._telemetry_s, line, lambda: self._board_now)
         try:
-            with line, answering:
+            with line, answering, telemetry:
                 while not stop.is_set() and line.failure is None:
                     tools.exchange.release(line.unheard)
                     if self.member is None:

@@ -40,6 +40,7 @@ from fimi.messaging.messages import (
     Reported,
     RoundClosed,
     RoundReport,
+    RoundSettled,
     RoundStart,
     Stage,
     UpdateReady,
@@ -122,7 +123,7 @@ class Course:
         before, self._desired = self._desired, desired
         self._heard = (desired.epoch, desired.number)
         if before is None or before.instance != desired.instance or _ended(before):
-            self._forget_facts()
+            self._forget_facts(_stored(before, desired))
             self._start_anew()
             self._take_up(desired)
             # What was closed before this start has been settled, or never will be.
@@ -130,7 +131,8 @@ class Course:
             self._resumed = desired.resume.round if desired.resume is not None else 0
         self._drop_heard(desired.heard)
         if _ended(desired):
-            self._forget_facts()  # if the run goes on, its open round is worked in anew
+            # if the run goes on, its open round is worked in anew
+            self._forget_facts(_stored(before, desired))
         self._fold(desired)
         self._number += 1
         return True
@@ -353,19 +355,27 @@ class Course:
             ),
         )
 
-    def _forget_facts(self) -> None:
-        """Nobody wants what was done so far."""
-        self._facts.clear()
-        self._earlier.clear()
+    def _forget_facts(self, stored: int) -> None:
+        """Nobody wants what was done so far, but what belongs to the first ``stored`` rounds."""
+
+        def kept(facts: list[Fact]) -> list[Fact]:
+            told = (f for f in facts if isinstance(f.body, RoundReport | RoundSettled))
+            return [fact for fact in told if fact.body.round <= stored]  # type: ignore[union-attr]
+
+        self._facts = kept(self._facts)
+        earlier = {boot_id: kept(facts) for boot_id, facts in self._earlier.items()}
+        self._earlier = {boot_id: facts for boot_id, facts in earlier.items() if facts}
         self._ready = self._worked_by = None
         self._clock_s = 0.0
 
     def _take_up(self, desired: Desired) -> None:
         """Go on from what an earlier start has left, if it is of this run."""
+        if _ended(desired):
+            return  # it may go on
         left, self._left = self._left, None
-        if left is None or left.instance != desired.instance or _ended(desired):
+        if left is None or left.instance != desired.instance:
             return
-        self._earlier = {each.boot_id: list(each.facts) for each in left.starts}
+        self._earlier |= {each.boot_id: list(each.facts) for each in left.starts}
         self._earlier.pop(self._boot_id, None)
         self._ready, self._worked_by = left.ready, left.worked
         self._clock_s = left.clock_s
@@ -410,6 +420,17 @@ class Course:
 
 def _ended(desired: Desired) -> bool:
     return desired.ended is not None
+
+
+def _stored(before: Desired | None, now: Desired) -> int:
+    """So many rounds of the run of both documents are in the run store, as far as they say.
+
+    A start is said when the round before it is stored. None where the run is over for good.
+    """
+    known = (before, now) if before is not None and before.instance == now.instance else (now,)
+    if now.ended is not None and now.ended.reason == "completed":
+        return 0
+    return max(each.start.round - 1 if each.start is not None else 0 for each in known)
 
 
 def _key(order: Invitation | DevicePlan | RoundStart) -> Any:

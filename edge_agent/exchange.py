@@ -24,7 +24,7 @@ from fimi.messaging.client import Peer
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Desired, FactBody, Goodput, Offer, UpdateReady
 from fimi.messaging.topics import COORDINATOR
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)
 """Times after which a holder is asked again, s; the last one repeats."""
@@ -44,7 +44,7 @@ class Exchange:
             with what had come; ``None``: in memory.
     """
 
-    def __init__(self, peer: Peer, line: Line, parts: Parts | None = None) -> None:
+    def __init__(self, peer: Peer, line: Line, parts: PartFiles | None = None) -> None:
         self._peer = peer
         self._line = line
         self._parts = parts
@@ -161,7 +161,7 @@ class Exchange:
         Those of an earlier start of the device are offered again, where they were kept.
         """
         needed = {fact.update.digest for fact in unheard if isinstance(fact, UpdateReady)}
-        if needed == self._needed:
+        if needed == self._needed and self._served.keys() <= needed:
             return
         self._needed = needed
         for digest in self._served.keys() - needed:

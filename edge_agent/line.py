@@ -284,7 +284,8 @@ class Line:
         with self._changed:
             before = self._course.desired
             if self._course.take(message):
-                if message.ended is not None and self._outbox is not None:
+                over = message.ended is not None and message.ended.reason == "completed"
+                if over and self._outbox is not None:
                     self._outbox.clear()
                 self._changed.notify_all()
             else:
@@ -306,7 +307,8 @@ class Line:
         with self._changed:
             if self._is_news() or self._asked:
                 return self._published_s + QUIET_S
-            if self._course.unheard:
+            desired = self._course.desired
+            if self._course.unheard and desired is not None and desired.ended is None:
                 return self._published_s + again_s(self._tries)
             return float("inf")
 

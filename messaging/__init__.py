@@ -28,6 +28,7 @@ A peer's connection
 * :mod:`~fimi.messaging.reservation`  one study at a time on a fleet
 * :mod:`~fimi.messaging.documents` retained messages of which the latest counts
 * :mod:`~fimi.messaging.outbox`    messages that the broker has not confirmed yet
+* :mod:`~fimi.messaging.telemetry` what devices say of themselves many times a minute
 * :mod:`~fimi.messaging.presence`  which other peers are online
 * :mod:`~fimi.messaging.limits`    what a broker grants, and what follows where it is little
 * :mod:`~fimi.messaging.mailbox`   what has come and waits: bounded in bytes, fair among senders

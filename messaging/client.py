@@ -20,6 +20,9 @@ therefore waits for an answer with a deadline. Every message can be applied twic
 because it names run, device and round. A document (:meth:`Peer.publish_state`) is not lost: the
 peer publishes it again after every reconnect (:mod:`fimi.messaging.documents`).
 
+A device may tell at a steady rate how it is (:mod:`fimi.messaging.telemetry`): the coordinator's
+:meth:`Peer.telemetry` has the latest of each.
+
 A device also hears the questions of consoles (:mod:`fimi.messaging.questions`), by
 :meth:`Peer.on_ask`. Other peers ignore them, and the answers.
 """
@@ -48,12 +51,14 @@ from fimi.messaging.identity import Identity
 from fimi.messaging.limits import TRIED_BYTES, dropped
 from fimi.messaging.link import Link, Will
 from fimi.messaging.mailbox import Mailbox
-from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Role
+from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Role, Telemetry
 from fimi.messaging.offenders import Offender, Offenders
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.presence import PeerView, Presence
 from fimi.messaging.pulse import Pulsing
+from fimi.messaging.questions import Ask, decode
 from fimi.messaging.roles import check_role, check_sender, state_recipient
+from fimi.messaging.telemetry import LatestTelemetry
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, DocumentKind, Kind
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
@@ -86,6 +91,7 @@ class PeerCounters(Struct):
     refused: int = 0
     unseen: int = 0
     overflowed: int = 0
+    telemetry: int = 0
 
 
 class _Sealed(NamedTuple):
@@ -160,6 +166,7 @@ class Peer:
         self._aside: tuple[str, ...] = ()
         self._ask_handler: Callable[[bytes], None] | None = None
         self._outbox = Outbox()
+        self._telemetry = LatestTelemetry()
         self._documents = Documents(self._publish_document)
         self._closing = threading.Event()
         self._wake = threading.Event()
@@ -389,6 +396,27 @@ class Peer:
         else:
             self._outbox.add(self._link.publish(topic, payload, qos=1, expires_s=ANSWER_EXPIRY_S))
 
+    def tell_telemetry(self, message: Telemetry) -> bool:
+        """Tell the coordinator how this device is, once and without acknowledgement.
+
+        Returns at once, and whether it was sent: while there is no connection it is dropped.
+
+        Raises:
+            MessageRefused: it names another device.
+            NotConnected: called before :meth:`connect` or after :meth:`close`.
+            IdentityTaken: another process has taken over the peer id.
+        """
+        self._check_open("telemetry")
+        if not self._may_publish:
+            return False
+        topic = topics.topic(self.fleet, self.id, COORDINATOR, "telemetry")
+        self._link.publish(topic, self._encode(message, COORDINATOR, topic), qos=0)
+        return True
+
+    def telemetry(self) -> dict[str, Telemetry]:
+        """The latest telemetry of every device that is online and sends any, by its id."""
+        return self._telemetry.read()
+
     def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has confirmed everything sent so far; returns whether it has."""
         deadline_s = time.monotonic() + timeout_s
@@ -545,7 +573,7 @@ class Peer:
             return
         if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
             if self._ask_handler is not None and place.sender == COORDINATOR:
-                self._ask_handler(payload)
+                self._on_question(self._ask_handler, place, payload)
             return
         now_s = time.monotonic()
         bulk = place.kind in ("want", "chunk") or place.recipient == SHARED
@@ -560,8 +588,25 @@ class Peer:
             self._on_bulk(place, payload, now_s)
         elif place.kind in ("message", "state", "desired", "reported"):
             self._on_typed(place, payload, retained, now_s)
+        elif place.kind == "telemetry":
+            self._on_telemetry(place, payload)
         elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
             self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
+
+    def _on_question(
+        self, handler: Callable[[bytes], None], place: topics.Topic, payload: bytes
+    ) -> None:
+        now_s = time.monotonic()
+        if not self._offenders.admits(place.sender, len(payload), now_s):
+            self.counters.unseen += 1
+            return
+        try:
+            decode(payload, Ask)
+        except MessageRefused as error:
+            self._refuse(place.sender, payload, str(error))
+            return
+        self._offenders.passed(place.sender, now_s)
+        handler(payload)
 
     def _on_bulk(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
         if place.kind == "want":
@@ -608,6 +653,13 @@ class Peer:
         else:
             self.counters.received += 1
             self._put(place.sender, message, _Sealed(payload, place.recipient))
+
+    def _on_telemetry(self, place: topics.Topic, payload: bytes) -> None:
+        self.counters.telemetry += 1
+        try:
+            self._telemetry.put(place.sender, place.recipient, payload)
+        except MessageRefused as error:
+            self._refuse(place.sender, payload, str(error))
 
     def _on_identity(self, kind: str, payload: bytes) -> None:
         try:
@@ -680,6 +732,7 @@ class Peer:
             if beat:
                 self._publish_state(self._online, qos=0)
             for state in self._presence.lost(now_s):
+                self._telemetry.forget(state.peer)
                 self._put(state.peer, state)
 
     def _show_aside(self) -> None:

@@ -13,7 +13,8 @@ document again until the other one's says that it was heard (docs/conversation.m
 The generator node gets a :class:`SyntheticRequest` for each device, and answers with
 :class:`SyntheticProgress` and a :class:`SyntheticBatch`. Large payloads never travel in a message:
 a message names them by an :class:`Offer`, and the receiver pulls them
-(:mod:`fimi.messaging.transfers.exchange`).
+(:mod:`fimi.messaging.transfers.exchange`). Beside all that, a device may say at a steady rate how
+it is: :class:`Telemetry`, for which nothing waits.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import BoardModel, OperatingPoint, Phase, PhaseCost
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
-from fimi.energy.joules import Energy, share
+from fimi.energy.joules import Energy, Kind, Scope, share
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.use import in_use
@@ -128,6 +129,38 @@ class DeviceState(Message, frozen=True, kw_only=True, tag="state"):
     protocol: Count = 1
     session: Count = 0
     goodbye: bool = False
+
+
+class Telemetry(Message, frozen=True, kw_only=True, tag="telemetry"):
+    """What a device says of itself at a steady rate; the latest counts.
+
+    Attributes:
+        device: id of the device.
+        boot_id: of its start.
+        number: grows by one with each of them, from 1: a gap is one that was lost.
+        unix_s: when it was said, by the device's clock, UNIX time, s; shown, never compared.
+        stage: what the device does.
+        run: the run in which it works; empty outside of one.
+        round: its latest round there; 0 for none.
+        power_w: what it drew when its meter was read last, W; ``None`` if unknown.
+        kind: kind of that power; ``None`` for a device that has no board yet.
+        source: name of the meter.
+        scope: what the meter sees.
+        temperature_c: of the processor, °C; ``None`` if unknown.
+    """
+
+    device: str
+    boot_id: str
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    unix_s: Annotated[float, Meta(ge=0, le=1e12)]
+    stage: Stage
+    run: str = ""
+    round: Count = 0
+    power_w: Annotated[float, Meta(ge=0, le=1e6)] | None = None
+    kind: Kind | None = None
+    source: Annotated[str, Meta(max_length=200)] = ""
+    scope: Scope | None = None
+    temperature_c: Annotated[float, Meta(ge=-300, le=1000)] | None = None
 
 
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):
@@ -388,12 +421,12 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
         training: training settings.
         seed: seed of the run; with device and round it determines the order of batches.
         fleet_time_s: the round's beginning on the fleet's clock (virtual time of emulated boards).
-        late_rounds: so many rounds late the update may still be: it enters the mean of another
-            round then. 0: whoever is not done when the round is closed breaks off.
         model_coding: how ``model`` is coded.
         update_coding: how the update is to be coded; anything but ``"fp32"`` is the difference from
             the decoded ``model``.
         model_bytes: size of the model in single precision; 0: that of ``model``.
+        late_rounds: so many rounds late the update may still be: it enters the mean of another
+            round then. 0: whoever is not done when the round is closed breaks off.
     """
 
     model: Offer
@@ -401,10 +434,10 @@ class RoundStart(RoundMessage, frozen=True, kw_only=True, tag="round-start"):
     seed: Count
     fleet_time_s: Seconds
     graphs: Offer | None = None
-    late_rounds: Count = 0
     model_coding: Coding = Coding()
     update_coding: Coding = Coding()
     model_bytes: Count = 0
+    late_rounds: Count = 0
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
@@ -686,6 +719,7 @@ AnyMessage = (
     | Claim
     | Desired
     | Reported
+    | Telemetry
     | SyntheticRequest
     | SyntheticBatch
     | SyntheticProgress

@@ -241,7 +241,7 @@ class Offenders:
             sender.strikes = min(sender.strikes + 1, 30)
             sender.times += 1
             self.version += 1
-            level = logging.INFO if self._told_elsewhere else logging.ERROR
+            level = logging.DEBUG if self._told_elsewhere else logging.ERROR
             log.log(level, "%s", self._told(name, sender).in_words())
 
     def _name(self, name: str, sender: _Sender, now_s: float) -> None:

@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 Verdict = Literal["wait", "send", "dead"]
 
 
-class Seen(NamedTuple):
+class Signs(NamedTuple):
     """What is known of the connection at one moment.
 
     Attributes:
@@ -126,7 +126,7 @@ class Pulse:
         self._echo_s, self._echo_at = now_s, at
         self.due_s = now_s + (BUSY_PULSE_S if moved > BULK_BYTES else PULSE_S)
 
-    def look(self, now_s: float, seen: Seen) -> Verdict:
+    def look(self, now_s: float, seen: Signs) -> Verdict:
         """What is to be done now: nothing, send a pulse, or give the connection up."""
         stood_still = now_s - self._looked_s > _STOOD_STILL_S
         self._looked_s = now_s
@@ -140,12 +140,12 @@ class Pulse:
             return self._leaving(now_s, seen, seen.traffic)
         return self._returning(now_s, seen, seen.traffic)
 
-    def _blind(self, now_s: float, seen: Seen) -> Verdict:
+    def _blind(self, now_s: float, seen: Signs) -> Verdict:
         if now_s - self._moved_s < UNKNOWN_PATIENCE_S:
             return "wait"
         return self._dead(f"no pulse has come back for {UNKNOWN_PATIENCE_S:g} s")
 
-    def _leaving(self, now_s: float, seen: Seen, traffic: Traffic) -> Verdict:
+    def _leaving(self, now_s: float, seen: Signs, traffic: Traffic) -> Verdict:
         """The pulse is still here, or on its way to the kernel of the other end."""
         if self._target is None and seen.written:
             self._target = traffic.acked + traffic.unacked
@@ -162,7 +162,7 @@ class Pulse:
             f"{traffic.unacked} B were sent, and nothing was acknowledged for {PATIENCE_S:g} s"
         )
 
-    def _returning(self, now_s: float, seen: Seen, traffic: Traffic) -> Verdict:
+    def _returning(self, now_s: float, seen: Signs, traffic: Traffic) -> Verdict:
         """The pulse has reached the next machine at least; its echo is to come."""
         if traffic.received > self._received or traffic.unread:
             self._moved_s = now_s
@@ -248,7 +248,7 @@ class Pulsing:
         if self._pulse is None or self._session != link.sessions:
             with self._lock:
                 self._pulse, self._session, self._sent = Pulse(now_s), link.sessions, None
-        seen = Seen(
+        seen = Signs(
             written=self._sent is None or _is_written(self._sent),
             traffic=link.traffic(),
             expected_bytes=self._expected_bytes(),

@@ -9,7 +9,8 @@ Every peer (coordinator, generator node, device) has an id, and every message on
 a later one replaces it. Lease, claim and pulse (:mod:`fimi.messaging.pulse`) go from a peer to
 itself; ``study`` and ``study-claim`` are those of a study that holds the fleet
 (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer`` are for people who look after a fleet
-(:mod:`fimi.messaging.questions`); no run needs them. On ``check`` a peer tries whether it may write
+(:mod:`fimi.messaging.questions`); no run needs them, nor ``telemetry``
+(:mod:`fimi.messaging.telemetry`). On ``check`` a peer tries whether it may write
 (:mod:`fimi.messaging.access`), on ``trial`` a console whether the broker keeps messages; nobody
 acts on them.
 
@@ -37,7 +38,7 @@ COORDINATOR = "coordinator"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
-    | Literal["pulse", "check", "trial"]
+    | Literal["telemetry", "pulse", "check", "trial"]
     | DocumentKind
 )
 

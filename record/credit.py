@@ -52,7 +52,8 @@ def credited(
     Args:
         entry: as it is stored.
         round_s: length of the round, s.
-        report: its report of the round, if it came; not used if the entry has one already.
+        report: its report of the round, if it came; of a second one, by another start of the device
+            for example, its phases are added.
         settled: its idle phase, if it came; stretches that the entry has already are not added.
 
     Returns:
@@ -67,6 +68,11 @@ def credited(
         failed = report.error and entry.status != "late"  # that one broke off because it was late
         status: DeviceStatus = "failed" if failed else "late"
         entry = msgspec.structs.replace(entry, **fields, status=status, reason=said)
+    elif report is not None and entry.busy_s is not None:
+        at = len(before) - _stands_in(before[-1:])
+        told = (*before[:at], *new_stretches(report.phases, before), *before[at:])
+        evidence = tuple(e for e in (report.evidence,) if e is not None and e not in entry.evidence)
+        entry = msgspec.structs.replace(entry, phases=told, evidence=(*entry.evidence, *evidence))
     if settled is not None:
         known = entry.phases[:-1] if _stands_in(entry.phases[-1:]) else entry.phases
         if idle := new_stretches(settled.phases, known):

@@ -15,7 +15,15 @@ from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary, summarise
 from fimi.record.sums import Sum
-from fimi.report import attendance, coding, deployment, labels, prediction, resolution, screened
+from fimi.report import (
+    attendance,
+    coding,
+    deployment,
+    labels,
+    prediction,
+    resolution,
+    screened,
+)
 from fimi.report.besides import extras
 from fimi.report.layout import Marked, Paper, Style, entries, table
 from fimi.report.observed import unusual

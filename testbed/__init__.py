@@ -6,6 +6,7 @@
 * :mod:`~fimi.testbed.configuration`  configurations: keys, files, rules
 * :mod:`~fimi.testbed.processes`      the processes of a federation
 * :mod:`~fimi.testbed.fleet`          boards that are up, looked after from afar
+* :mod:`~fimi.testbed.chaos`          faults on purpose: bad links, killed processes
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings
 * :mod:`~fimi.testbed.tools`          the work of commands that run no federation
 * :mod:`~fimi.testbed.recordings`     recordings of other tools as recordings of fimi

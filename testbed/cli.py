@@ -18,6 +18,7 @@ from fimi.testbed import logs
 from fimi.testbed.commands import credentials as _credentials  # noqa: F401  more of fleet
 from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
+from fimi.testbed.commands.chaos import chaos
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.federation import coordinator, dry_run, report
 from fimi.testbed.commands.fleet import fleet
@@ -103,6 +104,7 @@ for _command in (
     meter,
     optimise,
     calibrate,
+    chaos,
 ):
     main.add_command(_command)
 

@@ -10,11 +10,11 @@ Without torch
 * :mod:`~fimi.learning.training.onnx_runtime`   ONNX Runtime, without its telemetry
 * :mod:`~fimi.learning.training.classifier`     runs a trained network from an ONNX file
 * :mod:`~fimi.learning.training.tensors`        named parameters: safetensors bytes, checks, digests
+* :mod:`~fimi.learning.training.coding`         parameters in fewer bytes: fp16, int8, top-k
+* :mod:`~fimi.learning.training.coded`          coded parameters as bytes, and back
 * :mod:`~fimi.learning.training.slices`         models that are read slice by slice
 * :mod:`~fimi.learning.training.aggregation`    FedAvg, slice by slice
 * :mod:`~fimi.learning.training.robust`         median, trimmed mean, Krum
-* :mod:`~fimi.learning.training.coding`         parameters in fewer bytes: fp16, int8, top-k
-* :mod:`~fimi.learning.training.coded`          coded parameters as bytes, and back
 * :mod:`~fimi.learning.training.metrics`  learning metrics: pure functions of arrays and series
 * :mod:`~fimi.learning.training.pseudo_labels`  labels that a model gives to unlabelled images
 * :mod:`~fimi.learning.training.curve_points`  errors at several amounts of data, for a learning

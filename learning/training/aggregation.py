@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fimi.learning.training.slices import SLICE, InMemory, Slices, spans
+from fimi.learning.training.slices import SLICE, HeldModel, Slices, spans
 from fimi.learning.training.tensors import Parameters
 
 Model = dict[str, NDArray[np.float32]]
@@ -88,7 +88,7 @@ def fedavg(models: Sequence[Parameters], weights: Sequence[float]) -> Model:
         ValueError: there are no models, or the weights do not fit.
     """
     like = models[0] if models else {}
-    return mean(like, [InMemory(model) for model in models], weights)
+    return mean(like, [HeldModel(model) for model in models], weights)
 
 
 def without(mean: Parameters, model: Slices, share: float) -> Model:
@@ -143,7 +143,7 @@ def by_slices(
 
 def is_finite(model: Parameters) -> bool:
     """Whether every number of a model is one."""
-    flat = InMemory(model)
+    flat = HeldModel(model)
     return all(
         bool(np.isfinite(flat.read(name, start, stop)).all())
         for name, tensor in model.items()

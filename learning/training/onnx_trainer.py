@@ -7,6 +7,7 @@ they are swapped, so that nothing is copied between steps.
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -39,6 +40,10 @@ from fimi.learning.training.trainer import (
 )
 
 EVALUATION_BATCH = 64
+STATE_SHARE = 4
+"""State of an optimiser and sums of gradients over parameters, at most: Adam's two and the sums are
+three."""
+STATE_NUMBERS = 1 << 16
 CANCEL_INTERVAL_S = 0.1
 """Time between two checks whether a training is cancelled, s."""
 
@@ -147,6 +152,7 @@ class _Runner:
             **_matching(session, PARAMETER, parameters),
             **_matching(session, ANCHOR, parameters),
         }
+        _check_state(session, parameters, starts)
         carried = {output.name.removeprefix(NEW) for output in session.get_outputs()}
         for given in session.get_inputs():
             name = given.name
@@ -175,6 +181,28 @@ class _Runner:
             for name, buffer in self._buffers.items()
             if name.startswith(PARAMETER)
         }
+
+
+def _check_state(
+    session: ort.InferenceSession, parameters: Parameters, starts: Mapping[str, Any]
+) -> None:
+    """Refuse a graph that carries more from step to step than any optimiser needs.
+
+    Raises:
+        GraphError: says how much.
+    """
+    most = STATE_SHARE * sum(tensor.size for tensor in parameters.values()) + STATE_NUMBERS
+    carried = 0
+    for given in session.get_inputs():
+        name = given.name
+        if name in starts or name == "weights" or name.startswith(DRAW):
+            continue
+        if given.type == "tensor(float)":
+            if not all(isinstance(side, int) for side in given.shape):
+                raise GraphError(f"input {name!r} has shape {given.shape}, not known beforehand")
+            carried += math.prod(given.shape)
+    if carried > most:
+        raise GraphError(f"its state has {carried} numbers, the limit for this model is {most}")
 
 
 class _Program:

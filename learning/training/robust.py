@@ -20,11 +20,15 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.learning.training.aggregation import TOGETHER, Model, by_slices, mean
-from fimi.learning.training.slices import SLICE, InMemory, Slices, spans
+from fimi.learning.training.aggregation import Model, by_slices, mean
+from fimi.learning.training.slices import SLICE, HeldModel, Slices, spans
 from fimi.learning.training.tensors import Parameters
 
 Kind = Literal["mean", "median", "trimmed-mean", "krum"]
+
+PRODUCTS_OF = 1 << 20
+"""Numbers of all models together of which products are taken at once: 8 MiB. Many small products
+would have the threads of the linear algebra library wait for each other most of the time."""
 
 
 class Aggregated(NamedTuple):
@@ -173,10 +177,10 @@ def squared_distances(base: Parameters, models: Sequence[Slices]) -> NDArray[np.
         models: K of them.
     """
     count = len(models)
-    size = max(1, min(SLICE, TOGETHER // count))
+    size = max(1, min(SLICE, PRODUCTS_OF // count))
     products = np.zeros((count, count))
     held = np.empty((count, size), np.float64)
-    origin = InMemory(base)
+    origin = HeldModel(base)
     for name, tensor in base.items():
         for start, stop in spans(tensor.size, size):
             changes = held[:, : stop - start]

@@ -1,7 +1,7 @@
 """Models that are read slice by slice, so that many of them take little memory together.
 
 * :class:`Slices`        what can be read in slices
-* :class:`InMemory`      parameters that are in memory
+* :class:`HeldModel`      parameters that are in memory
 * :class:`StoredModel`   parameters in safetensors bytes or in such a file, checked before they are
   read
 * :func:`spans`          the slices of a tensor
@@ -44,7 +44,7 @@ class Slices(Protocol):
         """Numbers ``start`` to ``stop`` of a tensor, (stop − start,)."""
 
 
-class InMemory:
+class HeldModel:
     """A model in memory."""
 
     def __init__(self, parameters: Parameters) -> None:
@@ -130,7 +130,7 @@ class StoredModel:
             UpdateRefusedError: a number of it is not finite.
         """
         squares = []
-        base = InMemory(like)
+        base = HeldModel(like)
         for name, tensor in like.items():
             bad = 0
             for start, stop in spans(tensor.size):

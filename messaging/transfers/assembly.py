@@ -1,8 +1,9 @@
 """A payload that is being assembled: which blocks to ask for, when again, and what has come.
 
 There is no network, no thread and no clock here: times are arguments. :class:`Assembly` keeps the
-requests that are on their way (:class:`Flight`), a :class:`~fimi.messaging.transfers.window.Window`
-says how many there may be, and a :class:`~fimi.messaging.transfers.parts.Store` holds the blocks.
+requests that are on their way (:class:`Flight`), a
+:class:`~fimi.messaging.transfers.window.LinkWindow` says how many there may be, and a
+:class:`~fimi.messaging.transfers.parts.Store` holds the blocks.
 
 A payload that many get at once comes over a shared topic as well, where others have asked for it.
 Whoever has joined that stream asks for what comes after the last blocks that it brought.
@@ -23,7 +24,7 @@ from fimi.messaging.transfers.blocks import (
     blocks_of,
 )
 from fimi.messaging.transfers.parts import InMemory, Store
-from fimi.messaging.transfers.window import Loss, Window
+from fimi.messaging.transfers.window import LinkWindow, Loss
 from fimi.messaging.transfers.wire import MAX_WANTED, Chunk, chunk_check
 
 OVERTAKEN = 3
@@ -101,12 +102,12 @@ class Assembly:
     """
 
     def __init__(
-        self, offer: Offer, *, store: Store | None = None, window: Window | None = None
+        self, offer: Offer, *, store: Store | None = None, window: LinkWindow | None = None
     ) -> None:
         """An assembly; ``store`` may hold blocks of an earlier one."""
         self.offer = offer
         self.store = InMemory(offer.size_bytes) if store is None else store
-        self.window = Window(offer.rate_bps) if window is None else window
+        self.window = LinkWindow(offer.rate_bps) if window is None else window
         self.asked_again = 0
         self.corrupt = 0
         self.joined = False

@@ -23,8 +23,8 @@ from typing import Any
 from fimi.messaging.errors import TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.fetching import Download, Fetching
-from fimi.messaging.transfers.parts import InFile, Parts
-from fimi.messaging.transfers.window import Window
+from fimi.messaging.transfers.parts import InFile, PartFiles
+from fimi.messaging.transfers.window import LinkWindow
 
 BUDGET_BYTES = 512 << 20
 AT_LEAST = 4
@@ -39,12 +39,12 @@ class _Pull:
     """A payload that is to be collected; ``download`` while it has a place."""
 
     def __init__(
-        self, offer: Offer, max_bytes: int | None, halt_s: float, parts: Parts | None
+        self, offer: Offer, max_bytes: int | None, halt_s: float, parts: PartFiles | None
     ) -> None:
         self.offer = offer
         self.max_bytes = max_bytes
         self.parts = parts
-        self.halt_s = max(halt_s, Window(offer.rate_bps).patience_s)
+        self.halt_s = max(halt_s, LinkWindow(offer.rate_bps).patience_s)
         self.future: Future[Any] = Future()
         self.download: Download | None = None
         self.due_s = 0.0
@@ -98,7 +98,7 @@ class Collector:
         return self._pull(_Pull(offer, max_bytes, self._halt_s, None))
 
     def pull_into(
-        self, parts: Parts, offer: Offer, *, max_bytes: int | None = None
+        self, parts: PartFiles, offer: Offer, *, max_bytes: int | None = None
     ) -> Future[Path]:
         """Collect a payload into a folder, where what has come stays: :meth:`pull`, but for that.
 
@@ -121,6 +121,10 @@ class Collector:
             self._queue.append(pull)
             self._arrived.notify_all()
         return pull.future
+
+    def confirm(self, offer: Offer) -> None:
+        """Tell a holder that nothing of its payload is needed, as if it had been pulled."""
+        self._transfers.confirm(offer)
 
     def cancel(self, holder: str | None = None) -> None:
         """End the pulls from a holder, or all of them: they are no longer wanted."""

@@ -27,8 +27,8 @@ from fimi.messaging.messages import Offer
 from fimi.messaging.topics import Kind
 from fimi.messaging.transfers.assembly import Assembly, check_offer
 from fimi.messaging.transfers.blocks import block_count
-from fimi.messaging.transfers.parts import Parts, Store
-from fimi.messaging.transfers.window import MAX_WINDOW_BYTES, Window
+from fimi.messaging.transfers.parts import PartFiles, Store
+from fimi.messaging.transfers.window import MAX_WINDOW_BYTES, LinkWindow
 from fimi.messaging.transfers.wire import (
     Answer,
     Apart,
@@ -122,7 +122,7 @@ class Download:
         wake: Callable[[], None],
         now_s: float,
         store: Store | None,
-        window: Window | None,
+        window: LinkWindow | None,
     ) -> None:
         self.offer = offer
         self.assembly = Assembly(offer, store=store, window=window)
@@ -163,7 +163,7 @@ class Fetching:
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)  # wakes the thread that publishes
         self._downloads: dict[tuple[str, str], list[Download]] = {}
-        self._links: dict[str, tuple[float | None, Window]] = {}
+        self._links: dict[str, tuple[float | None, LinkWindow]] = {}
         self._unconfirmed: dict[tuple[str, str], tuple[float, int]] = {}
         self._closed = False
         self._when_closed: list[Callable[[], None]] = []
@@ -185,7 +185,7 @@ class Fetching:
         *,
         cancelled: Callable[[], bool] | None = None,
         max_bytes: int | None = None,
-        parts: Parts | None = None,
+        parts: PartFiles | None = None,
     ) -> bytes:
         """Pull a payload, verify it and confirm it to its holder.
 
@@ -256,7 +256,7 @@ class Fetching:
         offer: Offer,
         wake: Callable[[], None],
         max_bytes: int | None = None,
-        parts: Parts | None = None,
+        parts: PartFiles | None = None,
     ) -> Download:
         """Begin to pull a payload; each needs its :meth:`end`.
 
@@ -356,10 +356,14 @@ class Fetching:
             return False
         except OSError as error:
             raise download.failure(str(error)) from error
+        self.confirm(offer)
+        return True
+
+    def confirm(self, offer: Offer) -> None:
+        """Tell a holder, until it has heard it, that nothing more of its payload is needed."""
         with self.lock:
             self._unconfirmed[offer.holder, offer.digest] = (time.monotonic(), 0)
             self._changed.notify_all()
-        return True
 
     def _accept(self, download: Download, chunk: Chunk, shared: bool, now_s: float) -> None:
         try:

@@ -2,7 +2,7 @@
 
 * :class:`InMemory`  a payload in memory
 * :class:`InFile`    a payload in a file; what has come is noted behind it
-* :class:`Parts`     the files of a folder, bounded in bytes
+* :class:`PartFiles`     the files of a folder, bounded in bytes
 
 A file is named by the payload's digest: ``<digest>.part`` as long as something is missing, the
 payload and then a bit for each block; ``<digest>.whole`` once all has come and the digest is right.
@@ -209,7 +209,7 @@ class InFile:
         self._noted_s, self._unnoted = time.monotonic(), 0
 
 
-class Parts:
+class PartFiles:
     """The files of payloads in a folder.
 
     Args:

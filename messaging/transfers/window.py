@@ -1,8 +1,8 @@
 """How much to ask for at once, in chunks of what size, and how long to wait: from what arrives.
 
-:class:`Window` measures a link while a payload comes over it, as TCP's BBR and Vegas do (Cardwell
-et al. 2016, ACM Queue 14(5); Brakmo and Peterson 1995, IEEE JSAC 13(8)): the rate at which bytes
-arrive, the least time from a request to its chunk, and the usual one. From these follow
+:class:`LinkWindow` measures a link while a payload comes over it, as TCP's BBR and Vegas do
+(Cardwell et al. 2016, ACM Queue 14(5); Brakmo and Peterson 1995, IEEE JSAC 13(8)): the rate at
+which bytes arrive, the least time from a request to its chunk, and the usual one. From these follow
 
 * the window: what the link holds, and a queue of :data:`QUEUE_S`, so that the link is never idle
   and other messages do not wait for long; in the beginning it doubles until there is that queue;
@@ -54,7 +54,7 @@ PROBES = 2
 """Chunks for which the window is small then: its own queue is not to be taken for the link."""
 
 
-class Window:
+class LinkWindow:
     """What is known of a link.
 
     Args:

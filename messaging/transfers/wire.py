@@ -1,12 +1,14 @@
 """Messages and chunks as bytes, and the checks of received ones.
 
 Messages are JSON (readable with any MQTT tool), transfers MessagePack (chunks are binary). A
-message names its sender or recipient. :func:`decode_message` compares this with the topic, which is
-protected by the broker's access rules, so that no peer can send a message as another.
+message carries a check of its bytes (:func:`message_check`), and names its sender or recipient.
+:func:`decode_message` compares this with the topic, which is protected by the broker's access
+rules, so that no peer can send a message as another.
 """
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Callable
 from typing import Annotated, Any, get_args
@@ -26,6 +28,7 @@ from fimi.messaging.messages import (
     Lease,
     Message,
     Reported,
+    Telemetry,
     UpdateReady,
 )
 from fimi.messaging.topics import COORDINATOR, Kind
@@ -44,13 +47,14 @@ _ORDERS = {
 }
 _SPEAKS_FOR: dict[type, str] = {
     **dict.fromkeys((DeviceState, Lease, Claim), "peer"),
-    **dict.fromkeys((Reported, *get_args(FactBody)), "device"),
+    **dict.fromkeys((Reported, Telemetry, *get_args(FactBody)), "device"),
 }
 _SPEAKS_TO: dict[type, str] = dict.fromkeys((Desired, *_ORDERS.values()), "device")
 _KINDS: dict[type, Kind] = {
     DeviceState: "state",
     Desired: "desired",
     Reported: "reported",
+    Telemetry: "telemetry",
     Lease: "lease",
     Claim: "claim",
 }
@@ -135,6 +139,19 @@ def chunk_check(start: int, data: bytes | memoryview) -> int:
     return zlib.crc32(data, start & 0xFFFFFFFF)
 
 
+_CHECK = b',"check":"'
+_TAIL_BYTES = len(_CHECK) + 16 + 2
+
+
+def message_check(body: bytes) -> bytes:
+    """BLAKE2b of a message, 16 hexadecimal digits: a damaged number is still a number.
+
+    It stands in the message as its last field, ``check``. A message that somebody has written by
+    hand may lack it.
+    """
+    return hashlib.blake2b(body, digest_size=8).hexdigest().encode()
+
+
 def encode_message(message: Message, *, sender: str, recipient: str) -> bytes:
     """A message as JSON.
 
@@ -144,6 +161,7 @@ def encode_message(message: Message, *, sender: str, recipient: str) -> bytes:
     """
     _check_parties(message, sender, recipient)
     payload = _json.encode(message)
+    payload = b'%b%b%b"}' % (payload[:-1], _CHECK, message_check(payload))
     if len(payload) > MAX_MESSAGE_BYTES:
         raise MessageRefused(
             f"{type(message).__name__} to {recipient} has {len(payload)} B, the limit is "
@@ -162,6 +180,11 @@ def decode_message(payload: bytes, *, sender: str, recipient: str) -> Message:
         raise MessageRefused(
             f"message of {len(payload)} B from {sender}, the limit is {MAX_MESSAGE_BYTES} B"
         )
+    if payload[-_TAIL_BYTES:].startswith(_CHECK) and payload.endswith(b'"}'):
+        body = payload[:-_TAIL_BYTES] + b"}"
+        if payload[len(_CHECK) - _TAIL_BYTES : -2] != message_check(body):
+            raise MessageRefused(f"message from {sender} is damaged: its check does not fit")
+        payload = body
     try:
         message: Message = _message.decode(payload)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:

@@ -287,6 +287,12 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     metavar="FOLDER",
     help="Where signed versions of the agent lie that come over the broker (fimi agent install).",
 )
+@click.option(
+    "--telemetry-s",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="Tell the coordinator so often what the board draws and does. Left out: not at all.",
+)
 @ROOT
 @options([_moved(*each) for each in MOVED.items()])
 def agent_run(
@@ -300,6 +306,7 @@ def agent_run(
     allow: tuple[Any, ...],
     wait: bool,
     versions: Path | None,
+    telemetry_s: float | None,
     root: Path,
 ) -> None:
     """Run one device until Ctrl-C.
@@ -330,6 +337,7 @@ def agent_run(
             cache=cache,
             state=state if state is not None or cache is None else cache / "state",
             allow=allow,
+            telemetry_s=telemetry_s or 0.0,
             stop=stop,
             notifier=notifier,
             versions=None if versions is None else Versions(versions, spool_folder()),

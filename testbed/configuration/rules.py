@@ -194,12 +194,6 @@ RULES = (
         "{rounds.round_quorum_grace_s} begins with {rounds.round_quorum}, which is not set; give a "
         "number of updates or a share",
     ),
-    Rule(
-        lambda c: c.rounds.late_updates == "add" and not c.transfer.of_update.is_plain,
-        "{rounds.late_updates} does not go with {transfer.update_coding} and {transfer.compress}: a "
-        'coded update fits the model of its own round only; set update_coding to "fp32" and '
-        'compress to false, or late_updates to "drop"',
-    ),
 )
 """All rules, in the order in which they are checked."""
 

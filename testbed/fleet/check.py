@@ -34,6 +34,9 @@ CLOCK_S = 1.0
 
 MODELS_HELD = 4
 """How often a device holds the network's parameters: model, gradient, momentum, update."""
+CODED_HELD, OWED_HELD = 2, 2
+"""How often more while an update is coded (the change, and what was said of it), and with feedback:
+what is owed, and what will be if the update is accepted."""
 
 
 class BoardChecked(Struct, frozen=True, kw_only=True):
@@ -194,9 +197,12 @@ def needed(scenario: Scenario | None) -> tuple[int, int]:
     if scenario is None:
         return LEAST_MEMORY_BYTES, LEAST_DISK_BYTES
     network, shares = scenario.network.size_bytes, () if scenario.own_images else scenario.shares
+    coding, held = scenario.config.transfer.of_update, MODELS_HELD
+    if coding.takes_difference:
+        held += CODED_HELD + (OWED_HELD if coding.kind == "top-k" and coding.feedback else 0)
     images = 2 * max((share.images.nbytes for share in shares), default=0)
     return (
-        LEAST_MEMORY_BYTES + MODELS_HELD * network + images,
+        LEAST_MEMORY_BYTES + held * network + images,
         LEAST_DISK_BYTES + network + images,
     )
 

@@ -24,7 +24,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import IdentityTaken
 from fimi.messaging.questions import Allowed
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 from fimi.testbed.processes.errands import Errands, OwnBoard
 
 PARTS_BYTES = 64_000_000
@@ -51,6 +51,7 @@ def serve(
     cache: Path | None = None,
     state: Path | None = None,
     allow: Sequence[Allowed] = (),
+    telemetry_s: float = 0.0,
     stop: threading.Event,
     notifier: Notifier | None = None,
     versions: Versions | None = None,
@@ -69,6 +70,7 @@ def serve(
         state: folder for what the coordinator has not stored; in memory only if ``None``.
         allow: what may change the machine when it is told so from afar, beside what its profile
             allows.
+        telemetry_s: time between two messages that say how it is, s; 0 for none.
         stop: when set, the device ends.
         notifier: tells the service manager how it is.
         versions: of the agent on this machine; ``None``: it cannot be updated from afar.
@@ -106,6 +108,7 @@ def serve(
             hardware=None if board is None else board.hardware,
             place=place,
             cache=cache,
+            telemetry_s=telemetry_s,
             parts=_parts(cache),
             outbox=None if state is None else DurableOutbox(state, fleet, device),
             remote=Remote(
@@ -125,15 +128,15 @@ def serve(
     return "updated" if errands.updated else "again" if errands.again else "stopped"
 
 
-def _parts(cache: Path | None) -> Parts | None:
+def _parts(cache: Path | None) -> PartFiles | None:
     """Where payloads are put together: in the cache, if there is one.
 
     A service may have a folder in memory (systemd's ``RuntimeDirectory``), which is taken then: no
     card is to be written in every round.
     """
     if run := os.environ.get("RUNTIME_DIRECTORY"):
-        return Parts(Path(run.split(":")[0]) / "parts", PARTS_BYTES)
-    return None if cache is None else Parts(cache / "parts", PARTS_BYTES)
+        return PartFiles(Path(run.split(":")[0]) / "parts", PARTS_BYTES)
+    return None if cache is None else PartFiles(cache / "parts", PARTS_BYTES)
 
 
 @contextmanager

@@ -2,7 +2,10 @@
 
 Both sides are the real state machines; only the network, the work and the run store are written
 here, as plainly as possible: the store survives its coordinator, a device's memory does not survive
-its device.
+its device, and its disk does where it has one.
+
+Work is told in *stretches*, each with a number of its own as its beginning: what is in the store
+can be held against what was done.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ from run_contract import DIGITS as CONTRACT
 
 from fimi.coordinator.conversation import Conversation
 from fimi.edge_agent.course import Course, Forget
+from fimi.edge_agent.outbox import Unsent
 from fimi.energy.cost_model import OperatingPoint
+from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages import (
     AnyMessage,
@@ -73,6 +78,8 @@ class Store:
     profiles: set[str] = field(default_factory=set)
     plans_applied: list[str] = field(default_factory=list)
     reports: list[tuple[int, str, str]] = field(default_factory=list)
+    stretches: dict[tuple[int, str], list[float]] = field(default_factory=dict)
+    updates: dict[tuple[int, str], str] = field(default_factory=dict)
     settled: list[tuple[int, str, str]] = field(default_factory=list)
     heard: dict[str, Heard] = field(default_factory=dict)
     done: bool = False
@@ -83,29 +90,106 @@ class Store:
     """Rounds in which a coordinator was asked to stop; only the tests read it."""
 
 
-class Device:
-    """One start after another of a device."""
+def stretches_of(body: Body) -> list[float]:
+    return [phase.start_s for phase in getattr(body, "phases", ())]
 
-    def __init__(self, name: str, network: Network) -> None:
-        self.name, self.network = name, network
+
+class Device:
+    """One start after another of a device.
+
+    Args:
+        name: its id.
+        network: to the coordinator.
+        durable: whether it has a disk.
+    """
+
+    def __init__(self, name: str, network: Network, *, durable: bool = False) -> None:
+        self.name, self.network, self.durable = name, network, durable
+        self.disk: bytes | None = None
         self.boots = 0
         self.lives = 0
+        self.stretch = 0
         self.work: list[tuple[str, str, int, int]] = []
+        self.trained: list[tuple[str, int, int]] = []
+        """Rounds, with the instance and how often that was interrupted."""
+        self.interrupted = 0
         self.broken_off: list[tuple[str, int]] = []
+        self.told: set[float] = set()
+        """Stretches that it has told, or would tell after a kill."""
+        self.forgiven: set[float] = set()
+        """Those that nobody wants any more: of another run, or of one that was stopped."""
+        self.acknowledged: set[float] = set()
+        self.done: tuple[PhaseRecord, ...] = ()
+        """What was done of the round that it works in."""
         self.boot()
 
     def boot(self) -> None:
         self.boots += 1
         self.boot_id = f"{self.name}-{self.boots}"
-        self.course = Course(self.name, self.boot_id)
+        self.left: Unsent | None = None
+        if self.durable and self.disk is not None:
+            self.left = msgspec.json.decode(self.disk, type=Unsent)
+        else:
+            self.forgiven |= self.told
+        self.course = Course(self.name, self.boot_id, self.left)
         self.step: Any = None
+        self.ready, self.done = False, ()
         kept = self.network.kept.get(("device", self.name))
         if kept is not None:
             self.take(kept)
 
+    @property
+    def held(self) -> set[float]:
+        """Stretches that are to be told and not known to be stored."""
+        left = self.course.unsent()
+        return set() if left is None else self.within(left)
+
+    @staticmethod
+    def within(left: Unsent) -> set[float]:
+        bodies = [fact.body for start in left.starts for fact in start.facts]
+        bodies += [left.ready.report] if left.ready is not None else []
+        return {stretch for body in bodies for stretch in stretches_of(body)}
+
     def take(self, desired: Desired) -> None:
-        self.course.take(over_the_wire(desired))
+        course = self.course
+        known, before = course.desired, self.held
+        if not course.take(over_the_wire(desired)):
+            self.publish()
+            return
+        ended = desired.ended is not None or (known is not None and known.ended is not None)
+        other = known is not None and known.instance != desired.instance
+        if known is None and self.left is not None:
+            before = self.within(self.left)
+            other = self.left.instance != desired.instance
+        gone = before - self.held
+        if ended or other:
+            self.forgiven |= gone
+            self.interrupted += ended
+        else:
+            self.acknowledged |= gone
+        self.write()
         self.publish()
+
+    def write(self) -> None:
+        """As the agent does: before anything is said."""
+        left = self.course.unsent()
+        self.told |= self.held
+        if left is not None:
+            self.disk = msgspec.json.encode(left)
+        elif (now := self.course.desired) is not None and now.ended is not None:
+            self.disk = None if now.ended.reason == "completed" else self.disk
+
+    def phase(self) -> PhaseRecord:
+        """Something that was done, unlike anything else."""
+        self.stretch += 1
+        return PhaseRecord(
+            phase="compute",
+            start_s=float(self.stretch),
+            duration_s=1.0,
+            energy=None,
+            sample_count=1,
+            largest_gap_s=0.0,
+        )
 
     def publish(self) -> None:
         if (document := self.course.document()) is not None:
@@ -126,9 +210,15 @@ class Device:
             course.begin(self.step)
             self.begun_in = course.instance
             return True
-        step, self.step = self.step, None
+        step = self.step
         wanted = course.wants(step)
         here: dict[str, Any] = {"run": "r", "device": self.name}
+        if isinstance(step, RoundStart) and wanted and not self.ready:
+            self.train(step, here | {"round": step.round})
+            self.write()
+            self.publish()
+            return True
+        self.step = None
         match step:
             case Forget():
                 self.lives += 1
@@ -139,30 +229,50 @@ class Device:
             case DevicePlan():
                 course.finish(step, PlanApplied(**here, applied=None, phases=()))
             case RoundStart():
-                here |= {"round": step.round}
-                facts: list[Body] = []
-                if wanted:
-                    facts = [UpdateReady(**here, update=offer(step.round, self.name))]
-                    self.work.append((course.instance, self.boot_id, self.lives, step.round))
-                else:
+                self.ready = False
+                if not wanted:
                     self.broken_off.append((self.begun_in, step.round))
-                report = RoundReport(
-                    **here,
-                    local_samples=1,
-                    synthetic_samples=0,
-                    training_loss=1.0,
-                    training_accuracy=0.0,
-                    frequency_hz=None,
-                    busy_s=1.0,
-                    phases=(),
-                    backend=f"{self.boot_id}, life {self.lives}",
-                    error="" if wanted else "broken off",
-                )
-                course.finish(step, *facts, report)
+                done = (*self.done, self.phase())  # with sending the update
+                self.done = ()
+                course.finish(step, self.report(here | {"round": step.round}, done, wanted))
             case RoundClosed():
-                course.finish(step, RoundSettled(**here, round=step.round, phases=()))
+                idle = (self.phase(),)
+                course.finish(step, RoundSettled(**here, round=step.round, phases=idle))
+        self.write()
         self.publish()
         return True
+
+    def train(self, step: RoundStart, where: dict[str, Any]) -> None:
+        """Train, or take up what an earlier start has trained, and offer the update."""
+        course, self.ready = self.course, True
+        earlier = course.ready_update(step)
+        if earlier is not None:
+            self.done = earlier.report.phases
+        else:
+            self.done = (self.phase(),)
+            self.work.append((course.instance, self.boot_id, self.lives, step.round))
+            self.trained.append((course.instance, self.interrupted, step.round))
+        ready = UpdateReady(**where, update=offer(step.round, self.name))
+        if self.durable:
+            course.update_is_ready(step, self.report(where, self.done, False), ready)
+        else:
+            course.report(ready)
+
+    def report(
+        self, where: dict[str, Any], phases: tuple[PhaseRecord, ...], whole: bool
+    ) -> RoundReport:
+        return RoundReport(
+            **where,
+            local_samples=1,
+            synthetic_samples=0,
+            training_loss=1.0,
+            training_accuracy=0.0,
+            frequency_hz=None,
+            busy_s=1.0,
+            phases=phases,
+            backend=f"{self.boot_id}, life {self.lives}",
+            error="" if whole else "broken off",
+        )
 
 
 class Coordinator:
@@ -235,6 +345,7 @@ class Coordinator:
                     training=TrainingSettings(),
                     seed=0,
                     fleet_time_s=self.number,
+                    late_rounds=self.number % 2,  # of some rounds a late update is wanted, too
                 )
             )
             self.conversation.order(device, *orders)
@@ -291,6 +402,11 @@ class Coordinator:
         self.store.heard = self.conversation.heard()
 
     def book(self, body: Body) -> None:
+        if isinstance(body, UpdateReady):
+            self.store.updates.setdefault((body.round, body.device), body.update.digest)
+        if isinstance(body, RoundReport | RoundSettled):
+            known = self.store.stretches.setdefault((body.round, body.device), [])
+            known += [each for each in stretches_of(body) if each not in known]
         if isinstance(body, RoundReport):
             self.store.reports.append((body.round, body.device, body.backend))
         elif isinstance(body, RoundSettled):

@@ -1,4 +1,4 @@
-"""A forwarding socket between a peer and its broker, whose connections can be cut."""
+"""A forwarding socket between a peer and its broker, whose connections can be cut or frozen."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class Forwarding:
     def __init__(self, to: BrokerAddress) -> None:
         self._to = (to.host, to.port)
         self._open = True
+        self._flows = threading.Event()
+        self._flows.set()
         self._lock = threading.Lock()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -33,14 +35,20 @@ class Forwarding:
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
+    def freeze(self) -> None:
+        """Hold back what comes from now on, and say nothing of it to anybody."""
+        self._flows.clear()
+
     def open(self) -> None:
-        """Let everybody in again."""
+        """Let everybody in again, and everything through."""
         with self._lock:
             self._open = True
+        self._flows.set()
 
     def close(self) -> None:
         """End it."""
         self.shut()
+        self._flows.set()
         self._listener.close()
 
     def _accept(self) -> None:
@@ -58,10 +66,10 @@ class Forwarding:
             for ends in ((near, far), (far, near)):
                 threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
-    @staticmethod
-    def _pass(source: socket.socket, sink: socket.socket) -> None:
+    def _pass(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self._flows.wait()
                 sink.sendall(data)
         for each in (source, sink):
             with contextlib.suppress(OSError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from fimi.messaging.messages import (
     Heard,
     PlanApplied,
     Reported,
+    RoundSettled,
     RunEnded,
 )
 from tests.coordinator.conversation_world import POINT, ROUNDS, Coordinator, Device, Network, Store
@@ -32,12 +33,15 @@ EXAMPLES = int(os.environ.get("FIMI_EXAMPLES", "60"))
 class Conversations(RuleBasedStateMachine):
     """Loss, repetition, reordering, delay, and restarts of everybody, in any order."""
 
-    @initialize(count=st.integers(1, 3))
-    def begin(self, count: int) -> None:
+    @initialize(count=st.integers(1, 3), durable=st.sets(st.integers(0, 2)))
+    def begin(self, count: int, durable: set[int]) -> None:
         names = [f"d{index}" for index in range(count)]
         self.network, self.store = Network(), Store()
         self.instances = 0
-        self.devices = {name: Device(name, self.network) for name in names}
+        self.devices = {
+            name: Device(name, self.network, durable=index in durable)
+            for index, name in enumerate(names)
+        }
         self.coordinator = Coordinator(names, self.network, self.store, "instance-0")
 
     @rule(which=st.integers(0, 1000), keep=st.booleans())
@@ -163,6 +167,31 @@ class Conversations(RuleBasedStateMachine):
                 assert len(set(device.work)) == len(device.work)
 
     @invariant()
+    def a_finished_update_survives_its_device(self) -> None:
+        """With a disk nothing is trained twice by any two starts, but what was broken off."""
+        if not hasattr(self, "devices"):
+            return
+        for device in self.devices.values():
+            if not device.durable:
+                continue
+            again = {each for each in device.trained if device.trained.count(each) > 1}
+            assert {number for _, _, number in again} <= (
+                self.store.ever_closed | self.store.interrupted
+            )
+
+    @invariant()
+    def what_was_acknowledged_is_stored(self) -> None:
+        """Once each: every stretch of work that a device may drop is in one round's row."""
+        if not hasattr(self, "store"):
+            return
+        for device in self.devices.values():
+            rows = [s for (_, name), s in self.store.stretches.items() if name == device.name]
+            stored = [stretch for row in rows for stretch in row]
+            assert len(set(stored)) == len(stored)
+            if not self.instances:
+                assert device.acknowledged <= set(stored)
+
+    @invariant()
     def only_a_closed_round_is_broken_off(self) -> None:
         """Nobody's restart costs the work of a device that was not killed itself."""
         if hasattr(self, "devices"):
@@ -203,6 +232,10 @@ class Conversations(RuleBasedStateMachine):
             assert device.course.stage == "idle"
             assert device.course.next() is None
         assert self.store.rounds == list(range(1, ROUNDS + 1))
+        for device in self.devices.values():
+            told = device.told - device.forgiven - device.held
+            assert self.instances or told <= device.acknowledged
+        self.what_was_acknowledged_is_stored()
         self.nothing_is_booked_twice()
         self.nothing_is_trained_twice()
 
@@ -226,6 +259,58 @@ class Conversations(RuleBasedStateMachine):
 
 TestConversations = Conversations.TestCase
 TestConversations.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)
+
+
+ACTIONS = (
+    *("turn", "one alone", "one alone", "work", "work", "network", "deliver", "repeat"),
+    *("kill device", "kill device", "kill coordinator", "close", "finish"),
+)
+
+
+@given(
+    count=st.integers(1, 2),
+    story=st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 10**6)), max_size=60),
+)
+@settings(max_examples=EXAMPLES, deadline=None)
+def test_devices_with_disks_are_killed_in_the_midst_of_rounds(
+    count: int, story: list[tuple[str, int]]
+) -> None:
+    """Of nobody but devices and coordinator, on a network that repeats and reorders."""
+    world = Conversations()
+    world.begin(count, set(range(count)))
+    world.coordinator.speak()
+    world.all_goes_well(4)
+    for action, which in story:
+        match action:
+            case "turn":
+                world.take_a_turn()
+            case "work":
+                world.work(which)
+            case "one alone":
+                for _ in range(3):
+                    world.time_passes(1.0)
+                    world.settle_network()
+                    world.work(which)
+            case "network":
+                world.settle_network()
+            case "deliver":
+                world.deliver(which, keep=bool(which % 2))
+            case "repeat":
+                world.repeat(which)
+            case "kill device":
+                world.kill_device(which)
+            case "kill coordinator":
+                world.kill_coordinator(heard=bool(which % 2))
+                world.coordinator.speak()
+            case "close":
+                world.close_round()
+            case "finish":
+                world.finish_round()
+        world.nothing_is_booked_twice()
+        world.nothing_is_trained_twice()
+        world.a_finished_update_survives_its_device()
+        world.what_was_acknowledged_is_stored()
+    world.teardown()
 
 
 def reported(**changes: Any) -> Reported:
@@ -274,3 +359,49 @@ def test_an_epoch_is_stored_before_anything_is_said_with_it() -> None:
     talk.order("d", RunEnded(run="r", reason="stopped"))
     talk.take(reported(run="before", instance="another", epoch=7))
     assert story == [("said", 1), ("stored", 8), ("said", 8)]
+
+
+def test_a_run_that_is_stopped_keeps_what_belongs_to_stored_rounds() -> None:
+    """The open round is worked in anew if the run goes on; the ones before it never are."""
+    network = Network()
+    device = Device("d", network, durable=True)
+    coordinator = Coordinator(["d"], network, Store(), "instance-0")
+    coordinator.speak()
+
+    def flow(*, deaf: bool = False) -> None:
+        while network.under_way:
+            to, message = network.under_way.pop(0)
+            if to == "device":
+                device.take(message)
+            elif not deaf:
+                coordinator.take(message)
+        coordinator.now_s += 1.0
+        coordinator.conversation.tick()
+
+    while coordinator.number == 1:  # its settling of the first round is under way for too long
+        flow()
+        device.advance()
+        if coordinator.complete:
+            coordinator.close()
+            coordinator.finish()
+    for _ in range(4):
+        flow(deaf=True)  # what it reports is lost
+        device.advance()
+    network.under_way.clear()
+    settled = [f.body for f in device.course._facts if isinstance(f.body, RoundSettled)]
+    assert [fact.round for fact in settled] == [1]
+    coordinator.interrupt()
+    flow()
+    coordinator.boot()
+    coordinator.speak()
+    while not coordinator.store.done:
+        flow()
+        device.advance()
+        if coordinator.complete:
+            coordinator.close()
+        if coordinator.closing and coordinator.all_settled:
+            coordinator.finish()
+    assert {phase.start_s for phase in settled[0].phases} <= set(
+        coordinator.store.stretches[1, "d"]
+    )
+    assert len([each for each in coordinator.store.reports if each[0] == 2]) == 1

@@ -33,9 +33,12 @@ def link(a_broker: EmbeddedBroker) -> Iterator[Forwarding]:
         yield found
 
 
-def test_a_device_that_is_away_for_a_while_keeps_its_place(lab: Lab, link: Forwarding) -> None:
+@pytest.mark.parametrize("how", ["shut", "freeze"])
+def test_a_device_that_is_away_for_a_while_keeps_its_place(
+    how: str, lab: Lab, link: Forwarding
+) -> None:
     def drops(device: ScriptedDevice, start: RoundStart) -> None:
-        link.shut()
+        getattr(link, how)()
         update = {name: value + np.float32(3.0) for name, value in MODEL.items()}
         offer = device.peer.transfers.serve(tensors.dump(update), "safetensors")
         device.tell(UpdateReady(run=start.run, device=device.name, round=1, update=offer))
@@ -63,6 +66,7 @@ def test_a_device_that_is_away_for_a_while_keeps_its_place(lab: Lab, link: Forwa
 def test_one_that_stays_away_is_missed_after_the_grace_time(lab: Lab, link: Forwarding) -> None:
     def drops(device: ScriptedDevice, start: RoundStart) -> None:
         link.shut()
+        device.stop.set()
 
     began_s = time.monotonic()
     federation = lab.run(

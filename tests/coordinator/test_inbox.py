@@ -56,4 +56,4 @@ def test_it_stands_in_the_report_of_the_run(tmp_path: Path) -> None:
             SenderSetAside(sender="pi", offences=50, seconds=20.0, words="pi is\x1b set aside"),
         ),
     )
-    assert ("offender", "pi is set aside") in lines(run, summarise(run))
+    assert ("offender", "pi is\N{REPLACEMENT CHARACTER} set aside") in lines(run, summarise(run))

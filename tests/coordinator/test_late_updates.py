@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lab import Lab, statuses
-from scripted import ScriptedDevice, honest
+from scripted import MODEL, ScriptedDevice, honest
 
 from fimi.coordinator.late_updates import staleness_weight
 from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundStart, UpdateReady
-from fimi.record.events import Credited, Event, LateAdded, RoundFinished
+from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
+from fimi.record.events import Credited, Event, LateAdded, RoundFinished, UpdateRejected
 from fimi.record.reader import read_run
 from fimi.record.results import LateUpdate, RoundResult
 from fimi.record.store import LARGE
@@ -49,6 +49,13 @@ def expected() -> list[float]:
 
 def models(lab: Lab) -> list[float]:
     return [float(model["w"][0, 0]) for model in lab.models]
+
+
+def keys(lab: Lab) -> set[str]:
+    """What the store of a run has of late updates."""
+    with sqlite3.connect(lab.path) as db:
+        rows = db.execute("SELECT key FROM checkpoint WHERE key LIKE '%late:%'").fetchall()
+    return {key for (key,) in rows}
 
 
 def late_of(rounds: tuple[RoundResult, ...]) -> list[list[tuple[str, int]]]:
@@ -93,24 +100,32 @@ def test_one_waits_until_the_clock_of_the_fleet_has_come_to_it(lab: Lab) -> None
     def late_once(device: ScriptedDevice, start: RoundStart) -> None:
         honest(8.0, busy_s=25.0 if start.round == 1 else 12.0)(device, start)
 
-    federation = lab.run(honest(1.0), late_once, rounds=4, **ADD)
-    assert late_of(federation.rounds) == [
-        [],
-        [],
-        [("device-2", 1), ("device-2", 2)],
-        [("device-2", 3)],
-    ]
+    federation = lab.run(honest(1.0), late_once, rounds=3, **ADD)
+    assert late_of(federation.rounds) == [[], [], [("device-2", 1), ("device-2", 2)]]
     assert federation.rounds[2].late[0].weight == pytest.approx(3.0**-0.5)
 
 
 def test_one_that_is_too_old_is_dropped_and_said(lab: Lab) -> None:
-    federation = lab.run(honest(1.0), honest(8.0, busy_s=25.0), rounds=4, late_rounds=1, **ADD)
-    assert late_of(federation.rounds) == [[]] * 4
+    federation = lab.run(honest(1.0), honest(8.0, busy_s=25.0), rounds=3, late_rounds=1, **ADD)
+    assert late_of(federation.rounds) == [[]] * 3
     said = [e.reason for e in lab.events if getattr(e, "round", 0) == 1 and hasattr(e, "reason")]
     assert any("more than 1 rounds late" in reason for reason in said)
 
 
-def test_a_coordinator_that_goes_on_adds_what_the_one_before_it_kept(lab: Lab) -> None:
+class OffersAgain(ScriptedDevice):
+    """Was not told that its first update is stored: it offers it to the next coordinator, too."""
+
+    def profile(self, invitation: Invitation) -> Profile:
+        update = tensors.dump({name: t + np.float32(500.0) for name, t in MODEL.items()})
+        offer = self.peer.transfers.serve(update, "safetensors")
+        self.tell(UpdateReady(run=invitation.run, device=self.name, round=1, update=offer))
+        return super().profile(invitation)
+
+
+@pytest.mark.parametrize("kind", [ScriptedDevice, OffersAgain])
+def test_a_coordinator_that_goes_on_adds_what_the_one_before_it_kept(
+    kind: type[ScriptedDevice], lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(event: Event) -> None:
         if isinstance(event, RoundFinished) and event.result.number == 1:
             lab.cancel.set()
@@ -121,17 +136,11 @@ def test_a_coordinator_that_goes_on_adds_what_the_one_before_it_kept(lab: Lab) -
     assert keys(lab) == {"late:1:device-2", LARGE + "late:1:device-2"}
     lab.on_event = lambda event: None
     lab.cancel.clear()
+    monkeypatch.setattr("lab.ScriptedDevice", kind)
     federation = lab.run(*devices, rounds=3, prepare=weighty, resumes=True, **ADD)
     assert models(lab) == pytest.approx(expected(), rel=1e-6)
     assert late_of(federation.rounds) == [[], [("device-2", 1)], [("device-2", 2)]]
     assert keys(lab) == set()
-
-
-def keys(lab: Lab) -> set[str]:
-    """What the store of a run has of late updates."""
-    with sqlite3.connect(lab.path) as db:
-        rows = db.execute("SELECT key FROM checkpoint WHERE key LIKE '%late:%'").fetchall()
-    return {key for (key,) in rows}
 
 
 def test_a_real_device_finishes_after_its_round_was_closed(lab: Lab) -> None:
@@ -177,3 +186,41 @@ def test_a_real_device_finishes_after_its_round_was_closed(lab: Lab) -> None:
     entry = read_run(lab.path).rounds[0].devices[1]
     assert (entry.status, entry.outcome) == ("late", "late")
     assert entry.energy is not None
+
+
+@pytest.mark.parametrize(
+    ("update", "samples", "why"),
+    [(b"\x80\x04}", 120, "not safetensors"), (None, 10**9, "its profile and plan say 120")],
+    ids=["no update", "a boast"],
+)
+def test_a_late_update_is_checked_as_every_other_one(
+    lab: Lab, update: bytes | None, samples: int, why: str
+) -> None:
+    second, credited = threading.Event(), threading.Event()
+
+    def first(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2:
+            second.set()
+            assert credited.wait(30.0)
+        honest(1.0)(device, start)
+
+    def slow(device: ScriptedDevice, start: RoundStart) -> None:
+        device.tell()
+        if start.round == 1:
+            model = tensors.load(device.peer.transfers.fetch(start.model, 5.0))
+            assert second.wait(30.0)
+            device.offer(start, tensors.dump(model) if update is None else update)
+            device.report(start, samples=samples)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Credited) and event.round == 1:
+            credited.set()
+
+    lab.on_event = listen
+    more = {"kinds": "physical", "deadline_s": 600.0, "round_quorum": 1, **ADD}
+    federation = lab.run(first, slow, rounds=3, prepare=weighty, **more)
+    assert late_of(federation.rounds) == [[], [], []]
+    assert models(lab) == pytest.approx([1.0, 2.0, 3.0])
+    said = [e for e in lab.said(UpdateRejected) if e.round == 1]  # type: ignore[attr-defined]
+    assert any(why in e.reason for e in said), said  # type: ignore[attr-defined]
+    assert keys(lab) == set()

@@ -17,15 +17,15 @@ from fimi.coordinator.mixing import (
     weight_by_performance,
 )
 from fimi.coordinator.settings import ClientWeights, StrategySettings
-from fimi.learning.training.slices import InMemory
+from fimi.learning.training.slices import HeldModel
 
 
 def model(value: float) -> dict[str, np.ndarray]:
     return {"w": np.full((2, 2), value, np.float32), "b": np.array([10 * value], np.float32)}
 
 
-def held(value: float) -> InMemory:
-    return InMemory(model(value))
+def held(value: float) -> HeldModel:
+    return HeldModel(model(value))
 
 
 class TestMix:

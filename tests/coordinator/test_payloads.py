@@ -41,7 +41,6 @@ def start(payload: RoundPayload) -> RoundStart:
         holder="coordinator",
         digest=tensors.digest(payload.data),
         size_bytes=len(payload.data),
-        chunk_bytes=1000,
         media="safetensors",
     )
     return RoundStart(

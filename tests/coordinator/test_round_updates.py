@@ -10,10 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.round_updates import UpdateIntake
-from fimi.coordinator.settings import TransferSettings
-from fimi.coordinator.update_store import UpdateStore
+from fimi.coordinator.update_store import UpdateStore, clear_leftovers
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.messaging.broker.embedded import EmbeddedBroker
@@ -27,7 +25,7 @@ MODEL = {"w": np.zeros(100_000, np.float32)}
 @contextmanager
 def intake(peer: Peer, store: UpdateStore) -> Iterator[UpdateIntake]:
     with ThreadPoolExecutor(1) as pool, Collector(peer.transfers) as collector:
-        yield UpdateIntake(RoundPayload(MODEL, TransferSettings()), store, collector, pool)
+        yield UpdateIntake(MODEL, store, collector, pool)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +43,7 @@ def test_what_lies_here_is_not_sent_again(broker: EmbeddedBroker, tmp_path: Path
     ):
         offer = device.transfers.serve(tensors.dump(update), "safetensors")
         for _ in range(2):
+            clear_leftovers(tmp_path)
             store = UpdateStore(tmp_path)  # that of another process, which finds its folder
             with intake(peer, store) as updates:
                 updates.offered("d1", offer)

@@ -65,9 +65,7 @@ class TestFile:
             run="r",
             device="d",
             round=3,
-            model=Offer(
-                holder="c", digest="0" * 64, size_bytes=1, chunk_bytes=1, media="safetensors"
-            ),
+            model=Offer(holder="c", digest="0" * 64, size_bytes=1, media="safetensors"),
             training=TrainingSettings(),
             seed=1,
             fleet_time_s=0.1,

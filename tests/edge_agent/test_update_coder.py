@@ -23,7 +23,7 @@ MODEL = {
 }
 SHAPES = coded.shapes_of(MODEL)
 RAW = len(tensors.dump(MODEL))
-OFFER = Offer(holder="coordinator", digest="0" * 64, size_bytes=RAW, chunk_bytes=1, media="x")
+OFFER = Offer(holder="coordinator", digest="0" * 64, size_bytes=RAW, media="x")
 WHERE: dict[str, Any] = {"run": "r", "device": "d"}
 
 

@@ -58,6 +58,7 @@ from fimi.messaging.messages import (
     SyntheticBatch,
     SyntheticProgress,
     SyntheticRequest,
+    Telemetry,
     Trial,
     UpdateReady,
 )
@@ -303,6 +304,20 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
         (*down, DeploymentClosed(run=run, device="d1", round=1, fleet_time_s=61.0)),
         ("coordinator", "all", RunEnded(run=run, reason="completed")),
         (*up, DeviceState(peer="d1", role="device", status="online", boot_id="b")),
+        (*up, Telemetry(
+            device="d1",
+            boot_id="b",
+            number=3,
+            unix_s=1.7e9,
+            stage="training",
+            run=run,
+            round=2,
+            power_w=3.5,
+            kind="measured",
+            source="ina3221:VDD_IN",
+            scope="board",
+            temperature_c=51.5,
+        )),
         (*up, Refusal(run=run, device="d1", reason="data.seed differs")),
         ("d1", "d1", Claim(peer="d1", nonce="n")),
         ("d1", "d1", Lease(

@@ -73,7 +73,7 @@ def _places(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 @st.composite
 def spoilt_tree(draw: st.DrawFn, good: Any) -> Any:
     """A JSON value with another value, without a key, or with one more somewhere."""
-    tree = json.loads(json.dumps(good))
+    tree = copy.deepcopy(good)
     for _ in range(draw(st.integers(1, 3))):
         places = _places(tree)
         if not places:

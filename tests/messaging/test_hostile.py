@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
@@ -113,7 +114,9 @@ def test_damaged_requests_and_chunks(data: st.DataObject) -> None:
     good = data.draw(
         st.sampled_from(
             [
-                wire.Want(digest=digest, indices=(0, 1)),
+                wire.Want(digest=digest, runs=((0, 2), (5, 1)), chunk_bytes=1024, shared=True),
+                wire.Chunk(digest=digest, start=3, check=7, data=memoryview(b"data")),
+                wire.Apart(digest=digest),
                 wire.Done(digest=digest),
                 wire.Gone(digest=digest),
                 wire.Noted(digest=digest),
@@ -121,11 +124,15 @@ def test_damaged_requests_and_chunks(data: st.DataObject) -> None:
         )
     )
     packed = wire.encode_transfer(good)
-    tree = spoilt_tree(msgspec.to_builtins(good)).filter(lambda each: _packs(each))
+    tree = spoilt_tree(msgspec.msgpack.decode(packed)).filter(lambda each: _packs(each))
     payload = data.draw(spoilt_bytes(packed) | tree.map(msgspec.msgpack.encode))
     peer = a_peer()
-    for kind in ("want", "chunk"):
-        peer._on_message(topics.topic("f", "d1", COORDINATOR, kind), payload, False)
+    for topic in (
+        topics.topic("f", "d1", COORDINATOR, "want"),
+        topics.topic("f", "d1", COORDINATOR, "chunk"),
+        f"fimi/v1/f/d1/shared/{digest}",
+    ):
+        peer._on_message(topic, payload, False)
     assert all(each.sender == "d1" for each in peer.offenders)
 
 
@@ -274,3 +281,40 @@ def _reported(number: int) -> Reported:
         heard=1,
         stage="idle",
     )
+
+
+def test_with_access_rules_a_name_is_who_sent_it(own_mosquitto, until) -> None:
+    """One device sends rubbish under its own name, tries others, and is not heard any more."""
+    rules = [
+        "pattern write fimi/v1/+/%u/#",
+        "pattern read fimi/v1/+/+/%u/#",
+        "pattern read fimi/v1/+/+/all/#",
+    ]
+    address = own_mosquitto(rules, username=COORDINATOR, also=("d1", "d2"))
+    logins = {name: replace(address, username=name) for name in ("d1", "d2")}
+    with (
+        Peer(address, fleet="f", peer=COORDINATOR, role="coordinator") as coordinator,
+        Peer(logins["d2"], fleet="f", peer="d2", role="device") as honest,
+    ):
+        rogue = Link(logins["d1"], "rogue", clean_session=True)
+        rogue.connect(5.0)
+        for number in range(60):
+            for name in ("d1", "d2"):  # the broker drops those of d2
+                topic = topics.topic("f", name, COORDINATOR, "reported")
+                rogue.publish(topic, b"{" + bytes([number]) * 200, qos=1)
+        until(lambda: coordinator.counters.refused + coordinator.counters.unseen >= 60)
+        (found,) = coordinator.offenders
+        assert (found.sender, found.forged, found.times) == ("d1", False, 1)
+        assert found.offences <= 25
+        assert found.unseen >= 35
+        assert "nothing of it is looked at" in found.in_words()
+        topic = topics.topic("f", "d1", COORDINATOR, "reported")
+        rogue.publish(topic, msgspec.json.encode(_reported(1)), qos=1)
+        honest.publish_state(COORDINATOR, "reported", replace(_reported(1), device="d2"))
+        heard = []
+        while (got := coordinator.receive(15.0)) is not None:
+            heard.append(got)
+            if isinstance(got[1], Reported):
+                break
+        assert [name for name, each in heard if isinstance(each, Reported)] == ["d2"]
+        rogue.close()

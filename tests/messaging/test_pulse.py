@@ -26,7 +26,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled
-from fimi.messaging.pulse import Pulse, Seen
+from fimi.messaging.pulse import Pulse, Signs
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.traffic import Traffic, traffic_of
 
@@ -112,7 +112,7 @@ class Path:
 
     def look(self) -> None:
         traffic = Traffic(int(self.acked), int(self.heard), int(self.put - self.acked), 0)
-        seen = Seen(written=True, traffic=traffic, expected_bytes=int(self.expected))
+        seen = Signs(written=True, traffic=traffic, expected_bytes=int(self.expected))
         self.verdict = self.pulse.look(self.now_s, seen)
         if self.verdict == "send":
             self.pulse.sent(self.now_s, traffic)
@@ -173,10 +173,10 @@ class TestDecision:
 
     def test_a_process_that_stood_still_blames_itself(self) -> None:
         pulse, traffic = Pulse(0.0), Traffic(100, 100, 0, 0)
-        assert pulse.look(0.0, Seen(traffic=traffic)) == "send"
+        assert pulse.look(0.0, Signs(traffic=traffic)) == "send"
         pulse.sent(0.0, traffic)
-        assert pulse.look(0.25, Seen(traffic=traffic)) == "wait"
-        assert pulse.look(60.0, Seen(traffic=traffic)) == "wait"
+        assert pulse.look(0.25, Signs(traffic=traffic)) == "wait"
+        assert pulse.look(60.0, Signs(traffic=traffic)) == "wait"
         pulse.came_back(1, 60.1)
         assert not pulse.on_its_way
 
@@ -184,13 +184,13 @@ class TestDecision:
         """The network thread is busy with something else; its echo is among what lies there."""
         pulse, traffic = Pulse(0.0), Traffic(100, 100, 0, 4000)
         pulse.sent(0.0, traffic)
-        verdicts = {pulse.look(0.25 * n, Seen(traffic=traffic)) for n in range(400)}
+        verdicts = {pulse.look(0.25 * n, Signs(traffic=traffic)) for n in range(400)}
         assert verdicts == {"wait"}
 
     def test_where_the_system_does_not_tell(self) -> None:
         pulse, now_s = Pulse(0.0), 0.0
         pulse.sent(0.0)
-        while pulse.look(now_s, Seen()) == "wait":
+        while pulse.look(now_s, Signs()) == "wait":
             now_s += LOOK_S
         assert now_s == pulses.UNKNOWN_PATIENCE_S
 

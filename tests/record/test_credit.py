@@ -102,6 +102,16 @@ class TestEntry:
         assert (entry.status, entry.training_loss) == ("failed", None)
         assert entry.reason == f"a did not report; a diverged; {AFTERWARDS}"
 
+    def test_a_device_that_a_rule_cut_off_stays_late_and_its_joules_count(self) -> None:
+        cut = replace(MISSING, status="late")
+        assert (cut.outcome, cut.is_gone) == ("late", True)
+        told = report(error="broken off: round 1 was closed before its end", training_loss=None)
+        entry = credited(cut, ROUND_S, told)
+        assert (entry.status, entry.outcome, entry.is_gone) == ("late", "late", False)
+        assert entry.phases == PHASES
+        assert "broken off" in entry.reason
+        assert credited(entry, ROUND_S, told) == entry
+
     def test_the_idle_phase_takes_the_place_of_the_one_that_stood_for_it(self) -> None:
         stand_in = replace(IDLE, energy=None, sample_count=0, start_s=105.4)
         stored = device_round("a", phases=(*PHASES, stand_in))
@@ -119,7 +129,11 @@ class TestEntry:
     @pytest.mark.parametrize("status", ["accepted", "refused", "late", "resting"])
     def test_who_was_judged_is_not_judged_again(self, status: Any) -> None:
         stored = device_round("a", status=status, phases=PHASES)
-        assert credited(stored, ROUND_S, report(busy_s=1.0, phases=(at(0.0, "compute"),))) == stored
+        second = report(busy_s=1.0, phases=(at(0.0, "compute"),))
+        entry = credited(stored, ROUND_S, second)
+        assert entry.phases == (*PHASES, at(0.0, "compute"))  # which it has drawn as well
+        same = replace(entry, phases=stored.phases, unknown_max=stored.unknown_max)
+        assert same == stored
         unjudged = replace(stored, status="refused", busy_s=None, phases=())
         assert credited(unjudged, ROUND_S, report()) == unjudged
 
@@ -169,7 +183,7 @@ def test_nothing_counts_twice_and_nothing_is_lost(
     assert found == expected
     told = [p for name, f in facts for p in f.phases if name == "settled"]
     reports = [f for name, f in facts if name == "report"]
-    told += reports[0].phases if reports else ()
+    told += [phase for each in reports for phase in each.phases]
     assert {(p.phase, p.start_s) for p in found.phases} == {(p.phase, p.start_s) for p in told}
     assert len(found.phases) == len({(p.phase, p.start_s) for p in told})
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted import record
 
 from fimi.energy.ledger import PhaseRecord
-from fimi.record.results import DeviceRound, metered
+from fimi.record.results import APART, DeviceRound, DeviceStatus, Outcome, metered
 
 
 def device(*phases: PhaseRecord) -> DeviceRound:
@@ -34,3 +36,10 @@ def test_uncertainties_add_within_a_device() -> None:
     energy = device(record("compute"), record("upload"), record("idle")).energy
     assert energy is not None
     assert energy.uncertainty_j == pytest.approx(0.3)
+
+
+def test_every_invited_device_ends_as_one_of_four() -> None:
+    found = {s: DeviceRound(device="a", status=s).outcome for s in get_args(DeviceStatus)}
+    assert {outcome for outcome in found.values() if outcome} == set(get_args(Outcome))
+    assert [status for status, outcome in found.items() if outcome is None] == ["resting"]
+    assert set(APART) == {"resting", "absent"}

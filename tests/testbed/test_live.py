@@ -27,6 +27,7 @@ from fimi.record.events import (
     DeviceReported,
     Event,
     Gathering,
+    LateAdded,
     PlanInForce,
     Planning,
     Prepared,
@@ -115,8 +116,9 @@ class TestPlain:
         return [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()]
 
     def test_one_line_per_event_worth_it(self) -> None:
+        late = LateAdded(round=2, device="device-02", of_round=1, weight=2**-0.5)
         end = RunFinished(status="completed", reason="2 rounds")
-        assert self.tell(*STORY, end) == [
+        assert self.tell(*STORY, late, end) == [
             "device-01 joined: raspberry-pi-4 (emulated), 70 samples, torch 2.6",
             "device-02 joined: raspberry-pi-4 (emulated), 70 samples, torch 2.6",
             "device-01: 8 of 9 synthetic samples (too late)",
@@ -126,6 +128,7 @@ class TestPlain:
             "round 1/4: accuracy 25.0%, 1 of 1 updates, 10.0 J (emulated, board) so far; "
             "trained: 1 with onnxruntime 1.31",
             "round 2/4: accuracy 50.0%, 1 of 1 updates, 30.0 J (emulated, board) so far",
+            "device-02: its update of round 1 enters round 2, with 0.71 of its weight",
             "run completed: 2 rounds",
         ]
 

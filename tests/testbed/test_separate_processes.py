@@ -104,7 +104,10 @@ def same_numbers_as_the_dry_run(fleet: Fleet, reference: SharedRun) -> None:
 
 def a_killed_agent_is_missed_and_welcome_again(fleet: Fleet) -> None:
     """Also the second run of the same agents and the same generator node."""
-    running = fleet.coordinate(*SMALL[:2], "--rounds", "5000", *SMALL[4:], "--name", "second")
+    grace = ("--set", "rounds.grace_s=2")  # for which the killed one is waited for
+    running = fleet.coordinate(
+        *SMALL[:2], "--rounds", "5000", *SMALL[4:], *grace, "--name", "second"
+    )
     store = fleet.place.folder / "runs" / "second" / "run.sqlite"
 
     def statuses(device: str) -> dict[int, tuple[str, str]]:

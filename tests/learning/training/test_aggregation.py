@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.learning.training.aggregation import fedavg, without
-from fimi.learning.training.slices import InMemory
+from fimi.learning.training.slices import HeldModel
 
 values = st.floats(-1e3, 1e3, width=32)
 
@@ -50,7 +50,7 @@ def test_nothing_to_average(models: list[dict[str, np.ndarray]], weights: list[f
 @given(st.lists(st.tuples(values, st.integers(1, 1000)), min_size=2, max_size=8))
 def test_a_mean_without_a_model_is_the_mean_of_the_others(parts: list[tuple[float, int]]) -> None:
     models, weights = [model(v) for v, _ in parts], [w for _, w in parts]
-    left = without(fedavg(models, weights), InMemory(models[0]), weights[0] / sum(weights))
+    left = without(fedavg(models, weights), HeldModel(models[0]), weights[0] / sum(weights))
     others = fedavg(models[1:], weights[1:])
     slack = 1e-6 * max(abs(v) for v, _ in parts) * sum(weights) / sum(weights[1:])
     assert float(left["w"][0]) == pytest.approx(float(others["w"][0]), abs=slack + 1e-30)
@@ -58,4 +58,4 @@ def test_a_mean_without_a_model_is_the_mean_of_the_others(parts: list[tuple[floa
 
 def test_nothing_is_left_without_the_only_model() -> None:
     with pytest.raises(ValueError, match="something must be left"):
-        without(model(1), InMemory(model(1)), 1.0)
+        without(model(1), HeldModel(model(1)), 1.0)

@@ -15,16 +15,16 @@ from hypothesis.extra import numpy as hnp
 from fimi.learning.training import aggregation, robust
 from fimi.learning.training.aggregation import Scaled, fedavg, mean
 from fimi.learning.training.robust import AggregationRule, krum, squared_distances, trimmed
-from fimi.learning.training.slices import SLICE, InMemory
+from fimi.learning.training.slices import SLICE, HeldModel
 
 BASE = {"w": np.array([[0.5, -1.0], [2.0, 0.0]], np.float32), "b": np.float32(1.0).reshape(1)}
 numbers = st.floats(-1e3, 1e3, width=32)
 fleets = st.lists(hnp.arrays(np.float32, 5, elements=numbers), min_size=1, max_size=9)
 
 
-def models(rows: Sequence[np.ndarray]) -> list[InMemory]:
+def models(rows: Sequence[np.ndarray]) -> list[HeldModel]:
     """Rows of five numbers as models with the shapes of the base."""
-    return [InMemory({"w": row[:4].reshape(2, 2), "b": row[4:]}) for row in rows]
+    return [HeldModel({"w": row[:4].reshape(2, 2), "b": row[4:]}) for row in rows]
 
 
 def flat(model: dict[str, np.ndarray]) -> np.ndarray:
@@ -176,7 +176,7 @@ def test_the_mean_has_the_digits_of_the_plain_sum(count: int, seed: int) -> None
     ]
     weights = generator.integers(1, 400, count).astype(float).tolist()
     expected = plain(rows, weights)
-    for found in (fedavg(rows, weights), mean(rows[0], [InMemory(r) for r in rows], weights)):
+    for found in (fedavg(rows, weights), mean(rows[0], [HeldModel(r) for r in rows], weights)):
         for name, tensor in expected.items():
             assert found[name].tobytes() == tensor.tobytes()
 
@@ -184,7 +184,7 @@ def test_the_mean_has_the_digits_of_the_plain_sum(count: int, seed: int) -> None
 @given(hnp.arrays(np.float32, 5, elements=numbers), st.floats(0.0, 1.0))
 def test_a_scaled_model_lies_between_its_base_and_itself(row: np.ndarray, scale: float) -> None:
     (model,) = models([row])
-    base = InMemory(BASE)
+    base = HeldModel(BASE)
     scaled = Scaled(model, base, scale)
     for name, tensor in BASE.items():
         found = scaled.read(name, 0, tensor.size)

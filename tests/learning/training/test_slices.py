@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.learning.training import slices, tensors
-from fimi.learning.training.slices import SLICE, InMemory, StoredModel, spans
+from fimi.learning.training.slices import SLICE, HeldModel, StoredModel, spans
 from fimi.learning.training.tensors import UpdateRefusedError
 
 GENERATOR = np.random.default_rng(3)
@@ -47,7 +47,7 @@ def test_every_slice_is_what_safetensors_reads(stored: StoredModel) -> None:
             if start <= stop:
                 np.testing.assert_array_equal(stored.read(name, start, stop), flat[start:stop])
         np.testing.assert_array_equal(stored.load()[name], tensor)
-        np.testing.assert_array_equal(InMemory(MODEL).read(name, 0, 2), MODEL[name].ravel()[:2])
+        np.testing.assert_array_equal(HeldModel(MODEL).read(name, 0, 2), MODEL[name].ravel()[:2])
 
 
 def test_the_change_is_the_norm_over_all_tensors(stored: StoredModel) -> None:

@@ -121,7 +121,7 @@ class TestLife:
                 EmbeddedBroker(kind, port=port).start()
 
     def test_port_taken_at_the_last_moment(self, kind, monkeypatch) -> None:
-        monkeypatch.setattr(embedded, "_unused_port", lambda bind, port: port)
+        monkeypatch.setattr(embedded, "unused_port", lambda bind, port: port)
         with socket.create_server(("127.0.0.1", 0)) as server:
             broker = EmbeddedBroker(kind, port=server.getsockname()[1])
             with pytest.raises(PortTaken):

@@ -13,7 +13,7 @@ from fimi.messaging.errors import TransferError
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.assembly import JOIN_S, OVERTAKEN, Assembly, check_offer
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 from fimi.messaging.transfers.window import FIRST_PATIENCE_S, MAX_PATIENCE_S
 from fimi.messaging.transfers.wire import Chunk, chunk_check
 
@@ -221,7 +221,7 @@ class TestDamage:
         assert payload(assembly) == b""
 
     def test_what_was_there_before_is_dropped_if_it_is_wrong(self, tmp_path: Path) -> None:
-        data, parts = noise(3 * BLOCK_BYTES), Parts(tmp_path)
+        data, parts = noise(3 * BLOCK_BYTES), PartFiles(tmp_path)
         wrong = Assembly(offer(data), store=parts.open(offer(data)))
         wrong.ask(0.0)
         wrong.accept(chunk(data[:-1] + b"\x00", 2), 0.0)

@@ -24,7 +24,7 @@ from fimi.messaging.messages import DeviceState, Offer
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.assembly import JOIN_S
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds
-from fimi.messaging.transfers.parts import Parts
+from fimi.messaging.transfers.parts import PartFiles
 from fimi.messaging.transfers.wire import (
     Chunk,
     Done,
@@ -418,7 +418,7 @@ class TestLoss:
         device.set_pacing(16e6)
         data = noise(4_000_000)
         offer = device.transfers.serve(data, "noise")
-        parts = Parts(tmp_path)
+        parts = PartFiles(tmp_path)
         stop = threading.Event()
         with Peer(broker.address, fleet=fleet, peer=COORDINATOR, role="coordinator") as first:
             threading.Timer(1.2, stop.set).start()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers import parts as module
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds, block_count
-from fimi.messaging.transfers.parts import InFile, InMemory, Parts, Store
+from fimi.messaging.transfers.parts import InFile, InMemory, PartFiles, Store
 
 
 def noise(size_bytes: int, seed: int = 0) -> bytes:
@@ -37,7 +37,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path):
     def store(data: bytes) -> Store:
         if request.param == "memory":
             return InMemory(len(data))
-        return Parts(tmp_path).open(offer(data))
+        return PartFiles(tmp_path).open(offer(data))
 
     return store
 
@@ -72,7 +72,7 @@ class TestFiles:
         self, tmp_path_factory: pytest.TempPathFactory, size: int, seed: int
     ) -> None:
         dice, data = np.random.default_rng(seed), noise(size, seed)
-        parts = Parts(tmp_path_factory.mktemp("parts"))
+        parts = PartFiles(tmp_path_factory.mktemp("parts"))
         for written, start in enumerate(dice.permutation(block_count(size))):
             store = parts.open(offer(data))
             assert store.resumed == written
@@ -85,7 +85,7 @@ class TestFiles:
         assert [path.name for path in parts.folder.iterdir()] == [f"{offer(data).digest}.whole"]
 
     def test_a_whole_one_is_not_fetched_again(self, tmp_path: Path) -> None:
-        data, parts = noise(5000), Parts(tmp_path)
+        data, parts = noise(5000), PartFiles(tmp_path)
         for resumed in (0, 5):
             store = parts.open(offer(data))
             assert store.resumed == resumed
@@ -97,7 +97,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("how", ["cut off", "emptied", "longer", "another"])
     def test_damage_loses_a_download_and_no_more(self, tmp_path: Path, how: str) -> None:
-        data, parts = noise(5 * BLOCK_BYTES), Parts(tmp_path)
+        data, parts = noise(5 * BLOCK_BYTES), PartFiles(tmp_path)
         store = parts.open(offer(data))
         put(store, data, 0, 3)
         store.close()
@@ -120,7 +120,7 @@ class TestFiles:
     def test_noted_now_and_then(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A process that is killed loses what came in the last second."""
         monkeypatch.setattr(module, "NOTE_S", 0.0)
-        data, parts = noise(4 << 20), Parts(tmp_path)
+        data, parts = noise(4 << 20), PartFiles(tmp_path)
         killed = parts.open(offer(data))
         for start in range(0, 3072, 64):
             put(killed, data, start, start + 64)
@@ -130,7 +130,7 @@ class TestFiles:
         killed.close()
 
     def test_the_oldest_make_room(self, tmp_path: Path) -> None:
-        parts = Parts(tmp_path, max_bytes=25_000)
+        parts = PartFiles(tmp_path, max_bytes=25_000)
         for seed in range(5):
             data = noise(8000, seed)
             store = parts.open(offer(data))
@@ -145,10 +145,10 @@ class TestFiles:
     def test_no_room(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"")
         with pytest.raises(OSError):
-            Parts(tmp_path / "file" / "folder").open(offer(b"x"))
+            PartFiles(tmp_path / "file" / "folder").open(offer(b"x"))
 
     def test_only_its_owner_reads_it(self, tmp_path: Path) -> None:
-        store = Parts(tmp_path).open(offer(b"x"))
+        store = PartFiles(tmp_path).open(offer(b"x"))
         assert isinstance(store, InFile)
         assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
         store.close()

@@ -16,7 +16,7 @@ from fimi.messaging.transfers.window import (
     MAX_CHUNK_BYTES,
     MAX_PATIENCE_S,
     MAX_WINDOW_BYTES,
-    Window,
+    LinkWindow,
 )
 
 
@@ -28,7 +28,7 @@ class Link:
     def __init__(self, rate_bps: float, delay_s: float) -> None:
         self.rate, self.delay_s = rate_bps / 8.0, delay_s
 
-    def carry(self, window: Window, size_bytes: int) -> tuple[float, float]:
+    def carry(self, window: LinkWindow, size_bytes: int) -> tuple[float, float]:
         """How long a payload takes, and the longest queue after the first second, s."""
         window.resume()
         began_s = now_s = free_s = next(self.clock_s)
@@ -57,7 +57,7 @@ class Link:
 @pytest.mark.parametrize("rate_bps", [200e3, 5e6, 20e6, 200e6])
 def test_a_link_is_filled_and_not_more(rate_bps: float, delay_s: float) -> None:
     """Ten seconds of payload take little more, and other messages wait for a short queue only."""
-    link, window = Link(rate_bps, delay_s), Window()
+    link, window = Link(rate_bps, delay_s), LinkWindow()
     size_bytes = round(10.0 * rate_bps / 8.0)
     took_s, queue_s = link.carry(window, size_bytes)
     least_s = max(10.0, size_bytes / MAX_WINDOW_BYTES * delay_s)
@@ -67,7 +67,7 @@ def test_a_link_is_filled_and_not_more(rate_bps: float, delay_s: float) -> None:
 
 
 def test_the_queue_of_its_own_is_not_taken_for_the_link() -> None:
-    link, window = Link(20e6, 0.005), Window()
+    link, window = Link(20e6, 0.005), LinkWindow()
     link.carry(window, 10_000_000)
     before = window.size_bytes
     for _ in range(10):
@@ -76,7 +76,7 @@ def test_the_queue_of_its_own_is_not_taken_for_the_link() -> None:
 
 
 def test_a_link_that_becomes_slower_and_further() -> None:
-    window = Window()
+    window = LinkWindow()
     Link(200e6, 0.001).carry(window, 50_000_000)
     Link(2e6, 0.3).carry(window, 2_000_000)
     took_s, queue_s = Link(2e6, 0.3).carry(window, 5_000_000)
@@ -98,7 +98,7 @@ class TestLimits:
         st.sampled_from([None, 1e3, 1e6, 1e9]),
     )
     def test_whatever_is_seen(self, seen, rate_bps: float | None) -> None:
-        window, now_s = Window(rate_bps), 0.0
+        window, now_s = LinkWindow(rate_bps), 0.0
         for size_bytes, took_s, rate, lost in seen:
             now_s += took_s
             if lost:
@@ -112,7 +112,7 @@ class TestLimits:
             assert 0.0 < window.patience_s < 1e6
 
     def test_patience_grows_and_comes_back(self) -> None:
-        window, waits = Window(), []
+        window, waits = LinkWindow(), []
         for _ in range(5):
             waits.append(window.patience_s)
             window.back_off()
@@ -123,14 +123,14 @@ class TestLimits:
     @pytest.mark.parametrize("rate_bps", [1e3, 20e3, 100e3, 1e6])
     def test_a_paced_holder_is_given_time(self, rate_bps: float) -> None:
         """Chunks that come when a link of that rate brings them are not asked for twice."""
-        window = Window(rate_bps)
+        window = LinkWindow(rate_bps)
         assert window.patience_s >= 3 * 8.0 * window.size_bytes / rate_bps
         assert window.chunk_bytes <= max(BLOCK_BYTES, rate_bps / 8.0 * 0.02)
 
 
 class TestBrokersThatTakeLess:
     def test_large_chunks_that_others_overtake(self) -> None:
-        window = Window()
+        window = LinkWindow()
         for n in range(20):
             window.came(4096, 0.001, 1e9, 0.001 * n)
         assert window.chunk_bytes > 200_000
@@ -141,13 +141,13 @@ class TestBrokersThatTakeLess:
         assert window.chunk_bytes <= 131_072  # not tried again
 
     def test_silence_says_nothing_of_the_size(self) -> None:
-        window = Window()
+        window = LinkWindow()
         window.came(4096, 0.001, 1e9, 0.0)
         window.lost(1_000_000, "silence")
         assert window.ceiling_bytes == MAX_CHUNK_BYTES
 
     def test_a_connection_that_goes_under_large_chunks(self) -> None:
-        window = Window()
+        window = LinkWindow()
         window.came(4096, 0.001, 1e9, 0.0)
         window.lost(1_000_000, "disconnected")
         assert window.ceiling_bytes == MAX_CHUNK_BYTES
@@ -155,7 +155,7 @@ class TestBrokersThatTakeLess:
         assert window.ceiling_bytes == 500_000
 
     def test_before_anything_came(self) -> None:
-        window = Window()
+        window = LinkWindow()
         sizes = []
         for _ in range(4):
             sizes.append(window.chunk_bytes)

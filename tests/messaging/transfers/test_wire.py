@@ -19,6 +19,7 @@ from fimi.messaging.messages import (
     DevicePlan,
     Fact,
     Invitation,
+    Lease,
     Offer,
     Reported,
     RoundReport,
@@ -43,6 +44,7 @@ class TestMessages:
             said[type(message).__name__] = json.loads(
                 payload, parse_float=lambda x: f"{float(x):g}"
             )
+            assert len(said[type(message).__name__].pop("check")) == 16
         agreed = Path(__file__).with_name(f"protocol_{PROTOCOL}.json")
         written = json.dumps(said, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         if os.environ.get("FIMI_WRITE_PROTOCOL"):
@@ -58,6 +60,24 @@ class TestMessages:
             payload = wire.encode_message(message, sender=sender, recipient=recipient)
             assert wire.decode_message(payload, sender=sender, recipient=recipient) == message
 
+    def test_no_bit_can_be_changed_unnoticed(self, samples) -> None:
+        """Not in the lease of an id either, of which a changed one would take the id away."""
+        sender, recipient, lease = next(each for each in samples if isinstance(each[2], Lease))
+        payload = wire.encode_message(lease, sender=sender, recipient=recipient)
+        for at in range(8 * len(payload)):
+            spoilt = bytearray(payload)
+            spoilt[at // 8] ^= 1 << at % 8
+            with pytest.raises(MessageRefused):
+                wire.decode_message(bytes(spoilt), sender=sender, recipient=recipient)
+        for size in range(len(payload)):
+            with pytest.raises(MessageRefused):
+                wire.decode_message(payload[:size], sender=sender, recipient=recipient)
+
+    def test_a_message_written_by_hand_needs_no_check(self, samples) -> None:
+        for sender, recipient, message in samples:
+            payload = msgspec.json.encode(message)
+            assert wire.decode_message(payload, sender=sender, recipient=recipient) == message
+
     def test_nobody_speaks_for_another(self, samples) -> None:
         refused = set()
         for _, recipient, message in samples:
@@ -66,7 +86,7 @@ class TestMessages:
             except MessageRefused as error:
                 assert "mallory" in str(error)
                 refused.add(type(message).__name__)
-        assert refused == {"DeviceState", "Lease", "Claim", "Desired", "Reported"}
+        assert refused == {"DeviceState", "Lease", "Claim", "Desired", "Reported", "Telemetry"}
 
     def test_orders_go_to_whom_they_name(self, samples) -> None:
         refused = set()

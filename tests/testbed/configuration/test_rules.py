@@ -38,7 +38,6 @@ BREAKS: list[dict[str, Any]] = [
     {"rounds.round_quorum": 2.5},
     {"rounds.round_quorum": 3, "rounds.participants": 2},
     {"rounds.round_quorum_grace_s": 4.0},
-    {"rounds.late_updates": "add", "transfer.update_coding": "int8"},
 ]
 """For each rule, in its order, what breaks it and no rule before it."""
 

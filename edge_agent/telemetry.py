@@ -1,0 +1,105 @@
+"""Tells the coordinator at a steady rate what the board draws and does.
+
+:class:`TelemetrySender` has a thread of its own. It reads no meter: it tells what the board was
+when it was read last (:class:`~fimi.energy.hardware.Glance`). So it costs next to nothing, and a
+board in a run is read often enough. An emulated board is there in a run only, and its power is
+labelled emulated.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+
+from fimi.edge_agent.line import Line
+from fimi.energy.hardware import Hardware
+from fimi.messaging.client import Peer
+from fimi.messaging.errors import MessagingError
+from fimi.messaging.messages import Telemetry
+
+log = logging.getLogger(__name__)
+
+POWER_MAX_W = 1e6
+TEMPERATURES_C = (-300.0, 1000.0)
+SHORTEST_S = 0.1
+"""Shortest time between two of them, s."""
+
+
+class TelemetrySender:
+    """Publishes telemetry. A context manager: inside it, it does.
+
+    Args:
+        peer: the connection.
+        interval_s: time between two of them, s; 0 for none at all.
+        line: the conversation, which knows the stage.
+        board: the board of the moment, if there is one.
+    """
+
+    def __init__(
+        self, peer: Peer, interval_s: float, line: Line, board: Callable[[], Hardware | None]
+    ) -> None:
+        self._peer = peer
+        self._interval_s = max(SHORTEST_S, interval_s) if interval_s > 0.0 else 0.0
+        self._line = line
+        self._board = board
+        self._number = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._send, name=f"telemetry-{peer.id}", daemon=True)
+
+    def __enter__(self) -> TelemetrySender:
+        if self._interval_s:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._interval_s:
+            self._thread.join()
+
+    def telemetry(self) -> Telemetry:
+        """What there is to say now."""
+        self._number += 1
+        hardware, desired = self._board(), self._line.desired
+        start = desired.start if desired is not None and desired.ended is None else None
+        said = Telemetry(
+            device=self._peer.id,
+            boot_id=self._peer.boot_id,
+            number=self._number,
+            unix_s=time.time(),
+            stage=self._line.stage,
+            run=start.run if start is not None else "",
+            round=start.round if start is not None else 0,
+        )
+        if hardware is None:
+            return said
+        glance, meter = hardware.glance(), hardware.describe().meter
+        return replace(
+            said,
+            power_w=_within(glance.power_w, 0.0, POWER_MAX_W),
+            kind=meter.kind,
+            source=meter.source[:200],
+            scope=meter.scope,
+            temperature_c=_within(glance.temperature_c, *TEMPERATURES_C),
+        )
+
+    def _send(self) -> None:
+        due_s = time.monotonic()
+        while True:
+            due_s = max(due_s + self._interval_s, time.monotonic())
+            if self._stop.wait(due_s - time.monotonic()):
+                return
+            try:
+                self._peer.tell_telemetry(self.telemetry())
+            except MessagingError:
+                return  # the id was taken over, or the peer is closed: nobody listens any more
+            except Exception:
+                log.exception("%s: no telemetry this time", self._peer.id)
+
+
+def _within(value: float | None, least: float, most: float) -> float | None:
+    """The value if it is one that can be sent; NaN and what no board can have are unknown."""
+    return value if value is not None and least <= value <= most else None
