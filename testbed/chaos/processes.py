@@ -29,7 +29,8 @@ class Target:
     Args:
         name: its name there.
         part: what the script says.
-        environment: variables of its command, beside those of this process.
+        environment: variables of its command, beside those of this process; an empty one takes
+            that of this process away.
         folder: for what is written while it runs.
 
     Raises:
@@ -48,7 +49,10 @@ class Target:
         self._known: psutil.Process | None = None
         self.disk = OwnDisk(Path(part.disk.folder), part.disk.size_bytes) if part.disk else None
         self.clock = OwnClock(folder, name) if part.own_clock else None
-        self._environment = {**os.environ, **environment}
+        given = {**os.environ, **environment}
+        self._environment = {
+            key: value for key, value in given.items() if value or key not in environment
+        }
         if self.clock is not None:
             self._environment |= self.clock.environment
 

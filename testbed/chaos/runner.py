@@ -21,6 +21,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from fimi.messaging.address import BrokerAddress
+from fimi.messaging.bundle import Bundle
 from fimi.testbed.chaos.faults import (
     ClockJump,
     Cut,
@@ -42,7 +44,14 @@ from fimi.testbed.chaos.frames import MessageFaults
 from fimi.testbed.chaos.line import LinkShape
 from fimi.testbed.chaos.processes import Target, through
 from fimi.testbed.chaos.proxy import Proxy
-from fimi.testbed.chaos.script import Happening, Script, ScriptError, needs, timeline
+from fimi.testbed.chaos.script import (
+    Happening,
+    ProcessPart,
+    Script,
+    ScriptError,
+    needs,
+    timeline,
+)
 from fimi.testbed.chaos.surroundings import FaultError
 
 Phase = Literal["start", "begin", "end", "skipped", "failed", "gone", "stop"]
@@ -89,6 +98,7 @@ class Chaos:
 
     Raises:
         ScriptError: an address in it cannot be used.
+        fimi.messaging.bundle.BundleError: the bundle of a process cannot be used.
         fimi.errors.SurroundingsError: a proxy or a process cannot be started.
     """
 
@@ -129,17 +139,29 @@ class Chaos:
                 )
                 self.proxies[name] = stack.enter_context(proxy)
             for name, one in script.process.items():
-                environment = {"FIMI_BROKER": broker} if broker else {}
-                if one.through:
-                    if not broker:
-                        raise ScriptError(
-                            f"process.{name}.through: which broker? give --broker or FIMI_BROKER"
-                        )
-                    place = self.proxies[one.through].address
-                    environment["FIMI_BROKER"] = through(broker, place)
+                environment = self._reaching(name, one, broker, folder)
                 self.targets[name] = Target(name, one, environment, folder)
                 stack.callback(self.targets[name].close)
             self._stack = stack.pop_all()
+
+    def _reaching(self, name: str, one: ProcessPart, broker: str, folder: Path) -> dict[str, str]:
+        """The variables by which a command reaches the broker; empty ones are taken away."""
+        proxy = self.proxies[one.through] if one.through else None
+        if one.bundle:
+            file = Path(one.bundle).absolute()
+            if proxy is not None:
+                host, port = proxy.address
+                moved = replace(Bundle.read(file), host=host, port=port)
+                file = folder / f"{name}.bundle"
+                moved.write(file)
+            return {"FIMI_BUNDLE": str(file), "FIMI_BROKER": ""}
+        if proxy is None:
+            return {"FIMI_BROKER": broker} if broker else {}
+        if not broker:
+            raise ScriptError(
+                f"process.{name}.through: which broker? give --broker, FIMI_BROKER or a bundle"
+            )
+        return {"FIMI_BROKER": through(broker, proxy.address), "FIMI_BUNDLE": ""}
 
     def __enter__(self) -> Chaos:
         return self
@@ -379,8 +401,6 @@ def _place(text: str, where: str) -> tuple[str, int]:
 
 def _broker_of(own: str, url: str, where: str) -> tuple[str, int]:
     """Where a proxy finds its broker."""
-    from fimi.messaging.address import BrokerAddress
-
     if own:
         return _place(own, where)
     if not url:

@@ -81,7 +81,10 @@ class ProcessPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         command: starts it; it is ended when the script ends. One text, or a list of words.
         pid: id of a process that runs already.
         pid_file: file with the id of such a process, read at each fault.
-        through: name of a proxy: ``FIMI_BROKER`` of the command names that in the broker's place.
+        through: name of a proxy: ``FIMI_BROKER`` of the command names that in the broker's place,
+            or its bundle does.
+        bundle: file with the credentials of the command; it gets ``FIMI_BUNDLE`` then, and no
+            ``FIMI_BROKER``.
         start_s: when the command is started, s after the start.
         output: file for what the command prints; appended. Left out: nowhere.
         own_clock: whether its clock can jump; needs a C compiler.
@@ -92,6 +95,7 @@ class ProcessPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     pid: Annotated[int, Meta(gt=1)] | None = None
     pid_file: str = ""
     through: str = ""
+    bundle: str = ""
     start_s: Annotated[float, Meta(ge=0.0, le=1e9)] = 0.0
     output: str = ""
     own_clock: bool = False
@@ -183,10 +187,10 @@ def checked(script: Script, name: str) -> Script:
             raise ScriptError(f"{where}.command: {error}; check its quotes") from error
         if sum((bool(words), part.pid is not None, bool(part.pid_file))) != 1:
             raise ScriptError(f"{where}: give one of command, pid and pid_file")
-        if not words and (part.own_clock or part.disk or part.through or part.output):
+        if not words and any((part.own_clock, part.disk, part.through, part.output, part.bundle)):
             raise ScriptError(
-                f"{where}: own_clock, disk, through and output are of a process that is started "
-                "here: give its command"
+                f"{where}: own_clock, disk, through, output and bundle are of a process that is "
+                "started here: give its command"
             )
         if part.through and part.through not in script.proxy:
             raise ScriptError(
@@ -269,6 +273,7 @@ down = {rate_bps = 20e6, buffer_bytes = 65536}
 [process.agent]
 command = "fimi agent run --id device-01 --cache cache-01"
 through = "wifi"                        # its FIMI_BROKER names the proxy
+# bundle = "device-01.bundle"           # or its FIMI_BUNDLE, a copy of this one, does
 output = "agent.log"
 # own_clock = true                      # its clock can jump; needs a C compiler
 # disk = {folder = "cache-01", size_bytes = 8000000}    # can become full

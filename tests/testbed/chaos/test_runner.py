@@ -15,6 +15,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from fimi.messaging.bundle import Bundle
 from fimi.testbed.chaos.processes import Target
 from fimi.testbed.chaos.runner import Chaos, Incident
 from fimi.testbed.chaos.script import Disk, ProcessPart, ScriptError, parse_script
@@ -234,6 +235,43 @@ def test_a_full_disk_a_file_limit_and_a_clock_are_what_the_process_sees(tmp_path
     assert not list(inside.iterdir())  # it was on a disk of its own
     ticks = [float(line.split(" ")[1]) for line in said.read_text().splitlines()]
     assert ticks == sorted(ticks)
+
+
+def test_a_command_reaches_the_broker_through_the_link_by_url_or_bundle(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIMI_BUNDLE", "of-this-process")
+    bundle = Bundle(fleet="f", name="d1", role="device", host="broker", port=1883, password="p")
+    bundle.write(tmp_path / "d1.bundle")
+    code = (
+        "import os, pathlib, sys\n"
+        "bundle = os.environ.get('FIMI_BUNDLE', 'none')\n"
+        "text = pathlib.Path(bundle).read_text() if bundle != 'none' else ''\n"
+        "print(os.environ.get('FIMI_BROKER', 'none'), bundle, text, file=open(sys.argv[1], 'w'))\n"
+    )
+    (tmp_path / "look.py").write_text(code)
+    parts = {
+        name: f'command = "{sys.executable} {tmp_path}/look.py {tmp_path}/{name}"\n{more}'
+        for name, more in (
+            ("url", 'through = "wifi"'),
+            ("bundled", f'through = "wifi"\nbundle = "{tmp_path}/d1.bundle"'),
+            ("near", f'bundle = "{tmp_path}/d1.bundle"'),
+        )
+    }
+    text = "\n".join(f"[process.{name}]\n{part}" for name, part in parts.items())
+    script = parse_script(f'[proxy.wifi]\nbroker = "127.0.0.1:1"\n{text}', "script")
+    with Chaos(script, broker="mqtt://u:p@127.0.0.1:1") as chaos:
+        port = chaos.proxies["wifi"].address[1]
+        deadline_s = time.monotonic() + 30.0
+        chaos.run(
+            lambda: (
+                not any(each.alive for each in chaos.targets.values())
+                or time.monotonic() > deadline_s
+            )
+        )
+    assert (tmp_path / "url").read_text().split() == [f"mqtt://u:p@127.0.0.1:{port}", "none"]
+    bundled, near = ((tmp_path / name).read_text() for name in ("bundled", "near"))
+    assert bundled.startswith("none /") and f"port = {port}" in bundled
+    assert 'host = "127.0.0.1"' in bundled and 'password = "p"' in bundled
+    assert near.startswith(f"none {tmp_path}/d1.bundle") and 'host = "broker"' in near
 
 
 def test_what_cannot_be_done_says_why(tmp_path, monkeypatch):
