@@ -109,7 +109,7 @@ def serve(
             place=place,
             cache=cache,
             telemetry_s=telemetry_s,
-            parts=_parts(cache),
+            parts=_parts(cache, device),
             outbox=None if state is None else DurableOutbox(state, fleet, device),
             remote=Remote(
                 errands=errands.by_question(),
@@ -128,15 +128,16 @@ def serve(
     return "updated" if errands.updated else "again" if errands.again else "stopped"
 
 
-def _parts(cache: Path | None) -> PartFiles | None:
+def _parts(cache: Path | None, device: str) -> PartFiles | None:
     """Where payloads are put together: in the cache, if there is one.
 
+    Devices that share a cache have a folder each: two processes must not write one file.
     A service may have a folder in memory (systemd's ``RuntimeDirectory``), which is taken then: no
     card is to be written in every round.
     """
     if run := os.environ.get("RUNTIME_DIRECTORY"):
         return PartFiles(Path(run.split(":")[0]) / "parts", PARTS_BYTES)
-    return None if cache is None else PartFiles(cache / "parts", PARTS_BYTES)
+    return None if cache is None else PartFiles(cache / "parts" / device, PARTS_BYTES)
 
 
 @contextmanager

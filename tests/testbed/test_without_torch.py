@@ -89,14 +89,21 @@ def test_a_federation_of_devices_without_torch(
     watch = Watch(board)
     by_round: list[Counter[str]] = []
     command = [sys.executable, "-c", AGENT, "agent", "run", "--config"]
-    environment = {**os.environ, "XDG_STATE_HOME": str(board / "lib")}
+    environments = [
+        {
+            **os.environ,
+            "XDG_STATE_HOME": str(board / "lib"),
+            "RUNTIME_DIRECTORY": str(tmp_path / f"run-{index}"),  # in memory, on a board
+        }
+        for index in range(2)
+    ]
     agents = [
         subprocess.Popen(
             [*command, str(config)],
             cwd=ROOT, env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )
-        for config in configs
+        for config, environment in zip(configs, environments, strict=True)
     ]  # fmt: skip
     said: list[str] = []
 
