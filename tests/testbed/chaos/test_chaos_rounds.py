@@ -29,7 +29,8 @@ FAULTS = (
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed")
 def test_nothing_acknowledged_is_lost_and_nothing_counts_twice(tmp_path):
-    setting = Setting(rounds=ROUNDS, devices=DEVICES, faults=FAULTS)
+    options = ("--set", "deployment.export=false")
+    setting = Setting(rounds=ROUNDS, devices=DEVICES, faults=FAULTS, options=options)
     done: dict[str, Acknowledged] = {}
 
     def run(name: str) -> None:
