@@ -89,7 +89,7 @@ class TestStatus:
             assert status_of(console).busy == "run r1, round 3"
             bench.end()
             until(lambda: not status_of(console).run, "the run is over")
-            assert status_of(console).board == ""
+            until(lambda: status_of(console).board == "", "the board of the run is gone")
 
     def test_the_broker_keeps_the_latest(self, a_broker: EmbeddedBroker, fleet_name: str) -> None:
         def kept() -> BoardStatus | None:
