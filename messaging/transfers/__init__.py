@@ -10,6 +10,7 @@
 * :mod:`~fimi.messaging.transfers.turns`       what a holder is asked for, in turn for everybody
 * :mod:`~fimi.messaging.transfers.stream`      one payload for many at once
 * :mod:`~fimi.messaging.transfers.blocks`      a payload as blocks
+* :mod:`~fimi.messaging.transfers.buffers`     memory for chunks, used again
 * :mod:`~fimi.messaging.transfers.pacing`      sending at a rate
 * :mod:`~fimi.messaging.transfers.wire`        messages and chunks as bytes, and their checks
 """

@@ -202,7 +202,6 @@ class Assembly:
             return "duplicate"
         self.store.write(begin, chunk.data)
         blocks.add(start, stop)
-        self.store.read_on()
         self._came_bytes += end - begin
         self._progress_s = now_s
         self._land(start, stop, now_s, in_order=not self.joined)

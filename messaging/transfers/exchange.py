@@ -30,6 +30,7 @@ from paho.mqtt.client import MQTTMessageInfo
 
 from fimi.messaging.messages import Offer
 from fimi.messaging.topics import Kind
+from fimi.messaging.transfers import buffers
 from fimi.messaging.transfers.blocks import BLOCK_BYTES
 from fimi.messaging.transfers.fetching import Carrier, Fetching
 from fimi.messaging.transfers.pacing import TokenBucket, paced_chunk_bytes
@@ -49,7 +50,7 @@ CHUNK_OVERHEAD = 256
 """Most bytes of a chunk's message besides the chunk."""
 
 LONGEST_NAME = 64 * "x"
-LEAVING = 4
+LEAVING = 16
 """Chunks that may wait in front of the network: everything else waits behind them."""
 _MAX_ANSWERS = 1024
 
@@ -166,6 +167,7 @@ class Transfers(Fetching):
 
     def start(self) -> None:
         """Start the thread that publishes chunks."""
+        buffers.recycle()
         self._worker = threading.Thread(
             target=self._work, name=f"transfers-{self._carrier.id}", daemon=True
         )

@@ -110,6 +110,8 @@ class Counters(Struct):
 class Download:
     """One payload on its way: the network thread adds chunks, :meth:`Fetching.advance` takes them.
 
+    Where there is memory for the payload, the network thread puts them in their place itself.
+
     Attributes:
         offer: the payload and its holder.
         assembly: what has arrived.
@@ -133,12 +135,13 @@ class Download:
         self.gone = False
         self.hurry = False
         self.apart = False
+        self.has_come = False
         self.streams = offer.shared  # whether the shared stream is to be joined
 
     @property
     def woken(self) -> bool:
         """Whether there is something to take in."""
-        return bool(self.inbox) or self.gone or self.hurry or self.apart
+        return bool(self.inbox) or self.has_come or self.gone or self.hurry or self.apart
 
     def failure(self, why: str, kind: type[TransferError] = TransferError) -> TransferError:
         """The error to raise; says how much has arrived."""
@@ -305,16 +308,18 @@ class Fetching:
             download.waiting_bytes = 0
             hurry, download.hurry = download.hurry, False
             apart, download.apart = download.apart, False
-        if hurry:
-            download.progress_s = now_s
-            assembly.hurry()
+            download.has_come = False
+            if hurry:
+                download.progress_s = now_s
+                assembly.hurry()
         if apart or (hurry and assembly.joined):
             self._leave(download)
         for chunk, shared in chunks:
             self._accept(download, chunk, shared, now_s)
+        assembly.store.read_on()
         if download.streams and not assembly.joined and assembly.missing:
             return self._join(download, now_s)
-        with self.lock:  # the network thread asks the assembly what it expects
+        with self.lock:
             wanted = assembly.ask(now_s)
             most_bytes = assembly.window.chunk_bytes
         for runs, is_shared in ((wanted.direct, False), (wanted.shared, True)):
@@ -331,7 +336,8 @@ class Fetching:
                 with self.lock:
                     assembly.unsent(wanted)
                 return now_s + OFFLINE_S
-        return assembly.next_s()
+        with self.lock:
+            return assembly.next_s()
 
     def complete(self, download: Download) -> bool:
         """Verify a download in which nothing is missing, and confirm it to its holder.
@@ -366,8 +372,10 @@ class Fetching:
             self._changed.notify_all()
 
     def _accept(self, download: Download, chunk: Chunk, shared: bool, now_s: float) -> None:
+        """Put a chunk in its place."""
         try:
-            verdict = download.assembly.accept(chunk, now_s, shared=shared)
+            with self.lock:
+                verdict = download.assembly.accept(chunk, now_s, shared=shared)
         except OSError as error:
             raise download.failure(str(error)) from error
         if verdict == "new":
@@ -476,9 +484,13 @@ class Fetching:
             elif isinstance(answer, Apart):
                 download.apart = wanted = True
             elif self._has_room(download, answer):
-                download.inbox.append((answer, shared))
-                download.waiting_bytes += len(answer.data)
                 wanted = True
+                if download.assembly.store.is_quick:  # it need not wait, and take memory
+                    self._accept(download, answer, shared, time.monotonic())
+                    download.has_come = True
+                else:
+                    download.inbox.append((answer, shared))
+                    download.waiting_bytes += len(answer.data)
             else:
                 continue
             download.wake()

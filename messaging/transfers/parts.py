@@ -32,9 +32,15 @@ _READ_BYTES = 1 << 20
 
 
 class Store(Protocol):
-    """Where the blocks of one payload are put."""
+    """Where the blocks of one payload are put.
+
+    Attributes:
+        blocks: which are here.
+        is_quick: whether to put something there never takes long.
+    """
 
     blocks: Blocks
+    is_quick: bool
 
     def write(self, start_byte: int, data: memoryview) -> None:
         """Put bytes in their place; raises ``OSError`` where there is no room."""
@@ -60,6 +66,8 @@ class Store(Protocol):
 
 class InMemory:
     """A payload in memory."""
+
+    is_quick = True
 
     def __init__(self, size_bytes: int) -> None:
         """Room for so many bytes."""
@@ -108,6 +116,8 @@ class InFile:
         path: of the payload once it is whole and verified.
         resumed: number of blocks that were here before.
     """
+
+    is_quick = False
 
     def __init__(self, part: Path, path: Path, size_bytes: int) -> None:
         """Open the files of a payload of ``size_bytes``, or make them.

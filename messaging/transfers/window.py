@@ -25,8 +25,8 @@ from fimi.messaging.transfers.blocks import BLOCK_BYTES
 FIRST_BYTES = 16 * 1024
 """The window before anything is known of the link, bytes."""
 FIRST_CHUNK_BYTES = 4 * 1024
-MAX_CHUNK_BYTES = 1 << 20
-MAX_WINDOW_BYTES = 4 << 20
+MAX_CHUNK_BYTES = 256 << 10
+MAX_WINDOW_BYTES = 8 << 20
 CHUNK_S = 0.02
 """Duration of a chunk, s."""
 QUEUE_S = 0.05
