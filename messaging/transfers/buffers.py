@@ -30,4 +30,4 @@ def recycle() -> bool:
         return False  # another C library
     mallopt.argtypes, mallopt.restype = [ctypes.c_int, ctypes.c_int], ctypes.c_int
     settings = ((_MMAP_THRESHOLD, FROM_SYSTEM_BYTES), (_TRIM_THRESHOLD, KEPT_BYTES))
-    return min(mallopt(which, value) for which, value in settings) == 1
+    return min([int(mallopt(which, value)) for which, value in settings]) == 1
