@@ -312,7 +312,7 @@ class Fetching:
             if hurry:
                 download.progress_s = now_s
                 assembly.hurry()
-        if apart or (hurry and assembly.joined):
+        if apart:
             self._leave(download)
         for chunk, shared in chunks:
             self._accept(download, chunk, shared, now_s)

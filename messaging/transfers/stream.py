@@ -18,7 +18,7 @@ LISTENERS = 3
 """For fewer a stream is not worth it."""
 LAG_S = 2.0
 """Whoever has not got what was sent so long ago is set apart, s."""
-UNDER_WAY_S = 1.0
+UNDER_WAY_S = 2.0
 """For so long blocks count as under way to those that had joined before they were sent, s."""
 IDLE_S = 0.5
 """A stream over which nothing was sent for so long has ended, s: whoever joins begins it again."""
