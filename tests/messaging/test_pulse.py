@@ -280,12 +280,12 @@ class TestReally:
             pool = stack.enter_context(ThreadPoolExecutor(2))
             slow = peers["slow"].transfers.serve(payload, "noise")
             fetched = pool.submit(coordinator.transfers.fetch, slow, 60.0)
+            lost_s: dict[str, float] = {}
             peers["busy"].set_pacing(8e6)
             much = peers["busy"].transfers.serve(os.urandom(12_000_000), "noise")
             broken_off = pool.submit(
                 coordinator.transfers.fetch, much, 60.0, cancelled=lambda: "busy" in lost_s
             )
-            lost_s: dict[str, float] = {}
             until(lambda: relays["busy"].bytes["up"] > 4_000_000)  # its rate is proven
             for name, swallows in ways.items():
                 relays[name].swallows |= swallows
