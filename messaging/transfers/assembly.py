@@ -70,7 +70,6 @@ class Flight(Struct):
         size_bytes: of all of them.
         asked_s: when they were asked for, s.
         patience_s: how long to wait for them, s.
-        came_bytes: what had come of the payload then, bytes.
         again: whether some were asked for before: which request is answered cannot be told.
         overtaken: how many later ones have come since.
     """
@@ -81,7 +80,6 @@ class Flight(Struct):
     size_bytes: int
     asked_s: float
     patience_s: float
-    came_bytes: int
     again: bool
     overtaken: int = 0
 
@@ -116,7 +114,6 @@ class Assembly:
         self._lost: list[tuple[int, int]] = []
         self._cursor = 0
         self._flights: list[Flight] = []
-        self._came_bytes = 0
         self._progress_s = float("-inf")
 
     @property
@@ -202,7 +199,6 @@ class Assembly:
             return "duplicate"
         self.store.write(begin, chunk.data)
         blocks.add(start, stop)
-        self._came_bytes += end - begin
         self._progress_s = now_s
         self._land(start, stop, now_s, in_order=not self.joined)
         return "new"
@@ -260,7 +256,6 @@ class Assembly:
             size_bytes=end - begin,
             asked_s=now_s,
             patience_s=max(patience_s, JOIN_S) if self.joined else patience_s,
-            came_bytes=self._came_bytes,
             again=any(begun < stop and start < ended for begun, ended in self._lost),
         )
         self._flights.append(flight)
@@ -279,8 +274,7 @@ class Assembly:
                 if flight.again:
                     continue
                 took_s = max(now_s - flight.asked_s, 1e-6)
-                came_bytes = self._came_bytes - flight.came_bytes
-                self.window.came(flight.size_bytes, took_s, came_bytes / took_s, now_s)
+                self.window.came(flight.size_bytes, took_s, now_s)
         if not landed:
             return
         for number, flight in enumerate(self._flights):

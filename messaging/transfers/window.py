@@ -1,12 +1,15 @@
 """How much to ask for at once, in chunks of what size, and how long to wait: from what arrives.
 
-:class:`LinkWindow` measures a link while a payload comes over it, as TCP's BBR and Vegas do
-(Cardwell et al. 2016, ACM Queue 14(5); Brakmo and Peterson 1995, IEEE JSAC 13(8)): the rate at
-which bytes arrive, the least time from a request to its chunk, and the usual one. From these follow
+:class:`LinkWindow` measures a link while a payload comes over it: the least time from a request to
+its chunk, the times of the last ones, and the usual one. From these follow
 
-* the window: what the link holds, and a queue of :data:`QUEUE_S`, so that the link is never idle
-  and other messages do not wait for long; in the beginning it doubles until there is that queue;
-* the chunk: :data:`CHUNK_S` of the link;
+* the window: it grows, twofold in each round trip at most, as long as the shortest of the last
+  times shows no queue of :data:`QUEUE_S` in front of the link, and shrinks if it does. So the link
+  is never idle, and other messages do not wait for long. That the shortest time counts and not each
+  of them is the principle of CoDel (Nichols and Jacobson 2012, ACM Queue 10(5)): a process that stood
+  still for a moment is no queue. That delay decides and not loss is Vegas's (Brakmo and Peterson
+  1995, IEEE JSAC 13(8));
+* the chunk: a quarter of the window, at most :data:`CHUNK_S` of the link;
 * the patience: the usual time and four deviations of it (RFC 6298), twice as long after each
   request that remained without an answer.
 
@@ -37,17 +40,15 @@ MIN_PATIENCE_S = 0.3
 MAX_PATIENCE_S = 10.0
 PACED_WINDOWS = 3.0
 """How long to wait for a paced holder, in windows: one for the chunks before, two for delay."""
-STALE = 8
-"""So many chunks that take longer with the least window show that the link has changed."""
+LAST = 4
+"""So many times are the last ones. With the least window they are no queue of one's own: if all are
+longer than the least time ever, the link has changed."""
 STRIKES = 2
 """So often a connection is lost under a larger chunk than ever came, until chunks are smaller."""
 
 Loss = Literal["silence", "overtaken", "disconnected"]
 """Why a chunk is lost: nothing came for too long, later ones came, or the connection went."""
 
-_REMEMBERED = 10
-"""Chunks of which the upper quartile gives the rate: a process that stood still takes several at
-once."""
 _BASE_S = 10.0
 """For how long the least time counts at least, s; it is forgotten after twice that."""
 PROBES = 2
@@ -73,49 +74,33 @@ class LinkWindow:
         self.ceiling_bytes = ceiling_bytes
         self.most_bytes = most_bytes
         self._paced_bps = rate_bps
-        self._rates: deque[float] = deque(maxlen=_REMEMBERED)
+        self._bytes = float(self._paced_bytes(FIRST_BYTES, QUEUE_S))
         self._bases = (float("inf"), float("inf"))
         self._base_since_s = float("-inf")
-        self._last_s: deque[float] = deque(maxlen=STALE)
+        self._last_s: deque[float] = deque(maxlen=LAST)
         self._usual_s: float | None = None
         self._deviation_s = 0.0
         self._backoff = 0
-        self._grown_bytes: int | None = FIRST_BYTES  # while the link is not full
         self._probes = 0
         self._probed_s = 0.0
         self._largest_bytes = 0
-        self._start_bytes = FIRST_CHUNK_BYTES
         self._strikes = 0
-
-    @property
-    def rate(self) -> float | None:
-        """Bytes per second that arrive; ``None`` before the first."""
-        if not self._rates:
-            return None
-        rate = sorted(self._rates)[(3 * len(self._rates) - 1) // 4]
-        return rate if self._paced_bps is None else min(rate, self._paced_bps / 8.0)
 
     @property
     def size_bytes(self) -> int:
         """Most bytes to be on their way at the same time."""
-        rate = self.rate
-        if rate is None:
-            wanted = float(self._paced_bytes(FIRST_BYTES, QUEUE_S))
-        elif self._probes:
-            wanted = 0.0
-        else:
-            wanted = rate * (1.5 * min(self._bases) + QUEUE_S)
-            wanted = max(wanted, self._grown_bytes or 0)
-        return int(max(2 * self.chunk_bytes, min(self.most_bytes, wanted)))
+        wanted = 0.0 if self._probes else min(self.most_bytes, self._bytes)
+        return int(max(2 * self.chunk_bytes, wanted))
 
     @property
     def chunk_bytes(self) -> int:
         """Size of a chunk, a multiple of a block."""
-        rate = self.rate
-        if rate is None:
-            wanted = float(self._paced_bytes(self._start_bytes, CHUNK_S))
-        else:
-            wanted = min(max(rate * CHUNK_S, FIRST_CHUNK_BYTES), self.most_bytes / 4)
+        chunks = 4.0
+        if self._usual_s is not None:
+            chunks = max(chunks, (min(self._bases) + QUEUE_S) / CHUNK_S)
+        wanted = min(self.most_bytes, self._bytes) / chunks
+        if self._largest_bytes:
+            wanted = max(wanted, self._paced_bytes(FIRST_CHUNK_BYTES, CHUNK_S))
         wanted = min(wanted, self.ceiling_bytes)
         return max(BLOCK_BYTES, int(wanted) // BLOCK_BYTES * BLOCK_BYTES)
 
@@ -133,24 +118,20 @@ class LinkWindow:
 
     def resume(self) -> None:
         """Another payload begins: the link may have changed, which soon shows."""
-        rate, self._backoff = self.rate, 0
-        if rate is not None:
-            self._rates.clear()
-            self._rates.append(rate / 4.0)
-            self._grown_bytes = self.size_bytes
+        self._backoff = 0
+        self._last_s.clear()
+        self._bytes = max(self._bytes / 4.0, self._paced_bytes(FIRST_BYTES, QUEUE_S))
 
-    def came(self, size_bytes: int, took_s: float, rate: float, now_s: float) -> None:
+    def came(self, size_bytes: int, took_s: float, now_s: float) -> None:
         """A chunk has come.
 
         Args:
             size_bytes: its size.
             took_s: since it was asked for, s.
-            rate: bytes per second that arrived meanwhile.
             now_s: the present time, s.
         """
         self._backoff = 0
         self._largest_bytes = max(self._largest_bytes, size_bytes)
-        self._rates.append(rate)
         if self._probes and now_s - took_s >= self._probed_s:
             self._probes -= 1
         if now_s - self._base_since_s > _BASE_S:
@@ -159,28 +140,34 @@ class LinkWindow:
             self._bases = (took_s, self._bases[0])
         else:
             self._bases = (min(took_s, self._bases[0]), self._bases[1])
-        if self._grown_bytes is not None:
-            is_full = took_s > min(self._bases) + QUEUE_S
-            self._grown_bytes = None if is_full else self._grown_bytes + size_bytes
-        self._last_s.append(took_s)
-        if self._is_stale():
-            self._bases = (min(self._last_s), min(self._last_s))
-            self._base_since_s = now_s
-            self._grown_bytes = 2 * self.chunk_bytes
-            self._last_s.clear()
         if self._usual_s is None:
             self._usual_s, self._deviation_s = took_s, took_s / 2.0
         else:
             self._deviation_s += (abs(took_s - self._usual_s) - self._deviation_s) / 4.0
             self._usual_s += (took_s - self._usual_s) / 8.0
+        self._last_s.append(took_s)
+        if not self._probes:
+            self._adjust(size_bytes, now_s)
 
-    def _is_stale(self) -> bool:
-        """Whether the least time is of another link: with the least window no queue is our own."""
-        if self._probes or self.size_bytes > 2 * FIRST_CHUNK_BYTES:
+    def _adjust(self, size_bytes: int, now_s: float) -> None:
+        """Bring the window towards a queue of :data:`QUEUE_S`, as far as this chunk is part of it.
+
+        By Little's law a window that is w / (b + q) times as large would take b + q instead of w.
+        """
+        shortest_s = max(min(self._last_s), 1e-6)
+        if self._is_stale(shortest_s):
+            self._bases, self._base_since_s = (shortest_s, shortest_s), now_s
             self._last_s.clear()
-        if len(self._last_s) < STALE:
+        times = min(2.0, max(0.5, (min(self._bases) + QUEUE_S) / shortest_s))
+        least = 2.0 * self._paced_bytes(FIRST_CHUNK_BYTES, CHUNK_S)
+        grown = self._bytes + (times - 1.0) * size_bytes
+        self._bytes = min(max(grown, least), 2.0 * MAX_WINDOW_BYTES)
+
+    def _is_stale(self, shortest_s: float) -> bool:
+        """Whether the least time is of another link: with the least window no queue is our own."""
+        if self.size_bytes > 2 * FIRST_CHUNK_BYTES:
             return False
-        return min(self._last_s) > min(self._bases) + 2.0 * QUEUE_S
+        return len(self._last_s) == LAST and shortest_s > min(self._bases) + 2.0 * QUEUE_S
 
     def lost(self, size_bytes: int, why: Loss) -> None:
         """A chunk has not come; see :data:`Loss`."""
@@ -195,7 +182,7 @@ class LinkWindow:
         """Wait longer the next time: a request remained without an answer."""
         self._backoff = min(self._backoff + 1, 10)
         if not self._largest_bytes:
-            self._start_bytes = max(BLOCK_BYTES, self._start_bytes // 2)
+            self._bytes = max(4.0 * BLOCK_BYTES, self._bytes / 2.0)
 
     def _paced_bytes(self, size_bytes: int, seconds: float) -> int:
         """So many bytes, or less where the holder needs more than so long for them."""

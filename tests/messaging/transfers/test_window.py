@@ -34,22 +34,20 @@ class Link:
         began_s = now_s = free_s = next(self.clock_s)
         asked, came, flying = 0, 0, 0
         number, worst_s = itertools.count(), 0.0
-        landing: list[tuple[float, int, int, float, int]] = []
+        landing: list[tuple[float, int, int, float]] = []
         while came < size_bytes:
             while flying + window.chunk_bytes <= window.size_bytes and asked < size_bytes:
                 part = min(window.chunk_bytes, size_bytes - asked)
                 reaches_s = now_s + self.delay_s / 2
                 free_s = max(free_s, reaches_s) + part / self.rate
-                heapq.heappush(
-                    landing, (free_s + self.delay_s / 2, next(number), part, now_s, came)
-                )
+                heapq.heappush(landing, (free_s + self.delay_s / 2, next(number), part, now_s))
                 asked, flying = asked + part, flying + part
                 if now_s > began_s + 1.0:
                     worst_s = max(worst_s, free_s - reaches_s)
-            now_s, _, part, asked_s, before = heapq.heappop(landing)
+            now_s, _, part, asked_s = heapq.heappop(landing)
             came, flying = came + part, flying - part
             took_s = now_s - asked_s
-            window.came(part, took_s, (came - before) / took_s, now_s)
+            window.came(part, took_s, now_s)
         return now_s - began_s, worst_s
 
 
@@ -61,7 +59,7 @@ def test_a_link_is_filled_and_not_more(rate_bps: float, delay_s: float) -> None:
     size_bytes = round(10.0 * rate_bps / 8.0)
     took_s, queue_s = link.carry(window, size_bytes)
     least_s = max(10.0, size_bytes / MAX_WINDOW_BYTES * delay_s)
-    assert least_s <= took_s + delay_s < least_s + 20.0 * delay_s + 0.6
+    assert least_s <= took_s + delay_s < least_s + 30.0 * delay_s + 0.6
     smallest_s = 5 * 8.0 * FIRST_CHUNK_BYTES / rate_bps  # the first window, and one more
     assert queue_s < max(0.25 + 0.6 * delay_s, smallest_s)
 
@@ -80,7 +78,7 @@ def test_a_link_that_becomes_slower_and_further() -> None:
     Link(200e6, 0.001).carry(window, 50_000_000)
     Link(2e6, 0.3).carry(window, 2_000_000)
     took_s, queue_s = Link(2e6, 0.3).carry(window, 5_000_000)
-    assert took_s < 23.0
+    assert took_s < 25.0
     assert queue_s < 1.0
 
 
@@ -90,7 +88,6 @@ class TestLimits:
             st.tuples(
                 st.integers(1, MAX_CHUNK_BYTES),
                 st.floats(1e-6, 1e3),
-                st.floats(1.0, 1e10),
                 st.sampled_from(["silence", "overtaken", "disconnected", ""]),
             ),
             max_size=30,
@@ -99,13 +96,13 @@ class TestLimits:
     )
     def test_whatever_is_seen(self, seen, rate_bps: float | None) -> None:
         window, now_s = LinkWindow(rate_bps), 0.0
-        for size_bytes, took_s, rate, lost in seen:
+        for size_bytes, took_s, lost in seen:
             now_s += took_s
             if lost:
                 window.lost(size_bytes, lost)
                 window.back_off()
             else:
-                window.came(size_bytes, took_s, rate, now_s)
+                window.came(size_bytes, took_s, now_s)
             chunk, size = window.chunk_bytes, window.size_bytes
             assert BLOCK_BYTES <= chunk <= MAX_CHUNK_BYTES and chunk % BLOCK_BYTES == 0
             assert 2 * chunk <= size <= max(MAX_WINDOW_BYTES, 2 * chunk)
@@ -117,7 +114,7 @@ class TestLimits:
             waits.append(window.patience_s)
             window.back_off()
         assert waits == [FIRST_PATIENCE_S, 4.0, 8.0, MAX_PATIENCE_S, MAX_PATIENCE_S]
-        window.came(4096, 0.1, 1e5, 1.0)
+        window.came(4096, 0.1, 1.0)
         assert window.patience_s == pytest.approx(0.1 + 4 * 0.05)
 
     @pytest.mark.parametrize("rate_bps", [1e3, 20e3, 100e3, 1e6])
@@ -131,24 +128,24 @@ class TestLimits:
 class TestBrokersThatTakeLess:
     def test_large_chunks_that_others_overtake(self) -> None:
         window = LinkWindow()
-        for n in range(20):
-            window.came(4096, 0.001, 1e9, 0.001 * n)
+        for n in range(400):
+            window.came(4096, 0.001, 0.001 * n)
         assert window.chunk_bytes > 200_000
         while window.chunk_bytes > 100_000:
             window.lost(window.chunk_bytes, "overtaken")
         assert window.ceiling_bytes <= 131_072
-        window.came(window.chunk_bytes, 0.001, 1e9, 1.0)
+        window.came(window.chunk_bytes, 0.001, 1.0)
         assert window.chunk_bytes <= 131_072  # not tried again
 
     def test_silence_says_nothing_of_the_size(self) -> None:
         window = LinkWindow()
-        window.came(4096, 0.001, 1e9, 0.0)
+        window.came(4096, 0.001, 0.0)
         window.lost(1_000_000, "silence")
         assert window.ceiling_bytes == MAX_CHUNK_BYTES
 
     def test_a_connection_that_goes_under_large_chunks(self) -> None:
         window = LinkWindow()
-        window.came(4096, 0.001, 1e9, 0.0)
+        window.came(4096, 0.001, 0.0)
         window.lost(1_000_000, "disconnected")
         assert window.ceiling_bytes == MAX_CHUNK_BYTES
         window.lost(1_000_000, "disconnected")
