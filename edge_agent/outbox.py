@@ -14,8 +14,9 @@ leaves the file with the next fact; told twice it does no harm, because a fact k
 the device and the number under which it was told first, and counts once
 (:mod:`fimi.coordinator.conversation`).
 
-Damage is tolerated: a file that is torn or of another kind is named, put aside and not used. Its
-size is bounded: updates go first, then the oldest facts, and the log says so. A disk that is full
+Damage is tolerated: a file that is torn or of another kind is named, put aside and not used. Sizes
+are bounded: an update that is too large is not kept, the oldest facts go first, and the log says
+so. A disk that is full
 or read-only is named once, and the device goes on as without an outbox.
 """
 
@@ -34,8 +35,9 @@ from fimi.messaging.messages import MAX_EARLIER, EarlierFacts, Fact, RoundReport
 
 MAX_BYTES = 256 << 20
 """Most bytes of all files of a device."""
-FACTS_BYTES = 2 << 20
-"""Most bytes of the file of facts."""
+FACTS_BYTES = 3 << 18
+"""Most bytes of the file of facts: one message must be able to tell them, with those of the next
+start (:data:`~fimi.messaging.transfers.wire.MAX_MESSAGE_BYTES`)."""
 _KIND = b"fimi-outbox-1"
 
 log = logging.getLogger(__name__)
