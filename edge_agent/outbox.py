@@ -146,8 +146,11 @@ class DurableOutbox:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def put_update(self, digest: str, update: bytes) -> bool:
-        """Keep an update in place of earlier ones; returns whether it is kept."""
+    def put_update(self, digest: str, update: bytes, beside: tuple[str, ...] = ()) -> bool:
+        """Keep an update; returns whether it is kept.
+
+        Earlier ones go, but those of the digests ``beside`` where there is room for all.
+        """
         room = self._max_bytes - FACTS_BYTES
         if len(update) > room:
             self._complain(
@@ -158,7 +161,9 @@ class DurableOutbox:
         path = self._path(digest)
         if path.exists():
             return True
-        self.keep_updates(())
+        self.keep_updates(beside)
+        if len(update) + sum(_size(each) for each in self._updates()) > room:
+            self.keep_updates(())
         return self._write(path, update)
 
     def update(self, digest: str) -> bytes | None:
@@ -241,6 +246,13 @@ class DurableOutbox:
             and path.name.endswith(".update")
             and len(path.name) == length
         ]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _head(body: bytes) -> bytes:
