@@ -132,7 +132,10 @@ class LateUpdates:
             return False
         before = self._pulls.get(key)
         if before is None or before.fact.update != fact.update:
+            self._end(key)
             self._pulls[key] = _Pull(fact, self._pull(fact))
+            if before is not None:  # one that it has made anew takes its place
+                self._context.conversation.stored(before.fact.device, before.fact)
         return True
 
     def keep(
@@ -173,10 +176,9 @@ class LateUpdates:
         """
         self.take_in()
         most = self._settings.late_rounds
-        for (of_round, _), pull in list(self._pulls.items()):
-            if number - of_round > most:
-                pull.future.cancel()
-                del self._pulls[of_round, pull.fact.device]
+        for key, pull in list(self._pulls.items()):
+            if number - key[0] > most:
+                self._end(key)
                 self._refuse(pull.fact, f"its update did not come within {most} rounds")
         found = []
         for key, held in sorted(self._held.items()):
@@ -245,6 +247,12 @@ class LateUpdates:
         if offer.size_bytes < LEAST_FILE_BYTES:
             return self._collector.pull(offer, max_bytes=limit)
         return self._collector.pull_into(self._parts, offer, max_bytes=limit)
+
+    def _end(self, key: tuple[int, str]) -> None:
+        """An update is not waited for any more."""
+        if (pull := self._pulls.pop(key, None)) is not None:
+            pull.future.cancel()
+            self._parts.drop(pull.fact.update.digest)
 
     def _may_enter(self, fact: UpdateReady, results: list[RoundResult]) -> bool:
         """Whether there may be a round that it enters, and it is in none yet."""

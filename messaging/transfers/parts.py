@@ -259,6 +259,11 @@ class PartFiles:
             if path.stem not in keep:
                 _delete(path)
 
+    def drop(self, digest: str) -> None:
+        """Delete one payload, or what has come of it."""
+        for suffix in ("part", "whole"):
+            _delete(self.folder / f"{digest}.{suffix}")
+
     def _tidy(self, coming: Offer) -> None:
         """Delete the oldest so that there is room for another one."""
         found: list[tuple[float, int, Path]] = []
