@@ -264,6 +264,7 @@ class TestReally:
         """All at the same time, with the limits that hold in life; slow is 200 kbit/s, and full."""
         ways = {"a": {"up"}, "b": {"down"}, "c": {"up", "down"}, "busy": {"up"}}
         payload = os.urandom(150_000)
+        lost_s: dict[str, float] = {}
         with ExitStack() as stack:
             peers, relays = {}, {}
             coordinator = stack.enter_context(
@@ -285,7 +286,6 @@ class TestReally:
             broken_off = pool.submit(
                 coordinator.transfers.fetch, much, 60.0, cancelled=lambda: "busy" in lost_s
             )
-            lost_s: dict[str, float] = {}
             until(lambda: relays["busy"].bytes["up"] > 4_000_000)  # its rate is proven
             for name, swallows in ways.items():
                 relays[name].swallows |= swallows
