@@ -5,7 +5,8 @@
 which bytes arrive, the least time from a request to its chunk, and the usual one. From these follow
 
 * the window: what the link holds, and a queue of :data:`QUEUE_S`, so that the link is never idle
-  and other messages do not wait for long; in the beginning it doubles until there is that queue;
+  and other messages do not wait for long; in the beginning it doubles until there is that queue,
+  and again where chunks meet none (:data:`UNFILLED`);
 * the chunk: :data:`CHUNK_S` of the link;
 * the patience: the usual time and four deviations of it (RFC 6298), twice as long after each
   request that remained without an answer.
@@ -39,6 +40,9 @@ PACED_WINDOWS = 3.0
 """How long to wait for a paced holder, in windows: one for the chunks before, two for delay."""
 STALE = 8
 """So many chunks that take longer with the least window show that the link has changed."""
+UNFILLED = 8
+"""So many chunks in a row that meet no queue show that the link holds more: its usual delay is
+above its least, as on Wi-Fi."""
 STRIKES = 2
 """So often a connection is lost under a larger chunk than ever came, until chunks are smaller."""
 
@@ -81,6 +85,7 @@ class LinkWindow:
         self._deviation_s = 0.0
         self._backoff = 0
         self._grown_bytes: int | None = FIRST_BYTES  # while the link is not full
+        self._unfilled = 0  # chunks in a row that have met no queue
         self._probes = 0
         self._probed_s = 0.0
         self._largest_bytes = 0
@@ -159,9 +164,12 @@ class LinkWindow:
             self._bases = (took_s, self._bases[0])
         else:
             self._bases = (min(took_s, self._bases[0]), self._bases[1])
+        is_full = took_s > min(self._bases) + QUEUE_S
+        self._unfilled = 0 if is_full or self._probes else self._unfilled + 1
         if self._grown_bytes is not None:
-            is_full = took_s > min(self._bases) + QUEUE_S
             self._grown_bytes = None if is_full else self._grown_bytes + size_bytes
+        elif self._unfilled >= UNFILLED:
+            self._grown_bytes = self.size_bytes
         self._last_s.append(took_s)
         if self._is_stale():
             self._bases = (min(self._last_s), min(self._last_s))
