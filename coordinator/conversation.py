@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from fimi.messaging.documents import again_s
 from fimi.messaging.leases import MAX_EPOCH
 from fimi.messaging.messages import (
+    MAX_EARLIER,
     DeploymentClosed,
     DeploymentTest,
     Desired,
@@ -42,8 +43,12 @@ Order = (
 )
 MAX_DEVICES = 10_000
 """Most devices of a conversation; whoever else reports is not listened to."""
-MAX_BOOTS = 16
-"""Starts of a device whose facts are kept apart; the oldest one gives way."""
+MAX_BOOTS = 2 * MAX_EARLIER
+"""Starts of a device whose facts are kept apart; the oldest one gives way of which the device tells
+nothing any more. More than one report can name."""
+MAX_OPEN = 256
+"""Facts of a device that are given out and not stored; further ones are taken when it repeats them.
+"""
 
 Fact_ = TypeVar("Fact_", bound=FactBody)
 _SLOTS: dict[type[Any], str] = {
@@ -98,6 +103,11 @@ class Talk(Struct):
     dirty: bool = True
     due_s: float = 0.0
     tries: int = 0
+
+    @property
+    def open(self) -> int:
+        """Facts that were given out and are not stored."""
+        return sum(len(boot.open) for boot in self.boots.values())
 
 
 class Conversation:
@@ -201,11 +211,13 @@ class Conversation:
             line.document.number,
         )
         told = [(earlier.boot_id, earlier.facts) for earlier in reported.earlier]
+        told.append((reported.boot_id, reported.facts))
+        named = {boot_id for boot_id, _ in told}
         new = []
-        for boot_id, facts in (*told, (reported.boot_id, reported.facts)):
-            boot = self._boot(line, reported.device, boot_id)
+        for boot_id, facts in told:
+            boot = self._boot(line, reported.device, boot_id, named)
             for fact in facts:
-                if fact.number > boot.taken:
+                if fact.number > boot.taken and line.open < MAX_OPEN:
                     boot.open[fact.number] = fact.body
                     boot.taken = fact.number
                     new.append(fact.body)
@@ -287,10 +299,11 @@ class Conversation:
             self._lines[device] = Talk(document=document, dirty=False)
         return self._lines[device]
 
-    def _boot(self, line: Talk, device: str, boot_id: str) -> Boot:
+    def _boot(self, line: Talk, device: str, boot_id: str, named: set[str]) -> Boot:
+        """A start of a device; ``named`` are those of its report, which stay."""
         if boot_id not in line.boots:
             while len(line.boots) >= MAX_BOOTS:
-                del line.boots[next(old for old in line.boots if old != line.boot_id)]
+                del line.boots[next(old for old in line.boots if old not in named)]
             known = self._known.get(device, Heard())
             before = known.earlier.get(boot_id, 0)
             line.boots[boot_id] = Boot(taken=known.fact if known.boot_id == boot_id else before)

@@ -8,7 +8,8 @@ device, when it was pulled. It never makes a mean alone, and one that would be m
 
 An update is written to the run store before its device is told that it may forget it, and is taken
 out of there in the transaction of the round that it enters. So it survives a coordinator that is
-killed, and counts once.
+killed, and counts once. Until it is written it waits in a file: however many are late, one is in
+memory.
 
 * :class:`LateUpdates`      all of a run
 * :func:`staleness_weight`  (1 + s)^(−a)
@@ -16,9 +17,12 @@ killed, and counts once.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -32,8 +36,14 @@ from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 from fimi.messaging.errors import PayloadUnusable, TransferError
 from fimi.messaging.messages import UpdateReady
 from fimi.messaging.transfers.collecting import Collector
+from fimi.messaging.transfers.fetching import LEAST_FILE_BYTES
+from fimi.messaging.transfers.parts import PartFiles
 from fimi.record.events import UpdateRejected
 from fimi.record.results import DeviceRound, RoundResult
+
+PARTS = "late-updates"
+"""Folder beside the run store of late updates that are on their way, or have come."""
+_PARTS_BYTES = 1 << 60  # whatever was deleted to make room would be wanted
 
 
 def staleness_weight(rounds_late: int, exponent: float) -> float:
@@ -50,7 +60,7 @@ class _Pull(Struct):
     """An update that is on its way, and the fact by which it was offered."""
 
     fact: UpdateReady
-    future: Future[bytes]
+    future: Future[Any]
     tries: int = 1
     due_s: float | None = None
 
@@ -81,6 +91,7 @@ class LateUpdates:
         self._held = {(each.round, each.device): each for each in held}
         self._pulls: dict[tuple[int, str], _Pull] = {}
         self._collector: Collector | None = None
+        self._parts = PartFiles(context.store.path.parent / PARTS, _PARTS_BYTES)
         self._sent: dict[int, RoundPayload] = {}
 
     @property
@@ -102,6 +113,9 @@ class LateUpdates:
             self._collector.close()
             self._collector = None
         self._pulls.clear()
+        self._parts.clear()
+        with contextlib.suppress(OSError):
+            self._parts.folder.rmdir()
 
     def offered(self, fact: UpdateReady, results: list[RoundResult]) -> bool:
         """A device offers an update of a round that is stored.
@@ -118,24 +132,31 @@ class LateUpdates:
             return False
         before = self._pulls.get(key)
         if before is None or before.fact.update != fact.update:
+            self._end(key)
             self._pulls[key] = _Pull(fact, self._pull(fact))
+            if before is not None:  # one that it has made anew takes its place
+                self._context.conversation.stored(before.fact.device, before.fact)
         return True
 
     def keep(
-        self, number: int, start_s: float, late: Mapping[str, tuple[DeviceRound, bytes]]
-    ) -> dict[str, bytes]:
+        self,
+        number: int,
+        start_s: float,
+        late: Mapping[str, DeviceRound],
+        update: Callable[[str], bytes],
+    ) -> Iterator[dict[str, bytes]]:
         """Updates that are here already, of devices whose clocks say that they came too late.
 
         Args:
             number: of their round.
             start_s: its beginning on the fleet's clock, s.
-            late: entry and update of each device.
+            late: entry of each device.
+            update: reads that of a device.
 
-        Returns:
-            What is to be stored with the round.
+        Yields:
+            What is to be stored with the round, of one device after another.
         """
-        parts: dict[str, bytes] = {}
-        for device, (entry, payload) in late.items():
+        for device, entry in late.items():
             assert entry.busy_s is not None
             held = HeldUpdate(
                 device=device,
@@ -144,8 +165,7 @@ class LateUpdates:
                 samples=float(entry.local_samples + entry.synthetic_samples),
             )
             self._held[number, device] = held
-            parts |= checkpoint.of_held(held, payload)
-        return parts
+            yield checkpoint.of_held(held, update(device))
 
     def due(self, number: int, end_s: float) -> list[HeldUpdate]:
         """Those that enter the mean of a round, in a fixed order, with their samples.
@@ -156,10 +176,9 @@ class LateUpdates:
         """
         self.take_in()
         most = self._settings.late_rounds
-        for (of_round, _), pull in list(self._pulls.items()):
-            if number - of_round > most:
-                pull.future.cancel()
-                del self._pulls[of_round, pull.fact.device]
+        for key, pull in list(self._pulls.items()):
+            if number - key[0] > most:
+                self._end(key)
                 self._refuse(pull.fact, f"its update did not come within {most} rounds")
         found = []
         for key, held in sorted(self._held.items()):
@@ -221,10 +240,19 @@ class LateUpdates:
         payload = self._sent.get(number) or self._sent[min(self._sent)]
         return payload.plain(update) if payload.decodes else update
 
-    def _pull(self, fact: UpdateReady) -> Future[bytes]:
+    def _pull(self, fact: UpdateReady) -> Future[Any]:
         if self._collector is None:
             self._collector = Collector(self._context.peer.transfers)
-        return self._collector.pull(fact.update, max_bytes=self._limit_bytes)
+        offer, limit = fact.update, self._limit_bytes
+        if offer.size_bytes < LEAST_FILE_BYTES:
+            return self._collector.pull(offer, max_bytes=limit)
+        return self._collector.pull_into(self._parts, offer, max_bytes=limit)
+
+    def _end(self, key: tuple[int, str]) -> None:
+        """An update is not waited for any more."""
+        if (pull := self._pulls.pop(key, None)) is not None:
+            pull.future.cancel()
+            self._parts.drop(pull.fact.update.digest)
 
     def _may_enter(self, fact: UpdateReady, results: list[RoundResult]) -> bool:
         """Whether there may be a round that it enters, and it is in none yet."""
@@ -238,19 +266,27 @@ class LateUpdates:
             and entry is not None
             and entry.status in ("late", "missing")
             and not any(
-                (late.device, late.of_round) == (fact.device, fact.round)
+                (each.device, each.of_round) == (fact.device, fact.round)
                 for result in results
-                for late in result.late
+                for each in result.late
             )
         )
 
-    def _arrived(self, fact: UpdateReady, payload: bytes) -> None:
+    def _arrived(self, fact: UpdateReady, came: bytes | Path) -> None:
+        try:
+            payload = came if isinstance(came, bytes) else came.read_bytes()
+        except OSError:  # a file of the same bytes was stored and deleted
+            self._pulls[fact.round, fact.device] = _Pull(fact, self._pull(fact))
+            return
         try:
             payload = self._plain(fact.round, payload)
             tensors.load(payload, like=self._model)
         except UpdateRefusedError as error:
             self._refuse(fact, str(error))
             return
+        finally:
+            if isinstance(came, Path):
+                came.unlink(missing_ok=True)
         held = HeldUpdate(device=fact.device, round=fact.round)
         self._context.store.write_checkpoint(checkpoint.of_held(held, payload))
         self._held[fact.round, fact.device] = held

@@ -8,7 +8,7 @@ can go on after any moment. What devices report of a stored round is credited to
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 import numpy as np
@@ -283,12 +283,13 @@ class TrainingRounds:
         if settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
-        parts, awaited = {}, set()
+        held: Iterable[Mapping[str, bytes]] = ()
+        awaited: set[str] = set()
         if self._late.wanted and number < settings.rounds.count:
             open_ = {entry.device for entry in devices if entry.status in ("late", "missing")}
             awaited = open_ - set(outcome.late)
-            kept = {d: (outcome.devices[d], self._spool.get(d)) for d in outcome.late}
-            parts = self._late.keep(number, self._plans.fleet_time_s, kept)
+            kept = {device: outcome.devices[device] for device in outcome.late}
+            held = self._late.keep(number, self._plans.fleet_time_s, kept, self._spool.get)
         self._finish(
             number,
             outcome.duration_s,
@@ -299,7 +300,7 @@ class TrainingRounds:
             insight,
             late=late,
             awaited=awaited,
-            parts=parts,
+            held=held,
             drop=self._late.used(each for each, _ in entered),
             payload=payload,
         )
@@ -357,7 +358,7 @@ class TrainingRounds:
         payload: RoundPayload | None = None,
         late: tuple[LateUpdate, ...] = (),
         awaited: Set[str] = frozenset(),
-        parts: Mapping[str, bytes] = {},
+        held: Iterable[Mapping[str, bytes]] = (),
         drop: Sequence[str] = (),
     ) -> None:
         """Evaluate the new global model and store the round, with all that belongs to it."""
@@ -412,10 +413,12 @@ class TrainingRounds:
                     self._context.conversation.stored(device, fact)  # told only once it is true
             store = self._context.store
             with store.together():
+                for part in held:
+                    store.write_checkpoint(part)
                 store.write_round(
                     result,
                     residuals,
-                    checkpoint={**checkpoint.of_rounds(self._part(number, self._digest)), **parts},
+                    checkpoint=checkpoint.of_rounds(self._part(number, self._digest)),
                     drop=drop,
                     stages_wall_s=watch.seconds,
                 )

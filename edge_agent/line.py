@@ -168,7 +168,10 @@ class Line:
 
         ``clock_s`` is what the device's own clock shows, s.
         """
-        kept = self._outbox is not None and self._outbox.put_update(ready.update.digest, update)
+        kept = False
+        if self._outbox is not None:  # late updates of earlier rounds may still be wanted
+            beside = tuple(f.update.digest for f in self.unheard if isinstance(f, UpdateReady))
+            kept = self._outbox.put_update(ready.update.digest, update, beside)
         with self._changed:
             if kept and isinstance(told := sound(report), RoundReport):
                 self._course.update_is_ready(start, told, ready)

@@ -14,8 +14,9 @@ leaves the file with the next fact; told twice it does no harm, because a fact k
 the device and the number under which it was told first, and counts once
 (:mod:`fimi.coordinator.conversation`).
 
-Damage is tolerated: a file that is torn or of another kind is named, put aside and not used. Its
-size is bounded: updates go first, then the oldest facts, and the log says so. A disk that is full
+Damage is tolerated: a file that is torn or of another kind is named, put aside and not used. Sizes
+are bounded: an update that is too large is not kept, the oldest facts go first, and the log says
+so. A disk that is full
 or read-only is named once, and the device goes on as without an outbox.
 """
 
@@ -34,8 +35,9 @@ from fimi.messaging.messages import MAX_EARLIER, EarlierFacts, Fact, RoundReport
 
 MAX_BYTES = 256 << 20
 """Most bytes of all files of a device."""
-FACTS_BYTES = 2 << 20
-"""Most bytes of the file of facts."""
+FACTS_BYTES = 3 << 18
+"""Most bytes of the file of facts: one message must be able to tell them, with those of the next
+start (:data:`~fimi.messaging.transfers.wire.MAX_MESSAGE_BYTES`)."""
 _KIND = b"fimi-outbox-1"
 
 log = logging.getLogger(__name__)
@@ -144,8 +146,11 @@ class DurableOutbox:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def put_update(self, digest: str, update: bytes) -> bool:
-        """Keep an update in place of earlier ones; returns whether it is kept."""
+    def put_update(self, digest: str, update: bytes, beside: tuple[str, ...] = ()) -> bool:
+        """Keep an update; returns whether it is kept.
+
+        Earlier ones go, but those of the digests ``beside`` where there is room for all.
+        """
         room = self._max_bytes - FACTS_BYTES
         if len(update) > room:
             self._complain(
@@ -156,7 +161,9 @@ class DurableOutbox:
         path = self._path(digest)
         if path.exists():
             return True
-        self.keep_updates(())
+        self.keep_updates(beside)
+        if len(update) + sum(_size(each) for each in self._updates()) > room:
+            self.keep_updates(())
         return self._write(path, update)
 
     def update(self, digest: str) -> bytes | None:
@@ -239,6 +246,13 @@ class DurableOutbox:
             and path.name.endswith(".update")
             and len(path.name) == length
         ]
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _head(body: bytes) -> bytes:

@@ -227,8 +227,9 @@ class Pulsing:
             return
         session, _, number = payload.decode().partition(".")
         with self._lock:
-            if self._pulse is not None and session == str(self._session) and number.isdecimal():
-                self._pulse.came_back(int(number), time.monotonic())
+            pulse = self._pulse
+            if pulse is not None and session == str(self._session) and number.isdecimal():
+                pulse.came_back(int(number), time.monotonic())
         self._wake.set()
 
     def _run(self) -> None:

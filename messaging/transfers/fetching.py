@@ -54,6 +54,10 @@ KNOWN_LINKS = 4096
 OFFLINE_S = 0.25
 """While the broker is away, it is looked this often whether a request can be sent, s."""
 _DONE_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+_DONE_AWAY_S = 1.0
+"""While a holder or the broker is away, it is looked this often whether to confirm, s."""
+MAX_UNCONFIRMED = 4096
+"""Most confirmations that wait; the oldest gives way."""
 
 log = logging.getLogger(__name__)
 
@@ -369,6 +373,8 @@ class Fetching:
         """Tell a holder, until it has heard it, that nothing more of its payload is needed."""
         with self.lock:
             self._unconfirmed[offer.holder, offer.digest] = (time.monotonic(), 0)
+            if len(self._unconfirmed) > MAX_UNCONFIRMED:
+                del self._unconfirmed[next(iter(self._unconfirmed))]
             self._changed.notify_all()
 
     def _accept(self, download: Download, chunk: Chunk, shared: bool, now_s: float) -> None:
@@ -434,15 +440,13 @@ class Fetching:
         """Ask again now for all chunks in flight, and confirm again: both are lost."""
         with self.lock:
             self._hurry(self._all())
-            now_s = time.monotonic()
-            for key, (_, tries) in self._unconfirmed.items():
-                self._unconfirmed[key] = (now_s, tries)
-            self._changed.notify_all()
+            self._confirm_again(self._unconfirmed)
 
     def on_back(self, holder: str) -> None:
         """A holder is online again, perhaps in another start: what it was asked for is lost."""
         with self.lock:
             self._hurry(d for d in self._all() if d.offer.holder == holder)
+            self._confirm_again(key for key in self._unconfirmed if key[0] == holder)
 
     def on_answer(self, holder: str, payload: bytes, *, shared: bool = False) -> None:
         """Handle a holder's answer; ``shared``: it came over a shared stream."""
@@ -468,6 +472,12 @@ class Fetching:
         for download in downloads:
             download.hurry = True
             download.wake()
+
+    def _confirm_again(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Confirm these now: what was said before may be lost."""
+        now_s = time.monotonic()
+        self._unconfirmed |= dict.fromkeys(keys, (now_s, 0))
+        self._changed.notify_all()
 
     def _all(self) -> list[Download]:
         return [download for same in self._downloads.values() for download in same]
@@ -510,10 +520,17 @@ class Fetching:
             download.assembly.window.most_bytes = most_bytes
 
     def _confirmations(self, now_s: float) -> list[tuple[str, Done]]:
-        """The holders to which a payload is to be confirmed now."""
+        """The holders to which a payload is to be confirmed now.
+
+        It is not said in vain while the holder is away: it would wait for ever for what it has
+        missed, and its update would be lost although it is here.
+        """
         due: list[tuple[str, Done]] = []
         for (holder, digest), (due_s, tries) in list(self._unconfirmed.items()):
             if due_s > now_s:
+                continue
+            if not self.online or self.away(holder):
+                self._unconfirmed[holder, digest] = (now_s + _DONE_AWAY_S, 0)
                 continue
             due.append((holder, Done(digest=digest)))
             if tries < len(_DONE_AGAIN_S):

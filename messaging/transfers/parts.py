@@ -7,7 +7,8 @@
 A file is named by the payload's digest: ``<digest>.part`` as long as something is missing, the
 payload and then a bit for each block; ``<digest>.whole`` once all has come and the digest is right.
 The bits are written at most once a second and when the download ends. After a power cut they may
-say more than the file holds, which the digest shows: then the download begins anew.
+say more than the file holds, which the digest shows: then the download begins anew. Two downloads
+of the same bytes share the file: the first one to end makes it whole, the other one finds it so.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ NOTE_BYTES = 1 << 20
 MAX_BYTES = 512 << 20
 """Most bytes of all files of a folder; the oldest go first."""
 _READ_BYTES = 1 << 20
+_OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 class Store(Protocol):
@@ -129,12 +131,10 @@ class InFile:
         self._part = part
         self._size_bytes = size_bytes
         self.blocks = Blocks(block_count(size_bytes))
-        is_whole = path.is_file() and path.stat().st_size == size_bytes
-        if is_whole:
-            path.replace(part)
-        self._file = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._is_whole = path.is_file() and path.stat().st_size == size_bytes
+        self._file = os.open(path if self._is_whole else part, _OPEN, 0o600)
         try:
-            self._restore(is_whole)
+            self._restore()
         except BaseException:
             os.close(self._file)
             raise
@@ -179,15 +179,27 @@ class InFile:
         if not self.resumed:
             return False
         self.resumed = 0
+        if self._is_whole:  # others may have the file under another name
+            os.close(self._file)
+            self._file, self._is_whole = -1, False
+            _delete(self.path)
+            self._file = os.open(self._part, _OPEN, 0o600)
         self.blocks = Blocks(self.blocks.count)
         self._sha, self._read = hashlib.sha256(), 0
         self._note()
         return True
 
     def settle(self) -> None:
-        """The payload is whole and verified."""
-        os.ftruncate(self._file, self._size_bytes)
-        self._part.replace(self.path)
+        """The payload is whole and verified.
+
+        Raises:
+            OSError: the file was taken away meanwhile.
+        """
+        if not self._is_whole and self._is_at(self._part):
+            os.ftruncate(self._file, self._size_bytes)
+            self._part.replace(self.path)
+        elif not self._is_at(self.path):
+            raise FileNotFoundError(f"{self.path.name} was deleted while it came")
         self._settled = True
 
     def payload(self) -> bytes:
@@ -204,18 +216,27 @@ class InFile:
         os.close(self._file)
         self._file = -1
 
-    def _restore(self, is_whole: bool) -> None:
-        bits = packed_bytes(self.blocks.count)
-        if is_whole:
+    def _is_at(self, path: Path) -> bool:
+        """Whether the open file has this name: another download may have made it whole."""
+        try:
+            return os.path.samestat(os.fstat(self._file), path.stat())
+        except OSError:
+            return False
+
+    def _restore(self) -> None:
+        if self._is_whole:
             self.blocks.add(0, self.blocks.count)
-        elif os.fstat(self._file).st_size == self._size_bytes + bits:
+            return
+        bits = packed_bytes(self.blocks.count)
+        if os.fstat(self._file).st_size == self._size_bytes + bits:
             self.blocks.restore(os.pread(self._file, bits, self._size_bytes))
         else:
             os.ftruncate(self._file, 0)
         os.ftruncate(self._file, self._size_bytes + bits)
 
     def _note(self) -> None:
-        os.pwrite(self._file, self.blocks.packed(), self._size_bytes)
+        if not self._is_whole and self._is_at(self._part):
+            os.pwrite(self._file, self.blocks.packed(), self._size_bytes)
         self._noted_s, self._unnoted = time.monotonic(), 0
 
 
@@ -247,6 +268,11 @@ class PartFiles:
         for path in self.folder.glob("*.*"):
             if path.stem not in keep:
                 _delete(path)
+
+    def drop(self, digest: str) -> None:
+        """Delete one payload, or what has come of it."""
+        for suffix in ("part", "whole"):
+            _delete(self.folder / f"{digest}.{suffix}")
 
     def _tidy(self, coming: Offer) -> None:
         """Delete the oldest so that there is room for another one."""

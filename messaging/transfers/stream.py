@@ -14,6 +14,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from fimi.messaging.transfers.turns import without
+
 LISTENERS = 3
 """For fewer a stream is not worth it."""
 LAG_S = 2.0
@@ -82,12 +84,7 @@ class Stream:
         left = [(start, stop)]
         for sent_s, begin, end in self._sent:
             if sent_s > joined_s:
-                left = [
-                    (a, b)
-                    for first, last in left
-                    for a, b in ((first, min(last, begin)), (max(first, end), last))
-                    if a < b
-                ]
+                left = [part for each in left for part in without(each, (begin, end))]
         return left
 
     def sent(self, start: int, stop: int, size_bytes: int, now_s: float) -> None:

@@ -57,7 +57,7 @@ class Requests:
         left = [(asked.start, asked.stop)]
         for known in queue:
             if known.digest == asked.digest:
-                left = [part for each in left for part in _without(each, (known.start, known.stop))]
+                left = [part for each in left for part in without(each, (known.start, known.stop))]
         waiting = sum(known.stop - known.start for known in queue)
         blocks = sum(stop - start for start, stop in left)
         if len(queue) + len(left) > MAX_RUNS or waiting + blocks > MAX_BLOCKS_WAITING:
@@ -95,7 +95,7 @@ class Requests:
                 del self._queues[asker]
 
 
-def _without(whole: tuple[int, int], part: tuple[int, int]) -> list[tuple[int, int]]:
+def without(whole: tuple[int, int], part: tuple[int, int]) -> list[tuple[int, int]]:
     """What is left of a range without another one."""
     (start, stop), (begin, end) = whole, part
     left = [(start, min(stop, begin)), (max(start, end), stop)]

@@ -6,9 +6,9 @@ its chunk, the times of the last ones, and the usual one. From these follow
 * the window: it grows, twofold in each round trip at most, as long as the shortest of the last
   times shows no queue of :data:`QUEUE_S` in front of the link, and shrinks if it does. So the link
   is never idle, and other messages do not wait for long. That the shortest time counts and not each
-  of them is the principle of CoDel (Nichols and Jacobson 2012, ACM Queue 10(5)): a process that stood
-  still for a moment is no queue. That delay decides and not loss is Vegas's (Brakmo and Peterson
-  1995, IEEE JSAC 13(8));
+  of them is the principle of CoDel (Nichols and Jacobson 2012, ACM Queue 10(5)): a process that
+  stood still for a moment is no queue. That delay decides and not loss is Vegas's (Brakmo and
+  Peterson 1995, IEEE JSAC 13(8));
 * the chunk: a quarter of the window, at most :data:`CHUNK_S` of the link;
 * the patience: the usual time and four deviations of it (RFC 6298), twice as long after each
   request that remained without an answer.

@@ -162,6 +162,11 @@ RULES = (
         'leave client_weights out, or set aggregation to "mean" or "krum"',
     ),
     Rule(
+        lambda c: c.rounds.aggregation != "mean" and c.rounds.late_updates == "add",
+        "{rounds.aggregation} counts late updates as much as others, and a device several times, "
+        'with {rounds.late_updates}; set late_updates to "drop", or aggregation to "mean"',
+    ),
+    Rule(
         lambda c: 0 < c.rounds.participants < c.rounds.min_devices,
         "{rounds.min_devices} is above {rounds.participants}, so that no round could start",
     ),

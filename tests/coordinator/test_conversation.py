@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from fimi.coordinator.conversation import Conversation
+from fimi.coordinator.conversation import MAX_OPEN, Conversation
 from fimi.messaging.documents import AGAIN_S
 from fimi.messaging.messages import (
+    MAX_EARLIER,
     Desired,
     DevicePlan,
+    EarlierFacts,
     Fact,
     Heard,
     PlanApplied,
@@ -359,6 +361,52 @@ def test_an_epoch_is_stored_before_anything_is_said_with_it() -> None:
     talk.order("d", RunEnded(run="r", reason="stopped"))
     talk.take(reported(run="before", instance="another", epoch=7))
     assert story == [("said", 1), ("stored", 8), ("said", 8)]
+
+
+def told(boot_id: str, earlier: list[str], number: int = 1) -> Reported:
+    """One fact of each start."""
+    facts = (Fact(number=number, body=RoundSettled(run="r", device="d", round=1, phases=())),)
+    return Reported(
+        run="r",
+        instance="i",
+        device="d",
+        boot_id=boot_id,
+        number=number,
+        epoch=1,
+        heard=1,
+        stage="idle",
+        facts=facts,
+        earlier=tuple(EarlierFacts(boot_id=each, facts=facts) for each in earlier),
+    )
+
+
+def test_an_agent_that_starts_again_and_again() -> None:
+    """The facts of its first start are still open; they are given out once."""
+    talk = Conversation("r", "i", 1, lambda device, said: None, lambda: 0.0)
+    facts = list(talk.take(told("first", [])))
+    for start in range(100):
+        facts += talk.take(replace(told(f"start-{start}", ["first"]), facts=()))
+        talk.tick()
+    assert len(facts) == 1
+    talk.stored("d", *facts)
+    assert talk.heard()["d"].earlier == {"first": 1}
+
+
+def test_as_many_starts_as_a_report_can_name() -> None:
+    talk = Conversation("r", "i", 1, lambda device, said: None, lambda: 0.0)
+    for life in "abc":
+        facts = talk.take(told(life, [f"{life}{n}" for n in range(MAX_EARLIER)]))
+        assert len(facts) == MAX_EARLIER + 1
+        talk.stored("d", *facts)
+        assert set(talk.heard()["d"].earlier.values()) == {1}
+
+
+def test_a_device_that_tells_without_end() -> None:
+    talk = Conversation("r", "i", 1, lambda device, said: None, lambda: 0.0)
+    facts = [fact for n in range(1, 1000) for fact in talk.take(told("b", [], n))]
+    assert len(facts) == MAX_OPEN
+    talk.stored("d", *facts)
+    assert len(talk.take(told("b", [], 1000))) == 1  # what waited is told again
 
 
 def test_a_run_that_is_stopped_keeps_what_belongs_to_stored_rounds() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lab import Lab, statuses
 from scripted import MODEL, ScriptedDevice, honest
 
-from fimi.coordinator.late_updates import staleness_weight
+from fimi.coordinator.late_updates import PARTS, staleness_weight
 from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
@@ -143,8 +143,13 @@ def test_a_coordinator_that_goes_on_adds_what_the_one_before_it_kept(
     assert keys(lab) == set()
 
 
-def test_a_real_device_finishes_after_its_round_was_closed(lab: Lab) -> None:
+@pytest.mark.parametrize("least_bytes", [1, 1 << 20], ids=["in a file", "in memory"])
+def test_a_real_device_finishes_after_its_round_was_closed(
+    lab: Lab, least_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its update is pulled while the next round goes on, and stored before it is told so."""
+    for module in ("coordinator.late_updates", "messaging.transfers.fetching"):
+        monkeypatch.setattr(f"fimi.{module}.LEAST_FILE_BYTES", least_bytes)
     second, credited = threading.Event(), threading.Event()
     open_: list[bool] = []
 
@@ -186,6 +191,7 @@ def test_a_real_device_finishes_after_its_round_was_closed(lab: Lab) -> None:
     entry = read_run(lab.path).rounds[0].devices[1]
     assert (entry.status, entry.outcome) == ("late", "late")
     assert entry.energy is not None
+    assert not (lab.path.parent / PARTS).exists()
 
 
 @pytest.mark.parametrize(

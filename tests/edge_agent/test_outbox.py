@@ -165,6 +165,16 @@ class TestFile:
         assert outbox.update(digests[b"b"]) is None
         assert "is damaged" in caplog.text
 
+    def test_late_updates_stay_as_long_as_there_is_room(self, tmp_path: Path) -> None:
+        outbox = DurableOutbox(tmp_path, "f", "d", max_bytes=outboxes.FACTS_BYTES + 1000)
+        late, new, large = b"a" * 300, b"b" * 300, b"c" * 800
+        names = [sha256(each).hexdigest() for each in (late, new, large)]
+        assert outbox.put_update(names[0], late)
+        assert outbox.put_update(names[1], new, (names[0],))
+        assert [outbox.update(each) for each in names] == [late, new, None]
+        assert outbox.put_update(names[2], large, (names[0], names[1]))
+        assert [outbox.update(each) for each in names] == [None, None, large]
+
     @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
     def test_a_disk_that_takes_nothing_is_named_once(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -264,6 +264,7 @@ class TestReally:
         """All at the same time, with the limits that hold in life; slow is 200 kbit/s, and full."""
         ways = {"a": {"up"}, "b": {"down"}, "c": {"up", "down"}, "busy": {"up"}}
         payload = os.urandom(150_000)
+        lost_s: dict[str, float] = {}
         with ExitStack() as stack:
             peers, relays = {}, {}
             coordinator = stack.enter_context(

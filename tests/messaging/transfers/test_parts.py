@@ -95,6 +95,40 @@ class TestFiles:
             assert store.payload() == data
             store.close()
 
+    def test_two_downloads_of_the_same_bytes(self, tmp_path: Path) -> None:
+        """Two devices send the same: neither spoils what the other one has brought."""
+        data, parts = noise(5000), PartFiles(tmp_path / "parts")
+        both = parts.open(offer(data)), parts.open(offer(data))
+        for store in both:
+            put(store, data, 0, 5)
+        both[0].settle()
+        both[0].close()
+        kept = tmp_path / "kept"
+        kept.hardlink_to(both[0].path)
+        both[1].settle()
+        both[1].close()
+        third, fourth = parts.open(offer(data)), parts.open(offer(data))
+        assert third.resumed == fourth.resumed == 5
+        third.close()
+        both[0].path.unlink()
+        with pytest.raises(FileNotFoundError):
+            fourth.settle()
+        fourth.close()
+        assert kept.read_bytes() == data
+
+    def test_a_whole_one_that_is_damaged_is_fetched_anew(self, tmp_path: Path) -> None:
+        data, parts = noise(5000), PartFiles(tmp_path)
+        path = tmp_path / f"{offer(data).digest}.whole"
+        path.write_bytes(noise(5000, 1))
+        store = parts.open(offer(data))
+        assert store.digest() != offer(data).digest
+        assert store.begin_anew() and store.blocks.missing == 5
+        put(store, data, 0, 5)
+        assert store.digest() == offer(data).digest
+        store.settle()
+        store.close()
+        assert path.read_bytes() == data and list(tmp_path.iterdir()) == [path]
+
     @pytest.mark.parametrize("how", ["cut off", "emptied", "longer", "another"])
     def test_damage_loses_a_download_and_no_more(self, tmp_path: Path, how: str) -> None:
         data, parts = noise(5 * BLOCK_BYTES), PartFiles(tmp_path)

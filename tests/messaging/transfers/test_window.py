@@ -64,6 +64,18 @@ def test_a_link_is_filled_and_not_more(rate_bps: float, delay_s: float) -> None:
     assert queue_s < max(0.25 + 0.6 * delay_s, smallest_s)
 
 
+def test_a_link_whose_usual_delay_is_above_its_least() -> None:
+    """As on Wi-Fi, or behind late acknowledgements: a small window does not stay small."""
+    link, window = Link(8e6, 0.002), LinkWindow()
+    link.carry(window, 100_000)
+    link.delay_s = 0.042
+    window.resume()
+    for now_s in range(3):  # one bad moment
+        window.came(4096, 0.5, float(now_s))
+    took_s, _ = link.carry(window, 5_000_000)
+    assert took_s < 7.5  # 5 s by the rate alone; 8.6 s with a window that no longer grows
+
+
 def test_the_queue_of_its_own_is_not_taken_for_the_link() -> None:
     link, window = Link(20e6, 0.005), LinkWindow()
     link.carry(window, 10_000_000)
