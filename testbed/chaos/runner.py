@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -127,6 +128,11 @@ class Chaos:
             for name, part in script.proxy.items():
                 messages, slow = needs(script, name)
                 host, port = _place(part.listen, f"proxy.{name}.listen")
+                if messages and not part.broker and broker.startswith("mqtts:"):
+                    raise ScriptError(
+                        f"proxy.{name}: its connections are encrypted (mqtts://), so messages can "
+                        "neither be repeated nor put out of order there: leave that fault out"
+                    )
                 proxy = Proxy(
                     _broker_of(part.broker, broker, f"proxy.{name}.broker"),
                     bind=host,
@@ -156,7 +162,8 @@ class Chaos:
                 moved.write(file)
             return {"FIMI_BUNDLE": str(file), "FIMI_BROKER": ""}
         if proxy is None:
-            return {"FIMI_BROKER": broker} if broker else {}
+            named = broker and not os.environ.get("FIMI_BUNDLE")
+            return {"FIMI_BROKER": broker} if named else {}
         if not broker:
             raise ScriptError(
                 f"process.{name}.through: which broker? give --broker, FIMI_BROKER or a bundle"

@@ -12,7 +12,7 @@ import click
 from msgspec.structs import replace
 
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
-from fimi.testbed.commands.reaching import BROKER_VARIABLE
+from fimi.testbed.commands.reaching import BROKER_VARIABLE, BUNDLE_VARIABLE
 from fimi.testbed.commands.shared import (
     EXIT_SURROUNDINGS,
     errors,
@@ -197,7 +197,9 @@ def _run(
         for name, each in running.proxies.items():
             host, port = each.address
             click.echo(f"proxy {name} listens on {host}:{port}")
-            if url:
+            if url.startswith("mqtts:") and "@" not in url and "cert=" not in url:
+                click.echo("  (TLS: a peer goes through it by 'bundle' and 'through' of a script)")
+            elif url:
                 click.echo(f"  export {BROKER_VARIABLE}='{through(url, each.address)}'")
         sys.stdout.flush()
         child = _start(command, url)
@@ -216,7 +218,8 @@ def _start(command: tuple[str, ...], url: str) -> subprocess.Popen[bytes] | None
     """Start the command behind ``--``; Ctrl-C in the terminal reaches it as well."""
     if not command:
         return None
-    environment = {**os.environ, **({BROKER_VARIABLE: url} if url else {})}
+    named = url and not os.environ.get(BUNDLE_VARIABLE)  # with that it is the proxies' broker only
+    environment = {**os.environ, **({BROKER_VARIABLE: url} if named else {})}
     try:
         return subprocess.Popen(command, env=environment)
     except OSError as error:
