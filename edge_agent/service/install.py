@@ -147,8 +147,8 @@ def install(
     said += _start(root, run) if start else []
     if root != Path("/") and not (program := root / service.fimi[0].lstrip("/")).exists():
         said.append(
-            f"note: the unit starts {service.fimi[0]}, and there is no {program}: install fimi there "
-            "at that path, or run this command with the fimi of that system"
+            f"note: the unit starts {service.fimi[0]}, and there is no {program}: install fimi "
+            "there at that path, or run this command with the fimi of that system"
         )
     return said
 
