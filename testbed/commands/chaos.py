@@ -102,7 +102,7 @@ def run(
     for_s: float | None,
     seed: int | None,
 ) -> None:
-    r"""Run a script of faults until Ctrl-C, or as long as COMMAND runs (behind --).
+    """Run a script of faults until Ctrl-C, or as long as COMMAND runs (behind --).
 
     The exit status is then that of COMMAND.
 
@@ -158,7 +158,7 @@ def proxy(
     for_s: float | None,
     seed: int | None,
 ) -> None:
-    r"""One bad link, without a script: a proxy before a broker.
+    """One bad link, without a script: a proxy before a broker.
 
     \b
         fimi chaos proxy --listen 127.0.0.1:1884 --up-bps 20e6 --down-bps 20e6 --cut-every-s 3
