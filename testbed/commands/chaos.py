@@ -108,7 +108,7 @@ def run(
 
     \b
         fimi chaos run bad-wifi.toml --log faults.jsonl -- fimi coordinator run
-    """
+    """  # noqa: D301 - click reads the control character
     from fimi.testbed.chaos.script import read_script, with_seed
 
     with errors():
@@ -162,7 +162,7 @@ def proxy(
 
     \b
         fimi chaos proxy --listen 127.0.0.1:1884 --up-bps 20e6 --down-bps 20e6 --cut-every-s 3
-    """
+    """  # noqa: D301 - click reads the control character
     from fimi.testbed.chaos.faults import AnyFault, Cut, Messages
     from fimi.testbed.chaos.line import LinkShape
     from fimi.testbed.chaos.script import ProxyPart, Script
