@@ -119,6 +119,7 @@ def install(
             "--allow update: the bundle names no key for updates (update_key); enroll the board in "
             "a fleet that has one"
         )
+    _service(values, root, board.host_profile)  # what cannot stand in a unit changes nothing
     owner = _user(root, placing, run)
     try:
         if board.bundle is not None:
@@ -229,15 +230,32 @@ def _service(values: Mapping[str, Any], root: Path, profile_file: Path | None = 
     if in_home(Path(values.get("data", "/"))):
         seen = Grant(what=str(values["data"]), why="its data lie there")
         needs = msgspec.structs.replace(needs, visible=(*needs.visible, seen))
+    prefix = tuple(dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix).resolve(), code)))
+    command = fimi_command()
+    for text in (*command, *map(str, prefix), *(each.what for each in needs.visible)):
+        _require_plain(text)
     return Service(
-        fimi=fimi_command(),
+        fimi=command,
         config=Path("/", CONFIG),
         needs=needs,
         updates=Path(VERSIONS) if "update" in allow else None,
-        prefix=tuple(dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix).resolve(), code))),
+        prefix=prefix,
         writes_profile=Path("/", PROFILE).parent if "calibrate" in allow and named else None,
         compiles=importlib.util.find_spec("torch") is not None,
     )
+
+
+def _require_plain(path: str) -> None:
+    """Refuse a path that would be more than a path in a unit.
+
+    Raises:
+        InstallInputError: it has a space, a line break, or what systemd reads in another way.
+    """
+    if not path.isprintable() or set(path) & set(" %:;\"'\\"):
+        raise InstallInputError(
+            f"the path {path!r} cannot stand in a systemd unit: choose one without spaces, quotes "
+            "and the characters % : ; \\"
+        )
 
 
 def _values(root: Path) -> dict[str, Any]:

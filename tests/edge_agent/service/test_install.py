@@ -233,6 +233,35 @@ def test_a_broker_is_named_in_one_way(root: Path, bundle: Path) -> None:
 
 
 @needs_root
+def test_a_link_that_the_agent_has_made_is_not_followed(
+    root: Path, bundle: Path, profile: Path
+) -> None:
+    """The agent owns the profile's folder where it calibrates itself; root installs."""
+    order = InstallOrder(bundle=bundle, host_profile=profile, allow=("calibrate",))
+    install(order, root=root)
+    roots = root / "etc/profile-of-root.toml"
+    roots.write_bytes(profile.read_bytes())
+    before = roots.stat()
+    (root / PROFILE).unlink()
+    (root / PROFILE).symlink_to(roots)
+    with pytest.raises(OSError, match="it is a link"):
+        install(InstallOrder(), root=root)
+    after = roots.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (0, before.st_gid, before.st_mode)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "path", ["/home/pi/my images", "/home/a\nExecStartPre=+/bin/sh", "/home/%h"]
+)
+def test_paths_that_a_unit_reads_in_another_way(root: Path, bundle: Path, path: str) -> None:
+    before = tree(root)
+    with pytest.raises(InstallInputError, match="cannot stand in a systemd unit"):
+        install(InstallOrder(bundle=bundle, data=Path(path)), root=root)
+    assert tree(root) == before
+
+
+@needs_root
 def test_data_in_a_home_folder_are_seen(root: Path, bundle: Path) -> None:
     install(InstallOrder(bundle=bundle, data=Path("/home/pi/images")), root=root)
     assert "BindReadOnlyPaths=/home/pi/images" in (root / UNIT_FILE).read_text()
