@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fimi.edge_agent.service.needs import USER, Needs, needs_of
+from fimi.edge_agent.service.needs import USER, Grant, Needs, in_home, needs_of
 from fimi.edge_agent.service.placing import RECORD, Placing, own, read_record
 from fimi.edge_agent.service.rules import CLOSED, TMPFILES, UDEV, agent_toml, tmpfiles, udev
 from fimi.edge_agent.service.unit import UNIT, Service, unit
@@ -104,7 +104,7 @@ def install(
     placing = Placing(root, force=force)
     before = _values(root)
     bundle = _bundle(board, root)
-    values = {**before, **_given(board, before)}
+    values = _together(before, _given(board, before))
     if "bundle" not in values and "broker" not in values:
         raise InstallInputError(
             "give the board's credentials: --bundle FILE ('fimi fleet enroll NAME' makes one)"
@@ -119,6 +119,7 @@ def install(
             "--allow update: the bundle names no key for updates (update_key); enroll the board in "
             "a fleet that has one"
         )
+    _service(values, root, board.host_profile)  # what cannot stand in a unit changes nothing
     owner = _user(root, placing, run)
     try:
         if board.bundle is not None:
@@ -144,7 +145,13 @@ def install(
     finally:
         placing.close()
     said = [*placing.said, *(f"note: {words}" for words in service.needs.without)]
-    return said + (_start(root, run) if start else [])
+    said += _start(root, run) if start else []
+    if root != Path("/") and not (program := root / service.fimi[0].lstrip("/")).exists():
+        said.append(
+            f"note: the unit starts {service.fimi[0]}, and there is no {program}: install fimi "
+            "there at that path, or run this command with the fimi of that system"
+        )
+    return said
 
 
 def uninstall(*, root: Path = Path("/"), purge: bool = False, run: Run = run_program) -> list[str]:
@@ -197,7 +204,7 @@ def preview(board: InstallOrder, *, root: Path = Path("/")) -> str:
         ProfileError, BundleError, InstallInputError: as :func:`install`.
     """
     before = _values(root)
-    values = {**before, **_given(board, before)}
+    values = _together(before, _given(board, before))
     if board.host_profile is not None:
         return unit(_service(values, root, board.host_profile))
     return unit(_service(values, root))
@@ -219,15 +226,36 @@ def _service(values: Mapping[str, Any], root: Path, profile_file: Path | None = 
     profile = None if profile_file is None else load_profile(profile_file)
     allow = values.get("allow", ())
     code = Path(str(importlib.resources.files("fimi"))).resolve().parent
+    needs = needs_of(profile, root)
+    if in_home(Path(values.get("data", "/"))):
+        seen = Grant(what=str(values["data"]), why="its data lie there")
+        needs = msgspec.structs.replace(needs, visible=(*needs.visible, seen))
+    prefix = tuple(dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix).resolve(), code)))
+    command = fimi_command()
+    for text in (*command, *map(str, prefix), *(each.what for each in needs.visible)):
+        _require_plain(text)
     return Service(
-        fimi=fimi_command(),
+        fimi=command,
         config=Path("/", CONFIG),
-        needs=needs_of(profile, root),
+        needs=needs,
         updates=Path(VERSIONS) if "update" in allow else None,
-        prefix=tuple(dict.fromkeys((Path(sys.prefix), Path(sys.base_prefix).resolve(), code))),
+        prefix=prefix,
         writes_profile=Path("/", PROFILE).parent if "calibrate" in allow and named else None,
         compiles=importlib.util.find_spec("torch") is not None,
     )
+
+
+def _require_plain(path: str) -> None:
+    """Refuse a path that would be more than a path in a unit.
+
+    Raises:
+        InstallInputError: it has a space, a line break, or what systemd reads in another way.
+    """
+    if not path.isprintable() or set(path) & set(" %:;\"'\\"):
+        raise InstallInputError(
+            f"the path {path!r} cannot stand in a systemd unit: choose one without spaces, quotes "
+            "and the characters % : ; \\"
+        )
 
 
 def _values(root: Path) -> dict[str, Any]:
@@ -262,6 +290,16 @@ def _given(board: InstallOrder, before: Mapping[str, Any]) -> dict[str, Any]:
         if "update" in board.allow:
             values["versions"] = VERSIONS
     return values
+
+
+def _together(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is given, and what was there before and still holds: a broker is named in one way."""
+    replaced: tuple[str, ...] = ()
+    if "bundle" in given:
+        replaced = ("broker", "id", "fleet", "insecure")
+    elif "broker" in given:
+        replaced = ("bundle",)
+    return {**{key: value for key, value in before.items() if key not in replaced}, **given}
 
 
 def _bundle(board: InstallOrder, root: Path) -> Bundle | None:

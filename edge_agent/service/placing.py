@@ -8,6 +8,7 @@ is said. With ``force`` the changed one is kept as ``NAME.old``.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -138,10 +139,27 @@ def read_record(root: Path) -> Installed:
 
 
 def own(path: Path, mode: int, owner: tuple[int, int]) -> None:
-    """Set owner and permissions; the owner by root only."""
-    if os.geteuid() == 0:
-        os.chown(path, *owner)
-    path.chmod(mode)
+    """Set owner and permissions; the owner by root only.
+
+    No link is followed: the agent may own the folder, and would be given what its link names.
+
+    Raises:
+        OSError: it is a link, or cannot be changed.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(
+                error.errno, "it is a link: put the file itself there", str(path)
+            ) from None
+        raise
+    try:
+        if os.geteuid() == 0:
+            os.fchown(handle, *owner)
+        os.fchmod(handle, mode)
+    finally:
+        os.close(handle)
 
 
 def _beside(path: Path, ending: str) -> Path:

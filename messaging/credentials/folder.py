@@ -275,7 +275,8 @@ class FleetFolder:
 
         Args:
             name: a peer, or ``broker``.
-            hosts: of the broker: its names and addresses from now on; empty: as before.
+            hosts: of the broker: further names and addresses, which new bundles take first. It
+                keeps those it has: bundles of boards name one of them.
 
         Returns:
             The bundle, or the broker's certificate.
@@ -285,7 +286,8 @@ class FleetFolder:
         """
         with self.changed():
             if name == BROKER:
-                self._rotate_broker(self._authority(), _checked_hosts(hosts or self.decided.hosts))
+                named = _checked_hosts((*hosts, *self.decided.hosts))
+                self._rotate_broker(self._authority(), named)
                 self._store()
                 return self.path / "broker.pem"
             if hosts:
@@ -300,8 +302,13 @@ class FleetFolder:
         """End the credentials of a peer.
 
         Raises:
-            FolderError: there is no such peer.
+            FolderError: there is no such peer, or it is the coordinator, which no fleet is without.
         """
+        if name == COORDINATOR:
+            raise FolderError(
+                "a fleet has one coordinator, and it cannot be enrolled again: 'fimi fleet rotate "
+                "coordinator' ends its credentials and issues new ones"
+            )
         with self.changed():
             self._end(self._required(name))
             self._store()

@@ -22,7 +22,8 @@ say() { echo "fimi: $*"; }
 end() { say "$*" >&2; exit 1; }
 
 if [ -e "$root/etc/systemd/system/fimi-agent.service" ] && [ -e "$root/etc/fimi/agent.toml" ]; then
-  say "the agent is installed already"
+  say "the agent is installed already; for other credentials: fimi agent install --bundle FILE"
+  [ -z "$card" ] || rm -f "$card"/bundles/*.bundle  # left where the power went away just before that
   exit 0
 fi
 [ -n "$card" ] || end "no folder 'fimi' on the boot partition ($root/boot/firmware)"
@@ -58,6 +59,11 @@ bundle=$card/bundles/$name.bundle
 say "serial number ${serial:-none}: this is $name"
 echo "$name" > "$root/etc/hostname"
 [ -n "$root" ] || hostname "$name" || true
+
+if [ -z "$root" ] && ! python3 -c 'import ensurepip' 2> /dev/null; then
+  # An image without cloud-init; where there is no network yet, the next try does it.
+  apt-get update && apt-get install -y python3-venv
+fi
 
 fimi=$root/opt/fimi/bin/fimi
 if [ ! -x "$fimi" ]; then

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -127,6 +128,11 @@ class Chaos:
             for name, part in script.proxy.items():
                 messages, slow = needs(script, name)
                 host, port = _place(part.listen, f"proxy.{name}.listen")
+                if messages and not part.broker and broker.startswith("mqtts:"):
+                    raise ScriptError(
+                        f"proxy.{name}: its connections are encrypted (mqtts://), so messages can "
+                        "neither be repeated nor put out of order there: leave that fault out"
+                    )
                 proxy = Proxy(
                     _broker_of(part.broker, broker, f"proxy.{name}.broker"),
                     bind=host,
@@ -147,21 +153,22 @@ class Chaos:
     def _reaching(self, name: str, one: ProcessPart, broker: str, folder: Path) -> dict[str, str]:
         """The variables by which a command reaches the broker; empty ones are taken away."""
         proxy = self.proxies[one.through] if one.through else None
+        place = ("", 0) if proxy is None else _from_here(proxy.address)
         if one.bundle:
             file = Path(one.bundle).absolute()
             if proxy is not None:
-                host, port = proxy.address
-                moved = replace(Bundle.read(file), host=host, port=port)
+                moved = replace(Bundle.read(file), host=place[0], port=place[1])
                 file = folder / f"{name}.bundle"
                 moved.write(file)
             return {"FIMI_BUNDLE": str(file), "FIMI_BROKER": ""}
         if proxy is None:
-            return {"FIMI_BROKER": broker} if broker else {}
+            named = broker and not os.environ.get("FIMI_BUNDLE")
+            return {"FIMI_BROKER": broker} if named else {}
         if not broker:
             raise ScriptError(
                 f"process.{name}.through: which broker? give --broker, FIMI_BROKER or a bundle"
             )
-        return {"FIMI_BROKER": through(broker, proxy.address), "FIMI_BUNDLE": ""}
+        return {"FIMI_BROKER": through(broker, place), "FIMI_BUNDLE": ""}
 
     def __enter__(self) -> Chaos:
         return self
@@ -412,6 +419,12 @@ def _broker_of(own: str, url: str, where: str) -> tuple[str, int]:
     except ValueError as error:
         raise ScriptError(str(error)) from error
     return address.host, address.port
+
+
+def _from_here(place: tuple[str, int]) -> tuple[str, int]:
+    """Where a process of this machine finds a proxy, also one that listens on all addresses."""
+    host, port = place
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port
 
 
 def _words(shape: LinkShape) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import click
 from msgspec.structs import replace
 
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
-from fimi.testbed.commands.reaching import BROKER_VARIABLE
+from fimi.testbed.commands.reaching import BROKER_VARIABLE, BUNDLE_VARIABLE
 from fimi.testbed.commands.shared import (
     EXIT_SURROUNDINGS,
     errors,
@@ -102,13 +102,13 @@ def run(
     for_s: float | None,
     seed: int | None,
 ) -> None:
-    r"""Run a script of faults until Ctrl-C, or as long as COMMAND runs (behind --).
+    """Run a script of faults until Ctrl-C, or as long as COMMAND runs (behind --).
 
     The exit status is then that of COMMAND.
 
     \b
         fimi chaos run bad-wifi.toml --log faults.jsonl -- fimi coordinator run
-    """
+    """  # noqa: D301 - click reads the control character
     from fimi.testbed.chaos.script import read_script, with_seed
 
     with errors():
@@ -158,11 +158,11 @@ def proxy(
     for_s: float | None,
     seed: int | None,
 ) -> None:
-    r"""One bad link, without a script: a proxy before a broker.
+    """One bad link, without a script: a proxy before a broker.
 
     \b
         fimi chaos proxy --listen 127.0.0.1:1884 --up-bps 20e6 --down-bps 20e6 --cut-every-s 3
-    """
+    """  # noqa: D301 - click reads the control character
     from fimi.testbed.chaos.faults import AnyFault, Cut, Messages
     from fimi.testbed.chaos.line import LinkShape
     from fimi.testbed.chaos.script import ProxyPart, Script
@@ -197,7 +197,9 @@ def _run(
         for name, each in running.proxies.items():
             host, port = each.address
             click.echo(f"proxy {name} listens on {host}:{port}")
-            if url:
+            if url.startswith("mqtts:") and "@" not in url and "cert=" not in url:
+                click.echo("  (TLS: a peer goes through it by 'bundle' and 'through' of a script)")
+            elif url:
                 click.echo(f"  export {BROKER_VARIABLE}='{through(url, each.address)}'")
         sys.stdout.flush()
         child = _start(command, url)
@@ -216,7 +218,8 @@ def _start(command: tuple[str, ...], url: str) -> subprocess.Popen[bytes] | None
     """Start the command behind ``--``; Ctrl-C in the terminal reaches it as well."""
     if not command:
         return None
-    environment = {**os.environ, **({BROKER_VARIABLE: url} if url else {})}
+    named = url and not os.environ.get(BUNDLE_VARIABLE)  # with that it is the proxies' broker only
+    environment = {**os.environ, **({BROKER_VARIABLE: url} if named else {})}
     try:
         return subprocess.Popen(command, env=environment)
     except OSError as error:

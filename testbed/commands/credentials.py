@@ -121,6 +121,7 @@ def fleet_enroll(
             click.echo(opened.enroll(name, role))
     _warn(folder)
     click.echo(f"enrolled; {_REREADS}", err=True)
+    _say_what_stays(folder, names)
 
 
 @fleet.command("rotate", cls=Command)
@@ -131,7 +132,7 @@ def fleet_enroll(
     "hosts",
     multiple=True,
     metavar="HOST",
-    help="With 'broker': its names and addresses from now on.",
+    help="With 'broker': a further name or address of it, which new bundles name first.",
 )
 def fleet_rotate(name: str, folder: Path, hosts: tuple[str, ...]) -> None:
     """Give a peer, or 'broker', new credentials; the old ones end.
@@ -144,7 +145,11 @@ def fleet_rotate(name: str, folder: Path, hosts: tuple[str, ...]) -> None:
     with errors():
         click.echo(FleetFolder.open(folder).rotate(name, hosts))
     _warn(folder)
-    click.echo(f"the old credentials hold no longer; {_REREADS}", err=True)
+    if name == "broker":
+        click.echo(f"peers keep their bundles; {_REREADS}", err=True)
+    else:
+        click.echo(f"the old credentials open no new connection; {_REREADS}", err=True)
+        _say_what_stays(folder, (name,))
 
 
 @fleet.command("revoke", cls=Command)
@@ -154,7 +159,7 @@ def fleet_revoke(name: str, folder: Path) -> None:
     """End a peer's credentials.
 
     As soon as the broker has read that, the peer says and hears nothing more, and gets no new
-    connection. 'fimi fleet enroll' lets it in again.
+    connection. 'fimi fleet enroll' lets the name in again.
     """
     from fimi.messaging.credentials.folder import FleetFolder
 
@@ -181,6 +186,22 @@ def fleet_credentials(folder: Path, output: Literal["text", "json"]) -> None:
         for line in credentials.lines(opened, Paper.of(sys.stdout)):
             click.echo(line)
     _warn(folder)
+
+
+def _say_what_stays(folder: Path, names: tuple[str, ...]) -> None:
+    """Say that a connection with an earlier certificate of a name has the rights of the name."""
+    from fimi.messaging.credentials.folder import FleetFolder
+
+    with errors():
+        decided = FleetFolder.open(folder).decided
+    earlier = {each.name for each in decided.revoked if each.serial}
+    if found := [name for name in names if name in earlier]:
+        click.echo(
+            f"a connection that is open with an earlier certificate of {', '.join(found)} speaks "
+            "and hears as the new one does until it is lost; if somebody else may have it, start "
+            "the broker again: that ends it",
+            err=True,
+        )
 
 
 def _warn(folder: Path) -> None:

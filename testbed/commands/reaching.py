@@ -6,8 +6,9 @@
 * :func:`chosen_bundle`, :func:`own_fleet`, :func:`fleet_setting`  what the bundle decides: the
   fleet, and the peer's id
 
-A command line beats the environment. A broker off this machine is refused without TLS, or without a
-password or certificate, unless ``--insecure`` says that this is known.
+A command line beats the environment, which beats a file of options. A broker off this machine is
+refused without TLS, or without a password or certificate, unless ``--insecure`` says that this is
+known.
 """
 
 from __future__ import annotations
@@ -40,6 +41,13 @@ INSECURE_VARIABLE = "FIMI_INSECURE"
 
 log = logging.getLogger(__name__)
 
+_BEFORE = (
+    ParameterSource.COMMANDLINE,
+    ParameterSource.ENVIRONMENT,
+    ParameterSource.DEFAULT_MAP,  # of a file of options
+)
+"""Where an option comes from, in the order in which they hold."""
+
 _BUNDLE = f"{__name__}.bundle"
 _INSECURE = f"{__name__}.insecure"
 
@@ -63,13 +71,13 @@ def _take_url(ctx: click.Context, param: click.Parameter, url: str | None) -> st
     path, source = ctx.meta.get(_BUNDLE, (None, None))
     if path is not None and url:
         ours = ctx.get_parameter_source(param.name)
-        if (ours == ParameterSource.COMMANDLINE) == (source == ParameterSource.COMMANDLINE):
+        if ours == source:
             raise click.UsageError(
                 "'--broker' and '--bundle' both name a broker (or the variables "
                 f"{BROKER_VARIABLE} and {BUNDLE_VARIABLE} do): leave one out.",
                 ctx,
             )
-        if ours == ParameterSource.COMMANDLINE:
+        if _BEFORE.index(ours) < _BEFORE.index(source):
             del ctx.meta[_BUNDLE]
             return url
         url = None
@@ -200,9 +208,12 @@ def own_fleet(given: str, *, role: BundleRole, name: str | None = None) -> tuple
     if bundle is None:
         return given, name
     if bundle.role != role:
+        whose = "bundles/coordinator.bundle in the folder of 'fimi fleet init' is that of one"
+        if role != "coordinator":
+            whose = f"'fimi fleet enroll NAME --role {role}' writes one"
         fail(
-            f"the bundle is that of {bundle.role} {bundle.name!r}, and this is a {role}; 'fimi "
-            "fleet enroll' writes one for each peer",
+            f"the bundle is that of {bundle.role} {bundle.name!r}, and this needs that of a "
+            f"{role}: {whose}",
             EXIT_CONFIG,
         )
     if given not in (bundle.fleet, FleetConfig().name):

@@ -35,7 +35,6 @@ _VERSIONS = click.option(
 @click.option("--bundle", type=_FILE, metavar="FILE", help="Credentials (fimi fleet enroll).")
 @click.option(
     "--broker",
-    envvar="FIMI_BROKER",
     metavar="URL",
     help="In place of a bundle, for trials: mqtt://user:password@host:1883.",
 )
@@ -86,10 +85,12 @@ def install(
     """
     from fimi.edge_agent.service import install as installing
 
+    if bundle is not None and (broker or name or fleet):
+        raise click.UsageError("'--broker', '--id' and '--fleet': the bundle names all three.")
     options = {"id": name, "fleet": fleet, "insecure": insecure or None}
     order = installing.InstallOrder(
         bundle=bundle,
-        broker=None if bundle is not None else broker,
+        broker=broker,
         host_profile=host_profile,
         data=data,
         allow=allow or None,

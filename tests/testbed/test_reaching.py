@@ -112,6 +112,15 @@ class TestBundle:
         done = said("agent", "run", "--broker", url, FIMI_BUNDLE=str(bundle))
         assert "other@127.0.0.1" in done.output.replace("\n", "")
 
+    def test_the_environment_beats_a_file_of_options(self, bundle: Path) -> None:
+        file = bundle.with_name("agent.toml")
+        file.write_text(f'bundle = "{bundle}"\n')
+        run = ("agent", "run", "--no-wait", "--config", str(file))
+        done = said(*run, FIMI_BROKER="mqtt://u:p@127.0.0.1:1")
+        assert "mqtt://u:***@127.0.0.1:1: cannot be reached" in done.output.replace("\n", " ")
+        file.write_text(f'bundle = "{bundle}"\nbroker = "mqtt://u:p@127.0.0.1:1"\n')
+        assert "leave one out" in said(*run).output.replace("\n", " ")
+
     def test_an_unusable_one(self, bundle: Path) -> None:
         bundle.chmod(0o644)
         done = said("agent", "run", "--bundle", str(bundle))

@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 from msgspec.structs import replace
 
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.messaging.address import BrokerAddress
+from fimi.messaging.bundle import Bundle
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import BrokerUnreachable
 from fimi.messaging.reservation import Reservation
@@ -93,9 +95,11 @@ def live_study(
         BrokerError: there is no broker.
         MissingBoardsError: too few boards come.
         Stopped: the study was stopped while it waited for them.
-        ConfigError: runs have different generators, and the generator node is not started here.
+        ConfigError: runs have different generators, and the generator node is not started here; or
+            the bundle is for another fleet.
     """
     fleet = _fleet_of(experiment)
+    _require_own_bundle(experiment, fleet, address)
     if not generator:
         _require_one_generator(experiment)
     held = Reservation(address, fleet=fleet, what=f"study {experiment.name}")
@@ -157,6 +161,22 @@ def _fleet_of(experiment: Experiment) -> str:
             "study holds one: set fleet.name below [base] only"
         )
     return found.pop()
+
+
+def _require_own_bundle(experiment: Experiment, fleet: str, address: BrokerAddress) -> None:
+    """Refuse a bundle of another fleet: the broker would refuse each message, without this reason.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if not address.bundle_path:
+        return
+    own = Bundle.read(Path(address.bundle_path)).fleet
+    if own != fleet:
+        raise ConfigError(
+            f"the bundle is for fleet {own!r}, and the runs of {experiment.path} are made on "
+            f'{fleet!r}: set fleet.name = "{own}" below [base]'
+        )
 
 
 def boards_to_choose(experiment: Experiment) -> int:

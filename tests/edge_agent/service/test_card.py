@@ -77,7 +77,9 @@ def test_a_board_takes_its_own_bundle_and_leaves_none(shell: str, tmp_path: Path
     assert list((card.root / "run").iterdir()) == []
     config = (card.root / "etc/fimi/agent.toml").read_text()
     assert 'allow = ["restart", "update"]' in config
+    (card.fimi / "bundles/pi-18.bundle").write_text("left by a loss of power")
     again = card.start(shell)
+    assert list((card.fimi / "bundles").iterdir()) == []
     assert again.returncode == 0 and "installed already" in again.stdout
 
 
@@ -127,8 +129,9 @@ def test_what_cloud_init_and_systemd_read(tmp_path: Path) -> None:
     assert text.startswith("#cloud-config\n")
     found = yaml.safe_load(text)
     assert set(found) == {"package_update", "packages", "ntp", "runcmd"}
-    (command,) = found["runcmd"]
-    assert command[:2] == ["sh", "-c"] and "/boot/firmware/fimi/first-boot.sh" in command[2]
+    assert all((CARD / Path(word).name).exists() for word in found["runcmd"][0][1:2])
+    assert ["systemctl", "enable", "fimi-first-boot.service"] in found["runcmd"]
+    assert "/boot/firmware/fimi/first-boot.sh" in (CARD / "fimi-first-boot.service").read_text()
     if shutil.which("systemd-analyze") is not None:
         unit = CARD / "fimi-first-boot.service"
         done = subprocess.run(

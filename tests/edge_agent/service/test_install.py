@@ -154,9 +154,9 @@ def test_twice_is_an_update_and_what_was_changed_by_hand_stays(
     order = InstallOrder(bundle=bundle, host_profile=profile, allow=("restart",))
     install(order, root=root)
     first = tree(root)
-    assert install(InstallOrder(), root=root) == [
-        "systemd does not run here: the agent begins at the next boot"
-    ]
+    said = install(InstallOrder(), root=root)
+    assert said[0] == "systemd does not run here: the agent begins at the next boot"
+    assert [line for line in said[1:] if "the unit starts" not in line] == []
     assert tree(root) == first
     # A key by hand: kept, and still in force when something else is changed.
     config = root / CONFIG
@@ -215,6 +215,56 @@ def test_the_agent_understands_what_the_command_writes(
     unit = CliRunner().invoke(main, ["agent", "install", "--print-unit", "--root", str(root)])
     assert unit.exit_code == 0, unit.output
     assert unit.output == (root / UNIT_FILE).read_text()
+
+
+@needs_root
+def test_a_broker_is_named_in_one_way(root: Path, bundle: Path) -> None:
+    """A file with both would let the agent end at each start."""
+    trial = {"id": "d1", "fleet": "lab", "insecure": True}
+    install(InstallOrder(broker="mqtt://u:p@10.0.0.2", options=trial), root=root)
+    install(InstallOrder(bundle=bundle, allow=("restart",)), root=root)
+    given = msgspec.toml.decode((root / CONFIG).read_bytes())
+    assert given == {"bundle": f"/{BUNDLE}", "cache": "/var/cache/fimi", "allow": ["restart"]}
+    with pytest.raises(InstallInputError, match="--insecure"):
+        install(InstallOrder(broker="mqtt://u:p@10.0.0.2"), root=root)
+    install(InstallOrder(broker="mqtt://u:p@127.0.0.1"), root=root)
+    given = msgspec.toml.decode((root / CONFIG).read_bytes())
+    assert given["broker"] == "mqtt://u:p@127.0.0.1" and "bundle" not in given
+
+
+@needs_root
+def test_a_link_that_the_agent_has_made_is_not_followed(
+    root: Path, bundle: Path, profile: Path
+) -> None:
+    """The agent owns the profile's folder where it calibrates itself; root installs."""
+    order = InstallOrder(bundle=bundle, host_profile=profile, allow=("calibrate",))
+    install(order, root=root)
+    roots = root / "etc/profile-of-root.toml"
+    roots.write_bytes(profile.read_bytes())
+    before = roots.stat()
+    (root / PROFILE).unlink()
+    (root / PROFILE).symlink_to(roots)
+    with pytest.raises(OSError, match="it is a link"):
+        install(InstallOrder(), root=root)
+    after = roots.stat()
+    assert (after.st_uid, after.st_gid, after.st_mode) == (0, before.st_gid, before.st_mode)
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "path", ["/home/pi/my images", "/home/a\nExecStartPre=+/bin/sh", "/home/%h"]
+)
+def test_paths_that_a_unit_reads_in_another_way(root: Path, bundle: Path, path: str) -> None:
+    before = tree(root)
+    with pytest.raises(InstallInputError, match="cannot stand in a systemd unit"):
+        install(InstallOrder(bundle=bundle, data=Path(path)), root=root)
+    assert tree(root) == before
+
+
+@needs_root
+def test_data_in_a_home_folder_are_seen(root: Path, bundle: Path) -> None:
+    install(InstallOrder(bundle=bundle, data=Path("/home/pi/images")), root=root)
+    assert "BindReadOnlyPaths=/home/pi/images" in (root / UNIT_FILE).read_text()
 
 
 @needs_root

@@ -141,6 +141,13 @@ class TestEnrolling:
         assert "user node-2" in rules
 
 
+def test_a_broker_keeps_the_names_that_bundles_have(tmp_path: Path) -> None:
+    made = FleetFolder.begin(tmp_path / "f", fleet="f", hosts=["desk.local", "10.0.0.3"])
+    made.rotate("broker", ["new.local", "10.0.0.3"])
+    assert made.decided.hosts == ("new.local", "10.0.0.3", "desk.local")
+    assert Bundle.read(made.enroll("pi")).host == "new.local"
+
+
 class TestEnding:
     def test_what_ends_soon(self, kept: FleetFolder) -> None:
         end = kept.decided.broker_expires

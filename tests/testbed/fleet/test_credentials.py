@@ -48,6 +48,8 @@ def test_enrol_rotate_revoke(keeper: Keeper) -> None:
     assert keeper.fimi("rotate", "pi-01").exit_code == 0
     assert Bundle.read(first).key_pem != old.key_pem
     assert keeper.fimi("revoke", "pi-02").exit_code == 0
+    again = keeper.fimi("rotate", "pi-01").output.replace("\n", " ")
+    assert "an earlier certificate of pi-01" in again and "start the broker again" in again
     assert not second.exists()
     listed = json.loads(keeper.fimi("credentials", "--format", "json").stdout)["credentials"]
     by_name = {each["name"]: each for each in listed}
@@ -67,6 +69,7 @@ def test_enrol_rotate_revoke(keeper: Keeper) -> None:
         (["rotate", "nobody"], "these have: coordinator, generator"),
         (["rotate", "generator", "--host", "h"], "rotate broker"),
         (["revoke", "nobody"], "no credentials"),
+        (["revoke", "coordinator"], "rotate coordinator"),
     ],
 )
 def test_refused(keeper: Keeper, arguments: list[str], says: str) -> None:
