@@ -172,11 +172,9 @@ class GeneratorNode:
         received = self._peer.receive(timeout_s=POLL_S if idle else 0)
         while received is not None:
             sender, message = received
-            if isinstance(message, SyntheticRequest | RunEnded) and sender != COORDINATOR:
-                log.warning("%s from %s ignored", type(message).__name__, sender)
-            elif isinstance(message, SyntheticRequest):
+            if isinstance(message, SyntheticRequest):  # of the coordinator: others are refused
                 self._take(message)
-            elif isinstance(message, RunEnded):
+            elif isinstance(message, RunEnded) and sender == COORDINATOR:
                 self._forget((message.run, message.instance))
                 self._note()
                 if once:

@@ -10,7 +10,6 @@ import threading
 import time
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import paho.mqtt.client as mqtt
 
@@ -21,6 +20,7 @@ from fimi.generator_node.service.service import BatchService
 from fimi.learning.data.dataset import Split
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
+from fimi.messaging.errors import MessageRefused
 from fimi.messaging.messages import (
     DeviceState,
     RunEnded,
@@ -29,6 +29,7 @@ from fimi.messaging.messages import (
     UpdateReady,
 )
 from fimi.messaging.topics import COORDINATOR
+from fimi.messaging.transfers.wire import decode_message
 
 SECRET = b"private pixels of device-1"
 
@@ -100,10 +101,10 @@ def test_nothing_of_a_device_reaches_the_node(
     assert requests == [SyntheticRequest(run="r", device="device-1", counts=(3,) * 10, seed=1)]
 
 
-def _message(body: bytes) -> SyntheticRequest | None:
+def _message(body: bytes) -> object:
     try:
-        return msgspec.json.decode(body, type=SyntheticRequest)
-    except msgspec.DecodeError:
+        return decode_message(body, sender=COORDINATOR, recipient="generator")
+    except MessageRefused:
         return None
 
 
@@ -111,7 +112,8 @@ def test_a_request_has_no_room_for_data() -> None:
     counts = ("counts", "skip")
     run = ("run", "instance", "contract")  # the contract describes data by digests and names
     assert {*SyntheticRequest.__struct_fields__} == {*run, "device", "seed", "unlabelled", *counts}
-    assert DeviceState.__struct_fields__ == ("peer", "role", "status", "boot_id", "protocol")
+    state = ("peer", "role", "status", "boot_id", "protocol", "session", "goodbye")
+    assert DeviceState.__struct_fields__ == state
 
 
 def test_the_node_never_fetches() -> None:

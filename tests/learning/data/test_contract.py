@@ -48,7 +48,7 @@ CHANGES = {
 """Another value for each field, but for those that cannot have one."""
 
 HERE = "data file x.npz"
-GOLDEN = "1632885c68fd9e79ccee8a5e86f0a6c1ed14767da9068975fefaa522d9e27b9a"
+GOLDEN = "ee15bc96b27a04e9cef7b44e9ed4be095934e6c1e8c16d00d1e4673764bb86e2"
 """SHA-256 of the contract of these tests."""
 
 

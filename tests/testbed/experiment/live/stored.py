@@ -25,7 +25,10 @@ def store(
     made = RunStore(folder / "run.sqlite")
     made.describe(RunInfo(run=folder.name, status=status))  # type: ignore[arg-type]
     for number, rows in enumerate(rounds, 1):
-        devices = tuple(DeviceRound(device=name, status=what) for name, what in rows.items())
+        devices = tuple(
+            DeviceRound(device=name, status=what, busy_s=2.0 if what == "late" else None)
+            for name, what in rows.items()
+        )
         made.write_round(
             RoundResult(number=number, start_s=0, duration_s=1, evaluation=JUDGED, devices=devices)
         )

@@ -41,7 +41,7 @@ class Bench:
         log.write_text("fimi: the broker is away\n")
         self.node = NodeBeside(self, Path("x.toml"), log, self.notes.append)  # type: ignore[arg-type]
 
-    def start(self, arguments: tuple[str, ...], log: Path, url: str = "") -> Child:
+    def start(self, arguments: tuple[str, ...], log: Path, url: str, bundle: str) -> Child:
         self.starts += 1
         return Child(self.codes.pop(0))
 
