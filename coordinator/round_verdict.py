@@ -20,7 +20,7 @@ from fimi.coordinator.round_order import RoundOrder, RoundOutcome
 from fimi.coordinator.round_updates import UpdateIntake
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.training.tensors import UpdateRefusedError
-from fimi.messaging.errors import TransferError
+from fimi.messaging.errors import PayloadUnusable, TransferError
 from fimi.messaging.messages import RoundReport
 from fimi.record.credit import reported
 from fimi.record.events import UpdateRejected
@@ -148,8 +148,10 @@ class Verdict:
             self._intake.require(device, CHECK_TIMEOUT_S)
         except KeyError:
             return "refused", f"{device} reported without offering an update"
-        except (UpdateRefusedError, TransferError) as error:
+        except (UpdateRefusedError, PayloadUnusable) as error:
             return "refused", str(error)
+        except TransferError as error:  # perhaps the network's fault
+            return "failed", str(error)
         except OSError as error:  # no fault of the device
             return "failed", f"the coordinator could not keep its update: {error}"
         return "accepted", ""

@@ -49,7 +49,8 @@ class Usual:
         """The usual norm in a round with these norms; ``None`` if nothing is known."""
         if len(norms) < MAJORITY:
             return self._largest or None
-        return max(statistics.median_low(norms), FLOOR * self._median) or None
+        usual = max(statistics.median_low(norms), FLOOR * self._median)
+        return usual or self._largest or None  # most may have changed nothing
 
     def learn(self, norms: Sequence[float], whole: Iterable[float]) -> None:
         """A round is over.
