@@ -299,7 +299,7 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         "a of the weight (1 + s)^(−a) of an update that is s rounds late, times its samples.",
     ] = 0.5
     late_rounds: Annotated[
-        int, Meta(ge=1, le=1000), "s of the latest update that is still added."
+        int, Meta(ge=1, le=20), "s of the latest update that is still added."
     ] = 5
 
     @property

@@ -8,7 +8,8 @@ user          may write, below ``fimi/v1/{fleet}/``
 ============  ===================================================================================
 coordinator   ``coordinator/#``
 generator     ``{itself}/``: to the coordinator, chunks to anybody, its state to all, shared models
-device        ``{itself}/``: to the coordinator and to itself; to a generator node ``want`` only
+device        ``{itself}/``: to the coordinator :data:`TO_COORDINATOR`, to itself
+              :data:`TO_ITSELF`; to a generator node ``want`` only
 ============  ===================================================================================
 
 Everybody reads what is for it (``+/{itself}/#``), what is for all (``+/all/#``, which coordinator
@@ -22,8 +23,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, VERSION
+from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, VERSION, Kind
 
+TO_COORDINATOR: tuple[Kind, ...] = (
+    *("state", "message", "want", "chunk", "reported"),
+    *("telemetry", "answer", "status", "check"),
+)
+"""What every peer may send to the coordinator. Kinds that are kept by the broker are few, so that
+nobody can fill it with topics of its own invention."""
+TO_ITSELF: tuple[Kind, ...] = ("lease", "claim", "pulse", "check")
+"""What every peer may send to itself."""
 _HEAD = "# Written by 'fimi fleet'; whatever is changed here is lost with its next command."
 
 
@@ -38,8 +47,8 @@ def access_rules(fleet: str, generators: Sequence[str], revoked: Sequence[str]) 
     base = f"fimi/{VERSION}/{fleet}"
     lines = [
         _HEAD,
-        f"pattern write {base}/%u/{COORDINATOR}/#",
-        f"pattern readwrite {base}/%u/%u/#",
+        *(f"pattern write {base}/%u/{COORDINATOR}/{kind}" for kind in TO_COORDINATOR),
+        *(f"pattern write {base}/%u/%u/{kind}" for kind in TO_ITSELF),
         f"pattern read {base}/+/%u/#",
         f"pattern read {base}/+/{EVERYBODY}/#",
         f"pattern read {base}/+/{SHARED}/#",

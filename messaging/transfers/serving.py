@@ -87,6 +87,8 @@ class ServedPayloads:
         if (payload := self._payloads.get(digest)) is not None:
             payload.served += 1
             payload.keep = keep
+            self._have_it[digest].clear()
+            self._asked_for[digest].clear()
         else:
             payload = _Payload(
                 data=memoryview(data), keep=keep, stream=Stream() if shared else None

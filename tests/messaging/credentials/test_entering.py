@@ -135,7 +135,7 @@ class TestTakingOver:
 
 def hears(fleet, link: Link, name: str) -> bool:
     """Whether what a peer says to itself comes back."""
-    topic, mark = f"fimi/v1/desk/{name}/{name}/mark", secrets.token_hex(4).encode()
+    topic, mark = f"fimi/v1/desk/{name}/{name}/check", secrets.token_hex(4).encode()
     came = []
     link._message_handler = lambda t, p, _: came.append(p)
     link.publish(topic, mark, qos=1).wait_for_publish(3.0)

@@ -52,11 +52,18 @@ SAID = (
     ("pi-01", "coordinator", "want"),
     ("pi-01", "generator", "want"),
     ("pi-01", "pi-01", "lease"),
+    ("pi-01", "coordinator", "telemetry"),
+    ("pi-01", "coordinator", "check"),
     ("pi-01", "pi-01", "claim"),
+    ("pi-01", "pi-01", "pulse"),
+    ("generator", "generator", "pulse"),
 )
 
 # What a peer may not say under its own name either.
 BEYOND = (
+    ("pi-01", "coordinator", "of-its-own"),  # topics that the broker would keep for it
+    ("pi-01", "coordinator", "reported/1"),
+    ("pi-01", "pi-01", "of-its-own"),
     ("pi-01", "pi-02", "desired"),
     ("pi-01", "pi-02", "chunk"),
     ("pi-01", "pi-02", "want"),
@@ -106,7 +113,7 @@ class Ear:
     def catch_up(self) -> None:
         """Wait for all that was published before: a message to itself comes behind it."""
         mark = secrets.token_bytes(8)
-        assert self.says(place(self.name, self.name, "mark"), mark)
+        assert self.says(place(self.name, self.name, "check"), mark)
         with self._came:
             assert self._came.wait_for(lambda: any(mark == p for _, p in self.heard), 10.0)
 
