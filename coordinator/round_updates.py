@@ -85,6 +85,8 @@ class UpdateIntake:
             if update.offer.digest == offer.digest:
                 return
         self._updates[device] = _Update(offer, self._pull(device, offer))
+        if update is not None and update.offer.digest != offer.digest:
+            self._spool.parts.drop(update.offer.digest)
 
     def try_again(self) -> None:
         """Begin the failed pulls again whose time has come; call it often."""

@@ -22,10 +22,10 @@ from fimi.testbed.configuration.sections import FleetConfig
 _FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
-    envvar="FIMI_FLEET",
+    envvar="FIMI_FLEET_FOLDER",
     required=True,
     metavar="FOLDER",
-    help="The folder that 'fimi fleet init' has made (or the variable FIMI_FLEET).",
+    help="The folder that 'fimi fleet init' has made (or the variable FIMI_FLEET_FOLDER).",
 )
 _REREADS = (
     "a broker that 'fimi broker --config' runs reads it within a second; another mosquitto when "

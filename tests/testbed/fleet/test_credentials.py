@@ -26,7 +26,9 @@ class Keeper:
 
     def fimi(self, *arguments: str) -> Result:
         return CliRunner().invoke(
-            main, ["fleet", *arguments], env={"FIMI_FLEET": str(self.folder), "COLUMNS": "100"}
+            main,
+            ["fleet", *arguments],
+            env={"FIMI_FLEET_FOLDER": str(self.folder), "COLUMNS": "100"},
         )
 
 
