@@ -161,7 +161,7 @@ class LinkWindow:
         times = min(2.0, max(0.5, (min(self._bases) + QUEUE_S) / shortest_s))
         least = 2.0 * self._paced_bytes(FIRST_CHUNK_BYTES, CHUNK_S)
         grown = self._bytes + (times - 1.0) * size_bytes
-        self._bytes = min(max(grown, least), 2.0 * MAX_WINDOW_BYTES)
+        self._bytes = min(max(grown, least), 2.0 * self.most_bytes)
 
     def _is_stale(self, shortest_s: float) -> bool:
         """Whether the least time is of another link: with the least window no queue is our own."""
