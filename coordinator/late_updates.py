@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
@@ -30,13 +29,12 @@ from fimi.coordinator import checkpoint
 from fimi.coordinator.checkpoint import HeldUpdate
 from fimi.coordinator.context import Context
 from fimi.coordinator.payloads import RoundPayload
-from fimi.coordinator.round_updates import AGAIN_S
+from fimi.coordinator.round_updates import pause_s
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 from fimi.messaging.errors import PayloadUnusable, TransferError
 from fimi.messaging.messages import UpdateReady
 from fimi.messaging.transfers.collecting import Collector
-from fimi.messaging.transfers.fetching import LEAST_FILE_BYTES
 from fimi.messaging.transfers.parts import PartFiles
 from fimi.record.events import UpdateRejected
 from fimi.record.results import DeviceRound, RoundResult
@@ -60,7 +58,7 @@ class _Pull(Struct):
     """An update that is on its way, and the fact by which it was offered."""
 
     fact: UpdateReady
-    future: Future[Any]
+    future: Future[bytes | Path]
     tries: int = 1
     due_s: float | None = None
 
@@ -86,7 +84,7 @@ class LateUpdates:
         self._context = context
         self._settings = context.settings.rounds
         self._model = model
-        self._limit_bytes = 2 * tensors.size_bytes(model) + 1_000_000
+        self._limit_bytes = tensors.limit_bytes(model)
         self._most = most
         self._held = {(each.round, each.device): each for each in held}
         self._pulls: dict[tuple[int, str], _Pull] = {}
@@ -226,7 +224,7 @@ class LateUpdates:
                 del self._pulls[key]
                 self._refuse(pull.fact, str(error))
             elif pull.due_s is None:
-                pull.due_s = now_s + AGAIN_S[min(pull.tries, len(AGAIN_S)) - 1]
+                pull.due_s = now_s + pause_s(pull.tries)
             elif now_s >= pull.due_s:
                 self._pulls[key] = _Pull(pull.fact, self._pull(pull.fact), pull.tries + 1)
 
@@ -240,13 +238,10 @@ class LateUpdates:
         payload = self._sent.get(number) or self._sent[min(self._sent)]
         return payload.plain(update) if payload.decodes else update
 
-    def _pull(self, fact: UpdateReady) -> Future[Any]:
+    def _pull(self, fact: UpdateReady) -> Future[bytes | Path]:
         if self._collector is None:
             self._collector = Collector(self._context.peer.transfers)
-        offer, limit = fact.update, self._limit_bytes
-        if offer.size_bytes < LEAST_FILE_BYTES:
-            return self._collector.pull(offer, max_bytes=limit)
-        return self._collector.pull_into(self._parts, offer, max_bytes=limit)
+        return self._collector.pull_into(self._parts, fact.update, max_bytes=self._limit_bytes)
 
     def _end(self, key: tuple[int, str]) -> None:
         """An update is not waited for any more."""

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from msgspec import Struct
 
@@ -21,10 +20,14 @@ from fimi.learning.training.tensors import Parameters
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.collecting import Collector
-from fimi.messaging.transfers.fetching import LEAST_FILE_BYTES
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)
 """Times after which a failed pull is tried again, s; the last one repeats."""
+
+
+def pause_s(tries: int) -> float:
+    """For how long a pull that has failed so often is left alone, s."""
+    return AGAIN_S[min(tries, len(AGAIN_S)) - 1]
 
 
 class _Update(Struct):
@@ -64,7 +67,7 @@ class UpdateIntake:
     ) -> None:
         self.model = model
         self._plain = plain
-        self._limit_bytes = 2 * tensors.size_bytes(model) + 1_000_000
+        self._limit_bytes = tensors.limit_bytes(model)
         self._spool = spool
         self._collector = collector
         self._pool = pool
@@ -98,7 +101,7 @@ class UpdateIntake:
             ):
                 continue
             if update.due_s is None:
-                update.due_s = now_s + AGAIN_S[min(update.tries, len(AGAIN_S)) - 1]
+                update.due_s = now_s + pause_s(update.tries)
             elif now_s >= update.due_s:
                 update.kept = self._pull(device, update.offer)
                 update.tries, update.due_s = update.tries + 1, None
@@ -144,17 +147,13 @@ class UpdateIntake:
             except Exception as error:
                 kept.set_exception(error)
 
-        def arrived(pull: Future[Any]) -> None:
+        def arrived(pull: Future[bytes | Path]) -> None:
             if (error := pull.exception()) is not None:
                 kept.set_exception(error)
             else:
                 self._pool.submit(keep, pull.result())
 
         self._collector.cancel(device)
-        limit = self._limit_bytes
-        if offer.size_bytes < LEAST_FILE_BYTES:
-            self._collector.pull(offer, max_bytes=limit).add_done_callback(arrived)
-        else:
-            pull = self._collector.pull_into(self._spool.parts, offer, max_bytes=limit)
-            pull.add_done_callback(arrived)
+        pull = self._collector.pull_into(self._spool.parts, offer, max_bytes=self._limit_bytes)
+        pull.add_done_callback(arrived)
         return kept

@@ -25,7 +25,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.learning.training.tensors import Parameters, UpdateRefusedError
+from fimi.learning.training.tensors import Parameters, UpdateRefusedError, check_names
 
 SLICE = 1 << 16
 """Numbers of a tensor that are read at once: 256 KiB in single precision. Norms are sums over
@@ -176,12 +176,7 @@ def _compare(header: dict[str, _Entry], like: Parameters, data_bytes: int) -> No
     Raises:
         UpdateRefusedError: they do not fit.
     """
-    if missing := sorted(set(like) - set(header)):
-        raise UpdateRefusedError(f"update lacks tensor {missing[0]!r} ({len(missing)} missing)")
-    if unknown := sorted(set(header) - set(like)):
-        raise UpdateRefusedError(
-            f"update has an unknown tensor {unknown[0]!r} ({len(unknown)} unknown)"
-        )
+    check_names(header, like)
     for name, reference in like.items():
         entry = header[name]
         if entry.shape != reference.shape:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO
 
 import numpy as np
@@ -76,7 +76,7 @@ def load(data: bytes, *, like: Parameters | None = None) -> dict[str, NDArray[np
         UpdateRefusedError: the bytes are not safetensors, or differ from ``like``.
     """
     if like is not None:
-        limit = 2 * sum(tensor.nbytes for tensor in like.values()) + 1_000_000
+        limit = limit_bytes(like)
         if len(data) > limit:
             raise UpdateRefusedError(
                 f"update has {len(data)} bytes, more than {limit} for this model"
@@ -95,18 +95,32 @@ def load(data: bytes, *, like: Parameters | None = None) -> dict[str, NDArray[np
     return tensors
 
 
+def limit_bytes(model: Parameters) -> int:
+    """The most bytes that an update of a model may have."""
+    return 2 * size_bytes(model) + 1_000_000
+
+
+def check_names(names: Collection[str], like: Parameters) -> None:
+    """Compare names of tensors with a model's.
+
+    Raises:
+        UpdateRefusedError: one is missing or unknown.
+    """
+    if missing := sorted(set(like) - set(names)):
+        raise UpdateRefusedError(f"update lacks tensor {missing[0]!r} ({len(missing)} missing)")
+    if unknown := sorted(set(names) - set(like)):
+        raise UpdateRefusedError(
+            f"update has an unknown tensor {unknown[0]!r} ({len(unknown)} unknown)"
+        )
+
+
 def check(tensors: Mapping[str, NDArray[np.generic]], like: Parameters) -> None:
     """Compare tensors with a model's parameters.
 
     Raises:
         UpdateRefusedError: a tensor is missing, unknown, of another shape or type, or not finite.
     """
-    if missing := sorted(set(like) - set(tensors)):
-        raise UpdateRefusedError(f"update lacks tensor {missing[0]!r} ({len(missing)} missing)")
-    if unknown := sorted(set(tensors) - set(like)):
-        raise UpdateRefusedError(
-            f"update has an unknown tensor {unknown[0]!r} ({len(unknown)} unknown)"
-        )
+    check_names(tensors, like)
     for name, reference in like.items():
         tensor = tensors[name]
         if tensor.shape != reference.shape:

@@ -200,7 +200,7 @@ class Assembly:
         self.store.write(begin, chunk.data)
         blocks.add(start, stop)
         self._progress_s = now_s
-        self._land(start, stop, now_s, in_order=not self.joined)
+        self._land(start, stop, now_s)
         return "new"
 
     def hurry(self) -> None:
@@ -261,7 +261,7 @@ class Assembly:
         self._flights.append(flight)
         return flight
 
-    def _land(self, start: int, stop: int, now_s: float, *, in_order: bool) -> None:
+    def _land(self, start: int, stop: int, now_s: float) -> None:
         """Note of every request what has come of it."""
         landed: list[int] = []
         for number, flight in enumerate(self._flights):
@@ -281,7 +281,7 @@ class Assembly:
             flight.overtaken += number < landed[-1] and number not in landed
         for number in reversed(landed):
             del self._flights[number]
-        if in_order:
+        if not self.joined:  # a stream brings what others ask for, in their order
             for flight in [each for each in self._flights if each.overtaken >= OVERTAKEN]:
                 self._lose(flight, "overtaken")
 

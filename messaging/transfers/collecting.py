@@ -99,11 +99,11 @@ class Collector:
 
     def pull_into(
         self, parts: PartFiles, offer: Offer, *, max_bytes: int | None = None
-    ) -> Future[Path]:
+    ) -> Future[bytes | Path]:
         """Collect a payload into a folder, where what has come stays: :meth:`pull`, but for that.
 
         Returns:
-            The file of the payload, verified and confirmed to its holder.
+            The file of the payload, verified and confirmed to its holder; a small one itself.
         """
         return self._pull(_Pull(offer, max_bytes, self._halt_s, parts))
 

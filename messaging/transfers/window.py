@@ -60,19 +60,15 @@ class LinkWindow:
 
     Args:
         rate_bps: at most so fast the holder sends, bit/s; ``None``: unlimited.
+
+    Attributes:
         ceiling_bytes: no chunk may be larger.
         most_bytes: nor the window.
     """
 
-    def __init__(
-        self,
-        rate_bps: float | None = None,
-        *,
-        ceiling_bytes: int = MAX_CHUNK_BYTES,
-        most_bytes: int = MAX_WINDOW_BYTES,
-    ) -> None:
-        self.ceiling_bytes = ceiling_bytes
-        self.most_bytes = most_bytes
+    def __init__(self, rate_bps: float | None = None) -> None:
+        self.ceiling_bytes = MAX_CHUNK_BYTES
+        self.most_bytes = MAX_WINDOW_BYTES
         self._paced_bps = rate_bps
         self._bytes = float(self._paced_bytes(FIRST_BYTES, QUEUE_S))
         self._bases = (float("inf"), float("inf"))

@@ -148,8 +148,7 @@ def test_a_real_device_finishes_after_its_round_was_closed(
     lab: Lab, least_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its update is pulled while the next round goes on, and stored before it is told so."""
-    for module in ("coordinator.late_updates", "messaging.transfers.fetching"):
-        monkeypatch.setattr(f"fimi.{module}.LEAST_FILE_BYTES", least_bytes)
+    monkeypatch.setattr("fimi.messaging.transfers.fetching.LEAST_FILE_BYTES", least_bytes)
     second, credited = threading.Event(), threading.Event()
     open_: list[bool] = []
 
