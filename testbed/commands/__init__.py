@@ -2,7 +2,8 @@
 
 * :mod:`~fimi.testbed.commands.base`  what all commands share: -q, -v, --log-file, suggestions,
   ./fimi.toml
-* :mod:`~fimi.testbed.commands.shared`  options of several commands, exit codes, errors, signals
+* :mod:`~fimi.testbed.commands.shared`  options of several commands, exit codes, errors
+* :mod:`~fimi.testbed.commands.interrupts`  Ctrl-C and other signals
 * :mod:`~fimi.testbed.commands.reaching`  how they reach a broker: --broker, --bundle, --insecure
 * :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
   report``

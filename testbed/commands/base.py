@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from fimi.testbed import logs
+from fimi.testbed.commands.interrupts import harmless_interrupts
 from fimi.testbed.commands.shared import EXIT_INTERRUPTED, EXIT_SURROUNDINGS, end_if_unread, fail
 from fimi.testbed.nearest import nearest
 
@@ -170,6 +171,7 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C while it is still loading also ends with exit code 130."""
         try:
-            return super().invoke(ctx)
+            with harmless_interrupts():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             fail("stopped", EXIT_INTERRUPTED)

@@ -14,6 +14,7 @@ import click
 
 from fimi.files import write_whole
 from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_INTERRUPTED,
@@ -23,7 +24,6 @@ from fimi.testbed.commands.shared import (
     errors,
     fail,
     result_format,
-    stop_on_signals,
 )
 
 MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", "mini-pc")

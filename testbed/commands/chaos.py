@@ -12,13 +12,13 @@ import click
 from msgspec.structs import replace
 
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import BROKER_VARIABLE, BUNDLE_VARIABLE
 from fimi.testbed.commands.shared import (
     EXIT_SURROUNDINGS,
     errors,
     fail,
     options,
-    stop_on_signals,
 )
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ import click
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Branching
 from fimi.testbed.commands.compare import compare
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER_OF_STUDY,
     BROKER_VARIABLE,
@@ -30,7 +31,6 @@ from fimi.testbed.commands.shared import (
     errors,
     fail,
     result_format,
-    stop_on_signals,
 )
 from fimi.testbed.configuration.sections import FleetConfig
 

@@ -20,6 +20,7 @@ from click.core import ParameterSource
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER,
     fleet_setting,
@@ -36,7 +37,6 @@ from fimi.testbed.commands.shared import (
     read_config,
     read_overrides,
     result_format,
-    stop_on_signals,
 )
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import FleetConfig

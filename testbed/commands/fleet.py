@@ -16,6 +16,7 @@ from fimi.errors import FimiError
 from fimi.record.clean import clean
 from fimi.report.layout import Paper
 from fimi.testbed.commands.base import Command, Group
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import BROKER, own_fleet, reach
 from fimi.testbed.commands.shared import (
     EXIT_SURROUNDINGS,
@@ -23,7 +24,6 @@ from fimi.testbed.commands.shared import (
     options,
     read_config,
     result_format,
-    stop_on_signals,
 )
 from fimi.testbed.configuration.sections import FleetConfig
 from fimi.testbed.logs import one_line

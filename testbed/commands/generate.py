@@ -8,6 +8,7 @@ from typing import Any, Literal
 import click
 
 from fimi.testbed.commands.base import Group, ServiceCommand
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER,
     fleet_setting,
@@ -20,7 +21,6 @@ from fimi.testbed.commands.shared import (
     errors,
     options,
     read_config,
-    stop_on_signals,
 )
 from fimi.testbed.configuration.sections import FleetConfig
 

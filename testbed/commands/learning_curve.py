@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
@@ -20,7 +21,6 @@ from fimi.testbed.commands.shared import (
     options,
     read_config,
     result_format,
-    stop_on_signals,
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import BROKER, reach
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
@@ -20,7 +21,6 @@ from fimi.testbed.commands.shared import (
     WordChoice,
     errors,
     fail,
-    stop_on_signals,
 )
 
 log = logging.getLogger(__name__)

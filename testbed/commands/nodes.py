@@ -12,6 +12,7 @@ from click.core import ParameterSource
 from fimi.messaging.address import is_loopback
 from fimi.testbed.commands.base import Command, Group, ServiceCommand
 from fimi.testbed.commands.doctor import doctor, restore
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER,
     BROKER_VARIABLE,
@@ -31,7 +32,6 @@ from fimi.testbed.commands.shared import (
     fail,
     options,
     read_config,
-    stop_on_signals,
 )
 from fimi.testbed.commands.step_load import compare_meters
 from fimi.testbed.configuration.sections import FleetConfig

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
@@ -16,7 +17,6 @@ from fimi.testbed.commands.shared import (
     fail,
     options,
     read_config,
-    stop_on_signals,
 )
 
 

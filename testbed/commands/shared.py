@@ -8,9 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import select
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -156,31 +154,6 @@ def read_overrides(settings: tuple[str, ...], given: dict[str, Any]) -> dict[str
         if value is not None:
             overrides[_KEYS[option]] = (value, f"--{option.replace('_', '-')}")
     return overrides
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C, SIGTERM or SIGHUP into an event.
-
-    A second Ctrl-C or SIGTERM ends the process at once. SIGHUP comes when the terminal is closed,
-    perhaps several times; a process that was told to ignore it (``nohup``) does.
-    """
-    stop = threading.Event()
-
-    def ask(number: int, _: object) -> None:
-        if stop.is_set() and number in (signal.SIGINT, signal.SIGTERM):
-            raise KeyboardInterrupt
-        stop.set()
-
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        numbers.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, ask) for number in numbers}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

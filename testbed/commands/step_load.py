@@ -14,6 +14,7 @@ import msgspec
 from fimi.energy.toml_text import quoted
 from fimi.record.clean import clean
 from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -21,7 +22,6 @@ from fimi.testbed.commands.shared import (
     errors,
     fail,
     result_format,
-    stop_on_signals,
 )
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from pathlib import Path
 from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.host import HostHardware
 from fimi.energy.host_profile import load_profile
-from fimi.testbed.commands.shared import stop_on_signals
+from fimi.testbed.commands.interrupts import stop_on_signals
 root, how = Path(sys.argv[1]), sys.argv[2]
 point = OperatingPoint(frequency_hz=1e9, bandwidth_hz=1e6, transmit_power_w=0.1, time_split=0.5)
 with stop_on_signals() as stop, HostHardware(
@@ -82,7 +82,7 @@ def test_one_that_was_told_to_ignore_a_closed_terminal_does(tmp_path: Path) -> N
     code = (
         "import signal\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-        "from fimi.testbed.commands.shared import stop_on_signals\n"
+        "from fimi.testbed.commands.interrupts import stop_on_signals\n"
         "with stop_on_signals() as stop:\n"
         "    signal.raise_signal(signal.SIGHUP)\n"
         "    assert not stop.is_set()\n"
