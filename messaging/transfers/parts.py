@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import time
+from collections import deque
 from pathlib import Path
 from typing import Protocol
 
 from fimi.messaging.messages import Offer
-from fimi.messaging.transfers.blocks import BLOCK_BYTES, Blocks, block_count, packed_bytes
+from fimi.messaging.transfers.blocks import Blocks, block_count, packed_bytes
 
 NOTE_S = 1.0
 """Shortest time between two notes of what has come, s."""
@@ -29,6 +31,8 @@ NOTE_BYTES = 1 << 20
 """Nor is it noted before so many bytes more have come."""
 MAX_BYTES = 512 << 20
 """Most bytes of all files of a folder; the oldest go first."""
+MAX_UNREAD_BYTES = 8 << 20
+"""So much of a payload in memory waits to be read by the digest as it came; more is read later."""
 _READ_BYTES = 1 << 20
 _OPEN = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
@@ -67,32 +71,42 @@ class Store(Protocol):
 
 
 class InMemory:
-    """A payload in memory."""
+    """A payload in memory, which is taken as the payload comes."""
 
     is_quick = True
 
     def __init__(self, size_bytes: int) -> None:
         """Room for so many bytes."""
         self.blocks = Blocks(block_count(size_bytes))
-        self._data = bytearray(size_bytes)
+        self._size_bytes = size_bytes
+        self._data = io.BytesIO()  # gives its bytes away at the end without another copy
         self._sha = hashlib.sha256()
-        self._read = 0
+        self._unread: deque[memoryview] = deque()  # in order, from self._read on
+        self._read = self._next = 0
 
     def write(self, start_byte: int, data: memoryview) -> None:
         """Put bytes in their place."""
-        self._data[start_byte : start_byte + len(data)] = data
+        self._data.seek(start_byte)
+        self._data.write(data)
+        if start_byte == self._next and self._next - self._read < MAX_UNREAD_BYTES:
+            self._unread.append(data)
+            self._next += len(data)
 
     def read_on(self) -> None:
-        """Read on in the digest as far as blocks are here without a gap."""
-        stop = self.blocks.here_from(self._read // BLOCK_BYTES) * BLOCK_BYTES
-        stop = min(stop, len(self._data))
-        if stop > self._read:
-            self._sha.update(memoryview(self._data)[self._read : stop])
-            self._read = stop
+        """Read on in the digest as far as the payload came in order."""
+        while self._unread:
+            data = self._unread.popleft()
+            self._sha.update(data)
+            self._read += len(data)
 
     def digest(self) -> str:
         """SHA-256 of the payload, of which every block must be here."""
         self.read_on()
+        self._data.seek(self._read)
+        while piece := self._data.read(_READ_BYTES):
+            self._sha.update(piece)
+            self._read += len(piece)
+        self._next = self._read
         return self._sha.hexdigest()
 
     def begin_anew(self) -> bool:
@@ -104,7 +118,7 @@ class InMemory:
 
     def payload(self) -> bytes:
         """All of it; the room is given back."""
-        data, self._data = bytes(self._data), bytearray()
+        data, self._data = self._data.getvalue(), io.BytesIO()
         return data
 
     def close(self) -> None:

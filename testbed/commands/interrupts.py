@@ -29,10 +29,15 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def is_loading(frame: FrameType | None) -> bool:
-    """Whether the compiled part of a library is being imported here."""
+    """Whether the compiled part of a library is being imported here, from its search to its end.
+
+    It is made in one step and set up in another. In between it must not be thrown away either.
+    """
     while frame is not None:
-        if isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
-            return True
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            spec = frame.f_locals.get("spec")
+            if isinstance(getattr(spec, "loader", None), ExtensionFileLoader):
+                return True
         frame = frame.f_back
     return False
 
