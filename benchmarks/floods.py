@@ -2,9 +2,9 @@
 
     python benchmarks/floods.py [--flood NAME …] [--per-second 2000] [--rounds 4] [--keep FOLDER]
 
-Real processes: the broker of a fleet (``fimi fleet init``: TLS, access rules), a coordinator, agents
-of emulated boards. One more member of the fleet, *rogue*, is no agent: it writes, with its own
-certificate, what the rules let it write, as often as ``--per-second`` says (0: as fast as it can),
+Real processes: the broker of a fleet (``fimi fleet init``: TLS, access rules), a coordinator, and
+agents of emulated boards. One more member of the fleet, *rogue*, is no agent: it writes, with its
+own certificate, what the rules let it write, as often as ``--per-second`` says (0: as it can),
 from the moment that the coordinator is there. What it can hear it uses: digests of models, epochs.
 
 For each flood the table shows whether the run came to its end, its time, the coordinator's peak
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import random
 import socket
 import subprocess
@@ -58,10 +57,10 @@ class Seen:
         self.digests: list[str] = []
 
     def hear(self, topic: str, _payload: bytes, _retained: bool) -> None:
+        """Note a payload."""
         place = topics.parse(topic)
-        if place is not None and place.recipient == topics.SHARED:
-            if place.kind not in self.digests:
-                self.digests.append(place.kind)
+        if place is not None and place.kind not in self.digests:
+            self.digests.append(place.kind)
 
     @property
     def digest(self) -> str:
@@ -126,26 +125,32 @@ FLOODS: dict[str, Flood] = {
     "chunks unasked": lambda seen: (
         ("chunk", _chunk(seen.digest, n % 1000, 16 << 10)) for n in itertools.count()
     ),
-    "large chunks": lambda seen: (("chunk", _chunk(seen.digest, 0, 1 << 20)) for _ in itertools.count()),
+    "large chunks": lambda seen: (
+        ("chunk", _chunk(seen.digest, 0, 1 << 20)) for _ in itertools.count()
+    ),
     "noted": lambda seen: (
         ("chunk", encode_transfer(Noted(digest=seen.digest))) for _ in itertools.count()
     ),
     "want unserved": lambda _: (("want", _want(f"{n:064x}", (0, 1))) for n in itertools.count()),
     "want served": lambda seen: (("want", _want(seen.digest, (0, 64))) for _ in itertools.count()),
-    "want beyond": lambda seen: (("want", _want(seen.digest, (1 << 40, 1))) for _ in itertools.count()),
+    "want beyond": lambda seen: (
+        ("want", _want(seen.digest, (1 << 40, 1))) for _ in itertools.count()
+    ),
     "join and leave": lambda seen: (
         (
             "want",
-            _want(seen.digest, shared=True)
-            if n % 2
-            else encode_transfer(Done(digest=seen.digest)),
+            _want(seen.digest, shared=True) if n % 2 else encode_transfer(Done(digest=seen.digest)),
         )
         for n in itertools.count()
     ),
-    "done": lambda _: (("want", encode_transfer(Done(digest=f"{n:064x}"))) for n in itertools.count()),
+    "done": lambda _: (
+        ("want", encode_transfer(Done(digest=f"{n:064x}"))) for n in itertools.count()
+    ),
     "telemetry": lambda _: (("telemetry", _telemetry(n)) for n in itertools.count(1)),
     "state": lambda _: (("state", _state(1)) for _ in itertools.count()),
-    "state, new starts": lambda _: (("state", _state(1, boot_id=f"{n}")) for n in itertools.count()),
+    "state, new starts": lambda _: (
+        ("state", _state(1, boot_id=f"{n}")) for n in itertools.count()
+    ),
     "state, new connections": lambda _: (("state", _state(n)) for n in itertools.count()),
     "state, on and off": lambda _: (
         ("state", _state(n, status="online" if n % 2 else "offline", goodbye=not n % 2))
@@ -222,7 +227,9 @@ def federation(folder: Path, name: str, args: argparse.Namespace) -> str:
     bundles = folder / "fleet" / "bundles"
     running: list[subprocess.Popen[bytes]] = []
     try:
-        running.append(_start(folder / "broker.log", *CLI, "broker", "--config", str(folder / "fleet")))
+        running.append(
+            _start(folder / "broker.log", *CLI, "broker", "--config", str(folder / "fleet"))
+        )
         _wait_for(port)
         for each in devices:
             running.append(
@@ -236,7 +243,10 @@ def federation(folder: Path, name: str, args: argparse.Namespace) -> str:
             *("--directory", str(folder / "runs"), "--strategy", "tfl"),
             *("--rounds", str(args.rounds), "--bundle", str(bundles / "coordinator.bundle")),
             *("--set", f"fleet.name={FLEET}", "--devices", str(args.devices)),
-            *("--set", f"fleet.members=[{', '.join(repr(each) for each in devices)}]".replace("'", '"')),
+            *(
+                "--set",
+                f"fleet.members=[{', '.join(repr(each) for each in devices)}]".replace("'", '"'),
+            ),
         )
         running.append(coordinator)
         began_s = time.monotonic()
@@ -312,7 +322,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = args.keep or Path(scratch)
         for name in args.flood:
-            print(federation(folder / name.replace(" ", "-").replace(",", ""), name, args), flush=True)
+            print(
+                federation(folder / name.replace(" ", "-").replace(",", ""), name, args), flush=True
+            )
 
 
 if __name__ == "__main__":
