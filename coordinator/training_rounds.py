@@ -137,11 +137,11 @@ class TrainingRounds:
         self.results: list[RoundResult] = list(results)
         self._begun_before = bool(results)  # the next round, by a coordinator that is gone
         self._digest = tensors.digest(tensors.dump(model)) if results else ""
-        self._late = LateUpdates(context, model, self._most_samples, held)
+        self._late = LateUpdates(context, lambda: self.model, self._most_samples, held)
 
     def close(self) -> None:
         """End the transfers of late updates."""
-        self._late.close()
+        self._late.close(over=self._stored >= self._settings.rounds.count)
 
     def run(self, number: int, graphs: Offer | None) -> None:
         """One round, from its start to its entry in the result.
@@ -246,7 +246,7 @@ class TrainingRounds:
             payload,
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
-            outcome = current.run(offer)
+            outcome = current.run(offer, meanwhile=lambda: self._late.take_in(number))
         self._screening.screen(number, outcome, self._spool)
         with context.watch.stage("settle"):
             devices = current.settle(outcome)
@@ -316,7 +316,7 @@ class TrainingRounds:
         if not self._late.wanted:
             return []
         if not outcome.updates:  # they wait for a round that has one of its own
-            self._late.take_in()
+            self._late.take_in(number)
             return []
         entered = []
         norms = [self._spool.norm(device) for device in outcome.updates.devices]

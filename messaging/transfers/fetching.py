@@ -22,7 +22,12 @@ import msgspec
 from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 
-from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
+from fimi.messaging.errors import (
+    PayloadGone,
+    PayloadUnusable,
+    TransferCancelled,
+    TransferError,
+)
 from fimi.messaging.messages import Offer
 from fimi.messaging.topics import Kind
 from fimi.messaging.transfers.assembly import Assembly, check_offer
@@ -307,7 +312,9 @@ class Fetching:
             if self._closed:
                 raise download.failure("this peer was closed")
             if download.gone:
-                raise download.failure("the holder no longer serves it; ask it to offer it")
+                raise download.failure(
+                    "the holder no longer serves it; ask it to offer it", PayloadGone
+                )
             chunks, download.inbox = download.inbox, deque()
             download.waiting_bytes = 0
             hurry, download.hurry = download.hurry, False
