@@ -20,6 +20,8 @@ from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 
 MODELS = "late-models"
 """Folder beside the run store of models of earlier rounds."""
+DECODED = "decoded"
+"""The file there of the update that was decoded last."""
 _SUFFIX = ".safetensors"
 
 
@@ -58,7 +60,7 @@ class LateModels:
         except OSError as error:
             self._why[number] = str(error)
 
-    def plain(self, number: int, update: bytes | Path, like: Parameters) -> bytes:
+    def plain(self, number: int, update: bytes | Path, like: Parameters) -> bytes | Path:
         """A late update as a model in single precision, checked.
 
         Args:
@@ -66,18 +68,30 @@ class LateModels:
             update: any bytes, or a file of them.
             like: a model with its names and shapes.
 
+        Returns:
+            Its safetensors bytes, or a file of them: the one that was given, or one that the next
+            call writes over.
+
         Raises:
             UpdateRefusedError: it is no update of this model in the coding asked for, or the model
                 of its round is not there.
-            OSError: the file of the update cannot be read.
+            OSError: the file of the update cannot be read, or there is no room on the disk.
         """
         if not self._decoding.is_needed:
             StoredModel(update, like).change(like)  # says whether it is one, and finite
-            return update if isinstance(update, bytes) else update.read_bytes()
+            return update
         data = update if isinstance(update, bytes) else update.read_bytes()
+        base = self._base(number, like) if self._decoding.has_base else None
+        found = self._decoding.plain(data, like, base)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        path = self._folder / DECODED
+        with path.open("wb") as file:
+            tensors.write(found, file)
+        return path
+
+    def _base(self, number: int, like: Parameters) -> StoredModel:
         try:
-            base = StoredModel(self._at(number), like) if self._decoding.has_base else None
-            return tensors.dump(self._decoding.plain(data, like, base))
+            return StoredModel(self._at(number), like)
         except OSError as error:
             why = self._why.get(number, str(error))
             raise UpdateRefusedError(
@@ -87,8 +101,9 @@ class LateModels:
 
     def clear(self) -> None:
         """No update comes any more: delete the models."""
-        for path in self._folder.glob(f"*{_SUFFIX}"):
-            path.unlink(missing_ok=True)
+        for path in (*self._folder.glob(f"*{_SUFFIX}"), self._folder / DECODED):
+            with contextlib.suppress(OSError):
+                path.unlink()
         with contextlib.suppress(OSError):
             self._folder.rmdir()
 

@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from fimi.coordinator import checkpoint
 from fimi.coordinator.checkpoint import HeldUpdate
 from fimi.coordinator.context import Context
@@ -142,7 +144,7 @@ class LateUpdates:
         number: int,
         start_s: float,
         late: Mapping[str, DeviceRound],
-        update: Callable[[str], bytes],
+        update: Callable[[str], bytes | Path],
     ) -> Iterator[dict[str, bytes]]:
         """Updates that are here already, of devices whose clocks say that they came too late.
 
@@ -150,10 +152,10 @@ class LateUpdates:
             number: of their round.
             start_s: its beginning on the fleet's clock, s.
             late: entry of each device.
-            update: reads that of a device.
+            update: that of a device, or the file that has it.
 
         Yields:
-            What is to be stored with the round, of one device after another.
+            What is to be stored with the round, one part after another.
         """
         for device, entry in late.items():
             assert entry.busy_s is not None
@@ -163,8 +165,13 @@ class LateUpdates:
                 due_s=start_s + entry.busy_s + entry.waited_s,
                 samples=float(entry.local_samples + entry.synthetic_samples),
             )
-            self._held[number, device] = held
-            yield checkpoint.of_held(held, update(device))
+            yield from self._parts_of(held, update(device))
+
+    def _parts_of(self, held: HeldUpdate, update: bytes | Path) -> Iterator[dict[str, bytes]]:
+        """What is to be stored of an update, which is held from then on."""
+        held = checkpoint.in_pieces(held, update)
+        self._held[held.round, held.device] = held
+        yield from checkpoint.of_held(held, update)
 
     def due(self, number: int, end_s: float) -> list[HeldUpdate]:
         """Those that enter the mean of a round, in a fixed order, with their samples.
@@ -185,13 +192,14 @@ class LateUpdates:
                     found.append(held)
         return found
 
-    def payload(self, held: HeldUpdate) -> bytes:
-        """The update itself.
+    def pieces(self, held: HeldUpdate) -> Iterator[bytes]:
+        """The update itself, piece by piece.
 
         Raises:
             KeyError: the store has lost it.
         """
-        return self._context.store.read_part(checkpoint.held_keys(held)[1])
+        for key in checkpoint.held_keys(held)[1:]:
+            yield self._context.store.read_part(key)
 
     def used(self, updates: Iterable[HeldUpdate]) -> list[str]:
         """These are in a mean; returns what the store forgets together with its round."""
@@ -271,9 +279,10 @@ class LateUpdates:
         except OSError:  # a file of the same bytes was stored and deleted
             pull.future = self._pull(key, pull.offer)
             return
-        held = HeldUpdate(device=key[1], round=key[0])
-        self._context.store.write_checkpoint(checkpoint.of_held(held, payload))
-        self._held[key] = held
+        store = self._context.store
+        with store.together():
+            for part in self._parts_of(HeldUpdate(device=key[1], round=key[0]), payload):
+                store.write_checkpoint(part)
         self._end(key)
 
     def _with_samples(self, held: HeldUpdate) -> HeldUpdate:
@@ -292,12 +301,7 @@ class LateUpdates:
                 f"say {most[0]} and at most {most[1]}",
             )
             return held
-        return HeldUpdate(
-            device=held.device,
-            round=held.round,
-            due_s=held.due_s,
-            samples=float(entry.local_samples + entry.synthetic_samples),
-        )
+        return replace(held, samples=float(entry.local_samples + entry.synthetic_samples))
 
     def refuse(self, held: HeldUpdate, why: str) -> None:
         """An update cannot be used after all."""

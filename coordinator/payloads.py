@@ -172,14 +172,11 @@ class RoundPayload:
         """Whether updates are anything else than the models that devices have trained."""
         return self._decoding.is_needed
 
-    def plain(self, update: bytes) -> bytes:
+    def plain(self, update: bytes) -> Tensors:
         """An update as a model in single precision, ω + (ω_i − ω̂), checked.
 
         Raises:
             UpdateRefusedError: the bytes are no update of this model in the coding asked for.
         """
-        if not self.decodes:
-            tensors.load(update, like=self._model)
-            return update
         base = None if self.base is None else HeldModel(self.base)
-        return tensors.dump(self._decoding.plain(update, self._model, base))
+        return self._decoding.plain(update, self._model, base)

@@ -13,6 +13,7 @@ from pathlib import Path
 from fimi.coordinator.pulls import Pull, try_again
 from fimi.coordinator.update_store import UpdateStore
 from fimi.learning.training import tensors
+from fimi.learning.training.coded import Tensors
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.errors import PayloadUnusable
 from fimi.messaging.messages import Offer
@@ -38,7 +39,7 @@ class UpdateIntake:
         spool: UpdateStore,
         collector: Collector,
         pool: ThreadPoolExecutor,
-        plain: Callable[[bytes], bytes] | None = None,
+        plain: Callable[[bytes], Tensors] | None = None,
     ) -> None:
         self.model = model
         self._plain = plain

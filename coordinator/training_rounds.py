@@ -36,6 +36,7 @@ from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.aggregation import is_finite
+from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
 from fimi.messaging.transfers import stream
@@ -289,7 +290,7 @@ class TrainingRounds:
             open_ = {entry.device for entry in devices if entry.status in ("late", "missing")}
             awaited = open_ - set(outcome.late)
             kept = {device: outcome.devices[device] for device in outcome.late}
-            held = self._late.keep(number, self._plans.fleet_time_s, kept, self._spool.get)
+            held = self._late.keep(number, self._plans.fleet_time_s, kept, self._spool.where)
         self._finish(
             number,
             outcome.duration_s,
@@ -321,7 +322,11 @@ class TrainingRounds:
         entered = []
         norms = [self._spool.norm(device) for device in outcome.updates.devices]
         for each in self._late.due(number, self._plans.fleet_time_s + outcome.duration_s):
-            self._spool.take(_key(each), self._late.payload(each), model)
+            try:
+                self._spool.take(_key(each), self._spool.joined(self._late.pieces(each)), model)
+            except (KeyError, UpdateRefusedError) as error:
+                self._late.refuse(each, f"the run store has lost it: {error}")
+                continue
             scale, why = self._screening.late(self._spool.norm(_key(each)), norms)
             if scale is None:
                 self._late.refuse(each, why)

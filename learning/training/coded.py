@@ -341,7 +341,9 @@ def _unpacked(data: bytes, coding: Coding, least: int, most: int) -> bytes:
 def _decoded(found: dict[str, NDArray[Any]], coding: Coding, shapes: Shapes) -> Tensors:
     """The tensors of the model from those of the file, arrays of their own."""
     matrices = _matrices(shapes)
-    made: Tensors = {name: found[name].astype(np.float32) for name in shapes.keys() & found.keys()}
+    vectors = shapes.keys() - set(matrices)
+    plain = shapes.keys() if coding.kind == "fp32" else vectors
+    made: Tensors = {name: found[name].astype(np.float32) for name in plain}
     if coding.kind == "fp16":
         exponents = found[_EXPONENTS].tolist()
         if exponents and not EXPONENTS[0] <= min(exponents) <= max(exponents) <= EXPONENTS[1]:

@@ -134,7 +134,7 @@ def test_a_coordinator_that_goes_on_adds_what_the_one_before_it_kept(
     devices = honest(1.0), honest(8.0, busy_s=15.0)
     lab.on_event = stop
     assert lab.run(*devices, rounds=3, prepare=weighty, **ADD).status == "interrupted"
-    assert keys(lab) == {"late:1:device-2", LARGE + "late:1:device-2"}
+    assert keys(lab) == {"late:1:device-2", LARGE + "late:1:device-2:0"}
     lab.on_event = lambda event: None
     lab.cancel.clear()
     monkeypatch.setattr("lab.ScriptedDevice", kind)
