@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.collecting import Collector
+from fimi.messaging.transfers.parts import PartFiles
 
 
 def seconds(broker: EmbeddedBroker, devices: int, rate_bps: float, size: int, places: int) -> float:
@@ -41,7 +44,8 @@ def seconds(broker: EmbeddedBroker, devices: int, rate_bps: float, size: int, pl
                 list(pool.map(lambda offer: desk.transfers.fetch(offer, 600.0), offers))
         else:
             with Collector(desk.transfers) as collector:
-                for future in [collector.pull(offer) for offer in offers]:
+                parts = PartFiles(Path(stack.enter_context(tempfile.TemporaryDirectory())))
+                for future in [collector.pull_into(parts, offer) for offer in offers]:
                     future.result(600.0)
         return time.monotonic() - begin_s
 

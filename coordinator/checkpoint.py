@@ -15,11 +15,14 @@ written together with it, in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.coordinator.adaptation import AdaptationState
 from fimi.coordinator.learning_adaptation import LearningState
@@ -128,12 +131,14 @@ class HeldUpdate(Struct, frozen=True, kw_only=True):
         round: of which round.
         due_s: when its device was done, on the fleet's clock, s; 0 where it was pulled afterwards.
         samples: that it was trained on; ``None`` until its device has reported them.
+        pieces: in so many the update is stored.
     """
 
     device: str
     round: int
     due_s: float = 0.0
     samples: float | None = None
+    pieces: int = 0
 
 
 class Checkpoint(Struct, frozen=True, kw_only=True):
@@ -161,6 +166,8 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
 
 
 _DEVICE, _BATCH, _REQUEST, _LATE = "device:", "batch:", "request:", "late:"
+PIECE_BYTES = 1 << 20
+"""Of a late update that are stored together."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -199,16 +206,34 @@ def of_interim(part: InterimPart) -> dict[str, bytes]:
     return {"interim": _encode(part)}
 
 
-def of_held(held: HeldUpdate, update: bytes) -> dict[str, bytes]:
-    """A late update, as keys and bytes for the run store."""
-    own, large = held_keys(held)
-    return {own: _encode(held), large: update}
+def of_held(held: HeldUpdate, update: bytes | Path) -> Iterator[dict[str, bytes]]:
+    """A late update, as keys and bytes for the run store.
+
+    Args:
+        held: what is known of it, :func:`in_pieces`.
+        update: its bytes, or a file of them.
+
+    Yields:
+        A part after another: an update is stored in pieces, so that no copy of all of it is in
+        memory. They belong into one transaction.
+    """
+    own, *pieces = held_keys(held)
+    yield {own: _encode(held)}
+    with update.open("rb") if isinstance(update, Path) else io.BytesIO(update) as file:
+        for key in pieces:
+            yield {key: file.read(PIECE_BYTES)}
 
 
-def held_keys(held: HeldUpdate) -> tuple[str, str]:
-    """The keys of a late update: of what is known of it, and of the update itself."""
+def in_pieces(held: HeldUpdate, update: bytes | Path) -> HeldUpdate:
+    """A late update with the number of its pieces."""
+    size = update.stat().st_size if isinstance(update, Path) else len(update)
+    return replace(held, pieces=-(-size // PIECE_BYTES))
+
+
+def held_keys(held: HeldUpdate) -> list[str]:
+    """The keys of a late update that is stored: of what is known of it, and of its pieces."""
     own = f"{_LATE}{held.round}:{held.device}"
-    return own, LARGE + own
+    return [own, *(f"{LARGE}{own}:{number}" for number in range(held.pieces))]
 
 
 def read(stored: Mapping[str, bytes]) -> Checkpoint:

@@ -9,7 +9,11 @@ device, when it was pulled. It never makes a mean alone, and one that would be m
 An update is written to the run store before its device is told that it may forget it, and is taken
 out of there in the transaction of the round that it enters. So it survives a coordinator that is
 killed, and counts once. Until it is written it waits in a file: however many are late, one is in
-memory.
+memory. What a coded one is decoded with is in files as well (:mod:`fimi.coordinator.late_models`).
+
+A pull that fails is begun again (:mod:`fimi.coordinator.pulls`). A device that answers
+:data:`GONE_MOST` times in a row that it does not serve the update has lost it: the update is
+refused, so that what else the device tells can be confirmed.
 
 * :class:`LateUpdates`      all of a run
 * :func:`staleness_weight`  (1 + s)^(−a)
@@ -18,22 +22,21 @@ memory.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.coordinator import checkpoint
 from fimi.coordinator.checkpoint import HeldUpdate
 from fimi.coordinator.context import Context
+from fimi.coordinator.late_models import MODELS, LateModels
 from fimi.coordinator.payloads import RoundPayload
-from fimi.coordinator.round_updates import pause_s
+from fimi.coordinator.pulls import Pull, try_again
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
-from fimi.messaging.errors import PayloadUnusable, TransferError
-from fimi.messaging.messages import UpdateReady
+from fimi.messaging.messages import Offer, UpdateReady
 from fimi.messaging.transfers.collecting import Collector
 from fimi.messaging.transfers.parts import PartFiles
 from fimi.record.events import UpdateRejected
@@ -41,6 +44,9 @@ from fimi.record.results import DeviceRound, RoundResult
 
 PARTS = "late-updates"
 """Folder beside the run store of late updates that are on their way, or have come."""
+GONE_MOST = 5
+"""Answers in a row that an update is not served after which it is given up; 11 s at least: a device
+that is started again needs some time to offer what its disk has."""
 _PARTS_BYTES = 1 << 60  # whatever was deleted to make room would be wanted
 
 
@@ -54,21 +60,12 @@ def staleness_weight(rounds_late: int, exponent: float) -> float:
     return float((1.0 + rounds_late) ** -exponent)
 
 
-class _Pull(Struct):
-    """An update that is on its way, and the fact by which it was offered."""
-
-    fact: UpdateReady
-    future: Future[bytes | Path]
-    tries: int = 1
-    due_s: float | None = None
-
-
 class LateUpdates:
     """The late updates of a run. Used by one thread; :meth:`close` ends it.
 
     Args:
         context: the context of the run.
-        model: parameters with which every update is compared.
+        model: the global model, with which every update is compared.
         most: local samples of a device, and the most synthetic ones that it can have used; ``None``
             if it does not take part any more.
         held: what a coordinator before this one has kept.
@@ -77,20 +74,21 @@ class LateUpdates:
     def __init__(
         self,
         context: Context,
-        model: Parameters,
+        model: Callable[[], Parameters],
         most: Callable[[str], tuple[int, int] | None],
         held: Iterable[HeldUpdate] = (),
     ) -> None:
         self._context = context
         self._settings = context.settings.rounds
         self._model = model
-        self._limit_bytes = tensors.limit_bytes(model)
+        self._limit_bytes = tensors.limit_bytes(model())
         self._most = most
         self._held = {(each.round, each.device): each for each in held}
-        self._pulls: dict[tuple[int, str], _Pull] = {}
+        self._facts: dict[tuple[int, str], list[UpdateReady]] = {}
+        self._pulls: dict[tuple[int, str], Pull[bytes | Path]] = {}
         self._collector: Collector | None = None
         self._parts = PartFiles(context.store.path.parent / PARTS, _PARTS_BYTES)
-        self._sent: dict[int, RoundPayload] = {}
+        self._models = LateModels(context.store.path.parent / MODELS, context.settings.transfer)
 
     @property
     def wanted(self) -> bool:
@@ -98,20 +96,24 @@ class LateUpdates:
         return self._settings.late_updates == "add"
 
     def sent(self, number: int, payload: RoundPayload) -> None:
-        """The model of a round is sent; with coded updates it is kept as long as they may come."""
-        transfer = self._context.settings.transfer
-        if not self.wanted or (transfer.of_update.is_plain and transfer.of_model.is_plain):
-            return
-        least = number - self._settings.late_rounds
-        self._sent = {n: each for n, each in self._sent.items() if n >= least} | {number: payload}
+        """The model of a round is sent; it is kept as long as updates of it may come late."""
+        if self.wanted:
+            self._models.keep(number, payload, number - self._settings.late_rounds)
 
-    def close(self) -> None:
-        """End what is on its way; its devices offer it to the next coordinator."""
+    def close(self, *, over: bool) -> None:
+        """End what is on its way; its devices offer it to the next coordinator.
+
+        Args:
+            over: whether there is none, because no round follows.
+        """
         if self._collector is not None:
             self._collector.close()
             self._collector = None
         self._pulls.clear()
+        self._facts.clear()
         self._parts.clear()
+        if over:
+            self._models.clear()
         with contextlib.suppress(OSError):
             self._parts.folder.rmdir()
 
@@ -128,12 +130,13 @@ class LateUpdates:
         key = (fact.round, fact.device)
         if not self.wanted or key in self._held or not self._may_enter(fact, results):
             return False
-        before = self._pulls.get(key)
-        if before is None or before.fact.update != fact.update:
+        pull = self._pulls.get(key)
+        if pull is None or pull.offer != fact.update:  # one made anew takes the place of another
             self._end(key)
-            self._pulls[key] = _Pull(fact, self._pull(fact))
-            if before is not None:  # one that it has made anew takes its place
-                self._context.conversation.stored(before.fact.device, before.fact)
+            self._pulls[key] = Pull(fact.update, self._pull(key, fact.update))
+        facts = self._facts.setdefault(key, [])
+        if not any(fact is each for each in facts):  # of several starts of the device
+            facts.append(fact)
         return True
 
     def keep(
@@ -141,7 +144,7 @@ class LateUpdates:
         number: int,
         start_s: float,
         late: Mapping[str, DeviceRound],
-        update: Callable[[str], bytes],
+        update: Callable[[str], bytes | Path],
     ) -> Iterator[dict[str, bytes]]:
         """Updates that are here already, of devices whose clocks say that they came too late.
 
@@ -149,10 +152,10 @@ class LateUpdates:
             number: of their round.
             start_s: its beginning on the fleet's clock, s.
             late: entry of each device.
-            update: reads that of a device.
+            update: that of a device, or the file that has it.
 
         Yields:
-            What is to be stored with the round, of one device after another.
+            What is to be stored with the round, one part after another.
         """
         for device, entry in late.items():
             assert entry.busy_s is not None
@@ -162,8 +165,13 @@ class LateUpdates:
                 due_s=start_s + entry.busy_s + entry.waited_s,
                 samples=float(entry.local_samples + entry.synthetic_samples),
             )
-            self._held[number, device] = held
-            yield checkpoint.of_held(held, update(device))
+            yield from self._parts_of(held, update(device))
+
+    def _parts_of(self, held: HeldUpdate, update: bytes | Path) -> Iterator[dict[str, bytes]]:
+        """What is to be stored of an update, which is held from then on."""
+        held = checkpoint.in_pieces(held, update)
+        self._held[held.round, held.device] = held
+        yield from checkpoint.of_held(held, update)
 
     def due(self, number: int, end_s: float) -> list[HeldUpdate]:
         """Those that enter the mean of a round, in a fixed order, with their samples.
@@ -172,12 +180,8 @@ class LateUpdates:
             number: of the round.
             end_s: its end on the fleet's clock, s.
         """
-        self.take_in()
+        self.take_in(number)
         most = self._settings.late_rounds
-        for key, pull in list(self._pulls.items()):
-            if number - key[0] > most:
-                self._end(key)
-                self._refuse(pull.fact, f"its update did not come within {most} rounds")
         found = []
         for key, held in sorted(self._held.items()):
             if number - held.round > most:
@@ -188,13 +192,14 @@ class LateUpdates:
                     found.append(held)
         return found
 
-    def payload(self, held: HeldUpdate) -> bytes:
-        """The update itself.
+    def pieces(self, held: HeldUpdate) -> Iterator[bytes]:
+        """The update itself, piece by piece.
 
         Raises:
             KeyError: the store has lost it.
         """
-        return self._context.store.read_part(checkpoint.held_keys(held)[1])
+        for key in checkpoint.held_keys(held)[1:]:
+            yield self._context.store.read_part(key)
 
     def used(self, updates: Iterable[HeldUpdate]) -> list[str]:
         """These are in a mean; returns what the store forgets together with its round."""
@@ -204,50 +209,44 @@ class LateUpdates:
             keys += checkpoint.held_keys(held)
         return keys
 
-    @property
-    def _must_wait(self) -> bool:
-        """Whether updates cannot be decoded yet: this coordinator has sent no model so far."""
-        transfer = self._context.settings.transfer
-        return not (self._sent or (transfer.of_update.is_plain and transfer.of_model.is_plain))
+    def take_in(self, number: int) -> None:
+        """Store what has arrived; then its devices may forget it. Call it often.
 
-    def take_in(self) -> None:
-        """Store what has arrived; then its devices may forget it."""
-        now_s = time.monotonic()
-        for key, pull in list(self._pulls.items()):
-            if not pull.future.done() or self._must_wait:
-                continue
-            error = pull.future.exception()
-            if error is None:
-                del self._pulls[key]
-                self._arrived(pull.fact, pull.future.result())
-            elif isinstance(error, PayloadUnusable) or not isinstance(error, TransferError):
-                del self._pulls[key]
-                self._refuse(pull.fact, str(error))
-            elif pull.due_s is None:
-                pull.due_s = now_s + pause_s(pull.tries)
-            elif now_s >= pull.due_s:
-                self._pulls[key] = _Pull(pull.fact, self._pull(pull.fact), pull.tries + 1)
-
-    def _plain(self, number: int, update: bytes) -> bytes:
-        """A late update as a model: its change added to the model of its round.
-
-        That model is lost with a coordinator that was killed; then it is the oldest that is here.
+        Args:
+            number: of the round that goes on.
         """
-        if not self._sent:
-            return update
-        payload = self._sent.get(number) or self._sent[min(self._sent)]
-        return payload.plain(update) if payload.decodes else update
+        most = self._settings.late_rounds
+        for key, pull in list(self._pulls.items()):
+            if pull.is_over:
+                self._arrived(key, pull)
+            elif number - key[0] > most:
+                self._give_up(key, f"its update did not come within {most} rounds")
+            elif pull.gone >= GONE_MOST:
+                self._give_up(key, f"asked for its update {pull.gone} times: {pull.error}")
+        try_again(self._pulls, self._pull)
 
-    def _pull(self, fact: UpdateReady) -> Future[bytes | Path]:
+    def _pull(self, key: tuple[int, str], offer: Offer) -> Future[bytes | Path]:
         if self._collector is None:
             self._collector = Collector(self._context.peer.transfers)
-        return self._collector.pull_into(self._parts, fact.update, max_bytes=self._limit_bytes)
+        return self._collector.pull_into(self._parts, offer, max_bytes=self._limit_bytes)
 
-    def _end(self, key: tuple[int, str]) -> None:
-        """An update is not waited for any more."""
-        if (pull := self._pulls.pop(key, None)) is not None:
-            pull.future.cancel()
-            self._parts.drop(pull.fact.update.digest)
+    def _end(self, key: tuple[int, str]) -> bool:
+        """An update is not waited for any more; returns whether it was.
+
+        The device may forget it.
+        """
+        pull = self._pulls.pop(key, None)
+        if pull is None:
+            return False
+        pull.future.cancel()
+        self._parts.drop(pull.offer.digest)
+        self._context.conversation.stored(key[1], *self._facts.pop(key))
+        return True
+
+    def _give_up(self, key: tuple[int, str], why: str) -> None:
+        """An update will not be had, or cannot be used."""
+        if self._end(key):
+            self._context.notify(UpdateRejected(round=key[0], device=key[1], reason=why))
 
     def _may_enter(self, fact: UpdateReady, results: list[RoundResult]) -> bool:
         """Whether there may be a round that it enters, and it is in none yet."""
@@ -267,25 +266,24 @@ class LateUpdates:
             )
         )
 
-    def _arrived(self, fact: UpdateReady, came: bytes | Path) -> None:
-        try:
-            payload = came if isinstance(came, bytes) else came.read_bytes()
-        except OSError:  # a file of the same bytes was stored and deleted
-            self._pulls[fact.round, fact.device] = _Pull(fact, self._pull(fact))
+    def _arrived(self, key: tuple[int, str], pull: Pull[bytes | Path]) -> None:
+        """A pull is over: the update is here, or can never be had."""
+        if pull.error is not None:
+            self._give_up(key, str(pull.error))
             return
         try:
-            payload = self._plain(fact.round, payload)
-            tensors.load(payload, like=self._model)
+            payload = self._models.plain(key[0], pull.future.result(), self._model())
         except UpdateRefusedError as error:
-            self._refuse(fact, str(error))
+            self._give_up(key, str(error))
             return
-        finally:
-            if isinstance(came, Path):
-                came.unlink(missing_ok=True)
-        held = HeldUpdate(device=fact.device, round=fact.round)
-        self._context.store.write_checkpoint(checkpoint.of_held(held, payload))
-        self._held[fact.round, fact.device] = held
-        self._context.conversation.stored(fact.device, fact)
+        except OSError:  # a file of the same bytes was stored and deleted
+            pull.future = self._pull(key, pull.offer)
+            return
+        store = self._context.store
+        with store.together():
+            for part in self._parts_of(HeldUpdate(device=key[1], round=key[0]), payload):
+                store.write_checkpoint(part)
+        self._end(key)
 
     def _with_samples(self, held: HeldUpdate) -> HeldUpdate:
         """With the samples that its device has reported since; a wrong number drops it."""
@@ -303,12 +301,7 @@ class LateUpdates:
                 f"say {most[0]} and at most {most[1]}",
             )
             return held
-        return HeldUpdate(
-            device=held.device,
-            round=held.round,
-            due_s=held.due_s,
-            samples=float(entry.local_samples + entry.synthetic_samples),
-        )
+        return replace(held, samples=float(entry.local_samples + entry.synthetic_samples))
 
     def refuse(self, held: HeldUpdate, why: str) -> None:
         """An update cannot be used after all."""
@@ -318,7 +311,3 @@ class LateUpdates:
         del self._held[held.round, held.device]
         self._context.store.drop_parts(checkpoint.held_keys(held))
         self._context.notify(UpdateRejected(round=held.round, device=held.device, reason=why))
-
-    def _refuse(self, fact: UpdateReady, why: str) -> None:
-        self._context.conversation.stored(fact.device, fact)
-        self._context.notify(UpdateRejected(round=fact.round, device=fact.device, reason=why))

@@ -1,6 +1,7 @@
 """The coordinator's side of codings: the model as it goes, updates as they come, and their sizes.
 
 * :class:`RoundPayload`  the model of a round as devices are sent it, and their updates decoded
+* :class:`Decoding`      how updates become models again
 * :class:`PayloadSizes`  what a plan is made for
 
 The coordinator keeps the model in single precision. A device changes the model that it was sent,
@@ -17,6 +18,7 @@ from fimi.coordinator.settings import TransferSettings
 from fimi.learning.training import coded, tensors
 from fimi.learning.training.coded import Tensors
 from fimi.learning.training.coding import Coded, Coding, relative_error
+from fimi.learning.training.slices import HeldModel, Slices
 from fimi.learning.training.tensors import Parameters
 from fimi.record.results import RoundResult
 
@@ -75,6 +77,52 @@ def _size(model: Parameters, coding: Coding) -> int:
     return coded.size_bytes(coded.shapes_of(model), coding)
 
 
+class Decoding(Struct, frozen=True):
+    """How the updates of a run become models again.
+
+    To what an update holds a *base* is added: ω, the model of its round, where it is a change, and
+    ω − ω̂, what the coding of that model has lost, where it is a whole model.
+
+    Attributes:
+        update: the coding of updates.
+        has_base: whether there is anything to add.
+    """
+
+    update: Coding
+    has_base: bool
+
+    @staticmethod
+    def of(transfer: TransferSettings) -> Decoding:
+        """With these codings of models and updates."""
+        of_update = transfer.of_update
+        return Decoding(of_update, of_update.takes_difference or transfer.of_model.kind != "fp32")
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether updates are anything else than the models that devices have trained."""
+        return not self.update.is_plain or self.has_base
+
+    def plain(self, update: bytes, like: Parameters, base: Slices | None) -> Tensors:
+        """An update as a model in single precision, checked.
+
+        Args:
+            update: any bytes.
+            like: a model with its names and shapes.
+            base: what is to be added, where there is such a thing.
+
+        Raises:
+            UpdateRefusedError: the bytes are no update of this model in the coding asked for.
+        """
+        if self.update.is_plain:
+            found = tensors.load(update, like=like)
+        else:
+            found = coded.decode(update, self.update, coded.shapes_of(like))
+        if base is not None:
+            coded.add(found, base)
+        tensors.check(found, like)
+        return found
+
+
 class RoundPayload:
     """The model of a round as sent, and the updates of devices in terms of it.
 
@@ -88,6 +136,7 @@ class RoundPayload:
         data: the model as sent.
         model_bytes: its size in single precision.
         coded: what its coding did; ``None`` where it is sent as it is.
+        base: what is added to a decoded update; ``None`` for nothing.
 
     Raises:
         ValueError: the model is to be coded, and a parameter is not finite.
@@ -99,18 +148,18 @@ class RoundPayload:
         self.model_bytes = len(self.data)
         self.coded: Coded | None = None
         self._model = model
-        self._shapes = coded.shapes_of(model)
-        self._lost: Tensors | None = None  # ω − ω̂, where updates are whole models
+        self._decoding = Decoding.of(transfer)
+        self.base = model if self.of_update.takes_difference else None
         if self.of_model.is_plain:
             return
         self.data = b""
         self.data = coded.encode(model, self.of_model)
         error = 0.0
         if self.of_model.kind != "fp32":
-            sent = coded.decode(self.data, self.of_model, self._shapes)
+            sent = coded.decode(self.data, self.of_model, coded.shapes_of(model))
             error = relative_error((sent[name] for name in model), model.values())
             if not self.of_update.takes_difference:
-                self._lost = {name: tensor - sent[name] for name, tensor in model.items()}
+                self.base = {name: tensor - sent[name] for name, tensor in model.items()}
         self.coded = Coded(
             coding=self.of_model.words,
             raw_bytes=self.model_bytes,
@@ -121,23 +170,13 @@ class RoundPayload:
     @property
     def decodes(self) -> bool:
         """Whether updates are anything else than the models that devices have trained."""
-        return not self.of_update.is_plain or self._lost is not None
+        return self._decoding.is_needed
 
-    def plain(self, update: bytes) -> bytes:
+    def plain(self, update: bytes) -> Tensors:
         """An update as a model in single precision, ω + (ω_i − ω̂), checked.
 
         Raises:
             UpdateRefusedError: the bytes are no update of this model in the coding asked for.
         """
-        if self.of_update.is_plain:
-            found = tensors.load(update, like=self._model)
-            if self._lost is None:
-                return update
-        else:
-            found = coded.decode(update, self.of_update, self._shapes)
-        if self.of_update.takes_difference:
-            found = coded.apply(self._model, found)
-        elif self._lost is not None:
-            found = coded.apply(found, self._lost)
-        tensors.check(found, self._model)
-        return tensors.dump(found)
+        base = None if self.base is None else HeldModel(self.base)
+        return self._decoding.plain(update, self._model, base)

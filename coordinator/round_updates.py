@@ -1,47 +1,23 @@
-"""The updates of a round on their way here: pulled, checked, kept; a failed pull is tried again.
+"""The updates of a round on their way here: pulled, pulled again, checked, kept.
 
-A pull waits by itself while a holder or the broker is away. One that fails all the same, because
-its holder does not serve the update at the moment for instance, is begun again after growing times
-as long as the round waits. What can never be had, such as an update that is too large, is not.
+A device that no longer serves what it has offered has been started again, and may offer another
+update: it is asked again as long as the round waits (:mod:`fimi.coordinator.pulls`).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from msgspec import Struct
-
+from fimi.coordinator.pulls import Pull, try_again
 from fimi.coordinator.update_store import UpdateStore
 from fimi.learning.training import tensors
+from fimi.learning.training.coded import Tensors
 from fimi.learning.training.tensors import Parameters
-from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
+from fimi.messaging.errors import PayloadUnusable
 from fimi.messaging.messages import Offer
 from fimi.messaging.transfers.collecting import Collector
-
-AGAIN_S = (1.0, 2.0, 3.0, 5.0)
-"""Times after which a failed pull is tried again, s; the last one repeats."""
-
-
-def pause_s(tries: int) -> float:
-    """For how long a pull that has failed so often is left alone, s."""
-    return AGAIN_S[min(tries, len(AGAIN_S)) - 1]
-
-
-class _Update(Struct):
-    """What a device has offered, and the keeping of it."""
-
-    offer: Offer
-    kept: Future[None]
-    tries: int = 1
-    due_s: float | None = None
-
-    @property
-    def error(self) -> BaseException | None:
-        """Why it is not kept; ``None`` as long as it may be."""
-        return self.kept.exception() if self.kept.done() else None
 
 
 class UpdateIntake:
@@ -63,7 +39,7 @@ class UpdateIntake:
         spool: UpdateStore,
         collector: Collector,
         pool: ThreadPoolExecutor,
-        plain: Callable[[bytes], bytes] | None = None,
+        plain: Callable[[bytes], Tensors] | None = None,
     ) -> None:
         self.model = model
         self._plain = plain
@@ -71,7 +47,7 @@ class UpdateIntake:
         self._spool = spool
         self._collector = collector
         self._pool = pool
-        self._updates: dict[str, _Update] = {}
+        self._updates: dict[str, Pull[None]] = {}
 
     def offered(self, device: str, offer: Offer) -> None:
         """A device offers an update: pull it, if it is not here or on its way.
@@ -82,29 +58,18 @@ class UpdateIntake:
         """
         update = self._updates.get(device)
         if update is not None and update.error is None:
-            if update.kept.done():
+            if update.future.done():
                 self._collector.confirm(offer)
                 return
             if update.offer.digest == offer.digest:
                 return
-        self._updates[device] = _Update(offer, self._pull(device, offer))
+        self._updates[device] = Pull(offer, self._pull(device, offer))
         if update is not None and update.offer.digest != offer.digest:
             self._spool.parts.drop(update.offer.digest)
 
     def try_again(self) -> None:
         """Begin the failed pulls again whose time has come; call it often."""
-        now_s = time.monotonic()
-        for device, update in self._updates.items():
-            error = update.error
-            if not isinstance(error, TransferError) or isinstance(
-                error, PayloadUnusable | TransferCancelled
-            ):
-                continue
-            if update.due_s is None:
-                update.due_s = now_s + pause_s(update.tries)
-            elif now_s >= update.due_s:
-                update.kept = self._pull(device, update.offer)
-                update.tries, update.due_s = update.tries + 1, None
+        try_again(self._updates, self._pull)
 
     def unusable(self, device: str) -> PayloadUnusable | None:
         """Why the update that a device offers can never be had."""
@@ -114,12 +79,12 @@ class UpdateIntake:
 
     def under_way(self, devices: Iterable[str]) -> set[str]:
         """Those of these devices whose update is on its way."""
-        return {d for d in devices if d in self._updates and not self._updates[d].kept.done()}
+        return {d for d in devices if d in self._updates and not self._updates[d].future.done()}
 
     def is_kept(self, device: str) -> bool:
         """Whether the update of a device is here and was found good."""
         update = self._updates.get(device)
-        return update is not None and update.kept.done() and update.error is None
+        return update is not None and update.future.done() and update.error is None
 
     def require(self, device: str, timeout_s: float) -> None:
         """Make sure that the update of a device is here and good.
@@ -134,7 +99,7 @@ class UpdateIntake:
             UpdateRefusedError: it is none of this model.
             OSError: there was no room for it.
         """
-        self._updates[device].kept.result(timeout=timeout_s)
+        self._updates[device].future.result(timeout=timeout_s)
 
     def _pull(self, device: str, offer: Offer) -> Future[None]:
         """Collect an update; when it has come, check it and keep it."""

@@ -96,8 +96,13 @@ class Round:
         """Devices that were restarted in this round: what they report is not a whole round."""
         return frozenset(d for d, boot in self._boots.items() if self._registry.boot_id(d) != boot)
 
-    def run(self, model_offer: Offer) -> RoundOutcome:
-        """Start the round, wait for the reports, check them."""
+    def run(self, model_offer: Offer, meanwhile: Callable[[], None] = lambda: None) -> RoundOutcome:
+        """Start the round, wait for the reports, check them.
+
+        Args:
+            model_offer: the model that devices train.
+            meanwhile: called again and again while it waits.
+        """
         context, order = self._context, self._order
         rounds = context.settings.rounds
         self._spool.clear()
@@ -137,6 +142,7 @@ class Round:
                 order.wall_timeout_s,
                 intake=intake,
                 earlier=earlier,
+                meanwhile=meanwhile,
             )
         return Verdict(context, order, self._reports, intake, self._spool, self._ended).judge()
 
@@ -276,6 +282,7 @@ class Round:
         timeout_s: float,
         intake: UpdateIntake | None = None,
         earlier: Iterable[tuple[str, RoundFact]] = (),
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> None:
         """Take facts in until nobody is pending.
 
@@ -285,9 +292,11 @@ class Round:
             intake: pulls updates; ``None``: they are not wanted.
             earlier: facts that have come before, of the round that a coordinator before this one
                 had begun.
+            meanwhile: called again and again.
         """
 
         def done() -> bool:
+            meanwhile()
             if intake is not None:
                 intake.try_again()
             left = pending()

@@ -36,6 +36,7 @@ from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.aggregation import is_finite
+from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
 from fimi.messaging.transfers import stream
@@ -137,11 +138,11 @@ class TrainingRounds:
         self.results: list[RoundResult] = list(results)
         self._begun_before = bool(results)  # the next round, by a coordinator that is gone
         self._digest = tensors.digest(tensors.dump(model)) if results else ""
-        self._late = LateUpdates(context, model, self._most_samples, held)
+        self._late = LateUpdates(context, lambda: self.model, self._most_samples, held)
 
     def close(self) -> None:
         """End the transfers of late updates."""
-        self._late.close()
+        self._late.close(over=self._stored >= self._settings.rounds.count)
 
     def run(self, number: int, graphs: Offer | None) -> None:
         """One round, from its start to its entry in the result.
@@ -246,7 +247,7 @@ class TrainingRounds:
             payload,
         )
         with context.watch.stage("devices"), self._server.beside(number, before):
-            outcome = current.run(offer)
+            outcome = current.run(offer, meanwhile=lambda: self._late.take_in(number))
         self._screening.screen(number, outcome, self._spool)
         with context.watch.stage("settle"):
             devices = current.settle(outcome)
@@ -289,7 +290,7 @@ class TrainingRounds:
             open_ = {entry.device for entry in devices if entry.status in ("late", "missing")}
             awaited = open_ - set(outcome.late)
             kept = {device: outcome.devices[device] for device in outcome.late}
-            held = self._late.keep(number, self._plans.fleet_time_s, kept, self._spool.get)
+            held = self._late.keep(number, self._plans.fleet_time_s, kept, self._spool.where)
         self._finish(
             number,
             outcome.duration_s,
@@ -316,12 +317,16 @@ class TrainingRounds:
         if not self._late.wanted:
             return []
         if not outcome.updates:  # they wait for a round that has one of its own
-            self._late.take_in()
+            self._late.take_in(number)
             return []
         entered = []
         norms = [self._spool.norm(device) for device in outcome.updates.devices]
         for each in self._late.due(number, self._plans.fleet_time_s + outcome.duration_s):
-            self._spool.take(_key(each), self._late.payload(each), model)
+            try:
+                self._spool.take(_key(each), self._spool.joined(self._late.pieces(each)), model)
+            except (KeyError, UpdateRefusedError) as error:
+                self._late.refuse(each, f"the run store has lost it: {error}")
+                continue
             scale, why = self._screening.late(self._spool.norm(_key(each)), norms)
             if scale is None:
                 self._late.refuse(each, why)

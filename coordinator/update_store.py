@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from fimi.learning.training import tensors
 from fimi.learning.training.aggregation import Scaled
-from fimi.learning.training.slices import HeldModel, Slices, StoredModel
+from fimi.learning.training.slices import HeldModel, Slices, StoredModel, change
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.transfers.parts import PartFiles
 
@@ -75,7 +75,7 @@ class UpdateStore:
         device: str,
         payload: bytes | Path,
         like: Parameters,
-        plain: Callable[[bytes], bytes] | None = None,
+        plain: Callable[[bytes], dict[str, NDArray[np.float32]]] | None = None,
     ) -> None:
         """Check an update, measure it, and keep it.
 
@@ -90,14 +90,16 @@ class UpdateStore:
             fimi.learning.training.tensors.UpdateRefusedError: it cannot be used; says why.
             OSError: there is no room on the disk, or the file cannot be read.
         """
-        found = payload
-        if plain is not None:
+        if plain is None:
+            norm = StoredModel(payload, like).change(like)
+            self.put(device, payload)
+        else:
             found = plain(payload if isinstance(payload, bytes) else payload.read_bytes())
-        norm = StoredModel(found, like).change(like)
-        self.put(device, found)
+            norm = change(HeldModel(found), like)
+            self._put_decoded(device, found)
         with self._lock:
             self._norms[device] = norm
-            if found is not payload and isinstance(payload, Path):
+            if plain is not None and isinstance(payload, Path):
                 self._came[device] = payload
 
     def put(self, device: str, payload: bytes | Path) -> None:
@@ -127,6 +129,35 @@ class UpdateStore:
                 return
             self._files[device] = own = _name(self._folder)
         own.write_bytes(payload)
+
+    def _put_decoded(self, device: str, model: Parameters) -> None:
+        """Keep what was decoded; a large one is written tensor by tensor."""
+        with self._lock:
+            self._drop(device)
+            room = self._memory_bytes - self._held_bytes
+        if tensors.size_bytes(model) <= room:
+            self.put(device, tensors.dump(model))
+            return
+        own = _name(self._folder)
+        with self._lock:
+            self._files[device] = own
+        with own.open("wb") as file:
+            tensors.write(model, file)
+
+    def joined(self, pieces: Iterable[bytes]) -> Path:
+        """A file with these bytes, for :meth:`take`.
+
+        Raises:
+            OSError: there is no room on the disk.
+        """
+        own = _name(self._folder)
+        try:
+            with own.open("wb") as file:
+                file.writelines(pieces)
+        except BaseException:
+            own.unlink()
+            raise
+        return own
 
     def norm(self, device: str) -> float:
         """‖ω_k − ω‖ of a device's update, which was kept by :meth:`take`.

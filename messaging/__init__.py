@@ -33,6 +33,7 @@ A peer's connection
 * :mod:`~fimi.messaging.limits`    what a broker grants, and what follows where it is little
 * :mod:`~fimi.messaging.mailbox`   what has come and waits: bounded in bytes, fair among senders
 * :mod:`~fimi.messaging.offenders`  who sends what cannot be used: counted, and set aside
+* :mod:`~fimi.messaging.allowances`  how often an honest peer may send what is of no use
 * :mod:`~fimi.messaging.errors`    the errors of this package
 
 Rooms

@@ -577,7 +577,8 @@ class Peer:
             return
         now_s = time.monotonic()
         bulk = place.kind in ("want", "chunk") or place.recipient == SHARED
-        if not self._offenders.admits(place.sender, len(payload), now_s, bulk=bulk):
+        kind = "chunk" if place.recipient == SHARED else place.kind
+        if not self._offenders.admits(place.sender, kind, len(payload), now_s):
             self.counters.unseen += 1
             return
         living = place.kind != "state" and not retained  # what is retained is no sign of life
@@ -597,7 +598,7 @@ class Peer:
         self, handler: Callable[[bytes], None], place: topics.Topic, payload: bytes
     ) -> None:
         now_s = time.monotonic()
-        if not self._offenders.admits(place.sender, len(payload), now_s):
+        if not self._offenders.admits(place.sender, place.kind, len(payload), now_s):
             self.counters.unseen += 1
             return
         try:
@@ -609,15 +610,16 @@ class Peer:
         handler(payload)
 
     def _on_bulk(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
+        shared = place.recipient == SHARED
         if place.kind == "want":
-            self.transfers.on_request(place.sender, payload)
+            of_use = self.transfers.on_request(place.sender, payload)
         else:
-            self.transfers.on_answer(place.sender, payload, shared=place.recipient == SHARED)
+            of_use = self.transfers.on_answer(place.sender, payload, shared=shared)
         if self.transfers.refusals:
             why = self.transfers.refusals.pop()
             self._offenders.offended(place.sender, len(payload), why, now_s)
-        else:
-            self._offenders.passed(place.sender, now_s)
+        elif not shared:  # of a stream comes what others have asked for
+            self._offenders.came(place.sender, len(payload), now_s, of_use=of_use)
 
     def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:
         if not payload:
@@ -633,6 +635,13 @@ class Peer:
                 check_sender(message, place.sender, None if view is None else view.state.role)
         except MessageRefused as error:
             self._refuse(place.sender, payload, str(error))
+            return
+        if (
+            isinstance(message, DeviceState)
+            and self._presence.is_news(message)
+            and not self._offenders.is_news_from(place.sender, len(payload), now_s)
+        ):
+            self.counters.refused += 1
             return
         self._offenders.passed(place.sender, now_s)
         if isinstance(message, DeviceState):

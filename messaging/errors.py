@@ -18,6 +18,7 @@
     ├── BoardDeclines               a board answers that it does not do what it was asked
     └── TransferError               a payload could not be fetched
         ├── TransferCancelled       because the caller no longer wants it
+        ├── PayloadGone             because its holder does not serve it (any more)
         └── PayloadUnusable         because it is too large, or not what was offered
 """
 
@@ -94,6 +95,10 @@ class TransferError(MessagingError):
 
 class TransferCancelled(TransferError):
     """A payload was not fetched because the caller no longer wants it."""
+
+
+class PayloadGone(TransferError):
+    """The holder of a payload answers that it does not serve it; it may do so again."""
 
 
 class PayloadUnusable(TransferError):

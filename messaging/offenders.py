@@ -1,13 +1,19 @@
 """Who sends what cannot be used: named once, counted, and past a limit set aside.
 
 A message *offends* if it cannot be decoded, speaks for somebody else, is too large, comes on a
-topic of no known kind, or comes too often. Offences are counted by sender. The first one is named
-in the log; then the 10th, the 100th, the 1000th and so on.
+topic of no known kind, or comes more often than any honest peer sends it: more than so many of all
+kinds together (:data:`MANY_MESSAGES`, :data:`MANY_BYTES`), or more of its kind than
+:mod:`fimi.messaging.allowances` says. Offences are counted by sender. The first one is named in the
+log; then the 10th, the 100th, the 1000th and so on.
 
-A sender is set aside when, with counts that halve in :data:`HALF_S`, at least :data:`OFFENCES` of
-its messages offended and these were more than half of all that it sent. The first time it is set
-aside for :data:`ASIDE_S`, then for twice as long, up to :data:`ASIDE_MAX_S`; who behaves for
-:data:`FORGIVEN_S` begins anew.
+A sender is set aside when
+
+* with counts that halve in :data:`HALF_S`, at least :data:`OFFENCES` of its messages offended and
+  these were more than half of all that it sent; or
+* more offended than is allowed (``bad``), whatever else it sends.
+
+The first time it is set aside for :data:`ASIDE_S`, then for twice as long, up to
+:data:`ASIDE_MAX_S`; who behaves for :data:`FORGIVEN_S` begins anew.
 
 What being set aside means depends on the broker. If it has access rules, a name on a topic is who
 sent the message: nothing of it is looked at. If not, anybody can write under any name, and an
@@ -27,7 +33,10 @@ from __future__ import annotations
 import logging
 import threading
 
+import msgspec
 from msgspec import Struct
+
+from fimi.messaging.allowances import ALLOWED, IDLE_BYTES, Purse, Use
 
 HALF_S = 10.0
 OFFENCES = 20
@@ -93,10 +102,17 @@ class Offender(Struct, frozen=True, kw_only=True):
         )
 
 
+_BULK = ("want", "chunk")
+"""Kinds of messages of which an honest peer sends very many, and which are cheap to decode."""
+_LIMITED: dict[str, Use] = {"state": "state", "telemetry": "telemetry"}
+"""Kinds that come at a steady rate, and what they take from."""
+
+
 class _Sender(Struct):
     """Counts of one sender; ``good``, ``bad``, ``messages`` and ``size_bytes`` fade."""
 
     seen_s: float
+    purse: Purse = msgspec.field(default_factory=Purse)
     good: float = 0.0
     bad: float = 0.0
     messages: float = 0.0
@@ -134,35 +150,64 @@ class Offenders:
         self._unnamed = 0
         self._lock = threading.Lock()
 
-    def admits(self, name: str, size_bytes: int, now_s: float, *, bulk: bool = False) -> bool:
+    def admits(self, name: str, kind: str, size_bytes: int, now_s: float) -> bool:
         """Whether to look at a message.
 
         Args:
             name: its sender.
+            kind: its kind, as in its topic.
             size_bytes: its size.
             now_s: the present time, s.
-            bulk: whether it is part of a transfer, of which there are many, and cheap to decode.
         """
         with self._lock:
             key = self._key(name, now_s)
             sender = self._at(key, now_s)
+            bulk = kind in _BULK
             if not bulk:
                 sender.messages += 1
                 sender.size_bytes += size_bytes
                 if sender.messages > MANY_MESSAGES or sender.size_bytes > MANY_BYTES:
                     self._offend(key, sender, "it sends too often", now_s)
                     return False
-            if now_s >= sender.until_s or (
+            if now_s < sender.until_s and not (
                 self.forged and (bulk or sender.budget_bytes >= min(size_bytes, BUDGET_BYTES))
             ):
+                sender.unseen += 1
+                return False
+            if (use := _LIMITED.get(kind)) is None or sender.purse.take(use, now_s):
                 return True
-            sender.unseen += 1
-            return False
+            sender.budget_bytes -= size_bytes + OFFENCE_BYTES
+            self._offend(key, sender, f"it {ALLOWED[use].why}", now_s)
+            return self.forged
 
     def passed(self, name: str, now_s: float) -> None:
         """A message of this sender could be used."""
         with self._lock:
             self._at(self._key(name, now_s), now_s).good += 1
+
+    def came(self, name: str, size_bytes: int, now_s: float, *, of_use: bool) -> None:
+        """A valid request or chunk of this sender has come, and whether there was a use for it."""
+        with self._lock:
+            key = self._key(name, now_s)
+            sender = self._at(key, now_s)
+            cost = 1.0 + size_bytes / IDLE_BYTES
+            if of_use:
+                sender.purse.give("idle", now_s, cost)
+            elif not sender.purse.take("idle", now_s, cost):
+                self._offend(key, sender, f"it {ALLOWED['idle'].why}", now_s)
+                return
+            sender.good += 1
+
+    def is_news_from(self, name: str, size_bytes: int, now_s: float) -> bool:
+        """Whether to believe that a sender has started, ended, or is back: not too often."""
+        with self._lock:
+            key = self._key(name, now_s)
+            sender = self._at(key, now_s)
+            if sender.purse.take("news", now_s):
+                return True
+            sender.budget_bytes -= size_bytes + OFFENCE_BYTES
+            self._offend(key, sender, f"it {ALLOWED['news'].why}", now_s)
+            return False
 
     def offended(self, name: str, size_bytes: int, why: str, now_s: float) -> None:
         """A message of this sender could not be used, and why, in words."""
@@ -235,7 +280,9 @@ class Offenders:
                     *(sender.offences, name, sender.why),
                 )
             sender.said_at *= 10
-        if now_s >= sender.until_s and sender.bad >= OFFENCES and sender.bad > sender.good:
+        within = sender.purse.take("bad", now_s)
+        most_are = sender.bad >= OFFENCES and sender.bad > sender.good
+        if now_s >= sender.until_s and (most_are or not within):
             sender.aside_s = min(ASIDE_S * 2.0**sender.strikes, ASIDE_MAX_S)
             sender.until_s = now_s + sender.aside_s
             sender.strikes = min(sender.strikes + 1, 30)

@@ -86,6 +86,17 @@ class Presence:
             self._views[peer] = PeerView(state=back, last_heard_s=now_s, since_s=now_s)
             return back
 
+    def is_news(self, state: DeviceState) -> bool:
+        """Whether a state that was not noted yet changes anything; a heartbeat does not."""
+        with self._lock:
+            view = self._views.get(state.peer)
+            if view is None:
+                return True
+            if state.status == "offline":
+                going = state.peer in self._going and not state.goodbye
+                return view.online and state.boot_id == view.state.boot_id and not going
+            return state != view.state or state.peer in self._going
+
     def has_reconnected(self, state: DeviceState) -> bool:
         """Whether a state that was not noted yet tells of a new start or a new connection."""
         with self._lock:

@@ -6,8 +6,11 @@
 * :func:`new_stretches`  those of a device's phases that are not known yet
 * :func:`corrected`      those that are known, with what a late meter said of them afterwards
 
-The same report or idle phase a second time changes nothing. The model of the round is made: a late
-report changes joules, seconds and what is known of the training, never whether an update counts.
+The same report or idle phase a second time changes nothing. However much a device tells after the
+first report, its entry has :data:`STRETCHES_MOST` stretches and :data:`EVIDENCE_MOST` pieces of
+evidence, and says so: nobody fills the record by reporting on and on. The model of the round is
+made: a late report changes joules, seconds and what is known of the training, never whether an
+update counts.
 """
 
 from __future__ import annotations
@@ -18,13 +21,20 @@ from typing import Any
 
 import msgspec
 
-from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.messaging.messages import RoundReport, RoundSettled
 from fimi.record.bounds import own_s, remaining, unmetered_s
 from fimi.record.results import DeviceRound, DeviceStatus
 
 AFTERWARDS = "reported after the round closed"
 """Said in the reason of a device whose report came late."""
+STRETCHES_MOST = 1000
+"""Stretches of an entry beyond which nothing more is credited to it; a round has about ten, and one
+more for each time in which a transfer waited."""
+EVIDENCE_MOST = 16
+"""The same for what readings say beside their joules: one each of work and idling of a start."""
+FULL = f"reported on and on; {STRETCHES_MOST} stretches of a round are kept"
+"""Said in the reason of a device of which something was left out because of that."""
 
 _UNREPORTED: tuple[DeviceStatus, ...] = ("missing", "failed", "absent", "late")
 """Statuses of a device whose report may still come; a refused one has been judged."""
@@ -70,16 +80,13 @@ def credited(
         entry = msgspec.structs.replace(entry, **fields, status=status, reason=said)
     elif report is not None and entry.busy_s is not None:
         at = len(before) - _stands_in(before[-1:])
-        told = (*before[:at], *new_stretches(report.phases, before), *before[at:])
-        evidence = tuple(e for e in (report.evidence,) if e is not None and e not in entry.evidence)
-        entry = msgspec.structs.replace(entry, phases=told, evidence=(*entry.evidence, *evidence))
+        new = new_stretches(report.phases, before)
+        entry = _with_more(entry, before[:at], new, before[at:], report.evidence)
     if settled is not None:
         known = entry.phases[:-1] if _stands_in(entry.phases[-1:]) else entry.phases
-        if idle := new_stretches(settled.phases, known):
-            entry = msgspec.structs.replace(entry, phases=(*known, *idle))
-        if settled.evidence is not None and settled.evidence not in entry.evidence:
-            evidence = (*entry.evidence, settled.evidence)
-            entry = msgspec.structs.replace(entry, evidence=evidence)
+        idle = new_stretches(settled.phases, known)
+        after = () if idle else entry.phases[len(known) :]
+        entry = _with_more(entry, known, idle, after, settled.evidence)
         again = corrected(entry.phases, settled.phases)
         if again != entry.phases:
             entry = msgspec.structs.replace(entry, phases=again)
@@ -87,6 +94,27 @@ def credited(
         left = remaining(entry.unknown_max, was_s, _unmetered_s(entry, round_s))
         entry = idle_only(msgspec.structs.replace(entry, unknown_max=left), round_s)
     return entry
+
+
+def _with_more(
+    entry: DeviceRound,
+    before: tuple[PhaseRecord, ...],
+    new: tuple[PhaseRecord, ...],
+    after: tuple[PhaseRecord, ...],
+    evidence: Evidence | None,
+) -> DeviceRound:
+    """An entry with these stretches and with evidence, as far as there is room for them."""
+    kept, full = (*before, *new, *after), False
+    if new and len(kept) > STRETCHES_MOST:
+        kept, full = entry.phases, True
+    told = entry.evidence
+    if evidence is not None and evidence not in told:
+        full |= len(told) >= EVIDENCE_MOST
+        told = (*told, evidence)[:EVIDENCE_MOST]
+    reason = entry.reason
+    if full and FULL not in reason:
+        reason = "; ".join(filter(None, [reason, FULL]))
+    return msgspec.structs.replace(entry, phases=kept, evidence=told, reason=reason)
 
 
 def idle_only(entry: DeviceRound, round_s: float) -> DeviceRound:

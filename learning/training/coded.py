@@ -17,7 +17,7 @@ A matrix is any tensor of two and more dimensions. Vectors are F32 in every codi
 * :func:`decode`        the same back, where the shapes are known
 * :func:`decode_model`  a model back by a device, which knows no more than the size of all of it
 * :func:`size_bytes`    the size before Zstandard
-* :func:`apply`         a model with a difference added
+* :func:`add`           a model added to differences from it
 
 Bytes from outside are compared with the header that they must have, byte for byte, before anything
 is made of them, and a frame is unpacked only if it says the right size.
@@ -44,6 +44,7 @@ from fimi.learning.training.coding import (
     kept,
     largest,
 )
+from fimi.learning.training.slices import Slices, spans
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -223,10 +224,19 @@ def decode_model(data: bytes, coding: Coding, raw_bytes: int) -> Tensors:
     return model
 
 
-def apply(model: Parameters, difference: Parameters) -> Tensors:
-    """A model with a difference added, in single precision."""
+def add(parameters: Tensors, base: Slices) -> None:
+    """Add a model to parameters, or to differences from it, in single precision and in place.
+
+    Args:
+        parameters: arrays of their own.
+        base: has the same names and shapes.
+    """
     with np.errstate(over="ignore", invalid="ignore"):  # of foreign bytes; the caller looks
-        return {name: tensor + difference[name] for name, tensor in model.items()}
+        for name, tensor in parameters.items():
+            flat = tensor.reshape(-1) if tensor.flags.writeable else tensor.flatten()
+            for start, stop in spans(flat.size):
+                flat[start:stop] += base.read(name, start, stop)
+            parameters[name] = flat.reshape(tensor.shape)
 
 
 def _bytes(values: NDArray[Any], entry: _Entry, coding: Coding) -> bytes:
@@ -331,7 +341,9 @@ def _unpacked(data: bytes, coding: Coding, least: int, most: int) -> bytes:
 def _decoded(found: dict[str, NDArray[Any]], coding: Coding, shapes: Shapes) -> Tensors:
     """The tensors of the model from those of the file, arrays of their own."""
     matrices = _matrices(shapes)
-    made: Tensors = {name: found[name].astype(np.float32) for name in shapes.keys() & found.keys()}
+    vectors = shapes.keys() - set(matrices)
+    plain = shapes.keys() if coding.kind == "fp32" else vectors
+    made: Tensors = {name: found[name].astype(np.float32) for name in plain}
     if coding.kind == "fp16":
         exponents = found[_EXPONENTS].tolist()
         if exponents and not EXPONENTS[0] <= min(exponents) <= max(exponents) <= EXPONENTS[1]:

@@ -108,8 +108,9 @@ def halves(values: NDArray[np.float32]) -> tuple[NDArray[np.float16], int]:
 
 def from_halves(values: NDArray[np.float16], exponent: int) -> NDArray[np.float32]:
     """What :func:`halves` stands for."""
+    found = values.astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # of foreign bytes; the caller looks
-        return np.ldexp(values.astype(np.float32), exponent)
+        return np.ldexp(found, exponent, out=found)
 
 
 def eighths(

@@ -1,10 +1,11 @@
 """Models that are read slice by slice, so that many of them take little memory together.
 
 * :class:`Slices`        what can be read in slices
-* :class:`HeldModel`      parameters that are in memory
+* :class:`HeldModel`     parameters that are in memory
 * :class:`StoredModel`   parameters in safetensors bytes or in such a file, checked before they are
   read
-* :func:`spans`          the slices of a tensor
+* :func:`spans`         the slices of a tensor
+* :func:`change`        how far an update is from its model
 
 A slice is a run of numbers of one tensor, in C order. The header of a stored model is compared with
 the model that it is an update of, before anything of its size is taken: names, shapes, types, and
@@ -58,6 +59,31 @@ class HeldModel:
 def spans(count: int, size: int = SLICE) -> Iterator[tuple[int, int]]:
     """Start and stop of each slice of ``count`` numbers; none of no numbers."""
     return ((start, min(start + size, count)) for start in range(0, count, size))
+
+
+def change(model: Slices, like: Parameters) -> float:
+    """‖ω_k − ω‖, the L2 norm of all changes of an update, in double precision.
+
+    Args:
+        model: ω_k, with the names and shapes of ω.
+        like: ω, the model that it is an update of.
+
+    Raises:
+        UpdateRefusedError: a number of it is not finite.
+    """
+    squares = []
+    base = HeldModel(like)
+    for name, tensor in like.items():
+        bad = 0
+        for start, stop in spans(tensor.size):
+            update = model.read(name, start, stop)
+            bad += update.size - int(np.isfinite(update).sum())
+            if not bad:
+                moved = np.subtract(update, base.read(name, start, stop), dtype=np.float64)
+                squares.append(float(np.square(moved).sum()))
+        if bad:
+            raise UpdateRefusedError(f"tensor {name!r} holds {bad} values that are not finite")
+    return math.sqrt(math.fsum(squares))
 
 
 class _Entry(Struct, frozen=True):
@@ -121,27 +147,8 @@ class StoredModel:
         }
 
     def change(self, like: Parameters) -> float:
-        """‖ω_k − ω‖, the L2 norm of all changes of the update, in double precision.
-
-        Args:
-            like: ω, the model that it is an update of.
-
-        Raises:
-            UpdateRefusedError: a number of it is not finite.
-        """
-        squares = []
-        base = HeldModel(like)
-        for name, tensor in like.items():
-            bad = 0
-            for start, stop in spans(tensor.size):
-                update = self.read(name, start, stop)
-                bad += update.size - int(np.isfinite(update).sum())
-                if not bad:
-                    change = np.subtract(update, base.read(name, start, stop), dtype=np.float64)
-                    squares.append(float(np.square(change).sum()))
-            if bad:
-                raise UpdateRefusedError(f"tensor {name!r} holds {bad} values that are not finite")
-        return math.sqrt(math.fsum(squares))
+        """:func:`change` of this update."""
+        return change(self, like)
 
     def _bytes(self, start: int, stop: int) -> memoryview | bytes:
         if isinstance(self._data, bytes):

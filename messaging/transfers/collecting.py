@@ -18,7 +18,6 @@ import time
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from fimi.messaging.errors import TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
@@ -39,13 +38,13 @@ class _Pull:
     """A payload that is to be collected; ``download`` while it has a place."""
 
     def __init__(
-        self, offer: Offer, max_bytes: int | None, halt_s: float, parts: PartFiles | None
+        self, offer: Offer, max_bytes: int | None, halt_s: float, parts: PartFiles
     ) -> None:
         self.offer = offer
         self.max_bytes = max_bytes
         self.parts = parts
         self.halt_s = max(halt_s, LinkWindow(offer.rate_bps).patience_s)
-        self.future: Future[Any] = Future()
+        self.future: Future[bytes | Path] = Future()
         self.download: Download | None = None
         self.due_s = 0.0
         self.dropped: TransferError | None = None
@@ -82,33 +81,24 @@ class Collector:
         self._worker = threading.Thread(target=self._work, name="collector", daemon=True)
         self._worker.start()
 
-    def pull(self, offer: Offer, *, max_bytes: int | None = None) -> Future[bytes]:
-        """Collect a payload; returns at once.
+    def pull_into(
+        self, parts: PartFiles, offer: Offer, *, max_bytes: int | None = None
+    ) -> Future[bytes | Path]:
+        """Collect a payload into a folder, where what has come stays; returns at once.
 
         Args:
+            parts: the folder.
             offer: the payload and its holder.
             max_bytes: largest payload to accept; by default that of the peer's transfers.
 
         Returns:
-            The payload, verified and confirmed to its holder, or a :class:`TransferError`: it is
-            too large, is not what was offered, or its holder no longer serves it; a
-            :class:`TransferCancelled` after :meth:`cancel` and :meth:`close`. What is added by
-            ``add_done_callback`` runs on the collector's thread and must return quickly.
+            The file of the payload, verified and confirmed to its holder, a small one itself, or a
+            :class:`TransferError`: it is too large, is not what was offered, or its holder no
+            longer serves it; a :class:`TransferCancelled` after :meth:`cancel` and :meth:`close`.
+            What is added by ``add_done_callback`` runs on the collector's thread and must return
+            quickly.
         """
-        return self._pull(_Pull(offer, max_bytes, self._halt_s, None))
-
-    def pull_into(
-        self, parts: PartFiles, offer: Offer, *, max_bytes: int | None = None
-    ) -> Future[bytes | Path]:
-        """Collect a payload into a folder, where what has come stays: :meth:`pull`, but for that.
-
-        Returns:
-            The file of the payload, verified and confirmed to its holder; a small one itself.
-        """
-        return self._pull(_Pull(offer, max_bytes, self._halt_s, parts))
-
-    def _pull(self, pull: _Pull) -> Future[Any]:
-        offer, max_bytes = pull.offer, pull.max_bytes
+        pull = _Pull(offer, max_bytes, self._halt_s, parts)
         try:
             self._transfers.check(offer, max_bytes)
         except TransferError as error:

@@ -52,7 +52,8 @@ CHUNK_OVERHEAD = 256
 LONGEST_NAME = 64 * "x"
 LEAVING = 16
 """Chunks that may wait in front of the network: everything else waits behind them."""
-_MAX_ANSWERS = 1024
+MAX_NOTES = 64
+"""Most short answers that wait for one asker; the oldest gives way. It asks again."""
 
 Note = Gone | Noted | Apart
 
@@ -82,7 +83,7 @@ class Transfers(Fetching):
         self._asked = threading.Condition(self.lock)  # wakes those that wait for a peer
         self._bucket: TokenBucket | None = None
         self._next: tuple[Order, float] | None = None
-        self._answers: deque[tuple[str, Note]] = deque(maxlen=_MAX_ANSWERS)
+        self._answers: dict[str, dict[Note, None]] = {}
         self._worker: threading.Thread | None = None
 
     # The holder's side.
@@ -185,29 +186,41 @@ class Transfers(Fetching):
             self._worker.join()
             self._worker = None
 
-    def on_request(self, asker: str, payload: bytes) -> None:
-        """Handle a ``want`` or ``done``."""
+    def on_request(self, asker: str, payload: bytes) -> bool:
+        """Handle a ``want`` or ``done``; returns whether it changed anything."""
         try:
             request = decode_request(payload)
         except (msgspec.DecodeError, ValueError) as error:
             self._refuse(f"request from {asker}: {error}")
-            return
+            return False
         with self._changed:
             if isinstance(request, Done):
-                self._shelf.done(asker, request.digest)
-                self._answers.append((asker, Noted(digest=request.digest)))
+                of_use = self._shelf.done(asker, request.digest)
+                self._note(asker, Noted(digest=request.digest))
                 self._asked.notify_all()
             else:
                 first = not self._shelf.is_asked(asker, request.digest)
+                impossible = self._shelf.impossible
                 said = self._shelf.order(
                     asker, request, self._largest_chunk_bytes(), time.monotonic()
                 )
+                of_use = self._shelf.of_use
+                if self._shelf.impossible > impossible:
+                    self._refuse(f"request from {asker}: blocks beyond the end of the payload")
                 if said:
                     kind = Gone if said == "gone" else Apart
-                    self._answers.append((asker, kind(digest=request.digest)))
+                    self._note(asker, kind(digest=request.digest))
                 if first and said != "gone":
                     self._asked.notify_all()
             self._changed.notify_all()
+        return of_use
+
+    def _note(self, asker: str, note: Note) -> None:
+        """Let a short answer wait, each once."""
+        notes = self._answers.setdefault(asker, {})
+        notes[note] = None
+        if len(notes) > MAX_NOTES:
+            del notes[next(iter(notes))]
 
     def _largest_chunk_bytes(self) -> int:
         """The largest chunk that the broker takes and that suits the rate, bytes."""
@@ -271,7 +284,7 @@ class Transfers(Fetching):
     def _notes(self, now_s: float) -> list[tuple[str, Kind, Note | Done]]:
         """The short answers and confirmations that are due."""
         notes: list[tuple[str, Kind, Note | Done]] = [
-            (recipient, "chunk", answer) for recipient, answer in self._answers
+            (recipient, "chunk", note) for recipient, each in self._answers.items() for note in each
         ]
         self._answers.clear()
         notes += [(holder, "want", done) for holder, done in self._confirmations(now_s)]

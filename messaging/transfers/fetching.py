@@ -22,7 +22,12 @@ import msgspec
 from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 
-from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
+from fimi.messaging.errors import (
+    PayloadGone,
+    PayloadUnusable,
+    TransferCancelled,
+    TransferError,
+)
 from fimi.messaging.messages import Offer
 from fimi.messaging.topics import Kind
 from fimi.messaging.transfers.assembly import Assembly, check_offer
@@ -307,7 +312,9 @@ class Fetching:
             if self._closed:
                 raise download.failure("this peer was closed")
             if download.gone:
-                raise download.failure("the holder no longer serves it; ask it to offer it")
+                raise download.failure(
+                    "the holder no longer serves it; ask it to offer it", PayloadGone
+                )
             chunks, download.inbox = download.inbox, deque()
             download.waiting_bytes = 0
             hurry, download.hurry = download.hurry, False
@@ -448,17 +455,21 @@ class Fetching:
             self._hurry(d for d in self._all() if d.offer.holder == holder)
             self._confirm_again(key for key in self._unconfirmed if key[0] == holder)
 
-    def on_answer(self, holder: str, payload: bytes, *, shared: bool = False) -> None:
-        """Handle a holder's answer; ``shared``: it came over a shared stream."""
+    def on_answer(self, holder: str, payload: bytes, *, shared: bool = False) -> bool:
+        """Handle a holder's answer; returns whether it was expected.
+
+        ``shared``: it came over a shared stream.
+        """
         try:
             answer = decode_answer(payload)
         except (msgspec.DecodeError, ValueError) as error:
             self._refuse(f"chunk from {holder}: {error}")
-            return
+            return False
         with self.lock:
             wanted = self._take(holder, answer, shared)
             self.counters.received += wanted and isinstance(answer, Chunk)
             self.counters.refused += not wanted
+        return wanted
 
     def _refuse(self, what: str) -> None:
         self.counters.refused += 1
@@ -485,8 +496,7 @@ class Fetching:
     def _take(self, holder: str, answer: Answer, shared: bool) -> bool:
         """Handle an answer of a holder; returns whether a fetch expected it."""
         if isinstance(answer, Noted):
-            self._unconfirmed.pop((holder, answer.digest), None)
-            return True
+            return self._unconfirmed.pop((holder, answer.digest), None) is not None
         wanted = False
         for download in self._downloads.get((holder, answer.digest), ()):
             if isinstance(answer, Gone):

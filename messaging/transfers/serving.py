@@ -19,6 +19,8 @@ from fimi.messaging.transfers.wire import Chunk, Want, chunk_check
 
 REMEMBERED = 256
 """Number of withdrawn payloads for which it is still known which peers had them."""
+MAX_KNOWN = 10_000
+"""Of a payload, so many peers are known that have asked for it, or have it; names are free."""
 FIRST_RUN_BLOCKS = 16
 """Blocks with which a shared stream begins."""
 
@@ -63,10 +65,14 @@ class ServedPayloads:
 
     Attributes:
         refused: requests that were impossible, or too many.
+        impossible: the impossible ones: for blocks that the payload does not have.
+        of_use: whether the last request has made this peer send anything.
     """
 
     def __init__(self, holder: str) -> None:
         self.refused = 0
+        self.impossible = 0
+        self.of_use = False
         self._holder = holder
         self._payloads: dict[str, _Payload] = {}
         self._have_it: dict[str, set[str]] = {}
@@ -125,18 +131,21 @@ class ServedPayloads:
         """Whether this payload is served."""
         return digest in self._payloads
 
-    def done(self, asker: str, digest: str) -> None:
-        """Note that ``asker`` has all of a payload."""
+    def done(self, asker: str, digest: str) -> bool:
+        """Note that ``asker`` has all of a payload; returns whether that was not known."""
         if (have_it := self._have_it.get(digest)) is None:
-            return
-        have_it.add(asker)
+            return False
+        is_new = asker not in have_it and len(have_it) < MAX_KNOWN
+        if is_new:
+            have_it.add(asker)
         payload = self._payloads.get(digest)
         if payload is None:
-            return
+            return is_new
         if payload.stream is not None:
             payload.stream.leave(asker)
         if payload.keep is not None and len(have_it) >= payload.keep:
             self._drop(digest)
+        return is_new
 
     def is_done(self, asker: str, digest: str) -> bool:
         """Whether ``asker`` has confirmed that it has all of a payload."""
@@ -153,16 +162,20 @@ class ServedPayloads:
     def order(self, asker: str, want: Want, largest_bytes: int, now_s: float) -> Said:
         """Note blocks to send, each once; returns what the asker is to be told.
 
+        Afterwards :attr:`of_use` says whether there was anything to do.
+
         Args:
             asker: who asks.
             want: its request.
             largest_bytes: no chunk may be larger.
             now_s: the present time, s.
         """
+        self.of_use = False
         payload = self._payloads.get(want.digest)
         if payload is None:
             return "gone"
-        self._asked_for[want.digest].add(asker)
+        if len(self._asked_for[want.digest]) < MAX_KNOWN:
+            self._asked_for[want.digest].add(asker)
         chunk_blocks = blocks_of(min(want.chunk_bytes, largest_bytes))
         stream = payload.stream if want.shared else None
         if want.shared and (stream is None or stream.is_apart(asker)):
@@ -177,9 +190,12 @@ class ServedPayloads:
                     runs = [(0, min(FIRST_RUN_BLOCKS, block_count(len(payload.data))))]
             elif stream.falls_behind(asker, want.shared_bytes, now_s):
                 stream, said = None, "apart"
+            else:  # others may have asked for the same blocks
+                self.of_use = stream.has_moved(asker)
         for start, stop in runs:
             if not 0 <= start < stop <= block_count(len(payload.data)):
                 self.refused += 1
+                self.impossible += 1
             elif stream is None:
                 self._ask(asker, Asked(want.digest, start, stop, chunk_blocks))
             else:
@@ -200,7 +216,9 @@ class ServedPayloads:
         return None
 
     def _ask(self, asker: str, asked: Asked) -> None:
-        self.refused += not self._requests.add(asker, asked)
+        added = self._requests.add(asker, asked)
+        self.refused += added is None
+        self.of_use = self.of_use or bool(added)
 
     def _drop(self, digest: str) -> None:
         del self._payloads[digest]

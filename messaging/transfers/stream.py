@@ -36,6 +36,7 @@ class Stream:
 
     def __init__(self) -> None:
         self._joined: dict[str, tuple[float, int]] = {}
+        self._looked: dict[str, int] = {}
         self._apart: set[str] = set()
         self._sent_bytes = 0
         self._sent: deque[tuple[float, int, int]] = deque()
@@ -48,12 +49,19 @@ class Stream:
     def join(self, asker: str, now_s: float) -> bool:
         """An asker listens from now on; returns whether the stream has to be begun for it."""
         self._joined[asker] = (now_s, self._sent_bytes)
+        self._looked[asker] = self._sent_bytes
         self._apart.discard(asker)
         return now_s - self._history[-1][0] > IDLE_S
 
     def leave(self, asker: str) -> None:
         """An asker does not listen any more."""
         self._joined.pop(asker, None)
+        self._looked.pop(asker, None)
+
+    def has_moved(self, asker: str) -> bool:
+        """Whether something was sent since this was asked last for an asker that has joined."""
+        before, self._looked[asker] = self._looked[asker], self._sent_bytes
+        return before < self._sent_bytes
 
     def is_apart(self, asker: str) -> bool:
         """Whether an asker was set apart."""
@@ -70,7 +78,7 @@ class Stream:
         due_bytes = sent_bytes - before_bytes if at_s > joined_s else 0
         if shared_bytes >= due_bytes:
             return False
-        del self._joined[asker]
+        self.leave(asker)
         self._apart.add(asker)
         return True
 

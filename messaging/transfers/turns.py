@@ -43,16 +43,16 @@ class Requests:
     def __bool__(self) -> bool:
         return bool(self._queues)
 
-    def add(self, asker: str, asked: Asked) -> bool:
+    def add(self, asker: str, asked: Asked) -> int | None:
         """Note a request, without the blocks for which the asker waits already.
 
         Returns:
-            Whether there was room for it.
+            How many blocks are new; ``None`` if there was no room for them.
         """
         queue = self._queues.get(asker)
         if queue is None:
             if len(self._queues) >= MAX_ASKERS:
-                return False
+                return None
             queue = deque()
         left = [(asked.start, asked.stop)]
         for known in queue:
@@ -61,12 +61,12 @@ class Requests:
         waiting = sum(known.stop - known.start for known in queue)
         blocks = sum(stop - start for start, stop in left)
         if len(queue) + len(left) > MAX_RUNS or waiting + blocks > MAX_BLOCKS_WAITING:
-            return False
+            return None
         for start, stop in left:
             queue.append(Asked(asked.digest, start, stop, asked.chunk_blocks))
         if queue:
             self._queues[asker] = queue
-        return True
+        return blocks
 
     def waits(self, asker: str) -> bool:
         """Whether something of this asker waits."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def test_a_coordinator_that_goes_on_adds_what_the_one_before_it_kept(
     devices = honest(1.0), honest(8.0, busy_s=15.0)
     lab.on_event = stop
     assert lab.run(*devices, rounds=3, prepare=weighty, **ADD).status == "interrupted"
-    assert keys(lab) == {"late:1:device-2", LARGE + "late:1:device-2"}
+    assert keys(lab) == {"late:1:device-2", LARGE + "late:1:device-2:0"}
     lab.on_event = lambda event: None
     lab.cancel.clear()
     monkeypatch.setattr("lab.ScriptedDevice", kind)
@@ -229,3 +230,40 @@ def test_a_late_update_is_checked_as_every_other_one(
     said = [e for e in lab.said(UpdateRejected) if e.round == 1]  # type: ignore[attr-defined]
     assert any(why in e.reason for e in said), said  # type: ignore[attr-defined]
     assert keys(lab) == set()
+
+
+def test_one_that_its_device_no_longer_serves_is_not_waited_for(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its device was started again without a disk: what it tells would never be confirmed."""
+    monkeypatch.setattr("fimi.coordinator.pulls.AGAIN_S", (0.05,))
+    monkeypatch.setattr("fimi.coordinator.late_updates.GONE_MOST", 2)
+    second, told = threading.Event(), threading.Event()
+    confirmed: list[bool] = []
+
+    def first(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2:
+            second.set()
+            assert told.wait(30.0)
+            limit_s = time.monotonic() + 10.0
+            while (late := bool(lab.devices[1].facts)) and time.monotonic() < limit_s:
+                time.sleep(0.01)
+            confirmed.append(not late)
+        honest(1.0)(device, start)
+
+    def forgetful(device: ScriptedDevice, start: RoundStart) -> None:
+        device.tell()
+        if start.round == 1:
+            assert second.wait(30.0)
+            offer = device.peer.transfers.serve(tensors.dump(MODEL), "safetensors")
+            device.peer.transfers.withdraw(offer.digest)
+            device.tell(UpdateReady(run=start.run, device=device.name, round=1, update=offer))
+            device.report(start)
+            told.set()
+
+    more = {"kinds": "physical", "deadline_s": 600.0, "round_quorum": 1, "late_rounds": 20}
+    federation = lab.run(first, forgetful, rounds=3, **more, **ADD)
+    assert confirmed == [True], "what it told stays unconfirmed"
+    assert late_of(federation.rounds) == [[], [], []]
+    said = [e for e in lab.said(UpdateRejected) if e.round == 1 and e.device == "device-2"]  # type: ignore[attr-defined]
+    assert "no longer serves it" in said[-1].reason  # type: ignore[attr-defined]

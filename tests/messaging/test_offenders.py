@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fimi.messaging import offenders as room
+from fimi.messaging.allowances import ALLOWED
 from fimi.messaging.offenders import (
     ASIDE_MAX_S,
     ASIDE_S,
@@ -23,7 +24,7 @@ from fimi.messaging.offenders import (
 
 def send(some: Offenders, name: str, now_s: float, *, good: bool, size: int = 500) -> bool:
     """A message as a peer deals with it; returns whether it was looked at."""
-    if not some.admits(name, size, now_s):
+    if not some.admits(name, "message", size, now_s):
         return False
     if good:
         some.passed(name, now_s)
@@ -93,11 +94,89 @@ def test_without_rules_the_work_is_bounded_all_the_same() -> None:
     assert looked * (1 << 20) < 10 * BUDGET_BYTES + (OFFENCES + 6) * (1 << 20)
 
 
-@given(st.integers(0, 9), st.floats(0.01, 5.0))
-def test_a_share_of_damage_below_half_is_never_set_aside(bad: int, gap_s: float) -> None:
+@given(st.lists(st.tuples(st.floats(0.0, 8.0), st.booleans()), max_size=200))
+def test_damage_now_and_then_is_never_set_aside(sent: list[tuple[float, bool]]) -> None:
+    """However it is spread: in no stretch of time more than 15, and 10 more in each minute."""
+    some, now_s, damaged = with_rules(), 0.0, list[float]()
+    for gap_s, whole in sent:
+        now_s += gap_s
+        stretches = [(now_s - at_s, len(damaged) - n) for n, at_s in enumerate(damaged)]
+        if not whole and all(count < 15 + past_s / 6.0 for past_s, count in stretches):
+            damaged.append(now_s)
+            assert send(some, "x", now_s, good=False)
+        else:
+            assert send(some, "x", now_s, good=True)
+    assert sum(each.times for each in some.seen()) == 0
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(good=st.integers(1, 12), bad_every_s=st.floats(0.01, 2.0))
+def test_who_goes_on_with_rubbish_is_set_aside_whatever_else_it_sends(
+    caplog, good: int, bad_every_s: float
+) -> None:
+    """The bucket by hand: so many at once, and one more in five seconds."""
+    some, now_s, bad = with_rules(), 0.0, 0
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, logger=room.__name__):
+        while not some.version:
+            now_s += bad_every_s
+            looked = [send(some, "x", now_s, good=True) for _ in range(good)]
+            assert all(looked)
+            send(some, "x", now_s, good=False)
+            bad += 1
+            assert bad < 61 / (1 - bad_every_s / 5) + 1
+    assert not send(some, "x", now_s + 0.1, good=True)
+    said = [record.getMessage() for record in caplog.records]
+    assert sum("more are counted" in each for each in said) == 1
+    assert len(said) <= 4
+    again_s = now_s + ASIDE_S
+    for number in range(10):  # it has hardly been forgiven anything meanwhile
+        send(some, "x", again_s + number * bad_every_s, good=False)
+    assert some.seen()[0].times >= 2
+
+
+@settings(max_examples=20)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 300), st.integers(0, 300), st.sampled_from([1, 20, 256])),
+        max_size=6,
+    ),
+    st.floats(0.0, 0.01),
+)
+def test_a_network_that_doubles_everything_makes_nobody_an_offender(
+    transfers: list[tuple[int, int, int]], gap_s: float
+) -> None:
+    """Every chunk comes twice, and 64 more of each transfer when it is over."""
+    some, now_s = with_rules(), 0.0
+    for chunks, late, kibibytes in transfers:
+        for of_use in (True, False) * chunks + (False,) * min(late, 64):
+            now_s += gap_s
+            assert some.admits("pi", "chunk", kibibytes << 10, now_s)
+            some.came("pi", kibibytes << 10, now_s, of_use=of_use)
+        now_s += 20.0
+    assert some.seen() == ()
+
+
+@settings(max_examples=25)
+@given(st.sampled_from(["want", "chunk", "telemetry", "state"]), st.floats(0.0005, 0.01))
+def test_a_flood_of_what_is_valid_is_set_aside(kind: str, gap_s: float) -> None:
+    use = {"want": "idle", "chunk": "idle"}.get(kind, kind)
+    some, sent = with_rules(), 0
+    while not some.version:
+        if some.admits("x", kind, 200, sent * gap_s) and use == "idle":
+            some.came("x", 200, sent * gap_s, of_use=False)
+        sent += 1
+    minutes = sent * gap_s / 60
+    both = (ALLOWED[use], ALLOWED["bad"])
+    assert sent <= sum(each.at_once + each.per_minute * minutes for each in both) + 2
+    assert some.seen()[0].why == f"it {ALLOWED[use].why}"
+
+
+def test_news_is_believed_twice_a_second_at_most() -> None:
     some = with_rules()
-    for number in range(400):
-        assert send(some, "x", number * gap_s, good=number * bad % 20 >= bad or not bad)
+    believed = sum(some.is_news_from("x", 200, number / 100) for number in range(6000))
+    assert 60 <= believed <= 60 + 2 * 60
+    assert some.seen()[0].times >= 1
 
 
 def test_too_often() -> None:
@@ -110,7 +189,7 @@ def test_too_often() -> None:
 
 def test_parts_of_a_transfer_are_never_too_many() -> None:
     some = with_rules()
-    assert all(some.admits("x", 120_000, number / 1e4, bulk=True) for number in range(20_000))
+    assert all(some.admits("x", "chunk", 120_000, number / 1e4) for number in range(20_000))
 
 
 def test_names_without_end(caplog) -> None:

@@ -160,3 +160,22 @@ class TestSilence:
         presence.pardon(200.5, wills=False)
         assert presence.lost(200.9) == []
         assert presence.lost(201.1) == [state("offline")]
+
+
+class TestNews:
+    def test_what_changes_nothing_is_no_news(self) -> None:
+        """A heartbeat, a death that is known, and the late one of an earlier start."""
+        presence = Presence(15.0)
+        assert presence.is_news(state())
+        presence.stated(state(), 0.0)
+        assert not presence.is_news(state())
+        assert presence.is_news(state(boot_id="c"))
+        assert presence.is_news(replace(state(), session=2))
+        assert not presence.is_news(state("offline", boot_id="old"))
+        assert presence.is_news(state("offline"))
+        presence.stated(state("offline"), 1.0)
+        assert not presence.is_news(state("offline"))
+        assert presence.is_news(state())
+        presence.lost(3.0)
+        assert not presence.is_news(state("offline"))
+        assert presence.is_news(state())

@@ -19,7 +19,7 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.energy.resting import Resting
 from fimi.messaging.messages import RoundReport, RoundSettled
 from fimi.record.bounds import unknown_max
-from fimi.record.credit import AFTERWARDS, credited
+from fimi.record.credit import AFTERWARDS, EVIDENCE_MOST, FULL, STRETCHES_MOST, credited
 from fimi.record.reader import read_run
 from fimi.record.results import DeviceRound
 from fimi.record.store import RunStore
@@ -228,6 +228,48 @@ class TestStore:
         store.close()
         (found,) = read_run(tmp_path).rounds[0].devices
         assert found.phases == PHASES
+
+
+class TestOnAndOn:
+    """A device that tells ever more of a round: the record does not grow with it."""
+
+    @staticmethod
+    def rested(number: int) -> Evidence:
+        rest = Resting(
+            when="after", start_s=float(number), duration_s=9.0, power_w=3.0, uncertainty_w=0.01
+        )
+        return Evidence(rests=(rest,))
+
+    def fact(self, kind: str, number: int, count: int) -> dict[str, Any]:
+        told = tuple(at(1e6 + 1e3 * number + k, "compute") for k in range(count))
+        if kind == "report":
+            return {"report": report(phases=told, evidence=self.rested(number))}
+        return {"settled": replace(settled(), phases=told, evidence=self.rested(number))}
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(st.tuples(st.sampled_from(["report", "settled"]), st.integers(0, 400))))
+    def test_the_record_is_bounded(self, told: list[tuple[str, int]]) -> None:
+        """Against one that adds up: what fits is there, and what does not is left out whole."""
+        entry = device_round("a", phases=PHASES)
+        stretches, pieces = len(PHASES), 0
+        for number, (kind, count) in enumerate(told):
+            entry = credited(entry, ROUND_S, **self.fact(kind, number, count))
+            stretches += count if stretches + count <= STRETCHES_MOST else 0
+            pieces = min(pieces + 1, EVIDENCE_MOST)
+        assert (len(entry.phases), len(entry.evidence)) == (stretches, pieces)
+        lost = len(PHASES) + sum(n for _, n in told) > stretches or len(told) > pieces
+        assert (FULL in entry.reason) == lost
+        assert entry.reason.count(FULL) <= 1
+        full = credited(entry, ROUND_S, **self.fact("report", 999, STRETCHES_MOST))
+        assert credited(full, ROUND_S, **self.fact("report", 999, STRETCHES_MOST)) == full
+
+    def test_what_a_round_was_told_first_is_kept_whole(self) -> None:
+        many = tuple(at(float(k), "compute") for k in range(STRETCHES_MOST + 1))
+        entry = credited(MISSING, ROUND_S, report(phases=many))
+        assert entry.phases == many
+        more = credited(entry, ROUND_S, settled=settled())
+        assert (more.phases, more.reason) == (many, f"{entry.reason}; {FULL}")
+        assert credited(more, ROUND_S, report(phases=many)) == more
 
 
 class TestLateMeters:

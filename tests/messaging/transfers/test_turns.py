@@ -34,8 +34,9 @@ def test_everything_once_and_everybody_in_turn(asked: list[tuple[str, str, int, 
     """Against sets of blocks: what was asked for is sent once, however often it was asked for."""
     requests, truth = Requests(), set()
     for asker, digest, start, count in asked:
-        assert requests.add(asker, Asked(digest, start, start + count, 8))
+        before = len(truth)
         truth |= {(asker, digest, n) for n in range(start, start + count)}
+        assert requests.add(asker, Asked(digest, start, start + count, 8)) == len(truth) - before
     sent, left = Counter(), Counter(asker for asker, _, _ in truth)
     since: dict[str, int] = {}
     turn = 0
@@ -61,11 +62,11 @@ class TestFloods:
 
     def test_bounded_for_each_and_in_all(self) -> None:
         requests = Requests()
-        taken = sum(requests.add("a", Asked("x", 2 * n, 2 * n + 1, 1)) for n in range(1000))
-        assert taken == MAX_RUNS
-        assert not requests.add("b", Asked("x", 0, MAX_BLOCKS_WAITING + 1, 1))
+        taken = [requests.add("a", Asked("x", 2 * n, 2 * n + 1, 1)) for n in range(1000)]
+        assert taken == [1] * MAX_RUNS + [None] * (1000 - MAX_RUNS)
+        assert requests.add("b", Asked("x", 0, MAX_BLOCKS_WAITING + 1, 1)) is None
         others = [requests.add(f"s{n}", Asked("x", 0, 1, 1)) for n in range(MAX_ASKERS + 10)]
-        assert sum(others) == MAX_ASKERS - 1
+        assert sum(added is not None for added in others) == MAX_ASKERS - 1
         assert requests.add("s0", Asked("x", 5, 6, 1))
 
     def test_withdrawn(self) -> None:
