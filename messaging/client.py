@@ -496,7 +496,7 @@ class Peer:
         if not self._connected or self._closing.is_set():
             raise NotConnected(f"peer {self.id} is not connected: {what} not sent")
 
-    # The carrier of transfers (:class:`~fimi.messaging.transfers.fetching.Carrier`).
+    # The carrier of transfers (:class:`~fimi.messaging.transfers.carrier.Carrier`).
 
     def publish(self, recipient: str, kind: Kind, payload: bytes) -> MQTTMessageInfo | None:
         """Publish bytes without acknowledgement; ``None`` while offline."""

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from fimi.messaging.errors import TransferCancelled, TransferError
 from fimi.messaging.messages import Offer
-from fimi.messaging.transfers.fetching import Download, Fetching
+from fimi.messaging.transfers.download import Download
+from fimi.messaging.transfers.fetching import Fetching
 from fimi.messaging.transfers.parts import InFile, PartFiles
 from fimi.messaging.transfers.window import LinkWindow
 

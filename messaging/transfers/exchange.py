@@ -32,7 +32,8 @@ from fimi.messaging.messages import Offer
 from fimi.messaging.topics import Kind
 from fimi.messaging.transfers import buffers
 from fimi.messaging.transfers.blocks import BLOCK_BYTES
-from fimi.messaging.transfers.fetching import Carrier, Fetching
+from fimi.messaging.transfers.carrier import Carrier
+from fimi.messaging.transfers.fetching import Fetching
 from fimi.messaging.transfers.pacing import TokenBucket, paced_chunk_bytes
 from fimi.messaging.transfers.serving import Order, ServedPayloads, sha256
 from fimi.messaging.transfers.window import MAX_CHUNK_BYTES
@@ -243,7 +244,7 @@ class Transfers(Fetching):
                 notes = self._notes(now_s)
                 order, due_s = self._next_chunk(now_s)
                 if not notes and order is None:
-                    wait_s = min(due_s, self._next_confirmation_s()) - now_s
+                    wait_s = min(due_s, self._confirmations.next_s()) - now_s
                     self._changed.wait(min(max(0.0, wait_s), threading.TIMEOUT_MAX))
                     continue
                 if order is not None:
@@ -287,5 +288,8 @@ class Transfers(Fetching):
             (recipient, "chunk", note) for recipient, each in self._answers.items() for note in each
         ]
         self._answers.clear()
-        notes += [(holder, "want", done) for holder, done in self._confirmations(now_s)]
+        notes += [
+            (holder, "want", done)
+            for holder, done in self._confirmations.due(now_s, self.reachable)
+        ]
         return notes

@@ -1,7 +1,7 @@
 """The asker's side of transfers: pulls payloads and confirms them to their holders.
 
 :class:`Fetching` is the base of :class:`~fimi.messaging.transfers.exchange.Transfers`, which adds
-the holder's side. A :class:`Download` is one payload on its way; whoever began it calls
+the holder's side. Whoever began a :class:`~fimi.messaging.transfers.download.Download` calls
 :meth:`Fetching.advance` when it is due or has been woken: :meth:`Fetching.fetch` on its caller's
 thread, a :class:`~fimi.messaging.transfers.collecting.Collector` for many at once. What arrives
 wakes the download that it belongs to, and no other.
@@ -16,11 +16,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
-from paho.mqtt.client import MQTTMessageInfo
 
 from fimi.messaging.errors import (
     PayloadGone,
@@ -29,16 +27,17 @@ from fimi.messaging.errors import (
     TransferError,
 )
 from fimi.messaging.messages import Offer
-from fimi.messaging.topics import Kind
-from fimi.messaging.transfers.assembly import Assembly, check_offer
+from fimi.messaging.transfers.assembly import check_offer
 from fimi.messaging.transfers.blocks import block_count
-from fimi.messaging.transfers.parts import PartFiles, Store
+from fimi.messaging.transfers.carrier import Carrier
+from fimi.messaging.transfers.confirmations import Confirmations
+from fimi.messaging.transfers.download import Download
+from fimi.messaging.transfers.parts import PartFiles
 from fimi.messaging.transfers.window import MAX_WINDOW_BYTES, LinkWindow
 from fimi.messaging.transfers.wire import (
     Answer,
     Apart,
     Chunk,
-    Done,
     Gone,
     Noted,
     Want,
@@ -58,51 +57,7 @@ KNOWN_LINKS = 4096
 """So many holders whose links are remembered."""
 OFFLINE_S = 0.25
 """While the broker is away, it is looked this often whether a request can be sent, s."""
-_DONE_AGAIN_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-_DONE_AWAY_S = 1.0
-"""While a holder or the broker is away, it is looked this often whether to confirm, s."""
-MAX_UNCONFIRMED = 4096
-"""Most confirmations that wait; the oldest gives way."""
-
 log = logging.getLogger(__name__)
-
-
-class Carrier(Protocol):
-    """What transfers use of their peer."""
-
-    @property
-    def id(self) -> str:
-        """Its peer id."""
-        ...
-
-    def publish(self, recipient: str, kind: Kind, payload: bytes) -> MQTTMessageInfo | None:
-        """Publish without acknowledgement; ``None`` while offline."""
-        ...
-
-    @property
-    def online(self) -> bool:
-        """Whether the broker is connected at present."""
-        ...
-
-    def largest_payload(self, recipient: str, kind: Kind) -> int | None:
-        """The largest payload that the broker takes, bytes; ``None`` if it names none."""
-        ...
-
-    def absent_s(self, peer: str) -> float | None:
-        """For how long another peer has been offline; ``None`` if it is not known to be."""
-        ...
-
-    def listen(self, holder: str, digest: str) -> None:
-        """Hear the shared stream of a payload."""
-        ...
-
-    def unlisten(self, holder: str, digest: str) -> None:
-        """Hear it no more."""
-        ...
-
-    def publish_shared(self, digest: str, payload: bytes) -> MQTTMessageInfo | None:
-        """Publish to all that hear the shared stream of a payload; ``None`` while offline."""
-        ...
 
 
 class Counters(Struct):
@@ -114,52 +69,6 @@ class Counters(Struct):
     asked_again: int = 0
     corrupt: int = 0
     refused: int = 0
-
-
-class Download:
-    """One payload on its way: the network thread adds chunks, :meth:`Fetching.advance` takes them.
-
-    Where there is memory for the payload, the network thread puts them in their place itself.
-
-    Attributes:
-        offer: the payload and its holder.
-        assembly: what has arrived.
-        progress_s: when a chunk arrived last, the connection was made again, or it began, s.
-    """
-
-    def __init__(
-        self,
-        offer: Offer,
-        wake: Callable[[], None],
-        now_s: float,
-        store: Store | None,
-        window: LinkWindow | None,
-    ) -> None:
-        self.offer = offer
-        self.assembly = Assembly(offer, store=store, window=window)
-        self.progress_s = now_s
-        self.wake = wake
-        self.inbox: deque[tuple[Chunk, bool]] = deque()
-        self.waiting_bytes = 0
-        self.gone = False
-        self.hurry = False
-        self.apart = False
-        self.has_come = False
-        self.streams = offer.shared  # whether the shared stream is to be joined
-
-    @property
-    def woken(self) -> bool:
-        """Whether there is something to take in."""
-        return bool(self.inbox) or self.has_come or self.gone or self.hurry or self.apart
-
-    def failure(self, why: str, kind: type[TransferError] = TransferError) -> TransferError:
-        """The error to raise; says how much has arrived."""
-        offer, assembly = self.offer, self.assembly
-        return kind(
-            f"{offer.media} payload {offer.digest[:12]} ({offer.size_bytes} B) from {offer.holder}:"
-            f" {why}; {assembly.here_bytes} B had come, {assembly.corrupt} chunks damaged, "
-            f"{assembly.asked_again} asked for again"
-        )
 
 
 class Fetching:
@@ -176,7 +85,7 @@ class Fetching:
         self._changed = threading.Condition(self.lock)  # wakes the thread that publishes
         self._downloads: dict[tuple[str, str], list[Download]] = {}
         self._links: dict[str, tuple[float | None, LinkWindow]] = {}
-        self._unconfirmed: dict[tuple[str, str], tuple[float, int]] = {}
+        self._confirmations = Confirmations()
         self._closed = False
         self._when_closed: list[Callable[[], None]] = []
 
@@ -242,6 +151,10 @@ class Fetching:
     def away(self, peer: str) -> bool:
         """Whether a peer is known to be offline."""
         return self._carrier.absent_s(peer) is not None
+
+    def reachable(self, peer: str) -> bool:
+        """Whether something that is said to a peer now can be heard."""
+        return self.online and not self.away(peer)
 
     def expected_bytes(self) -> int:
         """Bytes of chunks that were asked for and have not come; at most, of all payloads."""
@@ -379,9 +292,7 @@ class Fetching:
     def confirm(self, offer: Offer) -> None:
         """Tell a holder, until it has heard it, that nothing more of its payload is needed."""
         with self.lock:
-            self._unconfirmed[offer.holder, offer.digest] = (time.monotonic(), 0)
-            if len(self._unconfirmed) > MAX_UNCONFIRMED:
-                del self._unconfirmed[next(iter(self._unconfirmed))]
+            self._confirmations.add(offer.holder, offer.digest, time.monotonic())
             self._changed.notify_all()
 
     def _accept(self, download: Download, chunk: Chunk, shared: bool, now_s: float) -> None:
@@ -447,13 +358,15 @@ class Fetching:
         """Ask again now for all chunks in flight, and confirm again: both are lost."""
         with self.lock:
             self._hurry(self._all())
-            self._confirm_again(self._unconfirmed)
+            self._confirmations.begin_anew(time.monotonic())
+            self._changed.notify_all()
 
     def on_back(self, holder: str) -> None:
         """A holder is online again, perhaps in another start: what it was asked for is lost."""
         with self.lock:
             self._hurry(d for d in self._all() if d.offer.holder == holder)
-            self._confirm_again(key for key in self._unconfirmed if key[0] == holder)
+            self._confirmations.begin_anew(time.monotonic(), holder)
+            self._changed.notify_all()
 
     def on_answer(self, holder: str, payload: bytes, *, shared: bool = False) -> bool:
         """Handle a holder's answer; returns whether it was expected.
@@ -484,19 +397,13 @@ class Fetching:
             download.hurry = True
             download.wake()
 
-    def _confirm_again(self, keys: Iterable[tuple[str, str]]) -> None:
-        """Confirm these now: what was said before may be lost."""
-        now_s = time.monotonic()
-        self._unconfirmed |= dict.fromkeys(keys, (now_s, 0))
-        self._changed.notify_all()
-
     def _all(self) -> list[Download]:
         return [download for same in self._downloads.values() for download in same]
 
     def _take(self, holder: str, answer: Answer, shared: bool) -> bool:
         """Handle an answer of a holder; returns whether a fetch expected it."""
         if isinstance(answer, Noted):
-            return self._unconfirmed.pop((holder, answer.digest), None) is not None
+            return self._confirmations.noted(holder, answer.digest)
         wanted = False
         for download in self._downloads.get((holder, answer.digest), ()):
             if isinstance(answer, Gone):
@@ -528,27 +435,3 @@ class Fetching:
         for download in downloads:
             most_bytes = max(LEAST_WINDOW_BYTES, min(MAX_WINDOW_BYTES, share))
             download.assembly.window.most_bytes = most_bytes
-
-    def _confirmations(self, now_s: float) -> list[tuple[str, Done]]:
-        """The holders to which a payload is to be confirmed now.
-
-        It is not said in vain while the holder is away: it would wait for ever for what it has
-        missed, and its update would be lost although it is here.
-        """
-        due: list[tuple[str, Done]] = []
-        for (holder, digest), (due_s, tries) in list(self._unconfirmed.items()):
-            if due_s > now_s:
-                continue
-            if not self.online or self.away(holder):
-                self._unconfirmed[holder, digest] = (now_s + _DONE_AWAY_S, 0)
-                continue
-            due.append((holder, Done(digest=digest)))
-            if tries < len(_DONE_AGAIN_S):
-                self._unconfirmed[holder, digest] = (now_s + _DONE_AGAIN_S[tries], tries + 1)
-            else:
-                del self._unconfirmed[holder, digest]
-        return due
-
-    def _next_confirmation_s(self) -> float:
-        """When :meth:`_confirmations` will have something to send."""
-        return min((due_s for due_s, _ in self._unconfirmed.values()), default=float("inf"))

@@ -24,7 +24,7 @@ from fimi.messaging.messages import DeviceState, Offer
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.assembly import JOIN_S
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds
-from fimi.messaging.transfers.exchange import Transfers
+from fimi.messaging.transfers.confirmations import Confirmations
 from fimi.messaging.transfers.parts import PartFiles
 from fimi.messaging.transfers.wire import (
     Chunk,
@@ -213,21 +213,19 @@ class TestFaults:
         coordinator.transfers.fetch(saboteur.offer, 10.0)
         until(lambda: saboteur.dones == 2)
         key = ("saboteur", saboteur.offer.digest)
-        until(lambda: key not in coordinator.transfers._unconfirmed)
+        until(lambda: key not in coordinator.transfers._confirmations)
         saboteur.link.close()
 
-    def test_done_waits_for_a_holder_that_is_away(self, join, monkeypatch) -> None:
+    def test_done_waits_for_a_holder_that_is_away(self) -> None:
         """However long: it waits for this word, and its update is here."""
-        transfers, away = Transfers(join(COORDINATOR)), {"d1"}
-        monkeypatch.setattr(transfers, "away", away.__contains__)
-        offer = Offer(holder="d1", digest="0" * 64, size_bytes=1, media="x")
-        transfers.confirm(offer)
-        now_s = time.monotonic()
-        assert not [s for s in range(1, 60) if transfers._confirmations(now_s + s)]
-        away.clear()
-        transfers.on_back("d1")
-        assert transfers._confirmations(now_s + 1) == [("d1", Done(digest=offer.digest))]
-        assert len([s for s in range(2, 60) if transfers._confirmations(now_s + s)]) == 5
+        confirmations, here, digest = Confirmations(), set[str](), "0" * 64
+        confirmations.add("d1", digest, 0.0)
+        assert not [s for s in range(1, 60) if confirmations.due(s, here.__contains__)]
+        here.add("d1")
+        confirmations.begin_anew(60.0, "d1")
+        assert confirmations.due(61.0, here.__contains__) == [("d1", Done(digest=digest))]
+        assert len([s for s in range(62, 120) if confirmations.due(s, here.__contains__)]) == 5
+        assert ("d1", digest) not in confirmations
 
     def test_holder_that_serves_something_else(self, broker, fleet, join) -> None:
         saboteur = Saboteur(broker.address, fleet, noise(3 * CHUNK))
