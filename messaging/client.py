@@ -145,7 +145,9 @@ class Peer:
         self._pulsing = Pulsing(
             self._link, topics.topic(fleet, peer, peer, "pulse"), self.transfers.expected_bytes
         )
-        self._sizes = SizeTrial(self._link, topics.topic(fleet, peer, peer, "check"))
+        self._sizes = SizeTrial(
+            self._link, topics.topic(fleet, peer, peer, "check"), only_small=role == "device"
+        )
         self._letters = Letters(self.counters)
         self._telemetry = LatestTelemetry()
         self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run
@@ -202,6 +204,7 @@ class Peer:
         try:
             self._link.connect(timeout_s)
             self._identity.move(self._link)
+            self._sizes.run()
         except BaseException:
             if self._taken is not None:
                 raise self._taken from None
@@ -214,8 +217,6 @@ class Peer:
         if self._taken is not None:
             raise self._taken
         self._offenders.forged = self._link.may_write(self._stranger(), timeout_s) is not False
-        if self._role != "device":  # of which there are many, behind links that cost joules
-            self._sizes.run()
         self._connected = True
         self.transfers.start()
         self._pulsing.start()
