@@ -21,7 +21,7 @@ A peer's connection
 * :mod:`~fimi.messaging.own_state` how a peer shows itself: birth, heartbeat, goodbye, last will
 * :mod:`~fimi.messaging.notice`    what a peer says of itself in its lease
 * :mod:`~fimi.messaging.carrier`   how transfers travel over a peer's connection
-* :mod:`~fimi.messaging.size_trial`  whether the broker drops what has the size of a message or chunk
+* :mod:`~fimi.messaging.size_trial`  whether the broker drops larger messages
 * :mod:`~fimi.messaging.address`   address and credentials of the broker
 * :mod:`~fimi.messaging.bundle`    one file with all credentials of a peer
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
