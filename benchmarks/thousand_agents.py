@@ -30,7 +30,8 @@ from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.client import HEARTBEAT_S, Peer
+from fimi.messaging.client import Peer
+from fimi.messaging.heartbeat import HEARTBEAT_S
 from fimi.messaging.messages import DeviceState, Telemetry
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.wire import encode_message

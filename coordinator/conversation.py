@@ -46,6 +46,11 @@ MAX_DEVICES = 10_000
 MAX_BOOTS = 2 * MAX_EARLIER
 """Starts of a device whose facts are kept apart; the oldest one gives way of which the device tells
 nothing any more. More than one report can name."""
+MAX_LEAP = 1_000_000
+"""A device that has seen an epoch so much greater than this one's own is not believed: every start
+of a coordinator adds one, and epochs are finite."""
+RAISE_S = 1.0
+"""Between two raises of the epoch, s: after each of them everything is said again."""
 MAX_OPEN = 256
 """Facts of a device that are given out and not stored; further ones are taken when it repeats them.
 """
@@ -142,6 +147,7 @@ class Conversation:
         self._known = dict(heard or {})
         self._raised = raised
         self._lines: dict[str, Talk] = {}
+        self._raised_s = float("-inf")
 
     @property
     def epoch(self) -> int:
@@ -194,7 +200,11 @@ class Conversation:
         line = self._line(reported.device)
         ours, seen = reported.instance == self._instance, (reported.epoch, reported.heard)
         ahead = seen > (self._epoch, line.document.number if ours else 0)
+        if reported.epoch - self._epoch > MAX_LEAP:
+            return ()
         if ahead and reported.epoch < MAX_EPOCH:  # beyond the last one no document can go
+            if self._now_s() < self._raised_s + RAISE_S:
+                return ()  # it says so again
             self._raise_epoch(reported.epoch + 1)  # it has heard another coordinator
         if not ours:
             return ()
@@ -337,7 +347,7 @@ class Conversation:
     def _raise_epoch(self, epoch: int) -> None:
         """Go beyond an epoch that a device has seen, and say everything again."""
         self._raised(epoch)
-        self._epoch = epoch
+        self._epoch, self._raised_s = epoch, self._now_s()
         for line in self._lines.values():
             if line.tries:
                 self._replace(line, line.document)

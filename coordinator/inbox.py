@@ -8,13 +8,15 @@ waits for messages at the moment. While it waits, the conversation with every de
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from fimi.coordinator.conversation import Conversation
+from fimi.coordinator.conversation import MAX_DEVICES, Conversation
 from fimi.coordinator.patience import BrokerClock, Reminder
 from fimi.coordinator.registry import Registry
 from fimi.learning.data.contract import PROTOCOL, other_protocol
+from fimi.messaging.allowances import Purse
 from fimi.messaging.client import Peer
 from fimi.messaging.messages import (
     DeploymentReport,
@@ -110,9 +112,11 @@ class Inbox:
         self.clock = clock or BrokerClock()
         self._host: Host | None = None
         self._reminder = Reminder(_AWAY_TOLD_S)
-        self._foreign: set[str] = set()
+        self._foreign: dict[str, str] = {}
         self._meters: dict[str, str] = {}
         self._set_asides = 0
+        self._met: set[str] = set()
+        self._lines: dict[str, Purse] = {}  # what each device may still say of itself
         self._aside: dict[str, int] = {}  # how often each was, as far as it was told
 
     def tell(self, host: Host) -> None:
@@ -182,6 +186,8 @@ class Inbox:
             )
 
     def _sort(self, sender: str, message: Message) -> Iterator[tuple[str, Any]]:
+        if self._is_one_too_many(sender):
+            return
         if isinstance(message, DeviceState):
             self._state(message)
         elif isinstance(message, Reported):
@@ -193,6 +199,13 @@ class Inbox:
             if isinstance(message, SyntheticBatch) and self._host is not None:
                 self._host.batch(message)
             yield sender, message
+
+    def _is_one_too_many(self, device: str) -> bool:
+        """Whether a device is new, and there is no room for another one: names cost nothing."""
+        if device not in self._met and len(self._met) >= MAX_DEVICES:
+            return True
+        self._met.add(device)
+        return False
 
     def _state(self, state: DeviceState) -> None:
         if state.protocol != PROTOCOL:
@@ -216,15 +229,21 @@ class Inbox:
             self._meters.get(reported.device, ""),
             reported.meter,
         )
-        if reported.meter and reported.meter != before:
+        if reported.meter and reported.meter != before and self._may_say(reported.device):
             self._notify(MeterDoubted(round=0, device=reported.device, doubts=(reported.meter,)))
 
     def _refuse(self, state: DeviceState) -> None:
         """Say once that a device speaks another version of the conversation."""
-        if state.role == "device" and state.boot_id not in self._foreign:
-            self._foreign.add(state.boot_id)
+        if state.role != "device" or self._foreign.get(state.peer) == state.boot_id:
+            return
+        self._foreign[state.peer] = state.boot_id
+        if self._may_say(state.peer):
             reason = other_protocol(state.peer, state.protocol, PROTOCOL)
             self._notify(DeviceRefused(device=state.peer, reason=reason))
+
+    def _may_say(self, device: str) -> bool:
+        """Whether a device may cause one more line of the log by what it says of itself."""
+        return self._lines.setdefault(device, Purse()).take("line", time.monotonic())
 
     def _fact(self, sender: str, boot_id: str, fact: FactBody) -> bool:
         """Deal with a fact; returns whether that is all that it needs."""

@@ -14,6 +14,14 @@ A peer's connection
 
 * :mod:`~fimi.messaging.client`    sends and receives typed messages:
   :class:`~fimi.messaging.client.Peer`
+* :mod:`~fimi.messaging.outgoing`  what goes out
+* :mod:`~fimi.messaging.reception` what comes in, kind by kind
+* :mod:`~fimi.messaging.letters`   what has come and waits, as the bytes in which it came
+* :mod:`~fimi.messaging.heartbeat` what comes round: heartbeats, and who has fallen silent
+* :mod:`~fimi.messaging.own_state` how a peer shows itself: birth, heartbeat, goodbye, last will
+* :mod:`~fimi.messaging.notice`    what a peer says of itself in its lease
+* :mod:`~fimi.messaging.carrier`   how transfers travel over a peer's connection
+* :mod:`~fimi.messaging.size_trial`  whether the broker drops larger messages
 * :mod:`~fimi.messaging.address`   address and credentials of the broker
 * :mod:`~fimi.messaging.bundle`    one file with all credentials of a peer
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
@@ -31,7 +39,7 @@ A peer's connection
 * :mod:`~fimi.messaging.telemetry` what devices say of themselves many times a minute
 * :mod:`~fimi.messaging.presence`  which other peers are online
 * :mod:`~fimi.messaging.limits`    what a broker grants, and what follows where it is little
-* :mod:`~fimi.messaging.mailbox`   what has come and waits: bounded in bytes, fair among senders
+* :mod:`~fimi.messaging.mailbox`   a queue that is bounded in bytes and fair among senders
 * :mod:`~fimi.messaging.offenders`  who sends what cannot be used: counted, and set aside
 * :mod:`~fimi.messaging.allowances`  how often an honest peer may send what is of no use
 * :mod:`~fimi.messaging.errors`    the errors of this package

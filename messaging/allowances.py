@@ -10,10 +10,11 @@ of             at once      a minute      the most that is honest
 ``bad``        60           12            a damaged message now and then
 ``idle``       1,000        1,200         requests and chunks of no use: 64 that were on their way
                                           when a transfer ended, and what the network doubles
-``news``       60           120           starts, ends and new connections: a link that is cut every
-                                          3 s makes 40 a minute, an agent that crashes at once 60
+``news``       120          60            starts, ends and new connections: a link that is cut every
+                                          3 s makes 40 a minute, an agent that crashes at once 30
 ``state``      200          1,200         a heartbeat every 5 s
 ``telemetry``  300          1,800         ten a second (``fimi agent run --telemetry-s``)
+``line``       20           6             a meter that fails and reads again; more is not said
 =============  ===========  ============  ==========================================================
 
 What is of use gives back what as much of no use has taken: a network that doubles every message
@@ -28,7 +29,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-Use = Literal["bad", "idle", "news", "state", "telemetry"]
+Use = Literal["bad", "idle", "news", "state", "telemetry", "line"]
 
 
 class Allowance(Struct, frozen=True):
@@ -51,10 +52,11 @@ ALLOWED: dict[Use, Allowance] = {
         1000, 1200, "sends requests and chunks that nobody has a use for, more than 20 a second"
     ),
     "news": Allowance(
-        60, 120, "says more than twice a second that it has started, ended or is back"
+        120, 60, "says more than once a second that it has started, ended or is back"
     ),
     "state": Allowance(200, 1200, "says more than 20 times a second that it is here"),
     "telemetry": Allowance(300, 1800, "sends telemetry more than 30 times a second"),
+    "line": Allowance(20, 6, "has more to say of itself than anybody can read"),
 }
 
 IDLE_BYTES = 64 << 10

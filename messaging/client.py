@@ -1,30 +1,27 @@
 """One peer's connection: it sends and receives typed messages and follows which peers are online.
 
-Coordinator, generator node and edge agents communicate through :class:`Peer`. To
-:class:`~fimi.messaging.link.Link` it adds the message types, births, heartbeats and deaths
-(:mod:`fimi.messaging.presence`), and large payloads (:mod:`fimi.messaging.transfers.exchange`).
+Coordinator, generator node and edge agents communicate through :class:`Peer`. It puts together
 
-A device sends its state to the coordinator; coordinator and generator node send theirs to all
-peers. So the number of heartbeats grows with the fleet and not with its square.
+* :mod:`~fimi.messaging.link`       the connection, with :mod:`~fimi.messaging.pulse`
+* :mod:`~fimi.messaging.identity`   the hold on the peer id
+* :mod:`~fimi.messaging.outgoing`   what goes out
+* :mod:`~fimi.messaging.reception`  what comes in, and waits in :mod:`~fimi.messaging.letters`
+* :mod:`~fimi.messaging.heartbeat`  what comes round
+* :mod:`~fimi.messaging.transfers.exchange`  large payloads
+
 :meth:`Peer.receive` gives a :class:`~fimi.messaging.messages.DeviceState` when another peer's state
 changes: once when it comes online, once when it goes offline (by its own message, by its last will,
 or because it was silent for too long), and again when it returns. It does not give the heartbeats
 in between.
 
-A peer id belongs to one process of the fleet (:mod:`fimi.messaging.identity`). A second one is
-refused when it connects; one that was suspended and whose id was taken over meanwhile stops:
-:meth:`Peer.receive` and everything that sends raise :class:`IdentityTaken`.
+A peer id belongs to one process of the fleet. A second one is refused when it connects; one that
+was suspended and whose id was taken over meanwhile stops: :meth:`Peer.receive` and everything that
+sends raise :class:`IdentityTaken`.
 
 Messages are delivered at least once while the broker runs, and may be lost when it restarts. A peer
 therefore waits for an answer with a deadline. Every message can be applied twice without harm,
 because it names run, device and round. A document (:meth:`Peer.publish_state`) is not lost: the
-peer publishes it again after every reconnect (:mod:`fimi.messaging.documents`).
-
-A device may tell at a steady rate how it is (:mod:`fimi.messaging.telemetry`): the coordinator's
-:meth:`Peer.telemetry` has the latest of each.
-
-A device also hears the questions of consoles (:mod:`fimi.messaging.questions`), by
-:meth:`Peer.on_ask`. Other peers ignore them, and the answers.
+peer publishes it again after every reconnect.
 """
 
 from __future__ import annotations
@@ -34,71 +31,40 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Literal
 
-import msgspec
-from msgspec import Struct
-from paho.mqtt.client import MQTTMessageInfo
-from paho.mqtt.enums import MQTTErrorCode
-
-from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging import topics
 from fimi.messaging.access import check_access
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.documents import Documents
-from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected, SendQueueFull
+from fimi.messaging.carrier import LinkCarrier
+from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected
+from fimi.messaging.heartbeat import HEARTBEAT_S, Heartbeat
 from fimi.messaging.identity import Identity
-from fimi.messaging.limits import TRIED_BYTES, dropped
+from fimi.messaging.letters import Letters, PeerCounters
 from fimi.messaging.link import Link, Will
-from fimi.messaging.mailbox import Mailbox
-from fimi.messaging.messages import Desired, DeviceState, Message, Reported, Role, Telemetry
+from fimi.messaging.messages import DeviceState, Message, Role, Telemetry
+from fimi.messaging.notice import LeaseNotice
 from fimi.messaging.offenders import Offender, Offenders
-from fimi.messaging.outbox import Outbox
+from fimi.messaging.outgoing import Outgoing
+from fimi.messaging.own_state import OwnState
 from fimi.messaging.presence import PeerView, Presence
 from fimi.messaging.pulse import Pulsing
-from fimi.messaging.questions import Ask, decode
-from fimi.messaging.roles import check_role, check_sender, state_recipient
+from fimi.messaging.reception import Reception
+from fimi.messaging.size_trial import SizeTrial
 from fimi.messaging.telemetry import LatestTelemetry
-from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, DocumentKind, Kind
+from fimi.messaging.topics import DocumentKind
 from fimi.messaging.transfers.exchange import DEFAULT_MAX_BYTES, Transfers
 from fimi.messaging.transfers.pacing import SMOOTHING
 from fimi.messaging.transfers.window import MAX_CHUNK_BYTES
-from fimi.messaging.transfers.wire import decode_message, encode_message, kind_of
+from fimi.messaging.transfers.wire import kind_of
 
 Pacing = Literal["socket-pacing", "token-bucket", "unlimited"]
 
-HEARTBEAT_S = 5.0
 GOODBYE_S = 2.0
-TRANSFER_EXPIRY_S = 60
-ANSWER_EXPIRY_S = 60
-AWAY_LOG_S = 30.0
-TRIED_S = 1.5
+"""The last messages of a peer that closes may take so long, s."""
 
 log = logging.getLogger(__name__)
-
-
-class PeerCounters(Struct):
-    """Numbers of received messages; for diagnosis and tests.
-
-    Attributes:
-        received: that could be used.
-        refused: that could not.
-        unseen: that were not looked at: their sender is set aside, or sends too often.
-        overflowed: that were dropped before they were received, because too many waited.
-    """
-
-    received: int = 0
-    refused: int = 0
-    unseen: int = 0
-    overflowed: int = 0
-    telemetry: int = 0
-
-
-class _Sealed(NamedTuple):
-    """A checked message as it came: its bytes take a known amount of memory, its objects do not."""
-
-    payload: bytes
-    recipient: str
 
 
 class Peer:
@@ -144,33 +110,8 @@ class Peer:
         self.boot_id = secrets.token_hex(8)
         self.counters = PeerCounters()
         self._role: Role = role
-        self._state_to = state_recipient(role)
-        self._state_topic = topics.topic(fleet, peer, self._state_to, "state")
-        self._state = DeviceState(
-            peer=peer, role=role, status="online", boot_id=self.boot_id, protocol=PROTOCOL
-        )
-        self._online = b""  # its state, encoded, with the number of the present connection
-        offline = msgspec.structs.replace(self._state, status="offline")
-        goodbye = msgspec.structs.replace(offline, goodbye=True)
-        self._offline, self._goodbye = (
-            encode_message(state, sender=peer, recipient=self._state_to)
-            for state in (offline, goodbye)
-        )
-        self._heartbeat_s = heartbeat_s
-        self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
-        self._mailbox: Mailbox[DeviceState | _Sealed] = Mailbox()
-        self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run
-        self._dropped_told = 0
-        self._came_back = {size: threading.Event() for size in TRIED_BYTES}
-        self._what = what
-        self._aside: tuple[str, ...] = ()
-        self._ask_handler: Callable[[bytes], None] | None = None
-        self._outbox = Outbox()
-        self._telemetry = LatestTelemetry()
-        self._documents = Documents(self._publish_document)
-        self._closing = threading.Event()
-        self._wake = threading.Event()
         self._connected = False
+        self._closing = threading.Event()
         self._taken: IdentityTaken | None = None
         self._identity = Identity(
             fleet=fleet,
@@ -182,18 +123,21 @@ class Peer:
             on_confirmed=self._on_confirmed_identity,
             on_lost=self._on_lost_identity,
         )
+        self._state = OwnState(fleet=fleet, peer=peer, role=role, boot_id=self.boot_id)
         self._link = Link(
             address,
             address.client_id(f"{fleet}:{peer}"),  # a broker may serve several fleets
             has_pulse=True,
-            will=Will(self._state_topic, self._offline),
+            will=Will(self._state.topic, self._state.will),
             subscriptions=topics.subscriptions(fleet, peer),
             on_message=self._on_message,
             on_ready=self._on_ready,
             on_confirmed=self._on_confirmed,
         )
+        self._outgoing = Outgoing(fleet, peer, self._link, self._state, lambda: self._may_publish)
+        self._presence = Presence(3 * heartbeat_s if silent_after_s is None else silent_after_s)
         self.transfers = Transfers(
-            self,
+            LinkCarrier(fleet, peer, self._link, self._presence),
             chunk_bytes=chunk_bytes,
             max_bytes=max_bytes,
             gone_after_s=self._presence.silent_after_s,
@@ -201,7 +145,41 @@ class Peer:
         self._pulsing = Pulsing(
             self._link, topics.topic(fleet, peer, peer, "pulse"), self.transfers.expected_bytes
         )
-        self._beats = threading.Thread(target=self._beat, name=f"beat-{self.id}", daemon=True)
+        self._sizes = SizeTrial(
+            self._link, topics.topic(fleet, peer, peer, "check"), only_small=role == "device"
+        )
+        self._letters = Letters(self.counters)
+        self._telemetry = LatestTelemetry()
+        self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run
+        self._notice = LeaseNotice(self._identity, self._offenders, what)
+        self._heartbeat = Heartbeat(
+            peer,
+            every_s=heartbeat_s,
+            link=self._link,
+            identity=self._identity,
+            documents=self._outgoing.documents,
+            presence=self._presence,
+            on_turn=self._notice.show_aside,
+            on_beat=self._outgoing.beat,
+            on_lost=self._on_lost_peer,
+        )
+        self._reception = Reception(
+            fleet=fleet,
+            peer=peer,
+            to_itself={
+                "lease": partial(self._identity.on_message, "lease"),
+                "claim": partial(self._identity.on_message, "claim"),
+                "pulse": self._pulsing.on_echo,
+                "check": self._sizes.on_echo,
+            },
+            counters=self.counters,
+            letters=self._letters,
+            presence=self._presence,
+            offenders=self._offenders,
+            transfers=self.transfers,
+            telemetry=self._telemetry,
+            on_leaving=self._heartbeat.wake,
+        )
 
     def connect(self, timeout_s: float = 10.0) -> None:
         """Take the peer id, connect, subscribe and come online.
@@ -226,42 +204,23 @@ class Peer:
         try:
             self._link.connect(timeout_s)
             self._identity.move(self._link)
+            self._sizes.run()
         except BaseException:
             if self._taken is not None:
                 raise self._taken from None
             if (said := self._identity.release()) is not None:
-                self._outbox.add(said)
-                self._outbox.settled_within(GOODBYE_S)
+                self._outgoing.note(said)
+                self._outgoing.flush(GOODBYE_S)
             raise
         finally:
             probe.close()
         if self._taken is not None:
             raise self._taken
         self._offenders.forged = self._link.may_write(self._stranger(), timeout_s) is not False
-        if self._role != "device":  # of which there are many, behind links that cost joules
-            self._try_sizes()
         self._connected = True
         self.transfers.start()
         self._pulsing.start()
-        self._beats.start()
-
-    def _try_sizes(self) -> None:
-        """Find out whether the broker drops what has the size of a chunk."""
-        topic = topics.topic(self.fleet, self.id, self.id, "check")
-        small, large = TRIED_BYTES
-        named = self._link.largest_payload(topic)
-        if named is not None and named < large:
-            return  # what the broker says itself is kept to
-        for size in TRIED_BYTES:
-            self._link.publish(topic, bytes(size), qos=0)
-        if self._came_back[small].wait(TRIED_S) and not self._came_back[large].wait(TRIED_S):
-            self._link.limit(small, dropped())
-
-    def _has_come_back(self, size_bytes: int) -> None:
-        if (came := self._came_back.get(size_bytes)) is not None:
-            came.set()
-            if size_bytes == max(TRIED_BYTES):
-                self._link.limit(None)  # it was late only
+        self._heartbeat.start()
 
     def _stranger(self) -> str:
         """A topic of a sender that is not this peer; with access rules nobody may write there."""
@@ -272,18 +231,15 @@ class Peer:
         if self._closing.is_set():
             return
         self._closing.set()
-        self._wake.set()
+        self._heartbeat.close()
         self._pulsing.close()
         self.transfers.close()
-        if self._connected:
-            self._beats.join()
-            if self._may_publish:
-                self._publish_state(self._goodbye, qos=1)
-                if (said := self._identity.release()) is not None:
-                    self._outbox.add(said)
-                self.flush(GOODBYE_S)
+        if self._connected and self._may_publish:
+            self._outgoing.goodbye()
+            self._outgoing.note(self._identity.release())
+            self.flush(GOODBYE_S)
         self._link.close()
-        self._mailbox.close()
+        self._letters.close()
 
     def __enter__(self) -> Peer:
         try:
@@ -308,8 +264,7 @@ class Peer:
 
     def describe(self, what: str) -> None:
         """Say what this process does, for example ``"run desk-3"``, to others that want its id."""
-        self._what = what
-        self._identity.describe(self._described())
+        self._notice.describe(what)
 
     def broker_away_s(self) -> float | None:
         """For how long the broker has been away, s; ``None`` while it is connected."""
@@ -319,6 +274,10 @@ class Peer:
     def peers(self) -> dict[str, PeerView]:
         """All peers whose state was ever received, by peer id."""
         return self._presence.views()
+
+    def absent_s(self, peer: str) -> float | None:
+        """For how long another peer has been offline, s; ``None`` if it is not known to be."""
+        return self._presence.absent_s(peer, time.monotonic())
 
     def send(self, recipient: str, message: Message) -> None:
         """Send a message (QoS 1) to a peer id or ``"all"``; returns at once. Offline, it waits.
@@ -330,19 +289,7 @@ class Peer:
             IdentityTaken: another process has taken over the peer id.
         """
         self._check_open(f"{type(message).__name__} to {recipient}")
-        if (kind := kind_of(message)) != "message":
-            raise MessageRefused(
-                f"{type(message).__name__} to {recipient} travels as {kind!r}, not as a message"
-            )
-        topic = topics.topic(self.fleet, self.id, recipient, "message")
-        payload = self._encode(message, recipient, topic)
-        info = self._link.publish(topic, payload, qos=1)
-        if info.rc == MQTTErrorCode.MQTT_ERR_QUEUE_SIZE:
-            raise SendQueueFull(
-                f"peer {self.id} has been offline for too long: {type(message).__name__} to "
-                f"{recipient} not sent; check the broker at {self.address}"
-            )
-        self._outbox.add(info)
+        self._outgoing.message(recipient, message)
 
     def publish_state(self, recipient: str, kind: DocumentKind, message: Message) -> None:
         """Replace the document of this kind for a peer; returns at once. Offline, it waits.
@@ -360,8 +307,7 @@ class Peer:
         if kind_of(message) != kind:
             raise MessageRefused(f"{what} travels as {kind_of(message)!r}, not as {kind!r}")
         self._check_open(what)
-        topic = topics.topic(self.fleet, self.id, recipient, kind)
-        self._documents.put(topic, self._encode(message, recipient, topic))
+        self._outgoing.document(recipient, kind, message)
 
     def withdraw_state(self, recipient: str, kind: DocumentKind) -> None:
         """Let the broker forget the document of this kind for a peer; returns at once.
@@ -370,11 +316,11 @@ class Peer:
             NotConnected: called before :meth:`connect` or after :meth:`close`.
         """
         self._check_open(f"the document {kind!r} for {recipient}")
-        self._documents.put(topics.topic(self.fleet, self.id, recipient, kind), b"")
+        self._outgoing.withdraw(recipient, kind)
 
     def on_ask(self, handler: Callable[[bytes], None]) -> None:
         """Let a handler have the questions of consoles, on the network thread, as bytes."""
-        self._ask_handler = handler
+        self._reception.on_ask = handler
 
     def tell(self, kind: Literal["answer", "status"], payload: bytes) -> None:
         """Tell consoles something: an answer once, or the status, which the broker keeps.
@@ -387,14 +333,7 @@ class Peer:
             IdentityTaken: another process has taken over the peer id.
         """
         self._check_open(kind)
-        topic = topics.topic(self.fleet, self.id, COORDINATOR, kind)
-        limit = self._link.largest_payload(topic)
-        if limit is not None and len(payload) > limit:
-            raise MessageRefused(f"{kind} of {len(payload)} B: the broker takes {limit} B")
-        if kind == "status":
-            self._documents.put(topic, payload)
-        else:
-            self._outbox.add(self._link.publish(topic, payload, qos=1, expires_s=ANSWER_EXPIRY_S))
+        self._outgoing.to_consoles(kind, payload)
 
     def tell_telemetry(self, message: Telemetry) -> bool:
         """Tell the coordinator how this device is, once and without acknowledgement.
@@ -407,11 +346,7 @@ class Peer:
             IdentityTaken: another process has taken over the peer id.
         """
         self._check_open("telemetry")
-        if not self._may_publish:
-            return False
-        topic = topics.topic(self.fleet, self.id, COORDINATOR, "telemetry")
-        self._link.publish(topic, self._encode(message, COORDINATOR, topic), qos=0)
-        return True
+        return self._outgoing.telemetry(message)
 
     def telemetry(self) -> dict[str, Telemetry]:
         """The latest telemetry of every device that is online and sends any, by its id."""
@@ -419,9 +354,7 @@ class Peer:
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until the broker has confirmed everything sent so far; returns whether it has."""
-        deadline_s = time.monotonic() + timeout_s
-        sent = self._outbox.settled_within(timeout_s)
-        return self._documents.settled_within(deadline_s - time.monotonic()) and sent
+        return self._outgoing.flush(timeout_s)
 
     def receive(self, timeout_s: float | None = None) -> tuple[str, Message] | None:
         """The next message, or the next change of another peer's state: ``(sender, message)``.
@@ -431,15 +364,10 @@ class Peer:
         Raises:
             IdentityTaken: another process has taken over the peer id.
         """
-        item = None if self._taken is not None else self._mailbox.get(timeout_s)
+        received = None if self._taken is not None else self._letters.get(timeout_s)
         if self._taken is not None and not self._closing.is_set():
             raise self._taken
-        if item is None:
-            return None
-        sender, content = item
-        if isinstance(content, DeviceState):
-            return sender, content
-        return sender, decode_message(content.payload, sender=sender, recipient=content.recipient)
+        return received
 
     @property
     def offenders(self) -> tuple[Offender, ...]:
@@ -449,8 +377,7 @@ class Peer:
     @property
     def aside(self) -> tuple[Offender, ...]:
         """Who is set aside at present."""
-        now_s = time.monotonic()
-        return tuple(each for each in self.offenders if each.until_s > now_s)
+        return self._notice.aside
 
     @property
     def set_asides(self) -> int:
@@ -480,292 +407,49 @@ class Peer:
         """Whether the broker is connected, and the peer id known to be still our own."""
         return self._link.ready and self._identity.confirmed
 
-    def _encode(self, message: Message, recipient: str, topic: str) -> bytes:
-        payload = encode_message(message, sender=self.id, recipient=recipient)
-        limit = self._link.largest_payload(topic)
-        if limit is not None and len(payload) > limit:
-            raise MessageRefused(
-                f"{type(message).__name__} to {recipient} has {len(payload)} B, the broker at "
-                f"{self.address} takes {limit} B; raise its max_packet_size"
-            )
-        return payload
-
     def _check_open(self, what: str) -> None:
         if self._taken is not None:
             raise self._taken
         if not self._connected or self._closing.is_set():
             raise NotConnected(f"peer {self.id} is not connected: {what} not sent")
 
-    # The carrier of transfers (:class:`~fimi.messaging.transfers.carrier.Carrier`).
-
-    def publish(self, recipient: str, kind: Kind, payload: bytes) -> MQTTMessageInfo | None:
-        """Publish bytes without acknowledgement; ``None`` while offline."""
-        if not self._link.ready:
-            return None
-        topic = topics.topic(self.fleet, self.id, recipient, kind)
-        return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
-
-    def publish_shared(self, digest: str, payload: bytes) -> MQTTMessageInfo | None:
-        """Publish a chunk to all that hear a payload's stream; ``None`` while offline."""
-        if not self._link.ready:
-            return None
-        topic = topics.shared(self.fleet, self.id, digest)
-        return self._link.publish(topic, payload, qos=0, expires_s=TRANSFER_EXPIRY_S)
-
-    def listen(self, holder: str, digest: str) -> None:
-        """Hear the stream of a payload."""
-        self._link.listen(topics.shared(self.fleet, holder, digest))
-
-    def unlisten(self, holder: str, digest: str) -> None:
-        """Hear the stream of a payload no more."""
-        self._link.unlisten(topics.shared(self.fleet, holder, digest))
-
-    def largest_payload(self, recipient: str, kind: Kind) -> int | None:
-        """The largest payload that the broker takes, bytes; ``None`` if it names none."""
-        return self._link.largest_payload(topics.topic(self.fleet, self.id, recipient, kind))
-
-    def absent_s(self, peer: str) -> float | None:
-        """For how long another peer has been offline; ``None`` if it is not known to be."""
-        view = self._presence.view(peer)
-        return None if view is None or view.online else time.monotonic() - view.since_s
-
     # On the network thread.
 
     def _on_ready(self, first: bool) -> None:
         self._presence.pardon(time.monotonic())
-        self._state = msgspec.structs.replace(self._state, session=self._state.session + 1)
-        self._online = encode_message(self._state, sender=self.id, recipient=self._state_to)
+        self._state.has_connected()
         if first:
-            self._publish_state(self._online, qos=1)
+            self._outgoing.birth()
         else:
             self._identity.ask()  # the rest follows once the id is known to be still our own
 
     def _on_confirmed_identity(self) -> None:
-        self._publish_state(self._online, qos=1)
-        self._documents.renew()
+        self._outgoing.birth()
+        self._outgoing.documents.renew()
         self.transfers.on_reconnected()
 
     def _on_lost_identity(self, error: IdentityTaken) -> None:
         self._taken = error
         log.error("stopped: %s", error)
         self._link.give_up()
-        self._mailbox.close()
-        self._wake.set()
+        self._letters.close()
+        self._heartbeat.end(self._stop)
 
     def _on_confirmed(self, number: int) -> None:
-        if self._documents.confirmed(number):
-            self._wake.set()
+        if self._outgoing.documents.confirmed(number):
+            self._heartbeat.wake()
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
-        place = topics.parse(topic)
-        to_us = place is not None and place.recipient in (self.id, EVERYBODY, SHARED)
-        sender = topics.sender_of(topic)
-        if place is None or place.fleet != self.fleet or not to_us or place.sender != sender:
-            self._refuse(sender, payload, f"topic {topic[:200]!r} has no known form")
-            return
-        if place.sender == self.id:
-            if place.kind in ("lease", "claim"):
-                self._on_identity(place.kind, payload)
-            elif place.kind == "pulse":
-                self._pulsing.on_echo(payload)
-            elif place.kind == "check":
-                self._has_come_back(len(payload))
-            return
-        if place.kind == "ask":  # of a console that speaks as the coordinator, and is none
-            if self._ask_handler is not None and place.sender == COORDINATOR:
-                self._on_question(self._ask_handler, place, payload)
-            return
-        now_s = time.monotonic()
-        bulk = place.kind in ("want", "chunk") or place.recipient == SHARED
-        kind = "chunk" if place.recipient == SHARED else place.kind
-        if not self._offenders.admits(place.sender, kind, len(payload), now_s):
-            self.counters.unseen += 1
-            return
-        living = place.kind != "state" and not retained  # what is retained is no sign of life
-        if living and (back := self._presence.heard(place.sender, now_s)) is not None:
-            self._put(place.sender, back)
-            self.transfers.on_back(place.sender)
-        if bulk:
-            self._on_bulk(place, payload, now_s)
-        elif place.kind in ("message", "state", "desired", "reported"):
-            self._on_typed(place, payload, retained, now_s)
-        elif place.kind == "telemetry":
-            self._on_telemetry(place, payload)
-        elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
-            self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
+        self._reception.take(topic, payload, retained)
 
-    def _on_question(
-        self, handler: Callable[[bytes], None], place: topics.Topic, payload: bytes
-    ) -> None:
-        now_s = time.monotonic()
-        if not self._offenders.admits(place.sender, place.kind, len(payload), now_s):
-            self.counters.unseen += 1
-            return
-        try:
-            decode(payload, Ask)
-        except MessageRefused as error:
-            self._refuse(place.sender, payload, str(error))
-            return
-        self._offenders.passed(place.sender, now_s)
-        handler(payload)
+    # On the thread of heartbeats.
 
-    def _on_bulk(self, place: topics.Topic, payload: bytes, now_s: float) -> None:
-        shared = place.recipient == SHARED
-        if place.kind == "want":
-            of_use = self.transfers.on_request(place.sender, payload)
-        else:
-            of_use = self.transfers.on_answer(place.sender, payload, shared=shared)
-        if self.transfers.refusals:
-            why = self.transfers.refusals.pop()
-            self._offenders.offended(place.sender, len(payload), why, now_s)
-        elif not shared:  # of a stream comes what others have asked for
-            self._offenders.came(place.sender, len(payload), now_s, of_use=of_use)
+    def _on_lost_peer(self, state: DeviceState) -> None:
+        self._telemetry.forget(state.peer)
+        self._letters.put_state(state)
 
-    def _on_typed(self, place: topics.Topic, payload: bytes, retained: bool, now_s: float) -> None:
-        if not payload:
-            return  # a retained message was cleared
-        try:
-            message = decode_message(payload, sender=place.sender, recipient=place.recipient)
-            if kind_of(message) != place.kind:
-                raise MessageRefused(f"{type(message).__name__} came as {place.kind!r}")
-            if isinstance(message, DeviceState):
-                check_role(message, place.sender, place.recipient)
-            else:
-                view = self._presence.view(place.sender)
-                check_sender(message, place.sender, None if view is None else view.state.role)
-        except MessageRefused as error:
-            self._refuse(place.sender, payload, str(error))
-            return
-        if (
-            isinstance(message, DeviceState)
-            and self._presence.is_news(message)
-            and not self._offenders.is_news_from(place.sender, len(payload), now_s)
-        ):
-            self.counters.refused += 1
-            return
-        self._offenders.passed(place.sender, now_s)
-        if isinstance(message, DeviceState):
-            here = retained and self._presence.view(place.sender) is None  # before this peer was
-            is_back = self._presence.has_reconnected(message)
-            if (change := self._presence.stated(message, now_s)) is not None:
-                if change.protocol != PROTOCOL and change.status == "online":
-                    log.error(
-                        "%s",
-                        other_protocol(place.sender, change.protocol, PROTOCOL, "this process"),
-                    )
-                self._put(place.sender, change)
-                is_back = not here
-            elif message.status == "offline":
-                self._wake.set()
-            if is_back:  # what it was asked for before is lost
-                self.transfers.on_back(place.sender)
-        else:
-            self.counters.received += 1
-            self._put(place.sender, message, _Sealed(payload, place.recipient))
-
-    def _on_telemetry(self, place: topics.Topic, payload: bytes) -> None:
-        self.counters.telemetry += 1
-        try:
-            self._telemetry.put(place.sender, place.recipient, payload)
-        except MessageRefused as error:
-            self._refuse(place.sender, payload, str(error))
-
-    def _on_identity(self, kind: str, payload: bytes) -> None:
-        try:
-            self._identity.on_message(kind, payload)
-        except MessageRefused as error:
-            self._refuse(self.id, payload, str(error))
-
-    def _refuse(self, sender: str, payload: bytes, why: str) -> None:
-        self.counters.refused += 1
-        self._offenders.offended(sender, len(payload), why, time.monotonic())
-
-    def _put(self, sender: str, message: Message, sealed: _Sealed | None = None) -> None:
-        """Let a message wait; a document takes the place of an earlier one that still waits."""
-        key: tuple[str, ...] | None = None
-        if isinstance(message, Reported):  # a later one of the same start holds all of this one
-            key = ("reported", message.instance, message.boot_id)
-        elif isinstance(message, Desired):
-            key = ("desired", message.instance, str(message.epoch))
-        if isinstance(message, DeviceState):
-            lost = self._mailbox.put(sender, message, len(message.boot_id))
-        else:
-            assert sealed is not None
-            number = (message.number,) if isinstance(message, Reported | Desired) else ()
-            lost = self._mailbox.put(sender, sealed, len(sealed.payload), key=key, number=number)
-        for name in lost:
-            self.counters.overflowed += 1
-            if self.counters.overflowed >= 10 * self._dropped_told:
-                self._dropped_told = self.counters.overflowed
-                log.error(
-                    "too much waits to be received: %d messages dropped so far, the last of %s",
-                    *(self.counters.overflowed, name),
-                )
-
-    # The thread of heartbeats.
-
-    def _beat(self) -> None:
-        tick_s = min(self._heartbeat_s, self._presence.silent_after_s / 4)
-        now_s = time.monotonic()
-        next_beat_s = now_s + self._heartbeat_s
-        next_word_s = AWAY_LOG_S
-        while True:
-            before_s = now_s
-            next_s = min(next_beat_s, self._presence.next_s())
-            self._wake.wait(max(0.01, min(tick_s, next_s - time.monotonic())))
-            self._wake.clear()
-            if self._closing.is_set():
-                return
-            if self._taken is not None:
-                self._pulsing.close()
-                self.transfers.close()
-                self._link.close()
-                return
-            self._documents.pump()
-            now_s = time.monotonic()
-            if now_s - before_s > 2 * tick_s:  # this process stood still: who was silent was it
-                self._presence.pardon(now_s, wills=False)
-            beat = now_s >= next_beat_s
-            if beat:
-                next_beat_s = now_s + self._heartbeat_s
-            if not self._link.ready:
-                if (away_s := self.broker_away_s() or 0.0) >= next_word_s:
-                    log.warning("broker at %s away for %.0f s", self.address, away_s)
-                    next_word_s += AWAY_LOG_S
-                continue
-            next_word_s = AWAY_LOG_S
-            if not self._identity.confirmed:
-                self._identity.ask_if_unconfirmed()
-                continue
-            self._show_aside()
-            if beat:
-                self._publish_state(self._online, qos=0)
-            for state in self._presence.lost(now_s):
-                self._telemetry.forget(state.peer)
-                self._put(state.peer, state)
-
-    def _show_aside(self) -> None:
-        """Say in the lease who is set aside, where people see it (``fimi fleet status``)."""
-        if not self._offenders.version:
-            return
-        aside = tuple(each.sender for each in self.aside)
-        if aside != self._aside:
-            self._aside = aside
-            self._identity.describe(self._described())
-
-    def _described(self) -> str:
-        if not (names := self._aside):
-            return self._what
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        said = f"sets aside {', '.join(names[:3])}{more}"
-        return f"{self._what}, {said}" if self._what else said
-
-    def _publish_document(self, topic: str, payload: bytes) -> MQTTMessageInfo | None:
-        if not self._may_publish:
-            return None
-        return self._link.publish(topic, payload, qos=1, retain=True)
-
-    def _publish_state(self, state: bytes, *, qos: int) -> None:
-        info = self._link.publish(self._state_topic, state, qos=qos, retain=True)
-        if qos:
-            self._outbox.add(info)
+    def _stop(self) -> None:
+        """The id is another process's: end everything that talks."""
+        self._pulsing.close()
+        self.transfers.close()
+        self._link.close()

@@ -8,7 +8,8 @@ whose last will asks for them. Then :meth:`Granted.without` is tried.
 
 A broker may also drop messages above a size and not say so (Mosquitto's ``message_size_limit``).
 That shows when a peer sends messages of :data:`TRIED_BYTES` to itself, and the larger one does not
-come back (:func:`dropped`).
+come back (:func:`dropped`, :mod:`fimi.messaging.size_trial`). Where neither does, the broker is
+refused (:func:`dropped_all`).
 
 What else a broker does not say cannot be known before it happens: how many messages it queues, and
 that it forgets everything when it is restarted. The second one shows after a restart: the session
@@ -114,6 +115,14 @@ def dropped() -> str:
         f"drops messages of {large} B without a word and takes those of {small} B: chunks are made "
         "as small, and a message that is larger cannot be sent; raise its message_size_limit (0: "
         "no limit)"
+    )
+
+
+def dropped_all() -> str:
+    """That a broker drops even the smaller one."""
+    return (
+        f"drops messages of {min(TRIED_BYTES)} B without a word, and the documents of a run need "
+        f"{LEAST_PACKET_BYTES} B; raise its message_size_limit (0: no limit)"
     )
 
 

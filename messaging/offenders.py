@@ -209,6 +209,11 @@ class Offenders:
             self._offend(key, sender, f"it {ALLOWED['news'].why}", now_s)
             return False
 
+    def may_be_said_of(self, name: str, now_s: float) -> bool:
+        """Whether a sender may cause one more line of the log by what it says of itself."""
+        with self._lock:
+            return self._at(self._key(name, now_s), now_s).purse.take("line", now_s)
+
     def offended(self, name: str, size_bytes: int, why: str, now_s: float) -> None:
         """A message of this sender could not be used, and why, in words."""
         with self._lock:

@@ -71,6 +71,11 @@ class Presence:
         with self._lock:
             return self._views.get(peer)
 
+    def absent_s(self, peer: str, now_s: float) -> float | None:
+        """For how long a peer has been offline, s; ``None`` if it is not known to be."""
+        view = self.view(peer)
+        return None if view is None or view.online else now_s - view.since_s
+
     def heard(self, peer: str, now_s: float) -> DeviceState | None:
         """Note another message than a state from ``peer``; returns a change to deliver, if any."""
         with self._lock:

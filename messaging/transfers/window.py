@@ -14,8 +14,9 @@ its chunk, the times of the last ones, and the usual one. From these follow
   request that remained without an answer.
 
 A chunk that is larger than any that ever came, and does not come while others do, may be too large
-for the broker: the next ones are smaller. There is no network, no thread and no clock here: times
-are arguments.
+for the broker: the next ones are smaller. If nothing else is on its way, that shows when it has not
+come :data:`SILENCES` times and one of a size that has come before does. There is no network, no
+thread and no clock here: times are arguments.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ LAST = 4
 longer than the least time ever, the link has changed."""
 STRIKES = 2
 """So often a connection is lost under a larger chunk than ever came, until chunks are smaller."""
+SILENCES = 2
+"""So often in a row nothing has come, until larger chunks than ever came are not asked for."""
 
 Loss = Literal["silence", "overtaken", "disconnected"]
 """Why a chunk is lost: nothing came for too long, later ones came, or the connection went."""
@@ -81,6 +84,7 @@ class LinkWindow:
         self._probed_s = 0.0
         self._largest_bytes = 0
         self._strikes = 0
+        self._silent_bytes = 0
 
     @property
     def size_bytes(self) -> int:
@@ -98,7 +102,14 @@ class LinkWindow:
         if self._largest_bytes:
             wanted = max(wanted, self._paced_bytes(FIRST_CHUNK_BYTES, CHUNK_S))
         wanted = min(wanted, self.ceiling_bytes)
+        if self._in_doubt:
+            wanted = min(wanted, self._largest_bytes)
         return max(BLOCK_BYTES, int(wanted) // BLOCK_BYTES * BLOCK_BYTES)
+
+    @property
+    def _in_doubt(self) -> bool:
+        """Whether silence may be about the size of what was asked for."""
+        return bool(self._silent_bytes) and self._backoff >= SILENCES
 
     @property
     def patience_s(self) -> float:
@@ -126,6 +137,9 @@ class LinkWindow:
             took_s: since it was asked for, s.
             now_s: the present time, s.
         """
+        if self._in_doubt and size_bytes <= self._largest_bytes:
+            self.ceiling_bytes = max(self._largest_bytes, self._silent_bytes // 2)
+        self._silent_bytes = 0
         self._backoff = 0
         self._largest_bytes = max(self._largest_bytes, size_bytes)
         if self._probes and now_s - took_s >= self._probed_s:
@@ -167,7 +181,10 @@ class LinkWindow:
 
     def lost(self, size_bytes: int, why: Loss) -> None:
         """A chunk has not come; see :data:`Loss`."""
-        if not self._largest_bytes or size_bytes <= self._largest_bytes or why == "silence":
+        if not self._largest_bytes or size_bytes <= self._largest_bytes:
+            return
+        if why == "silence":
+            self._silent_bytes = size_bytes
             return
         self._strikes += 1
         if why == "overtaken" or self._strikes >= STRIKES:

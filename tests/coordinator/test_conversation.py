@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from msgspec.structs import replace
 
-from fimi.coordinator.conversation import MAX_OPEN, Conversation
+from fimi.coordinator.conversation import MAX_LEAP, MAX_OPEN, Conversation
 from fimi.messaging.documents import AGAIN_S
 from fimi.messaging.messages import (
     MAX_EARLIER,
@@ -361,6 +361,28 @@ def test_an_epoch_is_stored_before_anything_is_said_with_it() -> None:
     talk.order("d", RunEnded(run="r", reason="stopped"))
     talk.take(reported(run="before", instance="another", epoch=7))
     assert story == [("said", 1), ("stored", 8), ("said", 8)]
+
+
+def test_a_device_cannot_spend_the_epochs() -> None:
+    """A flood of greater ones is followed once a second, and one beyond all measure never."""
+    now_s, raised, said = 0.0, list[int](), list[Desired]()
+    talk = Conversation(
+        "r", "i", 1, lambda _, document: said.append(document), lambda: now_s, raised=raised.append
+    )
+    talk.order("honest", RunEnded(run="r", reason="stopped"))
+    for number in range(1000):
+        now_s = number / 100
+        talk.take(reported(run="before", instance="another", epoch=number + 2))
+    assert len(raised) == 10
+    assert len(said) == 1 + 10
+    assert talk.epoch > 900
+    before = talk.epoch
+    talk.take(reported(run="before", instance="another", epoch=2**53 - 2))
+    talk.take(reported(run="r", instance="i", epoch=before + MAX_LEAP + 1))
+    assert talk.epoch == before
+    now_s += 2.0
+    talk.take(reported(run="before", instance="another", epoch=before + 5))
+    assert talk.epoch == before + 6
 
 
 def told(boot_id: str, earlier: list[str], number: int = 1) -> Reported:

@@ -56,6 +56,8 @@ def documents_pass(address) -> None:
         payload = bytes(range(256)) * 1200
         offer = coordinator.transfers.serve(payload, "bytes")
         assert device.transfers.fetch(offer, 20.0) == payload
+        offer = device.transfers.serve(payload[:-150_000], "bytes")  # ends in the middle of growth
+        assert coordinator.transfers.fetch(offer, 20.0) == payload[:-150_000]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +89,25 @@ def test_too_little_is_refused_in_words(own_mosquitto) -> None:
         peer.connect()
     assert time.monotonic() - began_s < 5.0
     peer.close()
+
+
+@pytest.mark.parametrize(("name", "role"), [(COORDINATOR, "coordinator"), ("d1", "device")])
+def test_what_is_dropped_without_a_word_is_refused_too(name, role, own_mosquitto) -> None:
+    address = own_mosquitto(EVERYTHING, more=("message_size_limit 10000",))
+    began_s = time.monotonic()
+    with (
+        pytest.raises(
+            BrokerError, match=r"drops messages of 12288 B.*raise its message_size_limit"
+        ),
+        Peer(address, fleet="f", peer=name, role=role),
+    ):
+        pass
+    assert time.monotonic() - began_s < 5.0
+    with (  # it has given its id back
+        pytest.raises(BrokerError, match="drops messages"),
+        Peer(address, fleet="f", peer=name, role=role),
+    ):
+        pass
 
 
 def test_a_short_keep_alive_is_named() -> None:

@@ -261,7 +261,7 @@ class TestReconnect:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr("fimi.messaging.client.AWAY_LOG_S", 0.2)
+        monkeypatch.setattr("fimi.messaging.heartbeat.AWAY_LOG_S", 0.2)
         with Peer(mortal.address, fleet="f", peer="d1", role="device", heartbeat_s=0.05) as peer:
             assert peer.broker_away_s() is None
             caplog.set_level(logging.WARNING)

@@ -92,6 +92,24 @@ class TestAnyOrder:
         assert assembly.asked_again == 0
 
 
+class TestBrokersThatDrop:
+    @given(st.integers(1, 400), st.integers(4, 60))
+    def test_what_is_too_large_is_asked_for_in_smaller_pieces(self, blocks: int, most: int) -> None:
+        """Over a quick link the window grows until chunks are dropped, also with the last ones."""
+        data = noise(blocks * BLOCK_BYTES)
+        assembly, now_s = Assembly(offer(data)), 0.0
+        while assembly.missing:
+            runs = assembly.ask(now_s).direct
+            if not runs:
+                now_s = assembly.next_s()
+            for start, count in runs:
+                now_s += 0.0005
+                if count <= most:
+                    assembly.accept(chunk(data, start, count), now_s)
+            assert now_s < 15.0
+        assert payload(assembly) == data
+
+
 class TestAskingAgain:
     def test_waits_longer_each_time(self) -> None:
         assembly = Assembly(offer(b"abc"))

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from fimi.messaging.transfers.blocks import BLOCK_BYTES
-from fimi.messaging.transfers.serving import FIRST_RUN_BLOCKS, ServedPayloads, sha256
+from fimi.messaging.transfers.serving import FIRST_RUN_BLOCKS, MAX_KNOWN, ServedPayloads, sha256
 from fimi.messaging.transfers.stream import LAG_S
 from fimi.messaging.transfers.wire import Want
 
@@ -51,6 +51,38 @@ class TestOrders:
         assert shelf.refused == 3
         assert sent(shelf) == [("a", 2, 1024)]
         assert shelf.order("a", want("0" * 64, (0, 1)), MIB, 0.0) == "gone"
+
+    def test_whether_a_request_was_of_any_use(self) -> None:
+        shelf, digest = shelf_with(bytes(10 * BLOCK_BYTES), keep=2)
+        asked = [(0, 3), (2, 3), (1, 2), (0, 5)]
+        uses = []
+        for run in asked:
+            shelf.order("a", want(digest, run), MIB, 0.0)
+            uses.append(shelf.of_use)
+        assert uses == [True, True, False, False]
+        shelf.order("a", want("0" * 64, (0, 1)), MIB, 0.0)
+        assert not shelf.of_use
+        assert [shelf.done("a", digest), shelf.done("a", digest)] == [True, False]
+        assert not shelf.done("a", "0" * 64)
+
+    def test_of_a_stream_it_is_who_follows_it(self) -> None:
+        shelf, digest = shelf_with(bytes(100 * BLOCK_BYTES), shared=True)
+        for asker in ("a", "b", "c"):
+            shelf.order(asker, want(digest, shared=True), MIB, 0.0)
+        sent(shelf)
+        for asker in ("a", "b", "c"):  # the first one gets blocks for all of them
+            shelf.order(asker, want(digest, (16, 8), shared=True), MIB, 0.1)
+            assert shelf.of_use
+        shelf.order("b", want(digest, (16, 8), shared=True), MIB, 0.1)
+        assert not shelf.of_use
+
+    def test_names_without_end(self) -> None:
+        shelf, digest = shelf_with(bytes(10))
+        for number in range(MAX_KNOWN + 100):
+            shelf.order(f"ghost-{number}", want(digest, (0, 1)), MIB, 0.0)
+            shelf.done(f"ghost-{number}", digest)
+        assert not shelf.is_done(f"ghost-{MAX_KNOWN}", digest)
+        assert shelf.is_done(f"ghost-{MAX_KNOWN - 1}", digest)
 
     def test_withdrawn_before_sending(self) -> None:
         shelf, digest = shelf_with(bytes(10))

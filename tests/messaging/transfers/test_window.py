@@ -155,6 +155,18 @@ class TestBrokersThatTakeLess:
         window.lost(1_000_000, "silence")
         assert window.ceiling_bytes == MAX_CHUNK_BYTES
 
+    def test_unless_what_is_smaller_comes_at_once(self) -> None:
+        window = LinkWindow()
+        for n in range(400):
+            window.came(4096, 0.001, 0.001 * n)
+        for _ in range(2):
+            assert window.chunk_bytes == MAX_CHUNK_BYTES
+            window.lost(MAX_CHUNK_BYTES, "silence")
+            window.back_off()
+        assert window.chunk_bytes == 4096
+        window.came(4096, 0.001, 1.0)
+        assert window.ceiling_bytes == MAX_CHUNK_BYTES // 2
+
     def test_a_connection_that_goes_under_large_chunks(self) -> None:
         window = LinkWindow()
         window.came(4096, 0.001, 0.0)
