@@ -42,12 +42,13 @@ from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected
 from fimi.messaging.heartbeat import HEARTBEAT_S, Heartbeat
 from fimi.messaging.identity import Identity
 from fimi.messaging.letters import Letters, PeerCounters
-from fimi.messaging.link import Link, Will
+from fimi.messaging.link import Link
 from fimi.messaging.messages import DeviceState, Message, Role, Telemetry
 from fimi.messaging.notice import LeaseNotice
 from fimi.messaging.offenders import Offender, Offenders
 from fimi.messaging.outgoing import Outgoing
 from fimi.messaging.own_state import OwnState
+from fimi.messaging.paho_clients import Will
 from fimi.messaging.presence import PeerView, Presence
 from fimi.messaging.pulse import Pulsing
 from fimi.messaging.reception import Reception
