@@ -118,6 +118,10 @@ class Line:
         with self._changed:
             return self._goes_on() and self._course.wants(step)
 
+    def unwanted(self, step: Step) -> Callable[[], bool]:
+        """A function that says whether a step is no longer wanted: whoever waits looks at it."""
+        return lambda: not self.wants(step)
+
     def why_not(self, step: Step) -> str:
         """Why a step is no longer wanted, as the end of a sentence."""
         with self._changed:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.data import MixedData
-from fimi.edge_agent.member import AgentSettings
+from fimi.edge_agent.tools import AgentSettings
 from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.emulation.board import EmulatedBoard
 from fimi.energy.hardware import Hardware
