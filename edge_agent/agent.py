@@ -35,17 +35,14 @@ from fimi.errors import FimiError
 from fimi.learning.data.contract import ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled
-from fimi.messaging.messages import (
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import FactBody, Profile, Refusal, RoundSettled
+from fimi.messaging.messages.orders import (
     DeploymentClosed,
     DeploymentTest,
     DevicePlan,
-    FactBody,
     Invitation,
-    Offer,
-    Profile,
-    Refusal,
     RoundClosed,
-    RoundSettled,
     RoundStart,
 )
 from fimi.messaging.questions import BoardStatus, CalibrationRequest

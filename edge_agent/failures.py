@@ -7,18 +7,20 @@ import logging
 from fimi.edge_agent.course import Step
 from fimi.errors import FimiError
 from fimi.learning.training.trainer import TrainingDivergedError
-from fimi.messaging.messages import (
+from fimi.messaging.messages.facts import (
     DeploymentReport,
-    DeploymentTest,
-    DevicePlan,
     FactBody,
-    Invitation,
     PlanApplied,
     Profile,
     Refusal,
-    RoundClosed,
     RoundReport,
     RoundSettled,
+)
+from fimi.messaging.messages.orders import (
+    DeploymentTest,
+    DevicePlan,
+    Invitation,
+    RoundClosed,
     RoundStart,
 )
 

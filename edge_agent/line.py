@@ -24,17 +24,10 @@ from fimi.edge_agent.outbox import DurableOutbox, ReadyUpdate
 from fimi.messaging.client import Peer
 from fimi.messaging.documents import again_s
 from fimi.messaging.errors import MessageRefused, MessagingError
-from fimi.messaging.messages import (
-    DeploymentTest,
-    Desired,
-    DevicePlan,
-    FactBody,
-    Invitation,
-    RoundReport,
-    RoundStart,
-    Stage,
-    UpdateReady,
-)
+from fimi.messaging.messages.basis import Stage
+from fimi.messaging.messages.documents import Desired
+from fimi.messaging.messages.facts import FactBody, RoundReport, UpdateReady
+from fimi.messaging.messages.orders import DeploymentTest, DevicePlan, Invitation, RoundStart
 from fimi.messaging.topics import COORDINATOR
 
 log = logging.getLogger(__name__)

@@ -31,20 +31,21 @@ from fimi.energy.ledger import PhaseRecord
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training.trainer import TrainingCancelled
 from fimi.messaging.errors import TransferCancelled
-from fimi.messaging.messages import (
-    DeploymentClosed,
+from fimi.messaging.messages.basis import Goodput, Offer
+from fimi.messaging.messages.facts import (
     DeploymentReport,
-    DeploymentTest,
-    DevicePlan,
-    Goodput,
-    Invitation,
-    Offer,
     PlanApplied,
-    RoundClosed,
     RoundReport,
     RoundSettled,
-    RoundStart,
     UpdateReady,
+)
+from fimi.messaging.messages.orders import (
+    DeploymentClosed,
+    DeploymentTest,
+    DevicePlan,
+    Invitation,
+    RoundClosed,
+    RoundStart,
 )
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from fimi.edge_agent.kept import Kept
 from fimi.edge_agent.metering import Metering
 from fimi.edge_agent.tools import Tools
 from fimi.learning.data import batches
-from fimi.messaging.messages import DevicePlan, Offer
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.orders import DevicePlan
 
 
 class PlanBatches:

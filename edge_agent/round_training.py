@@ -21,7 +21,8 @@ from fimi.energy.cost_model import Phase
 from fimi.learning.training import memory, pseudo_labels
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Trainer, TrainingDivergedError, TrainingResult
-from fimi.messaging.messages import DevicePlan, Offer, RoundStart
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.orders import DevicePlan, RoundStart
 
 
 class RoundTraining:

@@ -11,7 +11,9 @@ from msgspec import Struct
 from fimi.edge_agent.data import MixedData
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.coding import Coded
-from fimi.messaging.messages import Goodput, RoundReport, RoundStart
+from fimi.messaging.messages.basis import Goodput
+from fimi.messaging.messages.facts import RoundReport
+from fimi.messaging.messages.orders import RoundStart
 
 
 class RoundWork(Struct):

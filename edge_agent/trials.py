@@ -13,7 +13,8 @@ from fimi.edge_agent.metering import Metering
 from fimi.edge_agent.tools import Tools
 from fimi.learning.training.trainer import TrainingCancelled
 from fimi.messaging.errors import TransferCancelled
-from fimi.messaging.messages import DeploymentReport, DeploymentTest, ModelFile, Trial
+from fimi.messaging.messages.facts import DeploymentReport, Trial
+from fimi.messaging.messages.orders import DeploymentTest, ModelFile
 
 
 def try_out(

@@ -3,7 +3,7 @@
 Messages
 
 * :mod:`~fimi.messaging.topics`    topics, and who may publish on which
-* :mod:`~fimi.messaging.messages`  the types of all messages
+* :mod:`~fimi.messaging.messages`  a room: the types of all messages
 
 Questions of people to boards
 
