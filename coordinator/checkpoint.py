@@ -26,14 +26,10 @@ from msgspec.structs import replace
 
 from fimi.coordinator.adaptation import AdaptationState
 from fimi.coordinator.learning_adaptation import LearningState
-from fimi.messaging.messages import (
-    DevicePlan,
-    Heard,
-    PlanApplied,
-    Profile,
-    SyntheticBatch,
-    SyntheticRequest,
-)
+from fimi.messaging.messages.documents import Heard
+from fimi.messaging.messages.facts import PlanApplied, Profile
+from fimi.messaging.messages.orders import DevicePlan
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.optim.plans import Plan
 from fimi.record.store import LARGE
 

@@ -57,17 +57,10 @@ from fimi.learning.onnx.graphs import MEDIA
 from fimi.learning.training import tensors
 from fimi.learning.training.trainer import Trainer
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import (
-    DeploymentClosed,
-    DeploymentReport,
-    DevicePlan,
-    Offer,
-    PlanApplied,
-    Profile,
-    Refusal,
-    RunEnded,
-    SyntheticBatch,
-)
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import DeploymentReport, PlanApplied, Profile, Refusal
+from fimi.messaging.messages.orders import DeploymentClosed, DevicePlan, RunEnded
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
 from fimi.messaging.transfers import stream
 from fimi.optim.learning_curve import LearningCurve

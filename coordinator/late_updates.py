@@ -36,7 +36,8 @@ from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.pulls import Pull, try_again
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
-from fimi.messaging.messages import Offer, UpdateReady
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import UpdateReady
 from fimi.messaging.transfers.collecting import Collector
 from fimi.messaging.transfers.parts import PartFiles
 from fimi.record.events import UpdateRejected

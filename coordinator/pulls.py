@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 from msgspec import Struct
 
 from fimi.messaging.errors import PayloadGone, PayloadUnusable, TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)
 """Times after which a failed pull is tried again, s; the last one repeats."""

@@ -16,7 +16,7 @@ from fimi.learning.training import tensors
 from fimi.learning.training.coded import Tensors
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.errors import PayloadUnusable
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.collecting import Collector
 
 

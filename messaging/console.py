@@ -36,7 +36,7 @@ from fimi.messaging.errors import (
     NotAnswered,
 )
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, Lease
+from fimi.messaging.messages.peers import DeviceState, Lease
 from fimi.messaging.questions import (
     AnyQuestion,
     AnyReply,

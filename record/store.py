@@ -28,7 +28,8 @@ from fimi.energy.cost_model import BoardModel
 from fimi.errors import SurroundingsError
 from fimi.files import FileInUse, FileLock
 from fimi.learning.data.partition_summary import LabelSkew
-from fimi.messaging.messages import DevicePlan, Profile, RoundReport, RoundSettled, Trial
+from fimi.messaging.messages.facts import Profile, RoundReport, RoundSettled, Trial
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.optim.plans import Plan
 from fimi.record import reopening, schema
 from fimi.record.credit import credited, new_stretches

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fimi.messaging.errors import TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.download import Download
 from fimi.messaging.transfers.fetching import Fetching
 from fimi.messaging.transfers.parts import InFile, PartFiles

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from fimi.messaging.errors import TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.assembly import Assembly
 from fimi.messaging.transfers.parts import Store
 from fimi.messaging.transfers.window import LinkWindow

@@ -26,7 +26,7 @@ from fimi.messaging.errors import (
     TransferCancelled,
     TransferError,
 )
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.assembly import check_offer
 from fimi.messaging.transfers.blocks import block_count
 from fimi.messaging.transfers.carrier import Carrier

@@ -22,7 +22,7 @@ from collections import deque
 from pathlib import Path
 from typing import Protocol
 
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.blocks import Blocks, block_count, packed_bytes
 
 NOTE_S = 1.0

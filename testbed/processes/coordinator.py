@@ -27,7 +27,7 @@ from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameter
 from fimi.learning.training.trainer import TrainingCancelled
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import EmulatedDevice
+from fimi.messaging.messages.orders import EmulatedDevice
 from fimi.messaging.topics import COORDINATOR
 from fimi.optim.rounds_defaults import (
     EPOCHS_EXPONENT,

@@ -26,7 +26,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import SyntheticBatch, SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import (

@@ -18,7 +18,8 @@ from fimi.edge_agent.update_coder import UpdateCoder, model_of
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import Offer, RoundStart
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.orders import RoundStart
 
 TRANSFERS = st.builds(
     TransferSettings,

@@ -17,7 +17,8 @@ from scripted import MODEL, ScriptedDevice, honest
 from fimi.coordinator.late_updates import PARTS, staleness_weight
 from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
+from fimi.messaging.messages.facts import Profile, UpdateReady
+from fimi.messaging.messages.orders import Invitation, RoundStart
 from fimi.record.events import Credited, Event, LateAdded, RoundFinished, UpdateRejected
 from fimi.record.reader import read_run
 from fimi.record.results import LateUpdate, RoundResult

@@ -24,7 +24,7 @@ from fimi.energy.joules import Energy
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
 from fimi.learning.training.trainer import Evaluation
-from fimi.messaging.messages import Goodput
+from fimi.messaging.messages.basis import Goodput
 from fimi.record.events import DeviceLost, SearchProgress
 from fimi.record.reader import read_run
 from fimi.record.record import RunInfo

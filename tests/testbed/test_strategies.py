@@ -416,7 +416,7 @@ def test_weights_by_performance_need_something_to_judge_by(
 
 def test_the_server_is_sent_nothing_of_the_devices_but_counts() -> None:
     """What it trains on follows from label counts; requests carry nothing else."""
-    from fimi.messaging.messages import SyntheticRequest
+    from fimi.messaging.messages.synthesis import SyntheticRequest
 
     assert set(SyntheticRequest.__struct_fields__) == {
         "run",
