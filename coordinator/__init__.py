@@ -44,7 +44,10 @@ Rounds
 * :mod:`~fimi.coordinator.round_end`        what ends it early: rules that compose
 * :mod:`~fimi.coordinator.round_updates`    its updates: pulled, pulled again, checked
 * :mod:`~fimi.coordinator.round_verdict`    what became of each participant, and how long it was
+* :mod:`~fimi.coordinator.combining`        its updates and late ones become one model
 * :mod:`~fimi.coordinator.late_updates`     updates that enter the mean of a later round
+* :mod:`~fimi.coordinator.late_models`      what those are decoded with: models of earlier rounds
+* :mod:`~fimi.coordinator.pulls`            when a pull that has failed is begun again
 * :mod:`~fimi.coordinator.participation`    k of n: who takes part in a round
 * :mod:`~fimi.coordinator.payloads`  the model as it goes, updates as they come, and their sizes
 * :mod:`~fimi.coordinator.update_store`  updates on their way into the mean, on disk where memory is

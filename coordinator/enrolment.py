@@ -28,6 +28,7 @@ from fimi.messaging.messages.facts import PlanApplied, Profile, Refusal
 from fimi.messaging.messages.orders import EmulatedDevice, Invitation, RunEnded
 from fimi.messaging.topics import device_names
 from fimi.messaging.transfers import stream
+from fimi.record.clean import enumerated
 from fimi.record.events import DeviceRefused
 from fimi.record.record import Enrolment
 
@@ -79,6 +80,8 @@ class Roster:
         for part in self._parts.values():
             if part.profile is not None:
                 context.registry.restore(part.profile, part.applied)
+        self._is_exposed = bool(context.store.info.exposed)  # the coordinator itself
+        self._note_exposed()
 
     @property
     def indices(self) -> dict[str, int]:
@@ -170,8 +173,21 @@ class Roster:
         with self._context.store.together():
             self._keep(device, replace(part, profile=profile))
             self._context.store.write_profile(device, profile)
+            self._note_exposed()
         self._withdraw(device)
         return True
+
+    def _note_exposed(self) -> None:
+        """Say in the record who reaches the broker unprotected, where the coordinator does not.
+
+        It may be on the broker's own machine.
+        """
+        names = [device for device, profile in self.members.items() if profile.exposed]
+        if not names or self._is_exposed:
+            return
+        store = self._context.store
+        said = f"by {enumerated(names)} without TLS, or without a password or certificate"
+        store.describe(replace(store.info, exposed=said))
 
     def refuse(self, device: str, reason: str) -> None:
         """A device does not take part: by its own words, or because of what it brings."""

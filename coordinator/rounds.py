@@ -186,6 +186,7 @@ class Round:
         """
         order = self._order
         end_s = order.start_s + outcome.duration_s
+        adds = self._context.settings.rounds.late_updates == "add"
         for device in order.resting:
             outcome.devices[device] = DeviceRound(
                 device=device, status="resting", predicted=order.predicted[device]
@@ -204,6 +205,7 @@ class Round:
                     device=device,
                     round=order.number,
                     accepted=entry.status == "accepted",
+                    late=entry.status in ("late", "missing") and not order.is_last and adds,
                     began_s=order.start_s,
                     fleet_time_s=end_s,
                     last=order.is_last,

@@ -117,7 +117,8 @@ class Server:
         judging = []
         if self._mixes_by_errors:
             judging.append('strategy.weights is "performance" (take "constant" or "scheduled")')
-        if strategy.devices_train and options.client_weights != "size":
+        weighs = strategy.devices_train and settings.rounds.rule.weighs
+        if weighs and options.client_weights != "size":
             judging.append(f'strategy.client_weights is "{options.client_weights}" (take "size")')
         if judging:
             if validation is None or not len(validation):
@@ -189,7 +190,7 @@ class Server:
             samples: their training samples, which are the weights where nothing is judged.
         """
         policy = self._settings.strategy.client_weights
-        if policy == "size" or len(updates) < 2:
+        if policy == "size" or len(updates) < 2 or not self._settings.rounds.rule.weighs:
             return list(samples)
         if policy == "quality":
             errors = [self._error(update) for update in updates]

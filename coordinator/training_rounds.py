@@ -12,19 +12,21 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Protocol
 
 import numpy as np
+from msgspec import Struct
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from fimi.coordinator import checkpoint, participation
 from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.checkpoint import HeldUpdate, RoundPart
+from fimi.coordinator.combining import Combining
 from fimi.coordinator.context import Context, FederationError
 from fimi.coordinator.dealt import Samples
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.insight import Observer
-from fimi.coordinator.late_updates import LateUpdates, staleness_weight
+from fimi.coordinator.late_updates import LateUpdates
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.local_errors import LocalErrors
 from fimi.coordinator.payloads import RoundPayload
@@ -36,7 +38,6 @@ from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.aggregation import is_finite
-from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
 from fimi.messaging.messages.basis import Offer
 from fimi.messaging.messages.facts import RoundReport, RoundSettled, UpdateReady
@@ -44,6 +45,7 @@ from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.transfers import stream
 from fimi.record.events import Credited, LateAdded, ModelKept, RoundFinished, RoundStarted
 from fimi.record.insight import Insight
+from fimi.record.prediction import Residual
 from fimi.record.results import DeviceRound, LateUpdate, RoundResult
 
 Model = dict[str, NDArray[np.float32]]
@@ -73,6 +75,38 @@ class ForgetfulKeeper:
 
     def accept(self) -> None:
         """Nothing."""
+
+
+class _Ended(Struct, frozen=True, kw_only=True):
+    """A round that is over, before its model is judged and it is stored.
+
+    Attributes:
+        number: of the round.
+        duration_s: on the fleet's clock, s.
+        aggregate: the model that came of it.
+        devices: entries of all who were invited.
+        plans: of those who took part.
+        current: the round with devices; ``None`` where the server trains alone.
+        insight: if one is due.
+        payload: the model as devices were sent it.
+        late: updates of earlier rounds that entered it.
+        awaited: devices whose update of this round may still come.
+        held: parts for the run store: updates that came too late for it.
+        drop: keys of what the run store forgets: late updates that entered it.
+    """
+
+    number: int
+    duration_s: float
+    aggregate: Aggregate
+    devices: tuple[DeviceRound, ...] = ()
+    plans: dict[str, DevicePlan] = {}
+    current: Round | None = None
+    insight: Insight | None = None
+    payload: RoundPayload | None = None
+    late: tuple[LateUpdate, ...] = ()
+    awaited: Set[str] = frozenset()
+    held: Iterable[Mapping[str, bytes]] = ()
+    drop: Sequence[str] = ()
 
 
 class TrainingRounds:
@@ -141,6 +175,9 @@ class TrainingRounds:
         self._begun_before = bool(results)  # the next round, by a coordinator that is gone
         self._digest = tensors.digest(tensors.dump(model)) if results else ""
         self._late = LateUpdates(context, lambda: self.model, self._most_samples, held)
+        self._combining = Combining(
+            context.settings.rounds, spool, self._screening, self._late, server
+        )
 
     def close(self) -> None:
         """End the transfers of late updates."""
@@ -207,47 +244,17 @@ class TrainingRounds:
             )
 
     def _with_devices(self, number: int, graphs: Offer | None) -> None:
-        settings, context, before = self._settings, self._context, self.model
-        present = self._present(number)
-        aside = self._screening.set_aside
-        drawn = participation.draw(
-            tuple(self._plans.devices),
-            present.keys() - aside,
-            settings.rounds.participants,
-            seed=settings.run.seed,
-            number=number,
-        )
-        participants = {device: present[device] for device in drawn}
-        assert self._adaptation is not None
-        members = self._roster.members
-        boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
-        context.notify(RoundStarted(round=number, devices=tuple(participants)))
-        payload = RoundPayload(before, settings.transfer)
+        """A round in which devices train."""
+        context, before = self._context, self.model
+        plans, present = self._drawn(number)
+        context.notify(RoundStarted(round=number, devices=tuple(plans)))
+        payload = RoundPayload(before, self._settings.transfer)
         self._late.sent(number, payload)
         offer = context.peer.transfers.serve(
-            payload.data, media="safetensors", shared=stream.is_for(len(participants))
+            payload.data, media="safetensors", shared=stream.is_for(len(plans))
         )
-        current = Round(
-            context,
-            RoundOrder(
-                number=number,
-                start_s=self._plans.fleet_time_s,
-                is_last=number == settings.rounds.count,
-                wall_timeout_s=self._wall_timeout_s(participants),
-                by_wall_clock=self._are_real(participants),
-                plans=participants,
-                predicted=participation.predicted(
-                    self._plans.with_receipts(present), drawn, boards
-                ),
-                training=self._plans.training,
-                members=members,
-                invited=frozenset(self._roster.indices),
-                graphs=graphs,
-            ),
-            before,
-            self._spool,
-            payload,
-        )
+        order = self._order(number, plans, present, graphs)
+        current = Round(context, order, before, self._spool, payload)
         with context.watch.stage("devices"), self._server.beside(number, before):
             outcome = current.run(offer, meanwhile=lambda: self._late.take_in(number))
         self._screening.screen(number, outcome, self._spool)
@@ -260,81 +267,86 @@ class TrainingRounds:
                 devices, outcome.updates, lambda entry: self._planned_error(number, entry)
             )
         with context.watch.stage("aggregate"):
-            entered = self._entering(number, outcome, before)
-            updates = outcome.updates.with_more({_key(each): scale for each, scale in entered})
-            factors = [
-                staleness_weight(number - each.round, settings.rounds.late_exponent)
-                for each, _ in entered
-            ]
-            samples = [each.samples or 0.0 for each, _ in entered]
-            stale = [n * factor for n, factor in zip(samples, factors, strict=True)]
-            weights = self._server.weigh(updates, [*outcome.weights, *stale])
-            aggregate = self._server.aggregate(number, before, updates, weights)
-        of = dict(zip(updates.devices, aggregate.shares or (), strict=False))
-        if aggregate.shares is not None:
-            devices = _with_shares(devices, of)
-        late = tuple(
-            LateUpdate(
-                device=each.device,
-                of_round=each.round,
-                weight=factor,
-                share=of.get(_key(each)),
-            )
-            for (each, _), factor in zip(entered, factors, strict=True)
-        )
+            end_s = self._plans.fleet_time_s + outcome.duration_s
+            made = self._combining.combine(number, outcome, before, end_s)
+        if made.aggregate.shares is not None:
+            devices = _with_shares(devices, made.shares)
         insight = None
-        if settings.rounds.looks_into(number):
+        if self._settings.rounds.looks_into(number):
             with context.watch.stage("insight"):
                 insight = self._look(number, before, outcome.updates)
-        held: Iterable[Mapping[str, bytes]] = ()
-        awaited: set[str] = set()
-        if self._late.wanted and number < settings.rounds.count:
-            open_ = {entry.device for entry in devices if entry.status in ("late", "missing")}
-            awaited = open_ - set(outcome.late)
-            kept = {device: outcome.devices[device] for device in outcome.late}
-            held = self._late.keep(number, self._plans.fleet_time_s, kept, self._spool.where)
+        awaited, held = self._late_of(number, devices, outcome)
         self._finish(
-            number,
-            outcome.duration_s,
-            devices,
-            aggregate,
-            participants,
-            current,
-            insight,
-            late=late,
-            awaited=awaited,
-            held=held,
-            drop=self._late.used(each for each, _ in entered),
-            payload=payload,
+            _Ended(
+                number=number,
+                duration_s=outcome.duration_s,
+                devices=devices,
+                aggregate=made.aggregate,
+                plans=plans,
+                current=current,
+                insight=insight,
+                payload=payload,
+                late=made.late,
+                awaited=awaited,
+                held=held,
+                drop=made.drop,
+            )
         )
         self._spool.close()  # nothing of a round that is stored need come again
 
-    def _entering(
-        self, number: int, outcome: RoundOutcome, model: Model
-    ) -> list[tuple[HeldUpdate, float]]:
-        """The late updates that enter the mean of a round, and the scale of each one's change.
+    def _drawn(self, number: int) -> tuple[dict[str, DevicePlan], dict[str, DevicePlan]]:
+        """The plans of those who take part in a round, and of all who are there.
 
-        They are with the round's own from then on, and screened as those are.
+        Raises:
+            FederationError: these are too few.
         """
-        if not self._late.wanted:
-            return []
-        if not outcome.updates:  # they wait for a round that has one of its own
-            self._late.take_in(number)
-            return []
-        entered = []
-        norms = [self._spool.norm(device) for device in outcome.updates.devices]
-        for each in self._late.due(number, self._plans.fleet_time_s + outcome.duration_s):
-            try:
-                self._spool.take(_key(each), self._spool.joined(self._late.pieces(each)), model)
-            except (KeyError, UpdateRefusedError) as error:
-                self._late.refuse(each, f"the run store has lost it: {error}")
-                continue
-            scale, why = self._screening.late(self._spool.norm(_key(each)), norms)
-            if scale is None:
-                self._late.refuse(each, why)
-            else:
-                entered.append((each, scale))
-        return entered
+        present = self._present(number)
+        drawn = participation.draw(
+            tuple(self._plans.devices),
+            present.keys() - self._screening.set_aside,
+            self._settings.rounds.participants,
+            seed=self._settings.run.seed,
+            number=number,
+        )
+        return {device: present[device] for device in drawn}, present
+
+    def _order(
+        self,
+        number: int,
+        plans: dict[str, DevicePlan],
+        present: dict[str, DevicePlan],
+        graphs: Offer | None,
+    ) -> RoundOrder:
+        """What a round begins with."""
+        assert self._adaptation is not None
+        members = self._roster.members
+        boards = {d: p.board for d, p in self._adaptation.profiles(members).items()}
+        return RoundOrder(
+            number=number,
+            start_s=self._plans.fleet_time_s,
+            is_last=number == self._settings.rounds.count,
+            wall_timeout_s=self._wall_timeout_s(plans),
+            by_wall_clock=self._are_real(plans),
+            plans=plans,
+            predicted=participation.predicted(
+                self._plans.with_receipts(present), tuple(plans), boards
+            ),
+            training=self._plans.training,
+            members=members,
+            invited=frozenset(self._roster.indices),
+            graphs=graphs,
+        )
+
+    def _late_of(
+        self, number: int, devices: tuple[DeviceRound, ...], outcome: RoundOutcome
+    ) -> tuple[Set[str], Iterable[Mapping[str, bytes]]]:
+        """Of which devices an update of this round may still come, and late ones that have."""
+        if not self._late.wanted or number == self._settings.rounds.count:
+            return frozenset(), ()
+        open_ = {entry.device for entry in devices if entry.status in ("late", "missing")}
+        kept = {device: outcome.devices[device] for device in outcome.late}
+        held = self._late.keep(number, self._plans.fleet_time_s, kept, self._spool.where)
+        return open_ - set(outcome.late), held
 
     def _most_samples(self, device: str) -> tuple[int, int] | None:
         """Local samples of a device, and the most synthetic ones that it can have used."""
@@ -349,29 +361,38 @@ class TrainingRounds:
         self._context.notify(RoundStarted(round=number, devices=()))
         aggregate = self._server.aggregate(number, self.model, (), ())
         server = aggregate.server
-        self._finish(number, server.seconds if server else 0.0, (), aggregate, {})
+        duration_s = server.seconds if server else 0.0
+        self._finish(_Ended(number=number, duration_s=duration_s, aggregate=aggregate))
         if server and server.error:  # nobody else trains: the next round would end as this one
             raise FederationError(f"round {number}: {server.error}")
 
-    def _finish(
-        self,
-        number: int,
-        duration_s: float,
-        devices: tuple[DeviceRound, ...],
-        aggregate: Aggregate,
-        plans: dict[str, DevicePlan],
-        current: Round | None = None,
-        insight: Insight | None = None,
-        payload: RoundPayload | None = None,
-        late: tuple[LateUpdate, ...] = (),
-        awaited: Set[str] = frozenset(),
-        held: Iterable[Mapping[str, bytes]] = (),
-        drop: Sequence[str] = (),
-    ) -> None:
+    def _finish(self, ended: _Ended) -> None:
         """Evaluate the new global model and store the round, with all that belongs to it."""
-        watch = self._context.watch
-        before, self.model = self.model, aggregate.model
-        with watch.stage("evaluate"):
+        result = self._judged(ended)
+        self._plans.sizes.learn(result)
+        self._plans.fleet_time_s += result.duration_s
+        whole = self._whole(ended)
+        residuals = self._adaptation.learn(result, whole) if self._adaptation else ()
+        if self._learning is not None and self._plans.use == 1.0:
+            self._learning.learn(result)
+        with self._context.watch.stage("store"):
+            self._store(ended, result, residuals)
+        self.credit_earlier()
+        last = self.results[-KEPT_MOST:]
+        if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
+            raise FederationError(
+                f"{in_words(KEPT_MOST)} in a row gave no usable model; of round {result.number}: "
+                f"{result.model_kept}. The model is that of round {result.number - KEPT_MOST}"
+            )
+
+    def _judged(self, ended: _Ended) -> RoundResult:
+        """The result of a round with its new model, or with the one before where that is unusable.
+
+        From here on the global model is the one of the result.
+        """
+        before, self.model = self.model, ended.aggregate.model
+        devices, late = ended.devices, ended.late
+        with self._context.watch.stage("evaluate"):
             kept = None if is_finite(self.model) else "the model that came of it is not finite"
             if kept is None:
                 evaluation, validation = self._evaluated()
@@ -383,75 +404,69 @@ class TrainingRounds:
                 evaluation, validation = self._evaluated()
                 devices = _with_shares(devices, {})
                 late = tuple(replace(each, share=None) for each in late)
-        result = RoundResult(
-            number=number,
+        payload = ended.payload
+        coded = payload is not None and not payload.of_update.is_plain
+        return RoundResult(
+            number=ended.number,
             start_s=self._plans.fleet_time_s,
-            duration_s=duration_s,
+            duration_s=ended.duration_s,
             evaluation=evaluation,
             validation=validation,
             devices=devices,
-            server=aggregate.server,
+            server=ended.aggregate.server,
             model_kept=kept,
             late=late,
             model_coded=payload.coded if payload is not None else None,
-            planned_update_bytes=self._plans.update_bytes
-            if payload is not None and not payload.of_update.is_plain
-            else None,
+            planned_update_bytes=self._plans.update_bytes if coded else None,
         )
-        self._plans.sizes.learn(result)
-        self._plans.fleet_time_s += duration_s
-        apart = {entry.device for entry in devices if entry.status == "failed"}  # a part of a round
-        if current is not None:
-            apart |= current.restarted
+
+    def _whole(self, ended: _Ended) -> dict[str, DevicePlan]:
+        """Plans of those of whom a whole round was measured: predictions are compared with it."""
+        plans = ended.plans
+        apart = {e.device for e in ended.devices if e.status == "failed"}  # a part of a round
+        if ended.current is not None:
+            apart |= ended.current.restarted
         if self._begun_before:  # real devices have sent twice, or waited: emulated ones have not
             members, self._begun_before = self._roster.members, False
             apart |= {d for d in plans if members[d].hardware.kind == "physical"}
         if self.results:  # who had just come has idled for longer than a round
             here = {e.device for e in self.results[-1].devices if e.status != "absent"}
             apart |= set(plans) - here
-        whole = {device: plan for device, plan in plans.items() if device not in apart}
-        residuals = self._adaptation.learn(result, whole) if self._adaptation else ()
-        if self._learning is not None and self._plans.use == 1.0:
-            self._learning.learn(result)
-        with watch.stage("store"):
-            self._digest = self._keeper.propose(self.model)
-            for device, fact in current.facts if current is not None else ():
-                if not (isinstance(fact, UpdateReady) and device in awaited):
-                    self._context.conversation.stored(device, fact)  # told only once it is true
-            store = self._context.store
-            with store.together():
-                for part in held:
-                    store.write_checkpoint(part)
-                store.write_round(
-                    result,
-                    residuals,
-                    checkpoint=checkpoint.of_rounds(self._part(number, self._digest)),
-                    drop=drop,
-                    stages_wall_s=watch.seconds,
-                )
-                if insight is not None:
-                    store.write_insight(insight)
-                store.then(lambda: self._accept(result))
-                if kept is not None:
-                    self._context.notify(ModelKept(round=number, reason=kept))
-                self._screening.stored(result)
-                self._context.notify(RoundFinished(result=result))
-                for each in late:
-                    self._context.notify(
-                        LateAdded(
-                            round=number,
-                            device=each.device,
-                            of_round=each.of_round,
-                            weight=each.weight,
-                        )
-                    )
-        self.credit_earlier()
-        last = self.results[-KEPT_MOST:]
-        if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
-            raise FederationError(
-                f"{in_words(KEPT_MOST)} in a row gave no usable model; of round {number}: {kept}. "
-                f"The model is that of round {number - KEPT_MOST}"
+        return {device: plan for device, plan in plans.items() if device not in apart}
+
+    def _store(self, ended: _Ended, result: RoundResult, residuals: tuple[Residual, ...]) -> None:
+        """Write the round, the state after it and what it takes in; then say so."""
+        context, store = self._context, self._context.store
+        self._digest = self._keeper.propose(self.model)
+        for device, fact in ended.current.facts if ended.current is not None else ():
+            if not (isinstance(fact, UpdateReady) and device in ended.awaited):
+                context.conversation.stored(device, fact)  # told only once it is true
+        with store.together():
+            for part in ended.held:
+                store.write_checkpoint(part)
+            store.write_round(
+                result,
+                residuals,
+                checkpoint=checkpoint.of_rounds(self._part(result.number, self._digest)),
+                drop=ended.drop,
+                stages_wall_s=context.watch.seconds,
             )
+            if ended.insight is not None:
+                store.write_insight(ended.insight)
+            store.then(lambda: self._accept(result))
+            if result.model_kept is not None:
+                context.notify(ModelKept(round=result.number, reason=result.model_kept))
+            self._screening.stored(result)
+            context.notify(RoundFinished(result=result))
+            for each in result.late:
+                context.notify(
+                    LateAdded(
+                        round=result.number,
+                        device=each.device,
+                        of_round=each.of_round,
+                        weight=each.weight,
+                    )
+                )
 
     def _evaluated(self) -> tuple[Evaluation, Evaluation | None]:
         """The global model on both parts of the data."""
@@ -549,15 +564,10 @@ class TrainingRounds:
 
 
 def _with_shares(
-    devices: tuple[DeviceRound, ...], shares: dict[str, float]
+    devices: tuple[DeviceRound, ...], shares: Mapping[str, float]
 ) -> tuple[DeviceRound, ...]:
     """Entries with each device's share of the mean model; others have none."""
     return tuple(replace(entry, share=shares.get(entry.device)) for entry in devices)
-
-
-def _key(held: HeldUpdate) -> str:
-    """Where a late update is among those of a round: no device has such a name."""
-    return f"{held.device}@{held.round}"
 
 
 def in_words(rounds: int) -> str:

@@ -299,6 +299,7 @@ class Agent:
             hardware=board,
             board=hardware.model(),
             backend=member.backend,
+            exposed=bool(self._peer.address.exposed()),
         )
         return (profile,), False
 

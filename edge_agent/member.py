@@ -172,6 +172,7 @@ class Member:
                 done.in_vain_s = self._exchange.deliver(
                     start, update, self._announce(start, done, began_s, update), metering
                 )
+                self._training.coder.sent(start.round)
         except (TransferCancelled, TrainingCancelled):
             if line.keeps(start):
                 raise BrokenOff from None  # the next start offers the update, and reports

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.learning.training import coded, tensors
 from fimi.learning.training.coded import Tensors
@@ -34,18 +35,20 @@ def model_of(start: RoundStart, payload: bytes) -> Tensors:
 
 
 class _Pending(Struct, frozen=True):
-    """What will be owed if the coordinator takes the update of a round."""
+    """What will be owed if the update of a round counts as sent."""
 
-    round: int
+    start: RoundStart
     owed: Tensors
+    sent: bool = False
 
 
 class UpdateCoder:
     """Codes the updates of a device in one run.
 
     With top-k, e ← (p − c) is owed after an update, where p = ω_i − ω + e is what was to be said
-    and c what was said of it (docs/model.md, (Q4)). A round whose update was not accepted leaves e
-    as it was: its training is lost, as without a coding.
+    and c what was said of it (docs/model.md, (Q4)): what was not sent is owed. So it is as well
+    where c enters the mean of a later round. A round whose update enters none leaves e as it was:
+    its training is lost, as without a coding, and what was owed before still is.
     """
 
     def __init__(self) -> None:
@@ -91,17 +94,30 @@ class UpdateCoder:
             error = relative_error((said[name] for name in exact), exact.values())
         if coding.kind == "top-k" and coding.feedback:
             left = {n: exact[n] - said[n] for n, shape in shapes.items() if len(shape) >= 2}
-            self._pending = _Pending(start.round, left)
+            self._pending = _Pending(start, left)
         raw = start.model_bytes or start.model.size_bytes
         return payload, Coded(
             coding=coding.words, raw_bytes=raw, coded_bytes=len(payload), error=error
         )
 
+    def sent(self, number: int) -> None:
+        """The coordinator has the update of a round."""
+        if self._pending is not None and self._pending.start.round == number:
+            self._pending = replace(self._pending, sent=True)
+
     def settle(self, closed: RoundClosed) -> None:
-        """A round is closed: what its update left out is owed if the update was accepted."""
-        if self._pending is not None and self._pending.round == closed.round and closed.accepted:
-            self._owed = self._pending.owed
-        self._pending = None
+        """A round is closed: what its update left out is owed if that is, or may be, in a model.
+
+        A device that was so late that another round was closed meanwhile is told nothing of its
+        own.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        own = pending.start.round == closed.round
+        late = closed.late if own else pending.start.late_rounds > 0
+        if (own and closed.accepted) or (late and pending.sent):
+            self._owed = pending.owed
 
     def clear(self) -> None:
         """The run is over."""

@@ -80,6 +80,7 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
     said = [
         ("file", f"{path or configuration.default_file() or 'none; every default'}"),
         *show.differing(scenario),
+        *show.idle_words(scenario),
         *show.data_words(scenario),
         ("network", network),
     ]

@@ -12,6 +12,7 @@ again (:meth:`RunFolder.reopen`).
         model.next.safetensors the model of a round that is being stored
         logs/                  output of child processes
         work/                  what a dry run need not make again; removed when it is completed
+        late-models/           models with which late updates are decoded; likewise
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ class RunFolder:
 
 def tidy(path: Path) -> None:
     """Remove what only a run that goes on would need."""
-    shutil.rmtree(path / "work", ignore_errors=True)
+    for name in ("work", "late-models"):
+        shutil.rmtree(path / name, ignore_errors=True)
     with contextlib.suppress(OSError):
         (path / NEXT_MODEL).unlink()
 

@@ -59,6 +59,11 @@ class AggregationRule(Struct, frozen=True, kw_only=True):
     byzantine: int = 1
     kept: int = 1
 
+    @property
+    def weighs(self) -> bool:
+        """Whether weights of models make a difference; of one that Krum has chosen they do not."""
+        return self.kind == "mean" or (self.kind == "krum" and self.kept != 1)
+
     def combine(
         self, base: Parameters, models: Sequence[Slices], weights: Sequence[float]
     ) -> Aggregated:

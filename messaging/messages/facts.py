@@ -46,10 +46,12 @@ class Profile(DeviceMessage, frozen=True, kw_only=True, tag="profile"):
         hardware: board and meter.
         board: cost parameters.
         backend: trainers that are installed, for example ``"onnxruntime 1.31, torch 2.6"``.
+        exposed: whether it reaches the broker without TLS, or without a password or certificate.
     """
 
     run: str = ""
     boot_id: str
+    exposed: bool = False
     contract: str = ""
     fingerprint: str = ""
     dataset: str

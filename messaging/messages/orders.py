@@ -155,12 +155,14 @@ class RoundClosed(RoundMessage, frozen=True, kw_only=True, tag="round-closed"):
 
     Attributes:
         accepted: whether this device's update went into the model.
+        late: it did not, and may still enter that of a later round.
         began_s: the round's beginning on the fleet's clock.
         fleet_time_s: the round's end on the fleet's clock.
         last: no round follows: the device rests until its meter can tell what it draws then.
     """
 
     accepted: bool
+    late: bool = False
     last: bool = False
     began_s: Seconds = 0.0
     fleet_time_s: Seconds

@@ -80,6 +80,7 @@ def experiment(
     """
     from msgspec.structs import replace
 
+    from fimi.testbed.configuration.effects import idle_in_all
     from fimi.testbed.experiment import run
     from fimi.testbed.experiment.file import read_experiment
     from fimi.testbed.experiment.where import Where
@@ -91,6 +92,8 @@ def experiment(
             asked = replace(asked, directory=directory)
         asked = where.experiment(asked)
         work = run.plan(asked)
+        for sentence in idle_in_all(cell.scenario for cell in work.cells).values():
+            click.echo(f"fimi: in every run {sentence}", err=True)
         if only_list:
             _list(work)
             return

@@ -6,6 +6,7 @@ Both runs can be gone on with: ``--resume NAME``.
 from __future__ import annotations
 
 import contextlib
+import logging
 import secrets
 import sys
 import threading
@@ -38,11 +39,14 @@ from fimi.testbed.commands.shared import (
     read_overrides,
     result_format,
 )
+from fimi.testbed.configuration.effects import idle
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import FleetConfig
 
 if TYPE_CHECKING:  # the commands of an agent do without what a run store needs
     from fimi.testbed.resuming import BeginCommand, Begun
+
+log = logging.getLogger(__name__)
 
 
 @click.command("dry-run", cls=Command)
@@ -134,7 +138,10 @@ def begin(
     if name is None:
         if accept:
             raise click.UsageError("'--accept-changes' goes with '--resume NAME'.")
-        return read_config(config_path, settings, given), None
+        scenario = read_config(config_path, settings, given)
+        for sentence in idle(scenario.config, scenario.origins).values():
+            log.warning("%s", sentence)
+        return scenario, None
     if given.get("name") is not None:
         raise click.UsageError(
             "'--resume' names the run to go on with; it keeps its name, so leave '--name' out."

@@ -6,5 +6,6 @@
 * :mod:`~fimi.testbed.configuration.scenario`  a configuration with the division of the data,
   network cost and digests
 * :mod:`~fimi.testbed.configuration.rules`  conditions on several keys
+* :mod:`~fimi.testbed.configuration.effects`  values that change nothing, which is said
 * :mod:`~fimi.testbed.configuration.strategy_config`  values that a strategy sets
 """

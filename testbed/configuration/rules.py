@@ -154,14 +154,6 @@ RULES = (
         "raise refuse_factor, or set clip_factor to 0",
     ),
     Rule(
-        lambda c: (
-            c.rounds.aggregation in ("median", "trimmed-mean")
-            and c.strategy.client_weights != "size"
-        ),
-        "{rounds.aggregation} counts each device once, whatever {strategy.client_weights} says; "
-        'leave client_weights out, or set aggregation to "mean" or "krum"',
-    ),
-    Rule(
         lambda c: c.rounds.aggregation != "mean" and c.rounds.late_updates == "add",
         "{rounds.aggregation} counts late updates as much as others, and a device several times, "
         'with {rounds.late_updates}; set late_updates to "drop", or aggregation to "mean"',

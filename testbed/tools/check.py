@@ -2,6 +2,7 @@
 
 * :func:`value_lines`  every value, its origin, and whether it is the default
 * :func:`differing`    the values that differ from their defaults
+* :func:`idle_words`   those that were set and change nothing
 * :func:`data_words`   the parts of the data and their partition
 * :func:`network_words`  the cost of the network
 * :func:`curve_words`  the learning curve that the run is planned with
@@ -25,6 +26,7 @@ from fimi.report.layout import Paper, fitted
 from fimi.report.planned import energies
 from fimi.report.words import seconds
 from fimi.testbed.configuration import load as configuration
+from fimi.testbed.configuration.effects import idle
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.devices import emulated_board
 from fimi.testbed.sentences import describe
@@ -62,6 +64,12 @@ def differing(scenario: Scenario) -> Iterator[tuple[str, str]]:
     for key, default in changed.items():
         value, usual = configuration.to_toml(rows[key]), configuration.to_toml(default)
         yield "", f"{key} {value} (default {usual}, {scenario.origins[key]})"
+
+
+def idle_words(scenario: Scenario) -> Iterator[tuple[str, str]]:
+    """Values that were set and have no effect, each with the reason."""
+    for number, sentence in enumerate(idle(scenario.config, scenario.origins).values()):
+        yield "" if number else "unused", sentence
 
 
 def data_words(scenario: Scenario) -> Iterator[tuple[str, str]]:

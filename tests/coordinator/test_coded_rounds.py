@@ -13,6 +13,7 @@ import zstandard
 from lab import Lab, statuses
 from scripted import MODEL, Behaviour, ScriptedDevice, sends
 
+from fimi.coordinator.late_models import MODELS
 from fimi.coordinator.settings import TransferSettings
 from fimi.edge_agent.update_coder import UpdateCoder, model_of
 from fimi.learning.training import coded, tensors
@@ -97,6 +98,9 @@ def with_one_late() -> list[float]:
 
 def test_a_late_change_is_added_to_the_model_of_its_round(lab: Lab) -> None:
     lab.run(coder(1.0), coder(8.0, busy_s=15.0), rounds=2, transfer=CODED, **ADD)
+    told = [(closed.accepted, closed.late) for closed in lab.devices[1].closed]
+    assert told == [(False, True), (False, False)], "no round follows the second one"
+    assert not (lab.path.parent / MODELS).exists()
     assert [float(m["w"][0, 0]) for m in lab.models] == pytest.approx(with_one_late(), rel=1e-5)
 
 

@@ -20,6 +20,7 @@ from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.messages.basis import Offer
 from fimi.messaging.messages.orders import RoundStart
+from fimi.testbed.run_folder import tidy
 
 TRANSFERS = st.builds(
     TransferSettings,
@@ -107,6 +108,14 @@ def test_the_models_take_no_memory_however_many_there_are(tmp_path: Path) -> Non
     assert {path.stem for path in (tmp_path / MODELS).glob("*.*")} == {
         str(n) for n in range(10, 31)
     }
+
+
+def test_a_run_that_is_over_keeps_none(tmp_path: Path) -> None:
+    """Also where its process was killed before it could delete them."""
+    LateModels(tmp_path / MODELS, INT8).keep(1, RoundPayload(model(1), INT8), 0)
+    assert any((tmp_path / MODELS).iterdir())
+    tidy(tmp_path)
+    assert not any(tmp_path.iterdir())
 
 
 def test_without_the_model_of_its_round_an_update_is_refused(tmp_path: Path) -> None:

@@ -9,11 +9,14 @@ import pytest
 
 from fimi.coordinator.context import FederationError
 from fimi.coordinator.server_training import Server
-from fimi.coordinator.settings import ClientWeights, StrategySettings
+from fimi.coordinator.settings import ClientWeights, RoundSettings, StrategySettings
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.coordinator.update_store import in_slices
 from fimi.learning.data import batches
 from fimi.learning.data.dataset import Dataset, load_digits
+from fimi.learning.training import tensors
 from fimi.learning.training.aggregation import fedavg
+from fimi.learning.training.robust import Kind
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameters
 from fimi.learning.training.trainer import TrainingSettings
@@ -144,6 +147,22 @@ class TestWeighing:
 
     def test_by_size_nothing_is_judged(self, updates: list[Parameters]) -> None:
         assert self.weigher("size", None).weigh(updates, [5.0, 4.0, 3.0]) == [5.0, 4.0, 3.0]
+
+    @pytest.mark.parametrize("rule", ["median", "trimmed-mean", "krum"])
+    def test_where_weights_make_no_difference_nothing_is_judged(
+        self, rule: Kind, updates: list[Parameters]
+    ) -> None:
+        config = Config(
+            strategy=StrategySettings(client_weights="quality"),
+            rounds=RoundSettings(aggregation=rule),
+        )
+        server = Server(STRATEGIES["genfl"], config, TorchTrainer("small-cnn", 10, SHAPE))
+        assert server.weigh(updates, [5.0, 4.0, 3.0]) == [5.0, 4.0, 3.0]
+        found = [
+            config.rounds.rule.combine(updates[0], in_slices(updates), weights).model
+            for weights in ([5.0, 4.0, 3.0], [1.0, 9.0, 2.0])
+        ]
+        assert tensors.dump(found[0]) == tensors.dump(found[1])
 
     def test_one_alone_has_all(self, updates: list[Parameters]) -> None:
         public = DIGITS.subset(np.arange(800, 900), "public")

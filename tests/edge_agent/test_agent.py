@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -55,8 +56,17 @@ class TestProfile:
     def test_only_label_counts_and_a_digest_of_its_data_leave_it(self, bench: Bench) -> None:
         assert set(bench.profile.__struct_fields__) == {
             "run", "device", "boot_id", "contract", "fingerprint", "dataset", "label_counts",
-            "hardware", "board", "backend",
+            "hardware", "board", "backend", "exposed",
         }  # fmt: skip
+
+    @pytest.mark.parametrize(("host", "exposed"), [("127.0.0.1", False), ("0.0.0.0", True)])
+    def test_it_says_whether_others_can_read_what_it_sends(
+        self, a_broker: EmbeddedBroker, fleet_name: str, host: str, exposed: bool
+    ) -> None:
+        """The broker has a password and no TLS; the second name is not that of this machine."""
+        address = replace(a_broker.address, host=host)
+        with Bench(SimpleNamespace(address=address), fleet_name) as bench:  # type: ignore[arg-type]
+            assert bench.profile.exposed == exposed
 
 
 class TestPlan:

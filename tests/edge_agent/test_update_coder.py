@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fimi.edge_agent.update_coder import UpdateCoder, model_of
 from fimi.learning.training import coded, tensors
@@ -42,8 +43,8 @@ def start(number: int, update: Coding, model: Coding | None = None) -> RoundStar
     )
 
 
-def closed(number: int, accepted: bool) -> RoundClosed:
-    return RoundClosed(**WHERE, round=number, accepted=accepted, fleet_time_s=1.0)
+def closed(number: int, accepted: bool, late: bool = False) -> RoundClosed:
+    return RoundClosed(**WHERE, round=number, accepted=accepted, late=late, fleet_time_s=1.0)
 
 
 def changed(seed: int) -> dict[str, np.ndarray]:
@@ -51,22 +52,33 @@ def changed(seed: int) -> dict[str, np.ndarray]:
     return {n: t + draws.laplace(size=t.shape).astype(np.float32) for n, t in MODEL.items()}
 
 
+FATES = ("accepted", "refused", "late", "later still", "broken off", "not asked for")
+"""What becomes of an update: it counts, does not, may count later and its round was the last to be
+closed, or another one was; it would have, and was not sent; or late ones are dropped."""
+
+
 @given(
-    st.lists(st.tuples(st.integers(0, 99), st.booleans()), min_size=1, max_size=8),
+    st.lists(st.tuples(st.integers(0, 99), st.sampled_from(FATES)), min_size=1, max_size=8),
     st.floats(0.02, 0.9),
 )
-def test_what_was_said_and_what_is_owed_are_all_changes_of_accepted_rounds(
-    rounds: list[tuple[int, bool]], share: float
+def test_what_was_said_and_what_is_owed_are_all_changes_of_rounds_that_count(
+    rounds: list[tuple[int, str]], share: float
 ) -> None:
+    """Nothing that is in a model, now or later, is owed once more, and nothing owed is lost."""
     coding = Coding(kind="top-k", share=share)
     coder = UpdateCoder()
     said = {name: np.zeros(shape) for name, shape in SHAPES.items()}
     learned = {name: np.zeros(shape) for name, shape in SHAPES.items()}
-    for number, (seed, accepted) in enumerate(rounds, 1):
+    for number, (seed, fate) in enumerate(rounds, 1):
         trained = changed(seed)
-        payload, _ = coder.code(start(number, coding), 0, MODEL, trained)
-        coder.settle(closed(number, accepted))
-        if accepted:
+        late_rounds = 0 if fate == "not asked for" else 3
+        order = replace(start(2 * number, coding), late_rounds=late_rounds)
+        payload, _ = coder.code(order, 0, MODEL, trained)
+        if fate != "broken off":
+            coder.sent(order.round)
+        at = order.round + (fate in ("later still", "not asked for"))
+        coder.settle(closed(at, fate == "accepted", late=fate in ("late", "broken off")))
+        if fate in ("accepted", "late", "later still"):
             for name, tensor in coded.decode(payload, coding, SHAPES).items():
                 said[name] += tensor
                 learned[name] += trained[name] - MODEL[name]

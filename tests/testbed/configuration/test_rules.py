@@ -30,7 +30,6 @@ BREAKS: list[dict[str, Any]] = [
     {"rounds.participants": 11},
     {"rounds.clip_to": 31.0},
     {"rounds.refuse_factor": 10.0},
-    {"rounds.aggregation": "median", "strategy.client_weights": "quality"},
     {"rounds.aggregation": "krum", "rounds.late_updates": "add"},
     {"rounds.participants": 2, "rounds.min_devices": 3},
     {"run.strategy": "semi", "training.steps": 5},
