@@ -197,9 +197,15 @@ def _run_fleet_broker(path: Path) -> None:
         while not stop.wait(0.5):
             if not running.alive:
                 fail(f"the broker ended by itself: {running.said()}", EXIT_SURROUNDINGS)
-            if running.reread_if_changed():
+            done = running.follow()
+            if done == "reread":
                 click.echo("credentials have changed: the broker has read them again")
-                sys.stdout.flush()
+            elif done == "restarted":
+                click.echo(
+                    "certificates were revoked or replaced: the broker was started again, and "
+                    "connections with the old ones are gone"
+                )
+            sys.stdout.flush()
 
 
 @click.group(cls=Group)

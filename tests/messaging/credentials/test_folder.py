@@ -9,7 +9,8 @@ import pytest
 
 from fimi.files import FileLock
 from fimi.messaging.bundle import Bundle
-from fimi.messaging.credentials.folder import FleetFolder, FolderError, Revoked
+from fimi.messaging.credentials.decided import Revoked
+from fimi.messaging.credentials.folder import FleetFolder, FolderError
 from fimi.messaging.credentials.rules import access_rules
 
 
