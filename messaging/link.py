@@ -189,10 +189,22 @@ class Link:
             BrokerError: a TLS connection is not possible.
         """
         try:
+            if not self._clean_session:
+                self._begin_with_nothing(timeout_s)
             self._negotiate(self.address, timeout_s)
         except BrokerError:
             self.close()
             raise
+
+    def _begin_with_nothing(self, timeout_s: float) -> None:
+        """End what an earlier process has left at the broker under this id.
+
+        The connection itself does not ask for a clean start: Mosquitto writes to its disk only
+        sessions whose connection has not, so that what waits for others would be lost with its end.
+        """
+        before = Link(self.address, self._client_id, clean_session=True)
+        before.connect(timeout_s)
+        before.close()
 
     def give_up(self) -> None:
         """Let :meth:`connect` raise :class:`BrokerTimeout` at once, from another thread."""
@@ -250,9 +262,7 @@ class Link:
         self._client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
         five: dict[str, Any] = {}
         if self.version == "5":
-            # a new process begins with nothing; what its connection misses later, it gets
-            start = True if self._clean_session else mqtt.MQTT_CLEAN_START_FIRST_ONLY
-            five = {"clean_start": start, "properties": self._session()}
+            five = {"clean_start": self._clean_session, "properties": self._session()}
         try:
             if where.tls:
                 self._client.tls_set_context(tls.context(where))

@@ -139,8 +139,7 @@ def fleet_enroll(
 def fleet_rotate(name: str, folder: Path, hosts: tuple[str, ...]) -> None:
     """Give a peer, or 'broker', new credentials; the old ones end.
 
-    A device that is connected is cut within seconds, and is back with the new bundle only. Everybody
-    else is back at once.
+    A device that is connected is cut within seconds, and comes back with the new bundle only.
     """
     from fimi.messaging.credentials.folder import FleetFolder
 
@@ -206,8 +205,8 @@ def _follows(folder: FleetFolder, *, ended: bool = False) -> str:
         return f"'fimi broker --config' reads it within a second{more}"
     if not cuts:
         return (
-            "no 'fimi broker --config' runs here for this folder; where mosquitto is a service, let "
-            "it read that now: sudo systemctl reload mosquitto (or send it SIGHUP)"
+            "no 'fimi broker --config' runs here for this folder; where mosquitto is a service, "
+            "let it read that now: sudo systemctl reload mosquitto (or send it SIGHUP)"
         )
     return (
         "no 'fimi broker --config' runs here for this folder; where mosquitto is a service, start "

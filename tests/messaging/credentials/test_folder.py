@@ -92,7 +92,7 @@ class TestOpening:
 
 class TestEnrolling:
     @pytest.mark.parametrize(
-        "name", ["coordinator", "broker", "all", "shared", "a/b", "", "+", "#", "a" * 65]
+        "name", ["coordinator", "broker", ".keeper", "all", "shared", "a/b", "", "+", "#", "a" * 65]
     )
     def test_names_that_cannot_be(self, kept: FleetFolder, name: str) -> None:
         with pytest.raises(FolderError):
