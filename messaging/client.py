@@ -580,7 +580,8 @@ class Peer:
         if not self._offenders.admits(place.sender, len(payload), now_s, bulk=bulk):
             self.counters.unseen += 1
             return
-        living = place.kind != "state" and not retained  # what is retained is no sign of life
+        # what is retained is no sign of life, nor that somebody has cleared it
+        living = place.kind != "state" and not retained and bool(payload)
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._put(place.sender, back)
             self.transfers.on_back(place.sender)
