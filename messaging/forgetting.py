@@ -61,7 +61,6 @@ def forget(address: BrokerAddress, *, fleet: str, name: str, gone: bool = False)
     if name == COORDINATOR:
         raise ValueError("the coordinator's documents are those of the fleet: they stay")
     with _Listener(address, fleet, name) as listener:
-        listener.require_rights()
         _require_gone(listener, gone=gone)
         for topic in listener.kept:
             listener.clear(topic)
@@ -127,21 +126,31 @@ class _Listener:
         return self._heard.kept
 
     def __enter__(self) -> _Listener:
-        """Connect, and wait until the broker has said what it keeps, where it lets one hear that.
+        """Connect, and wait until the broker has said what it keeps.
 
         Raises:
+            NotAuthorised: these credentials may not write, or hear, in the peer's place.
             BrokerError: that is not possible.
         """
         try:
             self._link.connect(_STEP_S)
-            # what is kept comes at once; this comes behind it, where rules let it pass
-            self._link.publish(self._mark_topic, self._mark, qos=1)
-            with self._changed:
-                self._changed.wait_for(lambda: self._heard.marked, _STEP_S)
+            if self._link.may_write(self._mark_topic, _STEP_S) is False or not self._has_marked():
+                raise NotAuthorised(
+                    f"{self._link.address}: user {self._link.address.username!r} may not write for "
+                    f"{self.name}; only whoever has the fleet's folder may: give --folder FOLDER "
+                    "(and let the broker read its files again if they are of an older version: "
+                    "'fimi broker --config', or systemctl reload mosquitto)"
+                )
         except BaseException:
             self._link.close()
             raise
         return self
+
+    def _has_marked(self) -> bool:
+        """Wait for a message to this connection: what is kept comes at once, and this behind it."""
+        self._link.publish(self._mark_topic, self._mark, qos=1)
+        with self._changed:
+            return self._changed.wait_for(lambda: self._heard.marked, _STEP_S)
 
     def __exit__(self, *_: object) -> None:
         self._link.close()
@@ -168,21 +177,6 @@ class _Listener:
                 if state is None or state.status == "online":
                     return True
         return False
-
-    def require_rights(self) -> None:
-        """Make sure that these credentials may write in the peer's place, as far as can be told.
-
-        Raises:
-            NotAuthorised: they may not.
-        """
-        allowed = self._link.may_write(self._mark_topic, _STEP_S)
-        if allowed is False or not self._heard.marked:
-            raise NotAuthorised(
-                f"{self._link.address}: user {self._link.address.username!r} may not write for "
-                f"{self.name}; only whoever has the fleet's folder may: give --folder FOLDER (and "
-                "let the broker read its files again if they are of an older version: 'fimi "
-                "broker --config', or systemctl reload mosquitto)"
-            )
 
     def clear(self, topic: str) -> None:
         """Let the broker forget a document.
