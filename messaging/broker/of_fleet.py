@@ -56,6 +56,8 @@ MOST_S = 10.0
 """It is started again after this time at the latest, s, however much changes."""
 SAVING_S = 30.0
 """How long Mosquitto may take to write what it keeps when it ends, s."""
+_NOISE = ("does not contain '%c' or '%u'", "Loading config file")
+"""What Mosquitto says of the rules for all, and of own lines, each time that it reads them."""
 _TRY_S = 2.0
 _LOCK_S = 1.0
 
@@ -158,7 +160,8 @@ class FleetBroker:
         if self._directory is None:
             return ""
         with contextlib.suppress(OSError):
-            lines = (self._directory / "log").read_text(errors="replace").splitlines()
+            text = (self._directory / "log").read_text(errors="replace")
+            lines = [line for line in text.splitlines() if not any(map(line.__contains__, _NOISE))]
             errors = [line for line in lines if "rror" in line]
             return "; ".join((errors or lines)[-3:])
         return ""
