@@ -22,6 +22,7 @@ amqtt is no broker for a fleet: it has no access rules, and takes clients withou
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import shutil
 import signal
@@ -44,7 +45,7 @@ from fimi.messaging.broker.embedded import (
     unused_port,
 )
 from fimi.messaging.broker.orders import BrokerOrders
-from fimi.messaging.credentials.folder import FleetFolder
+from fimi.messaging.credentials.folder import FleetFolder, FolderError
 from fimi.messaging.credentials.ownership import ROOT_UID, is_root
 from fimi.messaging.credentials.settings import CONFIGURATION
 from fimi.messaging.errors import BrokerError, BrokerFailed, BrokerMissing, PortTaken
@@ -60,6 +61,8 @@ _NOISE = ("does not contain '%c' or '%u'", "Loading config file")
 """What Mosquitto says of the rules for all, and of own lines, each time that it reads them."""
 _TRY_S = 2.0
 _LOCK_S = 1.0
+
+log = logging.getLogger(__name__)
 
 Followed = Literal["nothing", "reread", "restarted"]
 """What :meth:`FleetBroker.follow` has let Mosquitto do."""
@@ -135,7 +138,6 @@ class FleetBroker:
 
         Raises:
             PortTaken, BrokerFailed: as :meth:`start`; it did not start again.
-            fimi.messaging.credentials.folder.FolderError: the list of what is revoked is damaged.
         """
         if self._child is None:
             return "nothing"
@@ -146,7 +148,7 @@ class FleetBroker:
             self._changed_s = now_s
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child.pid, signal.SIGHUP)
-            if self._due_s is None and self.folder.revoked_serials() - self._refuses:
+            if self._due_s is None and self._has_ended_some():
                 self._due_s = now_s + MOST_S
             return "reread"
         if self._due_s is None or now_s < min(self._due_s, self._changed_s + QUIET_S):
@@ -165,6 +167,14 @@ class FleetBroker:
             errors = [line for line in lines if "rror" in line]
             return "; ".join((errors or lines)[-3:])
         return ""
+
+    def _has_ended_some(self) -> bool:
+        """Whether certificates were revoked since Mosquitto was started."""
+        try:
+            return bool(self.folder.revoked_serials() - self._refuses)
+        except FolderError as error:  # Mosquitto goes on with what it has read before
+            log.error("%s", error)
+            return False
 
     def _take_lock(self) -> None:
         limit_s = time.monotonic() + _LOCK_S
