@@ -1,13 +1,18 @@
 """Many rounds under random faults: nothing acknowledged is lost, nothing counts twice.
 
     python benchmarks/chaos_rounds.py [--rounds 200] [--devices 3] [--strategy tfl] [--seed 7]
-                                      [--per-minute 1.0] [--keep FOLDER]
+                                      [--per-minute 1.0] [--keep FOLDER] [--fleet-folder]
 
 Real processes: Mosquitto, a coordinator, agents of emulated boards, with ``--strategy fimi`` also a
 generator node. A run is made undisturbed, and once more under faults from a seed (``fimi chaos``):
 links between the devices, the coordinator and the broker are cut, frozen and half-open, messages
 come twice and out of order, every process is killed and stopped, the broker too. ``--per-minute``
 scales how often.
+
+With ``--fleet-folder`` it is what users run: ``fimi broker --config`` of a fleet that is made for
+this, TLS, a bundle and access rules for everybody. Messages cannot be repeated there on their way.
+Instead Mosquitto is killed as well as the command that looks after it, and a certificate of nobody
+is replaced again and again, upon which the broker is started again in order.
 
 A listener at the broker writes down what the coordinator tells each device of its updates, from the
 documents that both exchange, read as JSON: that it was heard, and whether it is in the model. An
@@ -43,13 +48,19 @@ import paho.mqtt.client as mqtt
 from msgspec import Struct
 from paho.mqtt.enums import CallbackAPIVersion
 
+from fimi.messaging import tls
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import find_mosquitto
+from fimi.messaging.credentials.folder import FleetFolder
+from fimi.messaging.credentials.settings import KEPT, OWN_LINES
 from fimi.testbed.chaos.faults import AnyFault, Cut, Freeze, HalfOpen, Kill, Messages, Stop
 from fimi.testbed.chaos.line import LinkShape
 from fimi.testbed.chaos.runner import Chaos, Incident
 from fimi.testbed.chaos.script import ProcessPart, ProxyPart, Script
 
 FLEET = "chaos"
+SPARE = "spare"
+"""A device that is not there, whose certificate is replaced."""
 PATIENCE_S = 600.0
 """How long a run may go without storing a round, s."""
 
@@ -69,10 +80,15 @@ class Setting(Struct, frozen=True, kw_only=True):
     """Between the devices and the broker, each way."""
     near: int = 0
     """How many devices are not behind that link: the first ones."""
+    fleet_folder: bool = False
+    """Whether the broker is that of a fleet's folder, with credentials for everybody."""
 
 
 class Acknowledged:
     """Listens at the broker to what the coordinator acknowledges.
+
+    Args:
+        broker: with the right to hear everything.
 
     Attributes:
         heard: rounds and devices whose update the coordinator need not be told of any more.
@@ -80,7 +96,7 @@ class Acknowledged:
         offered: by round and device, the digests of all updates that were offered.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, broker: BrokerAddress) -> None:
         self.heard: set[tuple[int, str]] = set()
         self.verdicts: dict[tuple[int, str], bool] = {}
         self.offered: dict[tuple[int, str], set[str]] = {}
@@ -89,7 +105,11 @@ class Acknowledged:
         client.reconnect_delay_set(1, 1)
         client.on_connect = lambda c, *_: c.subscribe(f"fimi/v1/{FLEET}/#", qos=1)
         client.on_message = lambda _c, _d, message: self._heard(message.topic, message.payload)
-        client.connect_async("127.0.0.1", port)
+        if broker.tls:
+            client.tls_set_context(tls.context(broker))
+        if broker.username:
+            client.username_pw_set(broker.username, broker.password)
+        client.connect_async(broker.host, broker.port)
         client.loop_start()
         self._client = client
 
@@ -137,16 +157,50 @@ def free_ports(count: int) -> list[int]:
         return [int(sock.getsockname()[1]) for sock in socks]
 
 
-def script(folder: Path, setting: Setting, port: int, *, faults: bool) -> Script:
-    """The processes of a federation, and what happens to them."""
+def fleet_of(folder: Path, setting: Setting) -> FleetFolder | None:
+    """The fleet's folder of a run, made if need be; ``None`` for a broker without one."""
+    if not setting.fleet_folder:
+        return None
+    path = folder / "fleet"
+    if path.exists():
+        return FleetFolder.open(path)
+    fleet = FleetFolder.begin(
+        path, fleet=FLEET, hosts=["127.0.0.1"], port=free_ports(1)[0], bind="127.0.0.1"
+    )
+    for name in (*_devices(setting), SPARE):
+        fleet.enroll(name)
+    (path / OWN_LINES / "pid.conf").write_text(f"pid_file {path / KEPT / 'pid'}\n")
+    return fleet
+
+
+def _devices(setting: Setting) -> list[str]:
+    return [f"device-{number:02d}" for number in range(1, setting.devices + 1)]
+
+
+def _broker(folder: Path, port: int, fleet: FleetFolder | None) -> dict[str, ProcessPart]:
+    """The processes of the broker."""
     mosquitto = find_mosquitto()
     if mosquitto is None:
         sys.exit("this needs mosquitto: apt install mosquitto")
+    if fleet is not None:
+        command = (sys.executable, "-m", "fimi.testbed.cli", "broker", "--config", str(fleet.path))
+        return {
+            "broker": ProcessPart(command=command, output=str(folder / "broker.log")),
+            "mosquitto": ProcessPart(pid_file=str(fleet.path / KEPT / "pid")),
+        }
     user = "user root\n" if os.geteuid() == 0 else ""
     (folder / "mosquitto.conf").write_text(
         f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n{user}"
         "max_queued_messages 2000\nset_tcp_nodelay true\nlog_dest none\n"
     )
+    return {"broker": ProcessPart(command=(mosquitto, "-c", str(folder / "mosquitto.conf")))}
+
+
+def script(
+    folder: Path, setting: Setting, port: int, fleet: FleetFolder | None = None, *, faults: bool
+) -> Script:
+    """The processes of a federation, and what happens to them."""
+    processes = _broker(folder, port, fleet)
     fimi = f"{shlex.quote(sys.executable)} -m fimi.testbed.cli"
     store = folder / "runs" / "it"
     begin = (
@@ -159,19 +213,21 @@ def script(folder: Path, setting: Setting, port: int, *, faults: bool) -> Script
         f"if [ -e {store}/run.sqlite ]; then {fimi} coordinator run -q --resume {store}; code=$?; "
         f"[ $code -ne 2 ] && exit $code; fi; exec {begin}"
     )
-    processes = {
-        "broker": ProcessPart(command=(mosquitto, "-c", str(folder / "mosquitto.conf"))),
-        "coordinator": ProcessPart(
-            command=("sh", "-c", coordinator),
-            through="core",
-            output=str(folder / "coordinator.log"),
-        ),
-    }
-    for number in range(1, setting.devices + 1):
-        name = f"device-{number:02d}"
+
+    def bundle(name: str) -> str:
+        return "" if fleet is None else str(fleet.bundle(name))
+
+    processes["coordinator"] = ProcessPart(
+        command=("sh", "-c", coordinator),
+        through="core",
+        bundle=bundle("coordinator"),
+        output=str(folder / "coordinator.log"),
+    )
+    for number, name in enumerate(_devices(setting), 1):
         processes[name] = ProcessPart(
             command=f"{fimi} agent run --id {name} --fleet {FLEET} --cache {folder}/{name}",
             through="wifi" if number > setting.near else "near",
+            bundle=bundle(name),
             output=str(folder / f"{name}.log"),
         )
     if setting.strategy != "tfl":
@@ -179,7 +235,21 @@ def script(folder: Path, setting: Setting, port: int, *, faults: bool) -> Script
             command=f"{fimi} generator run --set fleet.name={FLEET} --set "
             f"generator.pool={folder}/pool",
             through="core",
+            bundle=bundle("generator"),
             output=str(folder / "generator.log"),
+        )
+    happens: tuple[AnyFault, ...] = ()
+    if faults:
+        encrypted = fleet is not None
+        drawn = tuple(_faults(processes, setting.per_minute, encrypted=encrypted))
+        happens = setting.faults or drawn
+    if faults and fleet is not None and setting.per_minute > 0.0:
+        again = (
+            f"while sleep {60.0 / setting.per_minute:g}; do "
+            f"{fimi} fleet rotate {SPARE} --folder {fleet.path}; done"
+        )
+        processes["rotations"] = ProcessPart(
+            command=("sh", "-c", again), output=str(folder / "rotations.log")
         )
     place = f"127.0.0.1:{port}"
     return Script(
@@ -190,12 +260,14 @@ def script(folder: Path, setting: Setting, port: int, *, faults: bool) -> Script
             "core": ProxyPart(broker=place),
         },
         process=processes,
-        fault=(setting.faults or tuple(_faults(processes, setting.per_minute))) if faults else (),
+        fault=happens,
     )
 
 
-def _faults(processes: dict[str, ProcessPart], rate: float) -> Iterator[AnyFault]:
-    for proxy in ("wifi", "core"):
+def _faults(
+    processes: dict[str, ProcessPart], rate: float, *, encrypted: bool
+) -> Iterator[AnyFault]:
+    for proxy in () if encrypted else ("wifi", "core"):
         share = 0.1 if proxy == "wifi" else 0.03
         yield Messages(proxy=proxy, at_s=0.0, duplicate=share, reorder=share)
     yield Cut(proxy="wifi", per_minute=6 * rate, for_s=(0.0, 1.0))
@@ -204,9 +276,10 @@ def _faults(processes: dict[str, ProcessPart], rate: float) -> Iterator[AnyFault
     yield HalfOpen(proxy="wifi", per_minute=rate, for_s=(15.0, 40.0), way="up")
     yield HalfOpen(proxy="core", per_minute=rate / 2, for_s=(15.0, 40.0), way="down")
     yield Freeze(proxy="wifi", per_minute=rate, for_s=(0.2, 4.0))
-    for name in processes:
-        yield Kill(process=name, per_minute=rate / 2, for_s=(0.1, 2.0), from_s=5.0)
-        if name != "broker":
+    for name, part in processes.items():
+        lasts = (0.1, 2.0) if part.words else None  # its own command starts that one again
+        yield Kill(process=name, per_minute=rate / 2, for_s=lasts, from_s=5.0)
+        if name not in ("broker", "mosquitto"):
             yield Stop(process=name, per_minute=rate / 2, for_s=(0.1, 4.0), from_s=5.0)
 
 
@@ -228,8 +301,12 @@ def federation(
         RuntimeError: it does not come to its end.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (port,) = free_ports(1)
-    acknowledged = Acknowledged(port)
+    fleet = fleet_of(folder, setting)
+    if fleet is None:
+        address = BrokerAddress(host="127.0.0.1", port=free_ports(1)[0])
+    else:
+        address = fleet.keeper()
+    acknowledged = Acknowledged(address)
     began_s = last_s = time.monotonic()
     seen = -1
 
@@ -250,8 +327,8 @@ def federation(
                 each.start()
         return False
 
-    plan = script(folder, setting, port, faults=faults)
-    url = f"mqtt://127.0.0.1:{port}"
+    plan = script(folder, setting, address.port, fleet, faults=faults)
+    url = address.url() if fleet is None else ""  # else each process has its bundle
     with Chaos(plan, broker=url, log=folder / "faults.jsonl", told=told) as chaos:
         coordinator = chaos.targets["coordinator"]
         try:
@@ -318,6 +395,11 @@ def main() -> int:
     parser.add_argument("--strategy", default="tfl")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--per-minute", type=float, default=1.0)
+    parser.add_argument(
+        "--fleet-folder",
+        action="store_true",
+        help="with credentials and TLS, by 'fimi broker --config'",
+    )
     parser.add_argument("--keep", type=Path, help="folder for both runs, logs and faults")
     asked = parser.parse_args()
     setting = Setting(
@@ -326,6 +408,7 @@ def main() -> int:
         strategy=asked.strategy,
         seed=asked.seed,
         per_minute=asked.per_minute,
+        fleet_folder=asked.fleet_folder,
     )
     happened: dict[str, int] = {}
 

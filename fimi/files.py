@@ -31,7 +31,12 @@ _STALE_S = 3600.0
 
 
 def write_whole(
-    path: Path, data: bytes | str, *, mode: int | None = None, durable: bool = True
+    path: Path,
+    data: bytes | str,
+    *,
+    mode: int | None = None,
+    durable: bool = True,
+    owner: tuple[int, int] | None = None,
 ) -> None:
     """Replace a file, or make it; its folder must exist.
 
@@ -40,22 +45,30 @@ def write_whole(
         data: its new content; text is encoded as UTF-8.
         mode: its permissions; ``None``: those of the file that is replaced, or of any new file.
         durable: whether the content must be on the disk on return.
+        owner: numbers of the user and group whose it is; ``None``: those of this process.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
     """
-    with whole_file(path, mode=mode, durable=durable) as file:
+    with whole_file(path, mode=mode, durable=durable, owner=owner) as file:
         file.write(data.encode() if isinstance(data, str) else data)
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, mode: int | None = None, durable: bool = True) -> Iterator[IO[bytes]]:
+def whole_file(
+    path: Path,
+    *,
+    mode: int | None = None,
+    durable: bool = True,
+    owner: tuple[int, int] | None = None,
+) -> Iterator[IO[bytes]]:
     """A file to write to, which becomes ``path`` when the block ends without an exception.
 
     Args:
         path: as for :func:`write_whole`, like the rest.
         mode: its permissions.
         durable: whether the content must be on the disk when the block has ended.
+        owner: whose it is.
 
     Raises:
         OSError: it cannot be written; what was there before is untouched.
@@ -79,6 +92,8 @@ def whole_file(path: Path, *, mode: int | None = None, durable: bool = True) -> 
             file.flush()
             if durable:
                 os.fsync(file.fileno())
+        if owner is not None:
+            os.chown(partial, *owner)
         if mode is not None:
             partial.chmod(mode)
         partial.replace(path)
@@ -150,6 +165,25 @@ class FileLock:
                 raise
             os.close(file)
 
+    @staticmethod
+    def holder(path: Path) -> str:
+        """Who holds the lock of this file, in words; empty if nobody does.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        try:
+            file = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except FileNotFoundError:
+            return ""
+        try:
+            _lock(file, shared=True)
+        except BlockingIOError:
+            return os.read(file, 200).decode(errors="replace").strip() or "another process"
+        finally:
+            os.close(file)
+        return ""
+
     def release(self) -> None:
         """Remove the file and let go of it; a second call does nothing."""
         if self._file < 0:
@@ -162,14 +196,14 @@ class FileLock:
 
 if sys.platform == "win32":
 
-    def _lock(file: int) -> None:
+    def _lock(file: int, *, shared: bool = False) -> None:
         """A lock of another kind is needed here; who starts two processes is not stopped."""
 
 else:
     import fcntl
 
-    def _lock(file: int) -> None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(file: int, *, shared: bool = False) -> None:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
 
 
 def _is_at(file: int, path: Path) -> bool:

@@ -123,8 +123,12 @@ class Bundle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         if self.cert_pem and not self.ca_pem:
             raise ValueError("cert_pem needs ca_pem: a certificate is of use with TLS only")
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Path, *, owner: tuple[int, int] | None = None) -> None:
         """Write it, readable for the owner only; a file that is there is replaced.
+
+        Args:
+            path: where.
+            owner: numbers of the user and group whose it is; ``None``: those of this process.
 
         Raises:
             OSError: it cannot be written.
@@ -137,7 +141,7 @@ class Bundle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             if value == "":
                 continue
             lines.append(f"{name} = {value if isinstance(value, int) else _text(value)}")
-        write_whole(path, "\n".join(lines) + "\n", mode=0o600)
+        write_whole(path, "\n".join(lines) + "\n", mode=0o600, owner=owner)
 
     def address(self) -> BrokerAddress:
         """The broker, with these credentials."""

@@ -15,6 +15,7 @@
     ├── SendQueueFull               offline for so long that no more messages can wait
     ├── MessageRefused              a message must not be sent, or is not valid
     ├── NotAnswered                 a board does not answer a console; says why
+    ├── PeerIsUp                    a peer that is to be forgotten lives, or may do so
     ├── BoardDeclines               a board answers that it does not do what it was asked
     └── TransferError               a payload could not be fetched
         ├── TransferCancelled       because the caller no longer wants it
@@ -83,6 +84,10 @@ class MessageRefused(MessagingError):
 
 class NotAnswered(MessagingError):
     """A board does not answer a console: it is offline, older, of another protocol, or silent."""
+
+
+class PeerIsUp(MessagingError):
+    """A peer that the broker is to forget answers, or its last word is that it is online."""
 
 
 class BoardDeclines(MessagingError):

@@ -95,6 +95,7 @@ class Link:
         on_confirmed: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.address = address
+        self._client_id = client_id
         self._subscriptions = subscriptions
         self._message_handler = on_message
         self._ready_handler = on_ready
@@ -151,10 +152,22 @@ class Link:
             BrokerError: a TLS connection is not possible.
         """
         try:
+            if not self._clean_session:
+                self._begin_with_nothing(timeout_s)
             self._negotiate(timeout_s)
         except BrokerError:
             self.close()
             raise
+
+    def _begin_with_nothing(self, timeout_s: float) -> None:
+        """End what an earlier process has left at the broker under this id.
+
+        The connection itself does not ask for a clean start: Mosquitto writes to its disk only
+        sessions whose connection has not, so that what waits for others would be lost with its end.
+        """
+        before = Link(self.address, self._client_id, clean_session=True)
+        before.connect(timeout_s)
+        before.close()
 
     def give_up(self) -> None:
         """Let :meth:`connect` raise :class:`BrokerTimeout` at once, from another thread."""

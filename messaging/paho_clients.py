@@ -124,9 +124,7 @@ class PahoClients:
         client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
         five: dict[str, Any] = {}
         if client.protocol == MQTTProtocolVersion.MQTTv5:
-            # a new process begins with nothing; what its connection misses later, it gets
-            start = True if self._clean_session else mqtt.MQTT_CLEAN_START_FIRST_ONLY
-            five = {"clean_start": start, "properties": self._session()}
+            five = {"clean_start": self._clean_session, "properties": self._session()}
         try:
             if where.tls:
                 client.tls_set_context(tls.context(where))

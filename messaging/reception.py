@@ -104,7 +104,8 @@ class Reception:
         if not self._offenders.admits(place.sender, kind, len(payload), now_s):
             self._counters.unseen += 1
             return
-        living = place.kind != "state" and not retained  # what is retained is no sign of life
+        # what is retained is no sign of life, nor that somebody has cleared it
+        living = place.kind != "state" and not retained and bool(payload)
         if living and (back := self._presence.heard(place.sender, now_s)) is not None:
             self._letters.put_state(back)
             self._transfers.on_back(place.sender)

@@ -16,6 +16,7 @@ from fimi.files import write_whole
 from fimi.report.layout import Paper, entries
 from fimi.testbed import logs
 from fimi.testbed.commands import credentials as _credentials  # noqa: F401  more of fleet
+from fimi.testbed.commands import forget as _forget  # noqa: F401  more of fleet
 from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos

@@ -299,6 +299,8 @@ def _together(before: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
         replaced = ("broker", "id", "fleet", "insecure")
     elif "broker" in given:
         replaced = ("bundle",)
+        if given["broker"] != before.get("broker"):
+            replaced = ("bundle", "insecure")  # which was said of another one
     return {**{key: value for key, value in before.items() if key not in replaced}, **given}
 
 

@@ -13,11 +13,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import msgspec
 
 from fimi.children import when_parent_is_gone
-from fimi.messaging.broker.orders import GRACE_S, BrokerOrders
+from fimi.messaging.broker.orders import BrokerOrders
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
@@ -26,9 +27,13 @@ def main(orders: bytes) -> int:
     """Run mosquitto until it ends, a signal comes or the parent has ended; its exit status."""
     config = msgspec.json.decode(orders, type=BrokerOrders)
     _raise_file_limit()
-    # no other thread runs yet, so a function before exec is safe
+    user: dict[str, Any] = {}
+    if config.account is not None:
+        user = dict(zip(("user", "group", "extra_groups"), config.account, strict=True))
+    # no other thread runs yet, so a function before exec is safe; it comes after the change of
+    # user, at which Linux forgets what it asks for
     broker = subprocess.Popen(
-        config.command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent()
+        config.command, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent(), **user
     )
     lost = threading.Event()
 
@@ -40,7 +45,7 @@ def main(orders: bytes) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):  # it reads passwords, rules and certificates again
         signal.signal(signal.SIGHUP, lambda *_: broker.send_signal(signal.SIGHUP))
-    when_parent_is_gone(orphaned, GRACE_S)
+    when_parent_is_gone(orphaned, config.grace_s)
     code = broker.wait()
     if lost.is_set():
         shutil.rmtree(config.directory, ignore_errors=True)

@@ -18,6 +18,9 @@ class BrokerOrders(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         password: and with what.
         directory: temporary directory; the child removes it if the parent dies.
         command: program to run, for mosquitto.
+        grace_s: how long mosquitto may take to end when the parent is gone, s; it writes what it
+            keeps then.
+        account: user, group and all groups as whom it is run, by root; ``None``: as the parent.
     """
 
     bind: str
@@ -26,3 +29,5 @@ class BrokerOrders(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     password: str
     directory: str = ""
     command: tuple[str, ...] = ()
+    grace_s: float = GRACE_S
+    account: tuple[int, int, tuple[int, ...]] | None = None

@@ -2,6 +2,7 @@
 
 * :class:`Authority`  issues certificates to broker and peers, and says which are revoked
 * :class:`Issued`     a certificate with its private key
+* :func:`serials_of`  which certificates a list says are revoked
 * :func:`signing_key` a key pair that updates of agents are signed with
 
 Certificates are valid from a day before they are issued: a board without a battery for its clock
@@ -187,6 +188,20 @@ class Authority:
             serial=f"{made.serial_number:x}",
             expires=end.date(),
         )
+
+
+def serials_of(revoked_list: str) -> frozenset[str]:
+    """Numbers of the certificates of a list of revoked ones, hexadecimal.
+
+    Args:
+        revoked_list: PEM.
+
+    Raises:
+        LibraryMissing: ``cryptography`` is not installed.
+        ValueError: it is no such list.
+    """
+    read = _x509().load_pem_x509_crl(revoked_list.encode())
+    return frozenset(f"{each.serial_number:x}" for each in read)
 
 
 def signing_key() -> tuple[str, str]:

@@ -2,27 +2,34 @@
 
 ::
 
-    FOLDER/                 mode 700
+    FOLDER/                 mode 700, or 710 (:mod:`fimi.messaging.credentials.ownership`)
       fleet.json            what was decided and issued; from it the broker's files are written
       ca.pem, ca.key        the authority
       broker.pem, .key      certificate of the broker
       update.key            signs updates of agents; its public half is in every bundle
+      keeper.key            with passwords: that of whoever has the folder, at the broker
       mosquitto.conf        with rules, passwords or revoked.pem: the broker's configuration
       mosquitto.d/          further lines of one's own
       state/                what the broker keeps
       bundles/NAME.bundle   credentials of each peer, to be brought there
 
 * :class:`FleetFolder`   begins it, opens it, enrols, rotates, revokes
-* :class:`Credential`    one of its rows: who has credentials, and until when
+* :class:`FolderError`   why it cannot be used
 
 A command holds the lock of the folder as long as it changes it. A broker that runs reads the files
-again when it is told so (SIGHUP; ``fimi broker --config`` does it by itself).
+again when it is told so (SIGHUP); those who have a connection with a revoked certificate keep it
+until the broker is started again. ``fimi broker --config`` does both by itself, and holds a lock of
+its own (:meth:`FleetFolder.run_by`).
+
+Whoever has the folder can be any peer. So it has a user of its own at the broker, which may clear
+what others have left there (:meth:`FleetFolder.keeper`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
 import re
 import secrets
 import shutil
@@ -31,30 +38,32 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import msgspec
-from msgspec import Struct
 
 from fimi.errors import InputError
 from fimi.files import FileInUse, FileLock, write_whole
 from fimi.messaging import topics
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.passwords import password_hash
 from fimi.messaging.bundle import Bundle, BundleRole
 from fimi.messaging.credentials import settings as conf
-from fimi.messaging.credentials.authority import Authority, Issued, signing_key
-from fimi.messaging.credentials.rules import access_rules
+from fimi.messaging.credentials.authority import Authority, Issued, serials_of, signing_key
+from fimi.messaging.credentials.decided import DAYS, Credential, Decided, Enrolled, Revoked
+from fimi.messaging.credentials.ownership import Ownership, caller_of_sudo, is_root
+from fimi.messaging.credentials.rules import KEEPER, access_rules
 from fimi.messaging.credentials.settings import BrokerSettings, mosquitto_lines
 from fimi.messaging.topics import COORDINATOR
 
 GENERATOR = "generator"
 BROKER = "broker"
-DAYS = 730
-"""How long certificates of broker and peers are valid, days."""
 
 WARN_DAYS = 30
 """So long before its end a certificate is warned of, days."""
 
 DEFAULT_PORT = 8883
 _DECIDED = "fleet.json"
+_KEEPER_KEY = "keeper.key"
 _LOCK = ".lock"
+_RUN_LOCK = ".broker"
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 
 
@@ -62,93 +71,12 @@ class FolderError(InputError, ValueError):
     """A fleet's folder cannot be used, or does not allow what is asked for."""
 
 
-class Enrolled(Struct, frozen=True, kw_only=True):
-    """A peer that has credentials.
-
-    Attributes:
-        name: its id, and its user name at the broker.
-        role: what it may be.
-        serial: of its certificate, hexadecimal; empty with a password.
-        expires: last day of its certificate, UTC; ``None`` with a password.
-        hashed: its password as Mosquitto stores it; empty with a certificate.
-    """
-
-    name: str
-    role: BundleRole
-    serial: str = ""
-    expires: date | None = None
-    hashed: str = ""
-
-
-class Revoked(Struct, frozen=True, kw_only=True):
-    """Credentials that hold no longer.
-
-    Attributes:
-        name: whose.
-        serial: of the certificate; empty for a password.
-        on: since when, UTC.
-        expires: last day of the certificate, after which it need not be remembered.
-    """
-
-    name: str
-    serial: str = ""
-    on: date
-    expires: date | None = None
-
-
-class Decided(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The content of ``fleet.json``.
-
-    Attributes:
-        fleet: its name.
-        hosts: names and addresses of the broker; peers use the first one.
-        port: of the broker.
-        bind: IP address on which it listens; empty for all.
-        by_certificate: whether peers show certificates; else passwords.
-        days: how long certificates are valid.
-        broker_expires: last day of the broker's certificate, UTC.
-        update_key: public half of ``update.key``.
-        peers: who has credentials.
-        revoked: who had some.
-    """
-
-    fleet: str
-    hosts: tuple[str, ...]
-    port: int
-    bind: str = ""
-    by_certificate: bool = True
-    days: int = DAYS
-    broker_expires: date
-    update_key: str = ""
-    peers: tuple[Enrolled, ...] = ()
-    revoked: tuple[Revoked, ...] = ()
-
-
-class Credential(Struct, frozen=True, kw_only=True):
-    """Who has credentials, and until when.
-
-    Attributes:
-        name: a peer, ``broker``, or ``authority``.
-        role: its role; for those two their name.
-        expires: last day, UTC; ``None``: it does not end.
-        revoked: since when it holds no longer; ``None``: it holds.
-    """
-
-    name: str
-    role: str
-    expires: date | None
-    revoked: date | None = None
-
-    def days_left(self, today: date) -> int | None:
-        """Days until its end, negative afterwards; ``None`` if it has none."""
-        return None if self.expires is None else (self.expires - today).days
-
-
 class FleetFolder:
     """A fleet's folder. :meth:`begin` makes one, :meth:`open` takes one that is there."""
 
     def __init__(self, path: Path, decided: Decided) -> None:
         self.path, self.decided = path, decided
+        self.ownership = Ownership(path)
 
     @classmethod
     def begin(
@@ -191,16 +119,18 @@ class FleetFolder:
             broker_expires=authority.expires,
             update_key=public,
         )
-        made = cls(path, decided)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700)
         try:
             path.chmod(0o700)
+            if (caller := caller_of_sudo(path)) is not None:
+                os.chown(path, caller.uid, caller.gid)
             for name in ("bundles", conf.KEPT, conf.OWN_LINES):
                 (path / name).mkdir(mode=0o700)
-            _write(path / "ca.pem", authority.cert_pem)
-            _write(path / "ca.key", authority.key_pem)
-            _write(path / "update.key", private)
+            made = cls(path, decided)
+            made._write("ca.pem", authority.cert_pem)
+            made._write("ca.key", authority.key_pem)
+            made._write("update.key", private)
             made._rotate_broker(authority, hosts)
             made._issue(authority, COORDINATOR, "coordinator")
             made._issue(authority, GENERATOR, "generator")
@@ -354,20 +284,85 @@ class FleetFolder:
             [peer.name for peer in decided.peers if peer.role == "generator"],
             sorted({each.name for each in decided.revoked} - there),
         )
-        _write(self.path / conf.RULES, rules)
+        self._write(conf.RULES, rules)
         if decided.by_certificate:
             ended = [(each.serial, each.on) for each in decided.revoked if each.serial]
-            _write(self.path / conf.REVOKED, self._authority().revoked_list(ended))
+            self._write(conf.REVOKED, self._authority().revoked_list(ended))
         else:
-            users = [f"{peer.name}:{peer.hashed}\n" for peer in decided.peers]
-            _write(self.path / conf.PASSWORDS, "".join(users))
+            users = {peer.name: peer.hashed for peer in decided.peers}
+            users[KEEPER] = password_hash(self._keeper_password(), secrets.token_bytes(12))
+            lines = [f"{name}:{hashed}\n" for name, hashed in users.items()]
+            self._write(conf.PASSWORDS, "".join(lines))
+        account = self.ownership.account
         settings = BrokerSettings(
             port=decided.port,
             bind=decided.bind,
             by_certificate=decided.by_certificate,
-            user=_owner(self.path),
+            user="" if account is None else account.name,
         )
-        _write(self.path / conf.CONFIGURATION, mosquitto_lines(self.path, settings))
+        self._write(conf.CONFIGURATION, mosquitto_lines(self.path, settings))
+        self.ownership.settle()
+
+    def revoked_serials(self) -> frozenset[str]:
+        """Numbers of the certificates that the broker is told to refuse, hexadecimal.
+
+        Raises:
+            FolderError: their list cannot be read.
+        """
+        if not self.decided.by_certificate:
+            return frozenset()
+        try:
+            return serials_of((self.path / conf.REVOKED).read_text())
+        except (OSError, ValueError) as error:
+            raise FolderError(
+                f"{self.path / conf.REVOKED} cannot be used ({error}); 'fimi broker --config' "
+                "writes it when it starts"
+            ) from error
+
+    def keeper(self, host: str = "") -> BrokerAddress:
+        """How whoever has this folder reaches the broker, with the right to write everything.
+
+        With certificates one is issued each time, for a day, and its key is in no file.
+
+        Args:
+            host: where the broker is; left out: as bundles say.
+        """
+        decided = self.decided
+        address = BrokerAddress(
+            host=host or decided.hosts[0],
+            port=decided.port,
+            username=KEEPER,
+            tls=True,
+            ca_pem=self._authority().cert_pem,
+        )
+        if not decided.by_certificate:
+            return msgspec.structs.replace(address, password=self._keeper_password())
+        issued = self._authority().for_peer(KEEPER, 1)
+        return msgspec.structs.replace(address, cert_pem=issued.cert_pem, key_pem=issued.key_pem)
+
+    def local_host(self) -> str:
+        """Where the broker is reached on its own machine."""
+        bind = self.decided.bind
+        return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(bind, bind)
+
+    def run_by(self) -> str:
+        """Which process runs its broker on this machine by ``fimi broker --config``.
+
+        Returns:
+            It in words; empty if none does, as where Mosquitto is a service of its own.
+        """
+        with contextlib.suppress(OSError):
+            return FileLock.holder(self.path / _RUN_LOCK)
+        return ""
+
+    def run_lock(self) -> FileLock:
+        """Held by whoever runs its broker.
+
+        Raises:
+            FileInUse: somebody does.
+            OSError: it cannot be made.
+        """
+        return FileLock(self.path / _RUN_LOCK)
 
     def read_by_broker(self) -> tuple[Path, ...]:
         """The files that a running broker reads again when it is told so."""
@@ -424,7 +419,7 @@ class FleetFolder:
             key_pem="" if issued is None else issued.key_pem,
             update_key=decided.update_key,
             expires="" if issued is None else issued.expires.isoformat(),
-        ).write(self.bundle(name))
+        ).write(self.bundle(name), owner=self.ownership.of(f"bundles/{name}.bundle"))
         peers = [each for each in decided.peers if each.name != name]
         self.decided = msgspec.structs.replace(decided, peers=(*peers, peer))
         return self.bundle(name)
@@ -441,20 +436,32 @@ class FleetFolder:
         )
 
     def _rotate_broker(self, authority: Authority, hosts: tuple[str, ...]) -> None:
-        here = tuple(dict.fromkeys((*hosts, "localhost", "127.0.0.1", "::1")))
-        issued = authority.for_broker(here, self.decided.days)
-        _write(self.path / "broker.key", issued.key_pem)
-        _write(self.path / "broker.pem", issued.cert_pem)
+        local = (self.local_host(), "localhost", "127.0.0.1", "::1")
+        issued = authority.for_broker(tuple(dict.fromkeys((*hosts, *local))), self.decided.days)
+        self._write("broker.key", issued.key_pem)
+        self._write("broker.pem", issued.cert_pem)
         self.decided = msgspec.structs.replace(
             self.decided, hosts=hosts, broker_expires=issued.expires
         )
 
     def _store(self) -> None:
         """What was decided first, then the files that follow from it."""
-        _write(
-            self.path / _DECIDED, msgspec.json.format(msgspec.json.encode(self.decided)).decode()
-        )
+        self._write(_DECIDED, msgspec.json.format(msgspec.json.encode(self.decided)).decode())
         self.write_broker_files()
+
+    def _keeper_password(self) -> str:
+        """That of the keeper where peers have passwords; made if it is not there."""
+        with contextlib.suppress(FileNotFoundError):
+            return (self.path / _KEEPER_KEY).read_text().strip()
+        password = secrets.token_urlsafe(32)
+        self._write(_KEEPER_KEY, password + "\n")
+        return password
+
+    def _write(self, name: str, text: str) -> None:
+        path, owner = self.path / name, self.ownership.of(name)
+        if is_root() and path.is_symlink():  # root would follow it into a folder of its own
+            raise FolderError(f"{path} is a link: root writes no file of a fleet through one")
+        write_whole(path, text, mode=0o600, owner=owner)
 
 
 def _still_matters(ended: Revoked, today: date) -> bool:
@@ -463,19 +470,6 @@ def _still_matters(ended: Revoked, today: date) -> bool:
 
 def _today() -> date:
     return datetime.now(timezone.utc).date()
-
-
-def _write(path: Path, text: str) -> None:
-    write_whole(path, text, mode=0o600)
-
-
-def _owner(path: Path) -> str:
-    """Name of the user whom the folder belongs to; empty where users have none."""
-    with contextlib.suppress(ImportError, KeyError):
-        import pwd
-
-        return pwd.getpwuid(path.stat().st_uid).pw_name
-    return ""
 
 
 def _check_days(days: int) -> None:

@@ -10,6 +10,7 @@ coordinator   ``coordinator/#``
 generator     ``{itself}/``: to the coordinator, chunks to anybody, its state to all, shared models
 device        ``{itself}/``: to the coordinator :data:`TO_COORDINATOR`, to itself
               :data:`TO_ITSELF`; to a generator node ``want`` only
+.keeper       everything, and reads it: whoever has the fleet's folder, and so can be anybody
 ============  ===================================================================================
 
 Everybody reads what is for it (``+/{itself}/#``), what is for all (``+/all/#``, which coordinator
@@ -33,6 +34,8 @@ TO_COORDINATOR: tuple[Kind, ...] = (
 nobody can fill it with topics of its own invention."""
 TO_ITSELF: tuple[Kind, ...] = ("lease", "claim", "pulse", "check")
 """What every peer may send to itself."""
+KEEPER = ".keeper"
+"""User of whoever looks after the fleet's folder. No peer can have such a name."""
 _HEAD = "# Written by 'fimi fleet'; whatever is changed here is lost with its next command."
 
 
@@ -56,6 +59,9 @@ def access_rules(fleet: str, generators: Sequence[str], revoked: Sequence[str]) 
         "",
         f"user {COORDINATOR}",
         f"topic write {base}/{COORDINATOR}/#",
+        "",
+        f"user {KEEPER}",
+        f"topic readwrite {base}/#",
     ]
     for node in generators:
         lines += [

@@ -41,7 +41,7 @@ class BrokerSettings(Struct, frozen=True, kw_only=True):
         port: TCP port.
         bind: IP address to listen on; empty for all.
         by_certificate: whether peers show a certificate; else a password.
-        user: name of the user whose files the broker reads, if it is started by root.
+        user: name of the user as whom it runs, if it is started by root.
     """
 
     port: int
@@ -61,7 +61,7 @@ def mosquitto_lines(folder: Path, settings: BrokerSettings) -> str:
     if not settings.by_certificate:
         lines.append(f"password_file {where / PASSWORDS}")
     if settings.user:
-        lines += ["# When root starts it, it becomes the owner of this folder.",
+        lines += ["# When root starts it, it becomes this user, whose these files are.",
                   f"user {settings.user}"]  # fmt: skip
     lines += [
         "",

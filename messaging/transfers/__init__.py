@@ -3,7 +3,7 @@
 * :mod:`~fimi.messaging.transfers.exchange`    all transfers of a peer, in both directions
 * :mod:`~fimi.messaging.transfers.fetching`    the receiver's side
 * :mod:`~fimi.messaging.transfers.download`    one payload on its way
-* :mod:`~fimi.messaging.transfers.confirmations`  who is to be told that a payload is here
+* :mod:`~fimi.messaging.transfers.receipts`  who is to be told that a payload is here
 * :mod:`~fimi.messaging.transfers.carrier`     what transfers use of their peer
 * :mod:`~fimi.messaging.transfers.collecting`  many payloads at once, without waiting for one
 * :mod:`~fimi.messaging.transfers.serving`     the holder's side: the payloads that a peer serves

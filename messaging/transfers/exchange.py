@@ -244,7 +244,7 @@ class Transfers(Fetching):
                 notes = self._notes(now_s)
                 order, due_s = self._next_chunk(now_s)
                 if not notes and order is None:
-                    wait_s = min(due_s, self._confirmations.next_s()) - now_s
+                    wait_s = min(due_s, self._receipts.next_s()) - now_s
                     self._changed.wait(min(max(0.0, wait_s), threading.TIMEOUT_MAX))
                     continue
                 if order is not None:
@@ -289,7 +289,6 @@ class Transfers(Fetching):
         ]
         self._answers.clear()
         notes += [
-            (holder, "want", done)
-            for holder, done in self._confirmations.due(now_s, self.reachable)
+            (holder, "want", done) for holder, done in self._receipts.due(now_s, self.reachable)
         ]
         return notes

@@ -30,9 +30,9 @@ from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.assembly import check_offer
 from fimi.messaging.transfers.blocks import block_count
 from fimi.messaging.transfers.carrier import Carrier
-from fimi.messaging.transfers.confirmations import Confirmations
 from fimi.messaging.transfers.download import Download
 from fimi.messaging.transfers.parts import PartFiles
+from fimi.messaging.transfers.receipts import Receipts
 from fimi.messaging.transfers.window import MAX_WINDOW_BYTES, LinkWindow
 from fimi.messaging.transfers.wire import (
     Answer,
@@ -85,7 +85,7 @@ class Fetching:
         self._changed = threading.Condition(self.lock)  # wakes the thread that publishes
         self._downloads: dict[tuple[str, str], list[Download]] = {}
         self._links: dict[str, tuple[float | None, LinkWindow]] = {}
-        self._confirmations = Confirmations()
+        self._receipts = Receipts()
         self._closed = False
         self._when_closed: list[Callable[[], None]] = []
 
@@ -292,7 +292,7 @@ class Fetching:
     def confirm(self, offer: Offer) -> None:
         """Tell a holder, until it has heard it, that nothing more of its payload is needed."""
         with self.lock:
-            self._confirmations.add(offer.holder, offer.digest, time.monotonic())
+            self._receipts.add(offer.holder, offer.digest, time.monotonic())
             self._changed.notify_all()
 
     def _accept(self, download: Download, chunk: Chunk, shared: bool, now_s: float) -> None:
@@ -358,14 +358,14 @@ class Fetching:
         """Ask again now for all chunks in flight, and confirm again: both are lost."""
         with self.lock:
             self._hurry(self._all())
-            self._confirmations.begin_anew(time.monotonic())
+            self._receipts.begin_anew(time.monotonic())
             self._changed.notify_all()
 
     def on_back(self, holder: str) -> None:
         """A holder is online again, perhaps in another start: what it was asked for is lost."""
         with self.lock:
             self._hurry(d for d in self._all() if d.offer.holder == holder)
-            self._confirmations.begin_anew(time.monotonic(), holder)
+            self._receipts.begin_anew(time.monotonic(), holder)
             self._changed.notify_all()
 
     def on_answer(self, holder: str, payload: bytes, *, shared: bool = False) -> bool:
@@ -403,7 +403,7 @@ class Fetching:
     def _take(self, holder: str, answer: Answer, shared: bool) -> bool:
         """Handle an answer of a holder; returns whether a fetch expected it."""
         if isinstance(answer, Noted):
-            return self._confirmations.noted(holder, answer.digest)
+            return self._receipts.noted(holder, answer.digest)
         wanted = False
         for download in self._downloads.get((holder, answer.digest), ()):
             if isinstance(answer, Gone):

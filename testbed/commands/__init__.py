@@ -12,6 +12,7 @@
 * :mod:`~fimi.testbed.commands.agent_config`    the file of ``fimi agent run --config``
 * :mod:`~fimi.testbed.commands.fleet`           ``fimi fleet``: boards that are up
 * :mod:`~fimi.testbed.commands.credentials`     ``fimi fleet init``, ``enroll``, ``rotate`` …
+* :mod:`~fimi.testbed.commands.forget`          ``fimi fleet forget``
 * :mod:`~fimi.testbed.commands.meter`           ``fimi meter publish`` and ``fimi meter import``
 * :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
 * :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``

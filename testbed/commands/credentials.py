@@ -1,13 +1,15 @@
 """``fimi fleet init``, ``enroll``, ``rotate``, ``revoke``, ``credentials``: who may be what.
 
-They work on the folder of a fleet, and need no broker.
+They work on the folder of a fleet, and need no broker. Each says what the broker makes of it: one
+that ``fimi broker --config`` runs on this machine follows by itself, for another one the command is
+named.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 import msgspec
@@ -19,6 +21,9 @@ from fimi.testbed.commands.fleet import fleet
 from fimi.testbed.commands.shared import WordChoice, errors, result_format
 from fimi.testbed.configuration.sections import FleetConfig
 
+if TYPE_CHECKING:
+    from fimi.messaging.credentials.folder import FleetFolder
+
 _FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
@@ -26,10 +31,6 @@ _FOLDER = click.option(
     required=True,
     metavar="FOLDER",
     help="The folder that 'fimi fleet init' has made (or the variable FIMI_FLEET_FOLDER).",
-)
-_REREADS = (
-    "a broker that 'fimi broker --config' runs reads it within a second; another mosquitto when "
-    "it is told so (systemctl reload mosquitto)"
 )
 
 
@@ -94,6 +95,7 @@ def fleet_init(
     click.echo(f"fimi generator run --bundle {made.bundle('generator')}")
     click.echo(f"fimi coordinator run --bundle {made.bundle(COORDINATOR)}")
     click.echo(f"fimi fleet enroll pi-01 --folder {folder}")
+    _warn(folder)
 
 
 @fleet.command("enroll", cls=Command)
@@ -120,8 +122,8 @@ def fleet_enroll(
         for name in names:
             click.echo(opened.enroll(name, role))
     _warn(folder)
-    click.echo(f"enrolled; {_REREADS}", err=True)
-    _say_what_stays(folder, names)
+    click.echo(f"enrolled; {_follows(opened)}", err=True)
+    _say_what_stays(opened, names)
 
 
 @fleet.command("rotate", cls=Command)
@@ -137,19 +139,18 @@ def fleet_enroll(
 def fleet_rotate(name: str, folder: Path, hosts: tuple[str, ...]) -> None:
     """Give a peer, or 'broker', new credentials; the old ones end.
 
-    A device that is connected stays so until its connection is lost (with passwords it is lost at
-    once): bring it the new bundle.
+    A device that is connected is cut within seconds, and comes back with the new bundle only.
     """
     from fimi.messaging.credentials.folder import FleetFolder
 
     with errors():
-        click.echo(FleetFolder.open(folder).rotate(name, hosts))
+        opened = FleetFolder.open(folder)
+        click.echo(opened.rotate(name, hosts))
     _warn(folder)
     if name == "broker":
-        click.echo(f"peers keep their bundles; {_REREADS}", err=True)
+        click.echo(f"peers keep their bundles; {_follows(opened)}", err=True)
     else:
-        click.echo(f"the old credentials open no new connection; {_REREADS}", err=True)
-        _say_what_stays(folder, (name,))
+        click.echo(f"the old credentials end; {_follows(opened, ended=True)}", err=True)
 
 
 @fleet.command("revoke", cls=Command)
@@ -159,14 +160,17 @@ def fleet_revoke(name: str, folder: Path) -> None:
     """End a peer's credentials.
 
     As soon as the broker has read that, the peer says and hears nothing more, and gets no new
-    connection. 'fimi fleet enroll' lets the name in again.
+    connection; within seconds the one that it has is cut. 'fimi fleet enroll' lets the name in
+    again, 'fimi fleet forget' clears what it has left at the broker.
     """
     from fimi.messaging.credentials.folder import FleetFolder
 
     with errors():
-        FleetFolder.open(folder).revoke(name)
+        opened = FleetFolder.open(folder)
+        opened.revoke(name)
     _warn(folder)
-    click.echo(f"{name} is revoked; {_REREADS}", err=True)
+    click.echo(f"{name} is revoked; {_follows(opened, ended=True)}", err=True)
+    click.echo(f"what it said last stays at the broker until: fimi fleet forget {name}", err=True)
 
 
 @fleet.command("credentials", cls=Command)
@@ -188,18 +192,40 @@ def fleet_credentials(folder: Path, output: Literal["text", "json"]) -> None:
     _warn(folder)
 
 
-def _say_what_stays(folder: Path, names: tuple[str, ...]) -> None:
-    """Say that a connection with an earlier certificate of a name has the rights of the name."""
-    from fimi.messaging.credentials.folder import FleetFolder
+def _follows(folder: FleetFolder, *, ended: bool = False) -> str:
+    """What the broker makes of a change, and what is to be done for it.
 
-    with errors():
-        decided = FleetFolder.open(folder).decided
-    earlier = {each.name for each in decided.revoked if each.serial}
-    if found := [name for name in names if name in earlier]:
+    Args:
+        folder: of the fleet.
+        ended: whether credentials have ended.
+    """
+    cuts = ended and folder.decided.by_certificate
+    if folder.run_by():
+        more = ", and cuts connections with the old certificate within seconds" if cuts else ""
+        return f"'fimi broker --config' reads it within a second{more}"
+    if not cuts:
+        return (
+            "no 'fimi broker --config' runs here for this folder; where mosquitto is a service, "
+            "let it read that now: sudo systemctl reload mosquitto (or send it SIGHUP)"
+        )
+    return (
+        "no 'fimi broker --config' runs here for this folder; where mosquitto is a service, start "
+        "it again now: sudo systemctl restart mosquitto. Until then a connection that is open with "
+        "the old certificate stays open"
+    )
+
+
+def _say_what_stays(folder: FleetFolder, names: tuple[str, ...]) -> None:
+    """Say that a connection with an earlier certificate of a name has the rights of the name.
+
+    A broker that this program runs has cut it when that certificate ended.
+    """
+    earlier = {each.name for each in folder.decided.revoked if each.serial}
+    if (found := [name for name in names if name in earlier]) and not folder.run_by():
         click.echo(
             f"a connection that is open with an earlier certificate of {', '.join(found)} speaks "
-            "and hears as the new one does until it is lost; if somebody else may have it, start "
-            "the broker again: that ends it",
+            "and hears as the new one does; if mosquitto was not started again since that one "
+            "ended, say now: sudo systemctl restart mosquitto",
             err=True,
         )
 

@@ -196,10 +196,17 @@ def _run_fleet_broker(path: Path) -> None:
         sys.stdout.flush()
         while not stop.wait(0.5):
             if not running.alive:
-                fail(f"the broker ended by itself: {running.said()}", EXIT_SURROUNDINGS)
-            if running.reread_if_changed():
+                said = running.said() or "it said nothing"
+                fail(f"the broker ended by itself: {said}", EXIT_SURROUNDINGS)
+            done = running.follow()
+            if done == "reread":
                 click.echo("credentials have changed: the broker has read them again")
-                sys.stdout.flush()
+            elif done == "restarted":
+                click.echo(
+                    "certificates were revoked or replaced: the broker was started again, and "
+                    "connections with the old ones are gone"
+                )
+            sys.stdout.flush()
 
 
 @click.group(cls=Group)

@@ -1,6 +1,7 @@
 """How commands reach a broker: ``--broker URL`` or ``--bundle FILE``, and ``--insecure``.
 
-* :data:`BROKER`, :data:`BROKER_IF_ANY`, :data:`BROKER_OF_STUDY`  the three options
+* :data:`BROKER`, :data:`BROKER_IF_ANY`, :data:`BROKER_OF_STUDY`, :data:`BROKER_OR_FOLDER`  the
+  options
 * :func:`reach`       the address, after a trial connection
 * :func:`parsed`      the address, without one
 * :func:`chosen_bundle`, :func:`own_fleet`, :func:`fleet_setting`  what the bundle decides: the
@@ -149,6 +150,9 @@ BROKER = _options(
 )
 BROKER_OF_STUDY = _options(
     _take_url, "Run on the boards of a fleet, over this broker, one run after another.", None
+)
+BROKER_OR_FOLDER = _options(
+    _take_url, "A broker without a fleet's folder (or the variable FIMI_BROKER).", BROKER_VARIABLE
 )
 BROKER_IF_ANY = _options(_take_url, "Try this broker as well (or the variable FIMI_BROKER).",
                          BROKER_VARIABLE)  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.reaching import INSECURE_VARIABLE
 from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, WordChoice, errors
 
 _ROOT = click.option(
@@ -42,8 +43,10 @@ _VERSIONS = click.option(
 @click.option("--fleet", metavar="NAME", help="With --broker: the fleet it belongs to.")
 @click.option(
     "--insecure",
+    envvar=INSECURE_VARIABLE,
     is_flag=True,
-    help="Use a broker on another machine without TLS, or without a password.",
+    help="Use a broker on another machine without TLS, or without a password; it is written into "
+    f"the configuration (or {INSECURE_VARIABLE}=1).",
 )
 @click.option(
     "--host-profile",

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from datetime import date, datetime, timezone
 from typing import Any
 
-from fimi.messaging.credentials.folder import Credential, FleetFolder
+from fimi.messaging.credentials.decided import Credential
+from fimi.messaging.credentials.folder import FleetFolder
 from fimi.report.layout import Paper, table
 from fimi.testbed.commands.reaching import ends_in_words
 
@@ -45,7 +46,9 @@ def body(folder: FleetFolder) -> dict[str, Any]:
 
 
 def warnings(folder: FleetFolder) -> Iterator[str]:
-    """What ends soon, or has ended, and what to do."""
+    """What ends soon, or has ended, and that the broker runs as root; and what to do."""
+    if folder.ownership.warning:
+        yield f"warning: {folder.ownership.warning}"
     today = datetime.now(timezone.utc).date()
     for each in folder.ending():
         cure = f"fimi fleet rotate {each.name} --folder {folder.path}"

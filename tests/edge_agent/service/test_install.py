@@ -218,6 +218,37 @@ def test_the_agent_understands_what_the_command_writes(
 
 
 @needs_root
+@pytest.mark.parametrize("by", ["--insecure", "FIMI_INSECURE"])
+def test_an_exposed_broker_is_written_down_and_the_agent_takes_it(
+    by: str, root: Path, free_port: int
+) -> None:
+    """The service has no environment of whoever has installed it."""
+    from fimi.testbed.cli import main
+
+    url = f"mqtt://u:p@0.0.0.0:{free_port}"  # this machine, and no loopback address
+    words = ["agent", "install", "--broker", url, "--root", str(root), "--no-start"]
+    quiet = {"FIMI_BROKER": None, "FIMI_BUNDLE": None, "FIMI_INSECURE": None}
+    refused = CliRunner().invoke(main, words, env=quiet)
+    assert refused.exit_code == 2
+    assert "--insecure" in refused.output
+    given = [by] if by == "--insecure" else []
+    done = CliRunner().invoke(main, [*words, *given], env={**quiet, **({} if given else {by: "1"})})
+    assert done.exit_code == 0, done.output
+    agent = ["agent", "run", "--no-wait", "--config", str(root / CONFIG)]
+    ran = CliRunner().invoke(main, agent, env=quiet)
+    assert ran.exit_code == 3, "nobody listens there; it was not refused"
+    assert "without TLS" in ran.output
+    again = CliRunner().invoke(main, words, env=quiet)
+    assert again.exit_code == 0, "nothing has changed"
+    words[3] = url.replace("0.0.0.0", "10.0.0.9")
+    other = CliRunner().invoke(main, words, env=quiet)
+    assert other.exit_code == 2, "it was said of another broker"
+    text = (root / CONFIG).read_text().replace("insecure = true\n", "")
+    (root / CONFIG).write_text(text)
+    assert CliRunner().invoke(main, agent, env=quiet).exit_code == 2
+
+
+@needs_root
 def test_a_broker_is_named_in_one_way(root: Path, bundle: Path) -> None:
     """A file with both would let the agent end at each start."""
     trial = {"id": "d1", "fleet": "lab", "insecure": True}

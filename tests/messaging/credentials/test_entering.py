@@ -152,14 +152,14 @@ class TestRevoking:
         link.connect(10.0)
         assert hears(fleet, link, "pi-03")
         fleet.folder.revoke("pi-03")
-        assert fleet.broker.reread_if_changed()
-        assert not fleet.broker.reread_if_changed()
+        assert fleet.broker.follow() == "reread"
+        assert fleet.broker.follow() == "nothing"
         settle(lambda: not hears(fleet, link, "pi-03"))
         link.close()
         with pytest.raises(NotAuthorised, match="revoked"):
             Link(old.address(), "y").connect(10.0)
         new = Bundle.read(fleet.folder.enroll("pi-03"))  # and in again
-        fleet.broker.reread_if_changed()
+        fleet.broker.follow()
         again = Link(new.address(), "z", clean_session=True, subscriptions=("fimi/#",))
         again.connect(10.0)
         settle(lambda: hears(fleet, again, "pi-03"))
@@ -170,7 +170,7 @@ class TestRevoking:
     def test_rotating(self, fleet, settle) -> None:
         old = fleet.bundle("pi-02")
         new = Bundle.read(fleet.folder.rotate("pi-02"))
-        fleet.broker.reread_if_changed()
+        fleet.broker.follow()
 
         def is_refused() -> bool:
             try:
@@ -188,7 +188,7 @@ class TestRevoking:
             fleet.bundle("pi-01").address(), fleet="desk", peer="pi-01", role="device"
         ) as peer:
             fleet.folder.rotate("broker", ["127.0.0.1", "127.0.0.3"])
-            fleet.broker.reread_if_changed()
+            fleet.broker.follow()
             address = replace(fleet.bundle("pi-01").address(), host="127.0.0.3")
 
             def is_let_in() -> bool:
@@ -209,7 +209,7 @@ class TestRevoking:
         link = Link(bundle.address(), "x", clean_session=True)
         link.connect(10.0)
         fleet.folder.revoke("pi-02")
-        fleet.broker.reread_if_changed()
+        fleet.broker.follow()
         settle(lambda: not link.ready)
         link.close()
         with pytest.raises(NotAuthorised, match="user 'pi-02'"):

@@ -9,7 +9,8 @@ import pytest
 
 from fimi.files import FileLock
 from fimi.messaging.bundle import Bundle
-from fimi.messaging.credentials.folder import FleetFolder, FolderError, Revoked
+from fimi.messaging.credentials.decided import Revoked
+from fimi.messaging.credentials.folder import FleetFolder, FolderError
 from fimi.messaging.credentials.rules import access_rules
 
 
@@ -91,7 +92,7 @@ class TestOpening:
 
 class TestEnrolling:
     @pytest.mark.parametrize(
-        "name", ["coordinator", "broker", "all", "shared", "a/b", "", "+", "#", "a" * 65]
+        "name", ["coordinator", "broker", ".keeper", "all", "shared", "a/b", "", "+", "#", "a" * 65]
     )
     def test_names_that_cannot_be(self, kept: FleetFolder, name: str) -> None:
         with pytest.raises(FolderError):

@@ -25,8 +25,8 @@ from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.assembly import JOIN_S
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds
-from fimi.messaging.transfers.confirmations import Confirmations
 from fimi.messaging.transfers.parts import PartFiles
+from fimi.messaging.transfers.receipts import Receipts
 from fimi.messaging.transfers.wire import (
     Chunk,
     Done,
@@ -214,19 +214,19 @@ class TestFaults:
         coordinator.transfers.fetch(saboteur.offer, 10.0)
         until(lambda: saboteur.dones == 2)
         key = ("saboteur", saboteur.offer.digest)
-        until(lambda: key not in coordinator.transfers._confirmations)
+        until(lambda: key not in coordinator.transfers._receipts)
         saboteur.link.close()
 
     def test_done_waits_for_a_holder_that_is_away(self) -> None:
         """However long: it waits for this word, and its update is here."""
-        confirmations, here, digest = Confirmations(), set[str](), "0" * 64
-        confirmations.add("d1", digest, 0.0)
-        assert not [s for s in range(1, 60) if confirmations.due(s, here.__contains__)]
+        receipts, here, digest = Receipts(), set[str](), "0" * 64
+        receipts.add("d1", digest, 0.0)
+        assert not [s for s in range(1, 60) if receipts.due(s, here.__contains__)]
         here.add("d1")
-        confirmations.begin_anew(60.0, "d1")
-        assert confirmations.due(61.0, here.__contains__) == [("d1", Done(digest=digest))]
-        assert len([s for s in range(62, 120) if confirmations.due(s, here.__contains__)]) == 5
-        assert ("d1", digest) not in confirmations
+        receipts.begin_anew(60.0, "d1")
+        assert receipts.due(61.0, here.__contains__) == [("d1", Done(digest=digest))]
+        assert len([s for s in range(62, 120) if receipts.due(s, here.__contains__)]) == 5
+        assert ("d1", digest) not in receipts
 
     def test_holder_that_serves_something_else(self, broker, fleet, join) -> None:
         saboteur = Saboteur(broker.address, fleet, noise(3 * CHUNK))

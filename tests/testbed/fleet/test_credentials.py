@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from fimi.messaging import forgetting
 from fimi.messaging.broker.embedded import find_mosquitto
 from fimi.messaging.bundle import Bundle
+from fimi.messaging.client import Peer
+from fimi.messaging.console import Console
+from fimi.messaging.errors import BrokerError
 from fimi.testbed.cli import main
 
 pytest.importorskip("cryptography", reason="certificates are made with it (fimi-testbed[fleet])")
@@ -51,7 +56,14 @@ def test_enrol_rotate_revoke(keeper: Keeper) -> None:
     assert Bundle.read(first).key_pem != old.key_pem
     assert keeper.fimi("revoke", "pi-02").exit_code == 0
     again = keeper.fimi("rotate", "pi-01").output.replace("\n", " ")
-    assert "an earlier certificate of pi-01" in again and "start the broker again" in again
+    assert "sudo systemctl restart mosquitto" in again, "nobody here runs that broker"
+    new = keeper.fimi("enroll", "pi-03").output.replace("\n", " ")
+    assert "sudo systemctl reload mosquitto" in new
+    assert "restart" not in new
+    keeper.fimi("revoke", "pi-03")
+    back = keeper.fimi("enroll", "pi-03").output.replace("\n", " ")
+    assert "an earlier certificate of pi-03" in back
+    assert "sudo systemctl restart mosquitto" in back
     assert not second.exists()
     listed = json.loads(keeper.fimi("credentials", "--format", "json").stdout)["credentials"]
     by_name = {each["name"]: each for each in listed}
@@ -116,7 +128,44 @@ class TestBroker:
         assert done.exit_code == 2
         assert says in done.output.replace("\n", " ")
 
-    def test_it_runs_and_reads_again(self, tmp_path: Path, free_port: int) -> None:
+    def revoked_and_forgotten(self, own: Keeper, coordinator: str) -> None:
+        address = Bundle.read(own.folder / "bundles" / "pi-01.bundle").address()
+        with Peer(address, fleet="desk", peer="pi-01", role="device") as board:
+            done = own.fimi("forget", "pi-01")
+            assert done.exit_code == 3
+            assert "pi-01 is up and answers" in done.stderr
+            done = own.fimi("revoke", "pi-01")
+            assert "cuts connections with the old certificate within seconds" in done.stderr
+            limit_s = time.monotonic() + 30.0
+            while board.online:  # until the broker is started again
+                assert time.monotonic() < limit_s
+                time.sleep(0.02)
+            assert "pi-01" in self.known(coordinator), "its last word was that it is online"
+            done = own.fimi("forget", "pi-01", "--bundle", coordinator)
+            assert "give --folder" in done.stderr, "the coordinator may not"
+            assert "pi-01" in self.known(coordinator)
+            done = own.fimi("forget", "pi-01", "pi-02")
+            assert done.exit_code == 0, done.output
+            assert "pi-01 is forgotten: 2 documents" in done.stdout
+            assert "the broker keeps nothing of pi-02" in done.stdout
+            assert "pi-01" not in self.known(coordinator)
+
+    def known(self, coordinator: str) -> set[str]:
+        """Whom a console knows, as soon as the broker is there."""
+        limit_s = time.monotonic() + 30.0
+        while True:
+            try:
+                address = Bundle.read(Path(coordinator)).address()
+                with Console(address, fleet="desk") as console:
+                    return set(console.look(0.1))
+            except BrokerError:
+                assert time.monotonic() < limit_s
+                time.sleep(0.05)
+
+    def test_it_runs_and_reads_again(
+        self, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(forgetting, "ALIVE_S", 0.5)
         if find_mosquitto() is None:
             pytest.skip("mosquitto is not installed (apt install mosquitto)")
         own = Keeper(tmp_path / "fl")
@@ -133,8 +182,13 @@ class TestBroker:
             bundle = str(own.folder / "bundles" / "coordinator.bundle")
             looked = CliRunner().invoke(main, ["fleet", "status", "--bundle", bundle])
             assert looked.exit_code == 0, looked.output
-            own.fimi("enroll", "pi-01")
+            enrolled = own.fimi("enroll", "pi-01", "pi-02")
+            assert "'fimi broker --config' reads it within a second" in enrolled.stderr
             assert "read them again" in broker.stdout.readline()
+            self.revoked_and_forgotten(own, bundle)
+            said = broker.stdout.readline() + broker.stdout.readline()
+            assert "read them again" in said
+            assert "started again" in said
         finally:
             broker.terminate()
             assert broker.wait(20) == 0

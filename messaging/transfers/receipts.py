@@ -1,6 +1,6 @@
 """Who is to be told that all of a payload is here, and when again until it is heard.
 
-A holder keeps a payload until it knows. :class:`Confirmations` has no network, no thread and no
+A holder keeps a payload until it knows. :class:`Receipts` has no network, no thread and no
 clock: times are arguments.
 """
 
@@ -17,7 +17,7 @@ _AWAY_S = 1.0
 """While a holder or the broker is away, it is looked this often whether to confirm, s."""
 
 
-class Confirmations:
+class Receipts:
     """What is to be confirmed. Not safe to use from several threads without a lock."""
 
     def __init__(self) -> None:
