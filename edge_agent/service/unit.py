@@ -43,7 +43,6 @@ class Service(Struct, frozen=True, kw_only=True):
         needs: what it needs beyond an ordinary user's rights.
         updates: folder of the versions that come over the broker; ``None``: none is accepted.
         prefix: folders of the interpreter and its packages.
-        writes_profile: folder of the profile, where a calibration from afar replaces it.
         compiles: whether its training backend makes machine code while it runs (PyTorch).
     """
 
@@ -52,7 +51,6 @@ class Service(Struct, frozen=True, kw_only=True):
     needs: Needs = Needs()
     updates: Path | None = None
     prefix: tuple[Path, ...] = ()
-    writes_profile: Path | None = None
     compiles: bool = False
 
 
@@ -205,10 +203,7 @@ def _devices(needs: Needs) -> list[str]:
 
 def _paths(service: Service) -> list[str]:
     """Folders that stay writable."""
-    grants = list(service.needs.writable)
-    if (folder := service.writes_profile) is not None:
-        grants.append(Grant(what=str(folder), why="a calibration from afar replaces the profile"))
-    return _each("ReadWritePaths=-{}", grants)
+    return _each("ReadWritePaths=-{}", service.needs.writable)
 
 
 def _each(line: str, grants: Sequence[Grant]) -> list[str]:

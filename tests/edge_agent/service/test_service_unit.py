@@ -143,7 +143,6 @@ def test_a_board_is_granted_what_it_needs_and_why(
         needs=needs,
         updates=Path("/var/lib/fimi-versions"),
         prefix=(Path("/home/pi/venv"), Path("/usr")),
-        writes_profile=Path("/etc/fimi/profile"),
     )
     text = unit(service)
     for grant in every_grant(needs):
