@@ -82,8 +82,8 @@ def unit(service: Service) -> str:
         "# Room to put the clocks back before it is killed.",
         f"TimeoutStopSec={STOP_S}",
         "",
-        "# Where it writes: a journal of changed clocks and what is not reported yet in the first,",
-        "# what it fetches once in the second, what changes often in memory.",
+        "# Where it writes: a journal of changed clocks, calibrations, what is not reported yet in",
+        "# the first; what it fetches once in the second; what changes often in memory.",
         "StateDirectory=fimi",
         "StateDirectoryMode=0700",
         "CacheDirectory=fimi",
@@ -189,16 +189,25 @@ def _capabilities(granted: Sequence[Grant]) -> list[str]:
 
 
 def _devices(needs: Needs) -> list[str]:
-    """Device files; without any, and without capabilities and groups, nothing of others' at all."""
+    """Device files; and whether there are other users at all (``PrivateUsers``).
+
+    In a user namespace a capability has no effect, and what belongs to others belongs to nobody. So
+    a board with anything of the machine's is in none.
+    """
+    together = [
+        "# PrivateUsers is left out: what is granted is of the machine's own users and groups.",
+    ]
     if needs.devices:
         return [
+            *together,
+            "# The device files below, and no others.",
             "DevicePolicy=closed",
             *_each("DeviceAllow={} rw", needs.devices),
             *_each("SupplementaryGroups={}", needs.groups),
         ]
-    alone = not (needs.capabilities or needs.files or needs.groups)
-    users = ["PrivateUsers=yes"] if alone else []
-    return ["PrivateDevices=yes", "DevicePolicy=closed", *users]
+    if not (needs.capabilities or needs.files or needs.groups):
+        together = ["# Of other users, only that they are not itself.", "PrivateUsers=yes"]
+    return [*together, "PrivateDevices=yes", "DevicePolicy=closed"]
 
 
 def _paths(service: Service) -> list[str]:
