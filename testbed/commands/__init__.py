@@ -3,6 +3,7 @@
 * :mod:`~fimi.testbed.commands.base`  what all commands share: -q, -v, --log-file, suggestions,
   ./fimi.toml
 * :mod:`~fimi.testbed.commands.shared`  options of several commands, exit codes, errors, signals
+* :mod:`~fimi.testbed.commands.lacking`  packages that a command needs and are not here
 * :mod:`~fimi.testbed.commands.reaching`  how they reach a broker: --broker, --bundle, --insecure
 * :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
   report``
