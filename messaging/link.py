@@ -259,7 +259,7 @@ class Link:
                 self._client.on_log = self._on_log
             self._client.connect(where.host, where.port, keepalive=KEEPALIVE_S, **five)
         except ssl.SSLError as error:
-            raise BrokerError(tls.in_words(where, error)) from error
+            raise tls.trouble(where, error) from error
         except TimeoutError as error:
             raise BrokerTimeout(f"{where}: no answer within {timeout_s:g} s; {_CHECK}") from error
         except (OSError, UnicodeError) as error:
