@@ -8,6 +8,7 @@
 * :mod:`fimi.edge_agent.telemetry`   tells at a steady rate what the board draws and does
 * :mod:`fimi.edge_agent.status`      how the board is, for them
 * :mod:`fimi.edge_agent.joining`     joining a run: samples, contract, leaks
+* :mod:`fimi.edge_agent.own_profile`  the profile of this machine, and what calibrations find of it
 * :mod:`fimi.edge_agent.share`       the device's samples, by indices, from a file, or as shipped
 * :mod:`fimi.edge_agent.boards`      the emulated board of a device without a meter
 * :mod:`fimi.edge_agent.member`      a device in one run: plan, rounds, trials

@@ -133,6 +133,10 @@ class Bundle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Raises:
             OSError: it cannot be written.
         """
+        write_whole(path, self.text(), mode=0o600, owner=owner)
+
+    def text(self) -> str:
+        """What stands in its file."""
         lines = [
             f"# Credentials of {self.role} {self.name} in fleet {self.fleet}. Keep them secret:",
             "# this file lies on that peer's machine only, mode 600; --bundle FILE names it.",
@@ -141,7 +145,7 @@ class Bundle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             if value == "":
                 continue
             lines.append(f"{name} = {value if isinstance(value, int) else _text(value)}")
-        write_whole(path, "\n".join(lines) + "\n", mode=0o600, owner=owner)
+        return "\n".join(lines) + "\n"
 
     def address(self) -> BrokerAddress:
         """The broker, with these credentials."""

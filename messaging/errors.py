@@ -6,6 +6,7 @@
     ├── BrokerError                 the broker, or the connection to it
     │   ├── BrokerUnreachable       there is no answer at that host and port
     │   ├── BrokerTimeout           there is an answer, but not in time or not in MQTT
+    │   ├── ClockBehind             its certificate is not valid yet by the clock of this machine
     │   ├── NotAuthorised           wrong user name or password, or refused by the broker
     │   ├── BrokerMissing           no broker program is installed
     │   ├── PortTaken               another program listens on the port
@@ -44,6 +45,14 @@ class BrokerUnreachable(BrokerError):
 
 class BrokerTimeout(BrokerError):
     """Something answers at the broker's port, but not in time, or not in MQTT."""
+
+
+class ClockBehind(BrokerError):
+    """The broker's certificate is not valid yet by the clock of this machine.
+
+    A board without a battery for its clock begins in the past, until the network has told it the
+    time.
+    """
 
 
 class NotAuthorised(BrokerError):

@@ -131,7 +131,7 @@ class PahoClients:
                 client.on_log = on_log
             client.connect(where.host, where.port, keepalive=KEEPALIVE_S, **five)
         except ssl.SSLError as error:
-            raise BrokerError(tls.in_words(where, error)) from error
+            raise tls.trouble(where, error) from error
         except TimeoutError as error:
             raise BrokerTimeout(f"{where}: no answer within {timeout_s:g} s; {_CHECK}") from error
         except (OSError, UnicodeError) as error:

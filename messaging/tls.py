@@ -1,7 +1,7 @@
 """TLS for a connection to a broker: which authority is trusted, and which certificate is shown.
 
 * :func:`context`      settings of Python's ``ssl`` for an address
-* :func:`in_words`     why a TLS connection was not possible, and what to do
+* :func:`trouble`      why a TLS connection was not possible, and what to do
 * :func:`days_left`    until the day on which a certificate ends
 
 Python reads certificates and private keys from files only. Those of a bundle are put into a file
@@ -21,7 +21,10 @@ from datetime import date, datetime, timezone
 from pathlib import Path
 
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.errors import BrokerError
+from fimi.messaging.errors import BrokerError, ClockBehind
+
+_NOT_YET = 9
+"""``X509_V_ERR_CERT_NOT_YET_VALID`` of OpenSSL."""
 
 WARN_DAYS = 30
 """So long before its end a certificate is warned of, days."""
@@ -79,8 +82,13 @@ def _without_name(text: str) -> Iterator[str]:
         Path(name).unlink()
 
 
-def in_words(where: BrokerAddress, error: ssl.SSLError) -> str:
+def trouble(where: BrokerAddress, error: ssl.SSLError) -> BrokerError:
     """Why there is no TLS connection, and what to do."""
+    behind = isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == _NOT_YET
+    return (ClockBehind if behind else BrokerError)(_in_words(where, error))
+
+
+def _in_words(where: BrokerAddress, error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         said = error.verify_message
         if "mismatch" in said:
@@ -88,7 +96,7 @@ def in_words(where: BrokerAddress, error: ssl.SSLError) -> str:
                 f"{where}: the broker's certificate is for another name or address ({said}); use "
                 f"one that it names, or issue it anew: fimi fleet rotate broker --host {where.host}"
             )
-        if "not yet valid" in said:
+        if error.verify_code == _NOT_YET:
             return (
                 f"{where}: the broker's certificate is not valid yet; the clock of this machine "
                 f"says {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC: set it"

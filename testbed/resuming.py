@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -27,7 +28,6 @@ from msgspec import Struct
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.errors import InputError
 from fimi.learning.data.contract import Contract, Difference, differences
-from fimi.messaging.address import BrokerAddress
 from fimi.record.reader import STORE_NAME, ReportError, read_info
 from fimi.record.record import RunInfo
 from fimi.record.store import RunStore, StoreError
@@ -191,21 +191,17 @@ def look(
     )
 
 
-def command_line(command: str, path: Path, address: BrokerAddress | None = None) -> str:
+def command_line(command: str, path: Path, reached: str = "") -> str:
     """The command that goes on with a run.
 
     Args:
         command: that began it.
         path: of its folder.
-        address: of the broker where it was named on the command line; a password is left out.
+        reached: options by which it reaches its broker, with a space before them
+            (:func:`fimi.testbed.commands.reaching.as_typed`).
     """
     target = path.name if path.parent == Path("runs") else str(path)
-    broker = ""
-    if address is not None:
-        broker = f" --broker '{address}'"
-        if address.bundle_path:
-            broker = f" --bundle {address.bundle_path}"
-    return f"fimi {command} --resume {target}{broker}"
+    return f"fimi {command} --resume {shlex.quote(target)}{reached}"
 
 
 def _described(path: Path) -> RunInfo:

@@ -2,6 +2,7 @@
 
 * :mod:`~fimi.edge_agent.service.install`    makes a machine a board, and takes that away again
 * :mod:`~fimi.edge_agent.service.placing`    files that are written, and those changed by hand
+* :mod:`~fimi.edge_agent.service.roots`      files of root's: nobody else gets in their way
 * :mod:`~fimi.edge_agent.service.needs`      what the agent of a board needs beyond a user's rights
 * :mod:`~fimi.edge_agent.service.unit`       its systemd unit
 * :mod:`~fimi.edge_agent.service.rules`      its rules for kernel files, and its configuration

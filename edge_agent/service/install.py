@@ -24,7 +24,8 @@ import msgspec
 from msgspec import Struct
 
 from fimi.edge_agent.service.needs import USER, Grant, Needs, in_home, needs_of
-from fimi.edge_agent.service.placing import RECORD, Placing, own, read_record
+from fimi.edge_agent.service.placing import RECORD, Placing, read_record
+from fimi.edge_agent.service.roots import NotRootsError, Roots, own_kernel_file, part_name
 from fimi.edge_agent.service.rules import CLOSED, TMPFILES, UDEV, agent_toml, tmpfiles, udev
 from fimi.edge_agent.service.unit import UNIT, Service, unit
 from fimi.edge_agent.service.versions import Trust, write_trust
@@ -43,6 +44,7 @@ _LINK = f"etc/systemd/system/multi-user.target.wants/{UNIT}"
 _TMPFILES_FILE = f"etc/tmpfiles.d/{TMPFILES}"
 _UDEV_FILE = f"etc/udev/rules.d/{UDEV}"
 CACHE = "/var/cache/fimi"
+CALIBRATED = "/var/lib/fimi/calibrated"
 VERSIONS = "/var/lib/fimi-versions"
 _STATE = ("var/lib/fimi", VERSIONS.lstrip("/"))
 
@@ -98,6 +100,7 @@ def install(
     Raises:
         InstallInputError: neither bundle nor broker is known, or a file cannot be used.
         InstallError: not root, or a program failed.
+        NotRootsError: somebody else can change what root relies on.
         ProfileError, BundleError: as their modules say.
     """
     _require_root(root)
@@ -124,20 +127,14 @@ def install(
     try:
         if board.bundle is not None:
             placing.put(BUNDLE, board.bundle.read_bytes(), mode=0o640, owner=(0, owner[1]))
-        calibrates = "calibrate" in allow and "host_profile" in values
-        if "host_profile" in values:
-            placing.folder(str(Path(PROFILE).parent), 0o755, owner if calibrates else (0, 0))
         if profile_data is not None:
-            mine = owner if calibrates else (0, owner[1])
-            placing.put(PROFILE, profile_data, mode=0o640, owner=mine)
-        elif calibrates and (root / PROFILE).exists():
-            own(root / PROFILE, 0o640, owner)
+            placing.put(PROFILE, profile_data, mode=0o640, owner=(0, owner[1]))
         if values != before or not (root / CONFIG).exists():
             placing.put(CONFIG, agent_toml(values), mode=0o640, owner=(0, owner[1]))
         service = _service(values, root)
         _place_rules(placing, service.needs)
         placing.put(UNIT_FILE, unit(service))
-        _link(root, placing)
+        _link(placing)
         if bundle is not None and "update" in allow:
             placing.folder(VERSIONS.lstrip("/"))
             trust = Trust(fleet=bundle.fleet, update_key=bundle.update_key)
@@ -145,6 +142,8 @@ def install(
     finally:
         placing.close()
     said = [*placing.said, *(f"note: {words}" for words in service.needs.without)]
+    if root == Path("/") and service.updates is not None:
+        said += _code_of_others()
     said += _start(root, run) if start else []
     if root != Path("/") and not (program := root / service.fimi[0].lstrip("/")).exists():
         said.append(
@@ -172,8 +171,7 @@ def uninstall(*, root: Path = Path("/"), purge: bool = False, run: Run = run_pro
         said += _told(run, ["systemctl", "disable", "--now", UNIT])
     _close(root)
     for path in (_LINK, UNIT_FILE, _TMPFILES_FILE, _UDEV_FILE):
-        if (root / path).is_symlink() or (root / path).exists():
-            (root / path).unlink()
+        if Roots(root).remove(path):
             said.append(f"/{path} removed")
         record.files.pop(path, None)
     shutil.rmtree(root / CACHE.lstrip("/"), ignore_errors=True)
@@ -223,6 +221,7 @@ def _service(values: Mapping[str, Any], root: Path, profile_file: Path | None = 
     named = values.get("host_profile")
     if named is not None and profile_file is None:
         profile_file = root / str(named).lstrip("/")
+        Roots(root).read(str(named))  # else its owner decides what the agent is granted
     profile = None if profile_file is None else load_profile(profile_file)
     allow = values.get("allow", ())
     code = Path(str(importlib.resources.files("fimi"))).resolve().parent
@@ -240,9 +239,17 @@ def _service(values: Mapping[str, Any], root: Path, profile_file: Path | None = 
         needs=needs,
         updates=Path(VERSIONS) if "update" in allow else None,
         prefix=prefix,
-        writes_profile=Path("/", PROFILE).parent if "calibrate" in allow and named else None,
         compiles=importlib.util.find_spec("torch") is not None,
     )
+
+
+def _code_of_others() -> list[str]:
+    """That somebody but root can change the code that root runs around the agent."""
+    try:
+        with Roots(Path("/")).folder(str(Path(sys.prefix).resolve())):
+            return []
+    except NotRootsError as error:
+        return [f"note: root runs code in {sys.prefix} before each start of the agent: {error}"]
 
 
 def _require_plain(path: str) -> None:
@@ -265,9 +272,9 @@ def _values(root: Path) -> dict[str, Any]:
         InstallInputError: it cannot be read.
     """
     try:
-        return dict(msgspec.toml.decode((root / CONFIG).read_bytes(), type=dict[str, Any]))
-    except FileNotFoundError:
-        return {}
+        if (data := Roots(root).read(CONFIG)) is None:
+            return {}
+        return dict(msgspec.toml.decode(data, type=dict[str, Any]))
     except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InstallInputError(f"/{CONFIG}: {error}; mend it or remove it") from error
 
@@ -281,6 +288,8 @@ def _given(board: InstallOrder, before: Mapping[str, Any]) -> dict[str, Any]:
         values["broker"] = board.broker
     if board.host_profile is not None:
         values["host_profile"] = f"/{PROFILE}"
+    if "host_profile" in {**before, **values} and "calibrated" not in before:
+        values["calibrated"] = CALIBRATED
     if board.data is not None:
         values["data"] = str(board.data.absolute())
     if "cache" not in before:
@@ -389,12 +398,9 @@ def _place_rules(placing: Placing, needs: Needs) -> None:
             placing.drop(path)
 
 
-def _link(root: Path, placing: Placing) -> None:
+def _link(placing: Placing) -> None:
     """Let the service begin at every boot."""
-    placing.folder(str(Path(_LINK).parent))
-    link = root / _LINK
-    if not link.is_symlink():
-        link.symlink_to(f"../{UNIT}")
+    placing.link(_LINK, f"../{UNIT}")
 
 
 def _start(root: Path, run: Run) -> list[str]:
@@ -433,17 +439,16 @@ def _close(root: Path) -> None:
             continue
         for path in root.glob(parts[1].lstrip("/")):
             with contextlib.suppress(OSError):
-                own(path, CLOSED[parts[2]], (0, 0))
+                own_kernel_file(path, CLOSED[parts[2]], (0, 0))
 
 
 def _purge(root: Path, files: list[str], run: Run, *, made_user: bool) -> list[str]:
     """Remove configuration, state and user."""
     said = []
     for path in (*files, RECORD):
-        for ending in ("", ".new", ".old"):
-            (root / (path + ending)).unlink(missing_ok=True)
-    for extra in (root / PROFILE).parent.glob("board.*"):  # of calibrations
-        extra.unlink()
+        place = root / path
+        for name in (*(place.name + end for end in ("", ".new", ".old")), part_name(place.name)):
+            place.with_name(name).unlink(missing_ok=True)
     for folder in (*_STATE, "run/fimi"):
         shutil.rmtree(root / folder, ignore_errors=True)
     for folder in (str(Path(PROFILE).parent), "etc/fimi"):

@@ -28,6 +28,7 @@ _COMMENTS = {
     "id": "Id of this device.",
     "fleet": "The fleet it belongs to.",
     "host_profile": "Calibrated cost parameters of this board, its meter and its control.",
+    "calibrated": "Profiles that calibrations from afar find are kept here, and used.",
     "data": "Where its data lie.",
     "cache": "What is fetched once is kept here.",
     "allow": "What may be asked of it from afar: calibrate, restart, update.",

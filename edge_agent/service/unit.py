@@ -43,7 +43,6 @@ class Service(Struct, frozen=True, kw_only=True):
         needs: what it needs beyond an ordinary user's rights.
         updates: folder of the versions that come over the broker; ``None``: none is accepted.
         prefix: folders of the interpreter and its packages.
-        writes_profile: folder of the profile, where a calibration from afar replaces it.
         compiles: whether its training backend makes machine code while it runs (PyTorch).
     """
 
@@ -52,7 +51,6 @@ class Service(Struct, frozen=True, kw_only=True):
     needs: Needs = Needs()
     updates: Path | None = None
     prefix: tuple[Path, ...] = ()
-    writes_profile: Path | None = None
     compiles: bool = False
 
 
@@ -84,8 +82,8 @@ def unit(service: Service) -> str:
         "# Room to put the clocks back before it is killed.",
         f"TimeoutStopSec={STOP_S}",
         "",
-        "# Where it writes: a journal of changed clocks and what is not reported yet in the first,",
-        "# what it fetches once in the second, what changes often in memory.",
+        "# Where it writes: a journal of changed clocks, calibrations, what is not reported yet in",
+        "# the first; what it fetches once in the second; what changes often in memory.",
         "StateDirectory=fimi",
         "StateDirectoryMode=0700",
         "CacheDirectory=fimi",
@@ -191,24 +189,30 @@ def _capabilities(granted: Sequence[Grant]) -> list[str]:
 
 
 def _devices(needs: Needs) -> list[str]:
-    """Device files; without any, and without capabilities and groups, nothing of others' at all."""
+    """Device files; and whether there are other users at all (``PrivateUsers``).
+
+    In a user namespace a capability has no effect, and what belongs to others belongs to nobody. So
+    a board with anything of the machine's is in none.
+    """
+    together = [
+        "# PrivateUsers is left out: what is granted is of the machine's own users and groups.",
+    ]
     if needs.devices:
         return [
+            *together,
+            "# The device files below, and no others.",
             "DevicePolicy=closed",
             *_each("DeviceAllow={} rw", needs.devices),
             *_each("SupplementaryGroups={}", needs.groups),
         ]
-    alone = not (needs.capabilities or needs.files or needs.groups)
-    users = ["PrivateUsers=yes"] if alone else []
-    return ["PrivateDevices=yes", "DevicePolicy=closed", *users]
+    if not (needs.capabilities or needs.files or needs.groups):
+        together = ["# Of other users, only that they are not itself.", "PrivateUsers=yes"]
+    return [*together, "PrivateDevices=yes", "DevicePolicy=closed"]
 
 
 def _paths(service: Service) -> list[str]:
     """Folders that stay writable."""
-    grants = list(service.needs.writable)
-    if (folder := service.writes_profile) is not None:
-        grants.append(Grant(what=str(folder), why="a calibration from afar replaces the profile"))
-    return _each("ReadWritePaths=-{}", grants)
+    return _each("ReadWritePaths=-{}", service.needs.writable)
 
 
 def _each(line: str, grants: Sequence[Grant]) -> list[str]:

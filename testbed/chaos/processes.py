@@ -32,18 +32,25 @@ class Target:
         environment: variables of its command, beside those of this process; an empty one takes
             that of this process away.
         folder: for what is written while it runs.
+        handles: what its command inherits.
 
     Raises:
         FaultError: it cannot have the disk or the clock that the script wants.
     """
 
     def __init__(
-        self, name: str, part: ProcessPart, environment: dict[str, str], folder: Path
+        self,
+        name: str,
+        part: ProcessPart,
+        environment: dict[str, str],
+        folder: Path,
+        handles: tuple[int, ...] = (),
     ) -> None:
         self.name = name
         self.part = part
         self.starts = 0
         """How often its command was started."""
+        self._handles = handles
         self._leash = -1
         self._child: subprocess.Popen[bytes] | None = None
         self._known: psutil.Process | None = None
@@ -109,6 +116,7 @@ class Target:
                     stderr=output,
                     env=self._environment,
                     start_new_session=True,
+                    pass_fds=self._handles,
                 )
         except OSError as error:
             raise FaultError(f"process.{self.name} cannot be started: {error}") from error

@@ -53,7 +53,7 @@ from fimi.testbed.chaos.script import (
     needs,
     timeline,
 )
-from fimi.testbed.chaos.surroundings import FaultError
+from fimi.testbed.chaos.surroundings import FaultError, SecretFile
 
 Phase = Literal["start", "begin", "end", "skipped", "failed", "gone", "stop"]
 
@@ -145,22 +145,36 @@ class Chaos:
                 )
                 self.proxies[name] = stack.enter_context(proxy)
             for name, one in script.process.items():
-                environment = self._reaching(name, one, broker, folder)
-                self.targets[name] = Target(name, one, environment, folder)
+                secret = self._bundle(name, one, folder)
+                if secret is not None:
+                    stack.callback(secret.close)
+                environment = self._reaching(name, one, broker, secret)
+                handles = () if secret is None else secret.handles
+                self.targets[name] = Target(name, one, environment, folder, handles)
                 stack.callback(self.targets[name].close)
             self._stack = stack.pop_all()
 
-    def _reaching(self, name: str, one: ProcessPart, broker: str, folder: Path) -> dict[str, str]:
+    def _bundle(self, name: str, one: ProcessPart, folder: Path) -> SecretFile | None:
+        """The bundle of a command with the address of its proxy; ``None`` if it needs none."""
+        if not (one.bundle and one.through):
+            return None
+        host, port = _from_here(self.proxies[one.through].address)
+        moved = replace(Bundle.read(Path(one.bundle)), host=host, port=port)
+        return SecretFile(
+            moved.text(),
+            folder / f"{name}.bundle",
+            own_users=one.disk is not None and os.geteuid() != 0,
+        )
+
+    def _reaching(
+        self, name: str, one: ProcessPart, broker: str, secret: SecretFile | None
+    ) -> dict[str, str]:
         """The variables by which a command reaches the broker; empty ones are taken away."""
         proxy = self.proxies[one.through] if one.through else None
         place = ("", 0) if proxy is None else _from_here(proxy.address)
         if one.bundle:
-            file = Path(one.bundle).absolute()
-            if proxy is not None:
-                moved = replace(Bundle.read(file), host=place[0], port=place[1])
-                file = folder / f"{name}.bundle"
-                moved.write(file)
-            return {"FIMI_BUNDLE": str(file), "FIMI_BROKER": ""}
+            file = str(Path(one.bundle).absolute()) if secret is None else secret.path
+            return {"FIMI_BUNDLE": file, "FIMI_BROKER": ""}
         if proxy is None:
             named = broker and not os.environ.get("FIMI_BUNDLE")
             return {"FIMI_BROKER": broker} if named else {}

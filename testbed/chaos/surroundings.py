@@ -12,6 +12,8 @@ clock         :class:`OwnClock`: ``own_clock.c`` under    a C compiler; a 64-bit
               the process, which reads a file             that is linked dynamically
 ============  ==========================================  ==========================================
 
+:class:`SecretFile` is no fault: it is how a command gets credentials that outlive nobody.
+
 The clock of the whole machine is left alone. A time namespace moves the monotonic clock and not the
 time of day; with libfaketime 0.9.10 ``time.sleep`` of Python 3.11 fails.
 """
@@ -33,6 +35,42 @@ _SOURCE = Path(__file__).with_name("own_clock.c")
 
 class FaultError(SurroundingsError):
     """A fault cannot be made on this machine; the message says why, and what is missing."""
+
+
+class SecretFile:
+    """A file with a secret, in memory and without a name: it is gone with this process.
+
+    That is so however the process ends.
+
+    Args:
+        text: what stands in it.
+        spare: where it is written to on a system that has no such files; its folder is removed in
+            the end, but not if this process is killed.
+        own_users: whether it is read from a user namespace, which may not look into this process:
+            then its reader inherits it, and can give it to no children.
+
+    Attributes:
+        path: by which processes of this user open it.
+        handles: to be inherited by its reader.
+    """
+
+    def __init__(self, text: str, spare: Path, *, own_users: bool = False) -> None:
+        self.handles: tuple[int, ...] = ()
+        if not hasattr(os, "memfd_create"):
+            self._handle = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            self.path = str(spare)
+        else:
+            self._handle = os.memfd_create("fimi-secret", os.MFD_CLOEXEC)
+            os.fchmod(self._handle, 0o600)
+            whose = "self" if own_users else str(os.getpid())
+            self.path = f"/proc/{whose}/fd/{self._handle}"
+            self.handles = (self._handle,) if own_users else ()
+        with open(self._handle, "w", closefd=False) as file:
+            file.write(text)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._handle)
 
 
 class OwnDisk:

@@ -4,6 +4,7 @@
   ./fimi.toml
 * :mod:`~fimi.testbed.commands.shared`  options of several commands, exit codes, errors
 * :mod:`~fimi.testbed.commands.interrupts`  Ctrl-C and other signals
+* :mod:`~fimi.testbed.commands.lacking`  packages that a command needs and are not here
 * :mod:`~fimi.testbed.commands.reaching`  how they reach a broker: --broker, --bundle, --insecure
 * :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
   report``

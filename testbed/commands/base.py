@@ -17,6 +17,7 @@ import click
 
 from fimi.testbed import logs
 from fimi.testbed.commands.interrupts import harmless_interrupts
+from fimi.testbed.commands.lacking import lacking
 from fimi.testbed.commands.shared import EXIT_INTERRUPTED, EXIT_SURROUNDINGS, end_if_unread, fail
 from fimi.testbed.nearest import nearest
 
@@ -96,6 +97,10 @@ class Command(click.Command):
         except Exception as error:
             if isinstance(error, BrokenPipeError):
                 end_if_unread()
+            if isinstance(error, ModuleNotFoundError):
+                words = ctx.command_path.split()
+                if said := lacking(error, words[1] if len(words) > 1 else words[0]):
+                    fail(said, EXIT_SURROUNDINGS)
             log.critical("stopped by an error of ours", exc_info=True, extra=logs.SHOWN)
             raise
 

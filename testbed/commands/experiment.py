@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from fimi.testbed.commands.reaching import (
     BROKER_OF_STUDY,
     BROKER_VARIABLE,
     BUNDLE_VARIABLE,
+    as_typed,
     is_named,
     own_fleet,
     reach,
@@ -120,8 +122,8 @@ def experiment(
     for name, why in failures.items():
         click.echo(f"fimi: {name} failed: {why}", err=True)
     if interrupted:
-        again = f"fimi experiment {path}{where.options}"
-        again += f" --directory {directory}" if directory is not None else ""
+        again = f"fimi experiment {shlex.quote(str(path))}{where.options(as_typed(url))}"
+        again += f" --directory {shlex.quote(str(directory))}" if directory is not None else ""
         click.echo(f"stopped; '{again}' goes on from here", err=True)
         sys.exit(EXIT_INTERRUPTED)
     if failures:

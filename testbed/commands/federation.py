@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
-from click.core import ParameterSource
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
 from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER,
+    as_typed,
     fleet_setting,
     own_fleet,
     reach,
@@ -82,7 +82,6 @@ def coordinator_run(
     scenario, begun = begin("coordinator run", config_path, fleet_setting(settings), given)
     with errors():
         address = reach(url)
-    source = click.get_current_context().get_parameter_source("url")
 
     def run(folder: Any, view: Any, cancel: threading.Event) -> Any:
         from fimi.testbed.processes.coordinator import coordinate
@@ -104,7 +103,7 @@ def coordinator_run(
         run,
         command="coordinator run",
         begun=begun,
-        address=address if source == ParameterSource.COMMANDLINE or address.bundle_path else None,
+        reached=as_typed(url),
     )
 
 
@@ -170,7 +169,7 @@ def federate(
     *,
     command: BeginCommand,
     begun: Begun | None = None,
-    address: Any = None,
+    reached: str = "",
 ) -> None:
     """Run a federation with a view, store it, report it, and choose the exit code.
 
@@ -181,7 +180,7 @@ def federate(
         run: runs it, with its folder, the view, and an event that ends it.
         command: the command.
         begun: the run to go on with; ``None`` for a new one.
-        address: of the broker, where the command line names it.
+        reached: options by which the command line reaches its broker.
     """
     from rich.console import Console
 
@@ -217,7 +216,7 @@ def federate(
                 folder.store.spend(wall_s=time.monotonic() - began_s)
             finally:
                 kept = folder.close()
-            go_on = f"go on with it: {command_line(command, folder.path, address)}"
+            go_on = f"go on with it: {command_line(command, folder.path, reached)}"
             if kept and federation is None:
                 with contextlib.suppress(Exception):  # the error that ended the run comes first
                     click.echo(show_report(folder.path), err=True)

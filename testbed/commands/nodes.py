@@ -253,6 +253,13 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     help="Calibrated cost parameters of this machine: meter and steer it. Left out: emulated.",
 )
 @click.option(
+    "--calibrated",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Keep the profile that a calibration from afar finds here, and use it in place of the one "
+    "given. Left out: the given one is replaced.",
+)
+@click.option(
     "--data",
     "place",
     type=click.Path(path_type=Path, exists=True),
@@ -307,6 +314,7 @@ def agent_run(
     name: str | None,
     fleet: str,
     host_profile: Path | None,
+    calibrated: Path | None,
     place: Path | None,
     cache: Path | None,
     state: Path | None,
@@ -339,6 +347,7 @@ def agent_run(
             fleet=fleet,
             name=name,
             host_profile=host_profile,
+            calibrated=calibrated,
             place=place,
             root=root,
             cache=cache,

@@ -4,6 +4,7 @@
   options
 * :func:`reach`       the address, after a trial connection
 * :func:`parsed`      the address, without one
+* :func:`as_typed`    the options that the command line reached its broker with
 * :func:`chosen_bundle`, :func:`own_fleet`, :func:`fleet_setting`  what the bundle decides: the
   fleet, and the peer's id
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -170,6 +172,29 @@ def chosen_bundle() -> Bundle | None:
         return Bundle.read(path)
     except BundleError as error:
         fail(str(error), EXIT_CONFIG)
+
+
+def as_typed(url: str) -> str:
+    """How the command line reaches the broker, to be typed again, with a space before it.
+
+    Empty where the environment says it. A password is ``***``.
+
+    Args:
+        url: value of ``--broker``; empty where a bundle names the broker.
+    """
+    ctx = click.get_current_context()
+    bundle, source = ctx.meta.get(_BUNDLE, (None, None))
+    said = ""
+    if bundle is not None:
+        if source is ParameterSource.COMMANDLINE:
+            said = f" --bundle {shlex.quote(str(bundle))}"
+    elif url and ctx.get_parameter_source("url") is ParameterSource.COMMANDLINE:
+        from fimi.messaging.address import BrokerAddress
+
+        said = f" --broker '{BrokerAddress.parse(url)}'"  # quoted for its *** as well
+    if ctx.get_parameter_source("insecure") is ParameterSource.COMMANDLINE:
+        said += " --insecure"
+    return said
 
 
 def is_named(url: str) -> bool:

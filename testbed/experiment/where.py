@@ -89,10 +89,14 @@ class Where(Struct, frozen=True, kw_only=True):
         ) as (experiment, engine):
             yield experiment, engine
 
-    @property
-    def options(self) -> str:
-        """What to write on the command line, with a space before it; without the broker."""
+    def options(self, reached: str = "") -> str:
+        """What to write on the command line, with a space before it.
+
+        Args:
+            reached: options by which it reaches the broker; empty where the environment says it.
+        """
         words = [f"--on {self.on}"] if self.on != "local" else []
-        words += ["--live"] if self.live else []
+        words += [f"--jobs {self.jobs}"] if self.jobs else []
+        words += ["--live"] if self.live and not reached else []
         words += ["--generator"] if self.generator else []
-        return "".join(f" {word}" for word in words)
+        return "".join(f" {word}" for word in words) + reached

@@ -15,9 +15,9 @@ from typing import Literal
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.answering import LogTail, Remote
 from fimi.edge_agent.outbox import DurableOutbox
+from fimi.edge_agent.own_profile import OwnProfile
 from fimi.edge_agent.service.notify import Notifier
 from fimi.edge_agent.service.versions import Versions
-from fimi.energy.host_profile import load_profile
 from fimi.errors import InputError
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
@@ -46,6 +46,7 @@ def serve(
     fleet: str,
     name: str | None,
     host_profile: Path | None = None,
+    calibrated: Path | None = None,
     place: Path | None = None,
     root: Path = Path("/"),
     cache: Path | None = None,
@@ -64,6 +65,8 @@ def serve(
         name: its id; ``None``: the name of this machine (:func:`own_name`).
         host_profile: profile of this machine, which is then metered and controlled; ``None`` for an
             emulated board.
+        calibrated: folder for the profiles that calibrations from afar find; ``None``: they replace
+            ``host_profile``.
         place: where its data lie; see :func:`fimi.edge_agent.share.take`.
         root: root of this machine's file system.
         cache: folder for what is fetched once; in memory only if ``None``.
@@ -86,7 +89,8 @@ def serve(
     """
     device = own_name() if name is None else _checked(name, "--id")
     peer = Peer(address, fleet=_checked(fleet, "--fleet"), peer=device, role="device")
-    board = None if host_profile is None else OwnBoard(host_profile, root, peer, address)
+    profile = None if host_profile is None else OwnProfile(host_profile, calibrated)
+    board = None if profile is None else OwnBoard(profile, root, peer, address)
     errands = Errands(address, root=root, board=board, cache=cache, stop=stop, versions=versions)
 
     def update() -> str:
@@ -98,7 +102,7 @@ def serve(
         allows = dict.fromkeys(allow)
         if board is not None:
             stack.enter_context(board)
-            allows |= dict.fromkeys(load_profile(board.profile).remote.allow)
+            allows |= dict.fromkeys(board.profile.allows())
         try:
             stack.enter_context(peer)
         except IdentityTaken as error:

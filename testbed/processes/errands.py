@@ -24,6 +24,7 @@ from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.answering import Errand
 from fimi.edge_agent.doctor import examine
 from fimi.edge_agent.doctor.machine import Machine
+from fimi.edge_agent.own_profile import OwnProfile
 from fimi.edge_agent.service.receiving import Receiving
 from fimi.edge_agent.service.release import SignedRelease
 from fimi.edge_agent.service.versions import Versions
@@ -61,7 +62,7 @@ class OwnBoard:
     """The board of this machine. A context manager: inside it, the board is metered and steered.
 
     Args:
-        profile: file of its profile.
+        profile: its profile.
         root: root of this machine's file system.
         peer: the agent's connection, whose sending rate is limited.
         broker: the broker, which decides the network interface.
@@ -72,7 +73,7 @@ class OwnBoard:
 
     hardware: HostHardware
 
-    def __init__(self, profile: Path, root: Path, peer: Peer, broker: BrokerAddress) -> None:
+    def __init__(self, profile: OwnProfile, root: Path, peer: Peer, broker: BrokerAddress) -> None:
         self.profile, self.root = profile, root
         self._peer, self._broker = peer, broker
 
@@ -91,7 +92,7 @@ class OwnBoard:
             MeterUnavailableError: there is no meter, and no power is declared.
         """
         self.hardware = HostHardware(
-            load_profile(self.profile),
+            self.profile.load(),
             root=self.root,
             uplink=self._peer,
             broker_host=self._broker.host,
@@ -155,7 +156,7 @@ class Errands:
 
     def _examine(self, _: AnyQuestion, say: Say) -> AnyReply:
         say("the doctor looks")
-        profile = load_profile(self._board.profile) if self._board is not None else None
+        profile = self._board.profile.load() if self._board is not None else None
         machine = Machine(root=self._root, profile=profile, broker=self._broker)
         return DoctorReply(checks=examine(machine, metered=profile is not None))
 
@@ -192,17 +193,13 @@ class Errands:
         assert isinstance(question, CalibrationRequest)
         assert self._board is not None
         profile = self._board.profile
-        made = profile.with_name(f"{profile.stem}.new{profile.suffix}")
-        if not os.access(profile.parent, os.W_OK):
-            raise RunFailedError(f"its agent may not write into {profile.parent.absolute()}")
+        target = profile.target()
+        made = target.with_name(f"{target.stem}.new{target.suffix}")
         self._board.let_go()
         try:
             found = self._run(self._command(question, made), say)
             load_profile(made)  # what cannot be used replaces nothing
-            write_whole(
-                profile.with_name(f"{profile.stem}.previous{profile.suffix}"), profile.read_bytes()
-            )
-            write_whole(profile, made.read_bytes())
+            profile.replace(made)
         finally:
             made.unlink(missing_ok=True)
             try:
@@ -212,17 +209,17 @@ class Errands:
                 self._stop.set()
         parts = msgspec.json.decode(found, type=dict[str, msgspec.Raw])
         reply = Calibrated(
-            profile=profile.read_text("utf-8"),
+            profile=target.read_text("utf-8"),
             calibration=msgspec.Raw(bytes(parts["calibration"])),
             unix_s=time.time(),
         )
-        write_whole(_result(profile), encode(reply))
+        write_whole(profile.result(), encode(reply))
         return reply
 
     def _last_calibration(self, _: AnyQuestion, say: Say) -> AnyReply:
         assert self._board is not None
         try:
-            kept = _result(self._board.profile).read_bytes()
+            kept = self._board.profile.result().read_bytes()
         except FileNotFoundError:
             raise RunFailedError("it was not calibrated from afar yet") from None
         return msgspec.json.decode(kept, type=Calibrated)
@@ -230,7 +227,7 @@ class Errands:
     def _command(self, asked: CalibrationRequest, made: Path) -> list[str]:
         assert self._board is not None
         options = {
-            "--host-profile": self._board.profile,
+            "--host-profile": self._board.profile.in_force(),
             "--out": made,
             "--root": self._root,
             "--seconds": asked.seconds,
@@ -281,11 +278,6 @@ def _tell(lines: IO[str], say: Say, last: deque[str]) -> None:
             say(line.rstrip()[:400])
         else:
             last.append(line.strip())
-
-
-def _result(profile: Path) -> Path:
-    """Where the last calibration of a profile is kept."""
-    return profile.with_name(f"{profile.stem}.calibration.json")
 
 
 def start_again() -> NoReturn:

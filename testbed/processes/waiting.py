@@ -3,7 +3,11 @@
 What a broker answers (a wrong password, no certificate) is an error at once: waiting does not mend
 it. That nobody answers is said, and tried again: after half a second, then after twice as long each
 time up to :data:`LONGEST_S`, each time by chance between half of it and all of it. So forty boards
-that come back after a power cut do not come in step.
+that come back after a power cut do not come in step. In the same way it waits for the time: a board
+whose clock has no battery begins in the past, where no certificate is valid yet.
+
+That it still waits is said again after a minute, and then after twice as long each time up to an
+hour: a broker that is away for a week is some 170 lines in the log.
 """
 
 from __future__ import annotations
@@ -15,13 +19,15 @@ import time
 
 from fimi.edge_agent.service.notify import Notifier
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.errors import BrokerTimeout, BrokerUnreachable
+from fimi.messaging.errors import BrokerTimeout, BrokerUnreachable, ClockBehind
 from fimi.messaging.link import probe
 
 FIRST_S = 0.5
 LONGEST_S = 30.0
-SAY_AGAIN_S = 60.0
-"""That the broker is still away is said so often, s."""
+SAY_AGAIN_S, SAY_AT_LEAST_S = 60.0, 3600.0
+"""That it still waits is said again after so long, s; at first, and in the end."""
+
+_UNTIL = {"the broker": "it answers", "the time": "the clock is right"}
 
 log = logging.getLogger(__name__)
 
@@ -44,23 +50,26 @@ def wait_for(
         Whether it does; ``False``: ``stop`` was set.
 
     Raises:
-        fimi.messaging.errors.BrokerError: it answers, and refuses.
+        fimi.messaging.errors.BrokerError: it answers, and refuses, for another reason than that the
+            clock of this machine is behind.
     """
     draw = draw or random.Random()
     began_s = said_s = time.monotonic()
-    tries = 0
+    again_s, tries, why = SAY_AGAIN_S, 0, ""
     while not stop.is_set():
         notifier.alive()
         try:
             probe(address)
-        except (BrokerUnreachable, BrokerTimeout) as error:
-            now_s = time.monotonic()
-            if not tries:
-                log.warning("%s. It is tried again until it answers", error)
-            elif now_s >= said_s + SAY_AGAIN_S:
-                said_s = now_s
-                log.warning("%s: still away after %.0f s", address, now_s - began_s)
-            notifier.status(f"waits for the broker ({address})")
+        except (BrokerUnreachable, BrokerTimeout, ClockBehind) as error:
+            now_s, before = time.monotonic(), why
+            why = "the time" if isinstance(error, ClockBehind) else "the broker"
+            if why != before:
+                said_s, again_s = now_s, SAY_AGAIN_S
+                log.warning("%s. It is tried again until %s", error, _UNTIL[why])
+            elif now_s >= said_s + again_s:
+                said_s, again_s = now_s, min(2.0 * again_s, SAY_AT_LEAST_S)
+                log.warning("%s: still waits for %s, for %.0f s", address, why, now_s - began_s)
+            notifier.status(f"waits for {why} ({_clock() if why == 'the time' else address})")
         else:
             if tries:
                 log.info("%s answers after %.1f s", address, time.monotonic() - began_s)
@@ -68,6 +77,11 @@ def wait_for(
         _pause(pause_s(tries, draw), stop, notifier)
         tries += 1
     return False
+
+
+def _clock() -> str:
+    """What the clock of this machine says, by the day: the status is sent once a day then."""
+    return f"the clock says {time.strftime('%Y-%m-%d', time.gmtime())}"
 
 
 def pause_s(tries: int, draw: random.Random) -> float:

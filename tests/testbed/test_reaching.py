@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from fimi.messaging.bundle import Bundle
 from fimi.testbed.cli import main
+from fimi.testbed.commands.reaching import (
+    BROKER,
+    BROKER_OF_STUDY,
+    as_typed,
+    is_named,
+    use_environment,
+)
+from fimi.testbed.experiment.where import Where
+from fimi.testbed.resuming import command_line
 
 # On Linux this machine answers at 0.0.0.0, and nothing shows that it is this machine.
 AWAY = "0.0.0.0"
@@ -126,3 +136,59 @@ class TestBundle:
         done = said("agent", "run", "--bundle", str(bundle))
         assert done.exit_code == 2
         assert "chmod 600" in done.output.replace("\n", " ")
+
+
+class TestTypedAgain:
+    """What a command that was stopped prints is what its user would type."""
+
+    @staticmethod
+    def again(*words: str, live: bool = False, **environment: str) -> str:
+        @click.command()
+        @(BROKER_OF_STUDY if live else BROKER)
+        def command(url: str) -> None:
+            if live and not is_named(url):
+                url = use_environment()
+            click.echo(f"[{as_typed(url)}]")
+
+        unset = dict.fromkeys(("FIMI_BROKER", "FIMI_BUNDLE", "FIMI_INSECURE"))
+        done = CliRunner().invoke(command, words, env={**unset, **environment})
+        assert done.exit_code == 0, done.output
+        return done.output.strip()[1:-1]
+
+    @pytest.mark.parametrize("live", [False, True])
+    def test_what_the_command_line_says_is_said_again(self, live: bool) -> None:
+        url = "mqtt://u:secret@10.0.0.2:1884"
+        assert self.again("--bundle", "a b.bundle", live=live) == " --bundle 'a b.bundle'"
+        assert self.again("--broker", "mqtt://h", "--insecure", live=live) == (
+            " --broker 'mqtt://h:1883' --insecure"
+        )
+        assert self.again("--broker", url, live=live, FIMI_INSECURE="1") == (
+            " --broker 'mqtt://u:***@10.0.0.2:1884'"
+        )
+        # The command line goes before the environment.
+        assert self.again("--bundle", "x.bundle", live=live, FIMI_BROKER=url) == (
+            " --bundle x.bundle"
+        )
+
+    @pytest.mark.parametrize("live", [False, True])
+    def test_what_the_environment_says_is_left_to_it(self, live: bool) -> None:
+        assert self.again(live=live, FIMI_BUNDLE="x.bundle", FIMI_INSECURE="1") == ""
+        assert self.again(live=live, FIMI_BROKER="mqtt://u:secret@10.0.0.2") == ""
+
+    @pytest.mark.parametrize(
+        ("where", "reached", "words"),
+        [
+            (Where(), "", ""),
+            (Where(jobs=3, on="ray:h"), "", " --on ray:h --jobs 3"),
+            (Where(live=True, generator=True), "", " --live --generator"),
+            (Where(live=True), " --bundle x", " --bundle x"),
+        ],
+    )
+    def test_a_study(self, where: Where, reached: str, words: str) -> None:
+        assert where.options(reached) == words
+
+    def test_a_run(self) -> None:
+        assert command_line("dry-run", Path("runs/a")) == "fimi dry-run --resume a"
+        assert command_line("coordinator run", Path("of mine/a"), " --bundle x") == (
+            "fimi coordinator run --resume 'of mine/a' --bundle x"
+        )

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from worlds import TwoPackages
 
 import fimi.energy.host_profile
+from fimi.edge_agent.own_profile import OwnProfile
 from fimi.edge_agent.service import install as installing
 from fimi.edge_agent.service.install import (
     BUNDLE,
@@ -28,6 +29,7 @@ from fimi.edge_agent.service.install import (
     install,
     uninstall,
 )
+from fimi.edge_agent.service.roots import NotRootsError
 from fimi.energy.clock import VirtualClock
 from fimi.messaging.bundle import Bundle
 
@@ -174,7 +176,9 @@ def test_twice_is_an_update_and_what_was_changed_by_hand_stays(
     assert msgspec.toml.decode(config.read_bytes()) == proposed
     assert (root / f"{CONFIG}.old").read_text() == mine
     assert not (root / f"{CONFIG}.new").exists()
-    assert "ReadWritePaths=-/etc/fimi/profile" in (root / UNIT_FILE).read_text()
+    assert "/etc/fimi" not in "".join(
+        line for line in (root / UNIT_FILE).read_text().splitlines() if "ReadWrite" in line
+    )
     # A unit by hand stays as well, and new rules come.
     unit = root / UNIT_FILE
     unit.write_text(unit.read_text().replace("WatchdogSec=60", "WatchdogSec=600"))
@@ -264,21 +268,37 @@ def test_a_broker_is_named_in_one_way(root: Path, bundle: Path) -> None:
 
 
 @needs_root
-def test_a_link_that_the_agent_has_made_is_not_followed(
+def test_a_board_that_calibrates_itself_cannot_widen_its_grants(
     root: Path, bundle: Path, profile: Path
 ) -> None:
-    """The agent owns the profile's folder where it calibrates itself; root installs."""
+    """What the agent writes is not what root reads; where it once was, root stops."""
     order = InstallOrder(bundle=bundle, host_profile=profile, allow=("calibrate",))
     install(order, root=root)
-    roots = root / "etc/profile-of-root.toml"
-    roots.write_bytes(profile.read_bytes())
-    before = roots.stat()
-    (root / PROFILE).unlink()
-    (root / PROFILE).symlink_to(roots)
-    with pytest.raises(OSError, match="it is a link"):
+    unit_before = (root / UNIT_FILE).read_text()
+    owned_by_root = {name for name, kept in tree(root).items() if kept[1] == 0}
+    assert {CONFIG, BUNDLE, PROFILE, str(Path(PROFILE).parent)} <= owned_by_root
+    config = msgspec.toml.decode((root / CONFIG).read_bytes())
+    assert config["calibrated"] == "/var/lib/fimi/calibrated"
+    wide = profile.read_text().replace("[board", 'rate_control = "tc"\n[board', 1)
+    calibrated = OwnProfile(root / PROFILE, root / "var/lib/fimi/calibrated")
+    made = root / "made.toml"
+    made.write_text(wide)
+    calibrated.replace(made)
+    assert calibrated.load().rate_control == "tc"  # the agent may wish for it
+    install(InstallOrder(), root=root)
+    assert (root / UNIT_FILE).read_text() == unit_before
+    # As installed by a version in which the folder was the agent's.
+    mine = (root / PROFILE).parent
+    os.chown(mine, 4711, 4711)
+    (root / PROFILE).write_text(wide)
+    for refused in (InstallOrder(), order):
+        with pytest.raises(NotRootsError, match="profile belongs to user 4711"):
+            install(refused, root=root)
+    os.chown(mine, 0, 0)
+    os.chown(root / PROFILE, 4711, 4711)
+    with pytest.raises(NotRootsError, match=r"board\.toml belongs to user 4711"):
         install(InstallOrder(), root=root)
-    after = roots.stat()
-    assert (after.st_uid, after.st_gid, after.st_mode) == (0, before.st_gid, before.st_mode)
+    assert (root / UNIT_FILE).read_text() == unit_before
 
 
 @needs_root

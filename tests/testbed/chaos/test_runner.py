@@ -19,7 +19,7 @@ from fimi.messaging.bundle import Bundle
 from fimi.testbed.chaos.processes import Target
 from fimi.testbed.chaos.runner import Chaos, Incident
 from fimi.testbed.chaos.script import Disk, ProcessPart, ScriptError, parse_script
-from fimi.testbed.chaos.surroundings import FaultError, OwnClock, OwnDisk, limit_files
+from fimi.testbed.chaos.surroundings import FaultError, OwnClock, OwnDisk, SecretFile, limit_files
 from fimi.testbed.cli import main
 
 TICKER = """
@@ -272,6 +272,58 @@ def test_a_command_reaches_the_broker_through_the_link_by_url_or_bundle(tmp_path
     assert bundled.startswith("none /") and f"port = {port}" in bundled
     assert 'host = "127.0.0.1"' in bundled and 'password = "p"' in bundled
     assert near.startswith(f"none {tmp_path}/d1.bundle") and 'host = "broker"' in near
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name")
+def test_no_key_outlives_a_chaos_that_is_killed(tmp_path):
+    """Its commands and their children read the bundle; the disk never sees it."""
+    secret = "only-in-memory-9f3c"
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    bundle = Bundle(fleet="f", name="d1", role="device", host="b", port=1883, password=secret)
+    bundle.write(tmp_path / "d1.bundle")
+    (tmp_path / "read.py").write_text(
+        "import os, subprocess, sys, time\n"
+        "subprocess.run(['cp', os.environ['FIMI_BUNDLE'], sys.argv[1]])\n"
+        "time.sleep(99)\n"
+    )
+    (tmp_path / "s.toml").write_text(
+        '[proxy.wifi]\nbroker = "127.0.0.1:1"\n[process.d1]\nthrough = "wifi"\n'
+        f'command = "{sys.executable} {tmp_path}/read.py {tmp_path}/copy"\n'
+        f'bundle = "{tmp_path}/d1.bundle"\n'
+    )
+    words = [sys.executable, "-m", "fimi.testbed.cli", "chaos", "run", str(tmp_path / "s.toml")]
+    chaos = subprocess.Popen(words, env={**os.environ, "TMPDIR": str(folder)})
+    try:
+        copy, deadline_s = tmp_path / "copy", time.monotonic() + 60.0
+        while not copy.exists() or secret not in copy.read_text():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        copy.unlink()
+    finally:
+        chaos.kill()
+        chaos.wait()
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert [path.name for path in left if secret in path.read_text()] == ["d1.bundle"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not hasattr(os, "memfd_create"), reason="becomes another")
+def test_a_secret_is_for_its_user_and_can_be_handed_into_a_namespace(tmp_path):
+    def shown(user: int, file: SecretFile, *before: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*before, "cat", file.path],
+            user=user, pass_fds=file.handles, capture_output=True, text=True, cwd="/",
+        )  # fmt: skip
+
+    file = SecretFile("of root", tmp_path / "spare")
+    assert shown(0, file).stdout == "of root"
+    assert shown(4711, file).returncode != 0
+    file.close()
+    assert not Path(file.path).exists()
+    handed = SecretFile("handed over", tmp_path / "spare", own_users=True)
+    assert shown(0, handed, "unshare", "--user", "--map-root-user").stdout == "handed over"
+    handed.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_done_says_why(tmp_path, monkeypatch):

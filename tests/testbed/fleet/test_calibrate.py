@@ -130,18 +130,28 @@ def test_the_next_one_is_compared_with_it(board: Board) -> None:
 
 
 def test_what_was_found_is_not_lost_when_the_console_goes_away(board: Board) -> None:
+    """As a service, whose profile is root's: what is found is kept elsewhere, and used."""
+    board.end()
+    kept_in = board.folder / "lib/calibrated"
+    board.begin(calibrated=kept_in)
+    given = board.profile.read_bytes()
     with board.console() as console, pytest.raises(NotAnswered):
         console.ask("d1", CalibrationRequest(), timeout_s=0.01)
     limit_s = time.monotonic() + PATIENCE_S
-    while not board.profile.with_name("board.calibration.json").exists():
+    while not list(kept_in.glob("board-*.calibration.json")):
         assert time.monotonic() < limit_s
         time.sleep(0.1)
     board.end()
-    board.begin()  # not even when the agent is started again
+    board.begin(calibrated=kept_in)  # not even when the agent is started again
     said = board.fimi("d1", "--last", "--out", "kept")
     assert said.exit_code == 0, said.output
     (kept,) = (board.folder / "kept" / "d1").glob("*.toml")
-    assert kept.read_bytes() == board.profile.read_bytes()
+    (found,) = (each for each in kept_in.glob("*.toml") if "previous" not in each.name)
+    assert kept.read_bytes() == found.read_bytes() != given == board.profile.read_bytes()
+    with board.console() as console:
+        reply = console.ask("d1", ModelQuestion())
+    assert isinstance(reply, ModelReply) and reply.board is not None
+    assert reply.board.idle_power_w == load_profile(found).board.idle_power_w
 
 
 def test_there_is_no_last_one_yet(board: Board) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,10 +20,18 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fimi.edge_agent.service.notify import Notifier
+from fimi.energy.clock import VirtualClock
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
+from fimi.messaging.broker.of_fleet import FleetBroker
 from fimi.messaging.console import Console
+from fimi.messaging.credentials.folder import FleetFolder
+from fimi.messaging.errors import BrokerUnreachable
 from fimi.messaging.questions import Restarting, RestartRequest
+from fimi.testbed.chaos.surroundings import FaultError, OwnClock
 from fimi.testbed.cli import main
+from fimi.testbed.processes import waiting
 from fimi.testbed.processes.waiting import FIRST_S, LONGEST_S, pause_s
 
 PATIENCE_S = 60.0
@@ -116,6 +126,85 @@ def test_the_broker_comes_later(tmp_path: Path, heard: Heard) -> None:
     assert "cannot be reached" in said and "It is tried again until it answers" in said
     assert f"127.0.0.1:{port} answers after" in said
     assert "secret" not in said
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto")
+def test_a_board_without_a_clock_waits_for_the_time(tmp_path: Path, heard: Heard) -> None:
+    """It starts in 1970, where no certificate is valid; then the network tells it the time."""
+    pytest.importorskip("cryptography", reason="makes certificates (fimi-testbed[fleet])")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = FleetFolder.begin(
+        tmp_path / "desk", fleet="desk", hosts=["127.0.0.1"], port=port, by_certificate=True
+    )
+    folder.enroll("d1")
+    try:
+        clock = OwnClock(tmp_path, "d1")
+    except FaultError as error:
+        pytest.skip(str(error))
+    clock.jump(3 * 86400.0 - time.time())
+    environment = {
+        **{key: value for key, value in os.environ.items() if not key.startswith("FIMI")},
+        **clock.environment,
+        "NOTIFY_SOCKET": heard.path,
+        "WATCHDOG_USEC": "1000000",
+    }
+    words = ["agent", "run", "--bundle", str(folder.bundle("d1"))]
+    with FleetBroker(folder):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "fimi.testbed.cli", *words],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            why = "STATUS=waits for the time (the clock says 1970-01-04)"
+            heard.until(lambda said: why in said, "it waits, and says for what")
+            seen = alive(heard.said)
+            heard.until(lambda said: alive(said) > seen, "the watchdog is kept while it waits")
+            clock.jump(0.0)
+            heard.until(lambda said: "STATUS=waits for a coordinator" in said, "it is connected")
+            process.send_signal(signal.SIGTERM)
+            said = process.communicate(timeout=PATIENCE_S)[0]
+        finally:
+            process.kill()
+    assert process.returncode == 0, said
+    said = " ".join(said.split())
+    assert "not valid yet; the clock of this machine says 1970-01-04" in said
+    assert "It is tried again until the clock is right" in said
+
+
+def test_what_is_said_while_a_broker_is_away_for_a_week(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lines of the log and messages to the service manager, counted; time is the test's."""
+    clock, sent = VirtualClock(), list[str]()
+    week_s = 7 * 86400.0
+
+    class Waits(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            clock.advance(timeout or 0.0)
+            return clock.now_s() >= week_s
+
+        def is_set(self) -> bool:
+            return clock.now_s() >= week_s
+
+    tries = 0
+
+    def away(address: BrokerAddress) -> None:
+        nonlocal tries
+        tries += 1
+        raise BrokerUnreachable(f"{address}: cannot be reached")
+
+    notifier = Notifier({})
+    monkeypatch.setattr(notifier, "_send", sent.append)
+    monkeypatch.setattr(waiting, "probe", away)
+    monkeypatch.setattr(time, "monotonic", clock.now_s)
+    address = BrokerAddress.parse("mqtt://10.0.0.2")
+    with caplog.at_level(logging.INFO):
+        assert not waiting.wait_for(address, Waits(), notifier, random.Random(0))
+    assert 100 <= len(caplog.records) <= 200
+    assert week_s / LONGEST_S <= tries <= 2.1 * week_s / LONGEST_S
+    assert len(sent) == 1  # the status; no watchdog is set here
 
 
 def test_told_to_end_while_it_waits(tmp_path: Path, heard: Heard) -> None:
