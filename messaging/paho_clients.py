@@ -18,7 +18,7 @@ from paho.mqtt.properties import Properties
 
 from fimi.messaging import tls
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable
+from fimi.messaging.errors import BrokerTimeout, BrokerUnreachable
 from fimi.messaging.limits import Granted
 
 KEEPALIVE_S = 30
