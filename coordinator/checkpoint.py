@@ -31,7 +31,7 @@ from fimi.messaging.messages.facts import PlanApplied, Profile
 from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.optim.plans import Plan
-from fimi.record.store import LARGE
+from fimi.record.checkpoint_parts import LARGE
 
 Part = TypeVar("Part", bound=Struct)
 

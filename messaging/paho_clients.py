@@ -56,7 +56,7 @@ class PahoClients:
 
     Args:
         address: the broker.
-        client_id: the same for all.
+        client_id: of all of them.
         clean_session: whether the broker forgets a client as soon as its connection ends.
         will: the last will.
     """
@@ -70,7 +70,7 @@ class PahoClients:
         will: Will | None,
     ) -> None:
         self._address = address
-        self._client_id = client_id
+        self.client_id = client_id
         self._clean_session = clean_session
         self._will = will
 
@@ -91,7 +91,7 @@ class PahoClients:
         five = version == MQTTProtocolVersion.MQTTv5
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
+            client_id=self.client_id,
             clean_session=None if five else self._clean_session,
             protocol=version,
         )

@@ -54,7 +54,7 @@ from fimi.record.record import (
     RunInfo,
 )
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult
-from fimi.record.store import StoreError
+from fimi.record.store_file import StoreError
 
 __all__ = ["STORE_NAME", "ReportError", "RunData", "open_store", "read_info", "read_run"]
 

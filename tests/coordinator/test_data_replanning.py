@@ -20,7 +20,7 @@ from scripted import Behaviour, ScriptedDevice, honest
 
 from fimi.coordinator import data_replanning
 from fimi.coordinator.data_replanning import DataReplanning
-from fimi.coordinator.federation import Federation
+from fimi.coordinator.outcome import Federation
 from fimi.coordinator.settings import PlanSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.learning.training.trainer import Evaluation

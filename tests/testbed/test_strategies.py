@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from fimi.coordinator.context import FederationError
-from fimi.coordinator.federation import Coordinator, Federation
+from fimi.coordinator.federation import Coordinator
+from fimi.coordinator.outcome import Federation
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.turns import Turns
