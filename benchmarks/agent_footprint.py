@@ -28,7 +28,7 @@ from pathlib import Path
 
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import DeviceState
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR, device_id
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.processes.coordinator import coordinate

@@ -23,7 +23,10 @@ import fimi.energy.host_profile
 from fimi.learning.data import shares
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import Desired, DeviceState, Invitation, Profile, Reported
+from fimi.messaging.messages.documents import Desired, Reported
+from fimi.messaging.messages.facts import Profile
+from fimi.messaging.messages.orders import Invitation
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario

@@ -41,7 +41,7 @@ from fimi.learning.training.tensors import Parameters
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.collecting import Collector
 

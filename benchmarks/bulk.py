@@ -25,7 +25,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.topics import COORDINATOR
 
 MESSAGE_BYTES = 256_000

@@ -38,7 +38,7 @@ from msgspec import Struct
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import DeviceState
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR, device_id
 from fimi.testbed.processes.nursery import Nursery
 from fimi.testbed.processes.orders import FleetOrders

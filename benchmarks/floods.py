@@ -32,7 +32,8 @@ from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging import topics
 from fimi.messaging.bundle import Bundle
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, Reported, Telemetry
+from fimi.messaging.messages.documents import Reported
+from fimi.messaging.messages.peers import DeviceState, Telemetry
 from fimi.messaging.topics import COORDINATOR, Kind
 from fimi.messaging.transfers.wire import (
     Chunk,

@@ -32,7 +32,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.heartbeat import HEARTBEAT_S
-from fimi.messaging.messages import DeviceState, Telemetry
+from fimi.messaging.messages.peers import DeviceState, Telemetry
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.wire import encode_message
 

@@ -3,6 +3,8 @@
 The run
 
 * :mod:`~fimi.coordinator.federation`  the whole run, from the first profile to the result
+* :mod:`~fimi.coordinator.outcome`   what a run leaves behind
+* :mod:`~fimi.coordinator.host`      what it makes of messages that no part of it waits for
 * :mod:`~fimi.coordinator.context`  objects that all modules here use; errors that end a run; the
   stopwatch
 * :mod:`~fimi.coordinator.settings`    deadlines, bandwidth, learning curve, rounds, strategy

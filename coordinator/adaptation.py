@@ -18,7 +18,8 @@ from fimi.coordinator.refit import RefitPoint, observe, refit
 from fimi.coordinator.settings import PlanSettings
 from fimi.energy.cost_model import BoardModel
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import DevicePlan, Profile
+from fimi.messaging.messages.facts import Profile
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.record.prediction import Residual, drift_percent, residuals
 from fimi.record.results import RoundResult
 

@@ -23,16 +23,12 @@ from msgspec import Struct
 
 from fimi.coordinator.adaptation import AdaptationState
 from fimi.coordinator.learning_adaptation import LearningState
-from fimi.messaging.messages import (
-    DevicePlan,
-    Heard,
-    PlanApplied,
-    Profile,
-    SyntheticBatch,
-    SyntheticRequest,
-)
+from fimi.messaging.messages.documents import Heard
+from fimi.messaging.messages.facts import PlanApplied, Profile
+from fimi.messaging.messages.orders import DevicePlan
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.optim.plans import Plan
-from fimi.record.store import LARGE
+from fimi.record.checkpoint_parts import LARGE
 
 Part = TypeVar("Part", bound=Struct)
 

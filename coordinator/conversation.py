@@ -1,10 +1,10 @@
 """The coordinator's side of the conversation: one document per device, without threads or network.
 
-Every device has one :class:`~fimi.messaging.messages.Desired`, which holds the latest order of each
-kind. It is published again, after growing times, until the device's
-:class:`~fimi.messaging.messages.Reported` says that it was taken in. What a device reports is given
-out once, and confirmed when it is in the run store: only then does the device drop it. So a
-coordinator that is killed finds everything again that it had not stored.
+Every device has one :class:`~fimi.messaging.messages.documents.Desired`, which holds the latest
+order of each kind. It is published again, after growing times, until the device's
+:class:`~fimi.messaging.messages.documents.Reported` says that it was taken in. What a device
+reports is given out once, and confirmed when it is in the run store: only then does the device drop
+it. So a coordinator that is killed finds everything again that it had not stored.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from msgspec.structs import replace
 
 from fimi.messaging.documents import again_s
 from fimi.messaging.leases import MAX_EPOCH
-from fimi.messaging.messages import (
-    MAX_EARLIER,
+from fimi.messaging.messages.documents import MAX_EARLIER, Desired, Heard, Reported
+from fimi.messaging.messages.facts import FactBody
+from fimi.messaging.messages.orders import (
     DeploymentClosed,
     DeploymentTest,
-    Desired,
     DevicePlan,
-    FactBody,
-    Heard,
     Invitation,
-    Reported,
     RoundClosed,
     RoundStart,
     RunEnded,

@@ -21,7 +21,8 @@ from fimi.coordinator.learning_adaptation import Holding, LearningAdaptation
 from fimi.coordinator.synthesis import Synthesis
 from fimi.coordinator.training_rounds import TrainingRounds
 from fimi.learning.data.use import in_use
-from fimi.messaging.messages import Profile, SyntheticBatch
+from fimi.messaging.messages.facts import Profile
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.optim.categories import fill
 from fimi.optim.plans import Plan
 from fimi.optim.problem import InfeasibleError

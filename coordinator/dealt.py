@@ -26,7 +26,7 @@ from fimi.learning.training import pseudo_labels
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import Trainer, TrainingCancelled
 from fimi.messaging.errors import TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 
 FETCH_TIMEOUT_S = 120.0
 """Time for one batch, s."""

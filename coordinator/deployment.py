@@ -18,7 +18,8 @@ from msgspec import Struct
 from fimi.coordinator.context import Context
 from fimi.learning.training.classifier import MEDIA, Exported
 from fimi.learning.training.tensors import Parameters
-from fimi.messaging.messages import DeploymentReport, DeploymentTest, ModelFile
+from fimi.messaging.messages.facts import DeploymentReport
+from fimi.messaging.messages.orders import DeploymentTest, ModelFile
 from fimi.messaging.transfers import stream
 from fimi.record.events import Deployed, NotDeployed
 from fimi.record.results import Deployment

@@ -25,7 +25,10 @@ from fimi.energy.resting import enough_s
 from fimi.learning.data.partition_summary import summarise
 from fimi.learning.data.use import in_use
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import DevicePlan, Offer, PlanApplied, Profile, SyntheticBatch, TopUp
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import PlanApplied, Profile
+from fimi.messaging.messages.orders import DevicePlan, TopUp
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.optim.categories import fill
 from fimi.optim.planner import Plan
 from fimi.record.events import Awaiting, Prepared

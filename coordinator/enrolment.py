@@ -23,15 +23,9 @@ from fimi.learning.data import leak
 from fimi.learning.data.contract import Contract, Way
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.data.shares import INDICES_MEDIA, SAMPLES_MEDIA
-from fimi.messaging.messages import (
-    EmulatedDevice,
-    Invitation,
-    Offer,
-    PlanApplied,
-    Profile,
-    Refusal,
-    RunEnded,
-)
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import PlanApplied, Profile, Refusal
+from fimi.messaging.messages.orders import EmulatedDevice, Invitation, RunEnded
 from fimi.messaging.topics import device_names
 from fimi.messaging.transfers import stream
 from fimi.record.events import DeviceRefused

@@ -14,11 +14,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from msgspec import Struct
-
 from fimi.coordinator import checkpoint, learning_adaptation, planning
 from fimi.coordinator.adaptation import Adaptation
-from fimi.coordinator.checkpoint import Checkpoint, InterimPart, PlanPart, RoundPart, RunPart
+from fimi.coordinator.checkpoint import InterimPart, PlanPart, RoundPart, RunPart
 from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
 from fimi.coordinator.conversation import Conversation
@@ -29,15 +27,16 @@ from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster, Terms
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.gathering import gather
+from fimi.coordinator.host import RunHost
 from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.newcomers import Newcomers
+from fimi.coordinator.outcome import Federation, UnfinishedRun
 from fimi.coordinator.patience import BrokerClock
 from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.registry import Registry
 from fimi.coordinator.replanning import Replanning
-from fimi.coordinator.rounds import RoundFact
 from fimi.coordinator.server_training import Server
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import STRATEGIES
@@ -57,17 +56,10 @@ from fimi.learning.onnx.graphs import MEDIA
 from fimi.learning.training import tensors
 from fimi.learning.training.trainer import Trainer
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import (
-    DeploymentClosed,
-    DeploymentReport,
-    DevicePlan,
-    Offer,
-    PlanApplied,
-    Profile,
-    Refusal,
-    RunEnded,
-    SyntheticBatch,
-)
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import PlanApplied
+from fimi.messaging.messages.orders import DeploymentClosed, RunEnded
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
 from fimi.messaging.transfers import stream
 from fimi.optim.learning_curve import LearningCurve
@@ -79,48 +71,8 @@ from fimi.record.events import (
     RunFinished,
     SearchProgress,
 )
-from fimi.record.results import Deployment, RoundResult, RunStatus
+from fimi.record.results import RunStatus
 from fimi.record.store import RunStore
-
-
-class UnfinishedRun(Struct, frozen=True, kw_only=True):
-    """What an earlier coordinator of a run has left.
-
-    Attributes:
-        checkpoint: what is in no record.
-        results: finished rounds.
-        deployments: exports so far.
-    """
-
-    checkpoint: Checkpoint
-    results: tuple[RoundResult, ...] = ()
-    deployments: tuple[Deployment, ...] = ()
-
-
-class Federation(Struct, frozen=True, kw_only=True):
-    """What a run leaves behind.
-
-    Attributes:
-        status: how it ended.
-        reason: why, in one sentence.
-        profiles: of the devices that were planned for.
-        plan: of the fleet; ``None`` if none was made.
-        device_plans: the last plan sent to each device.
-        rounds: finished rounds.
-        model: the global model after the last finished round.
-        deployments: what was exported, and how devices ran it.
-        not_deployed: why the last export gave no file; empty if it did.
-    """
-
-    status: RunStatus
-    reason: str
-    profiles: dict[str, Profile]
-    plan: Plan | None
-    device_plans: dict[str, DevicePlan]
-    rounds: tuple[RoundResult, ...]
-    model: Model
-    deployments: tuple[Deployment, ...] = ()
-    not_deployed: str = ""
 
 
 class Coordinator:
@@ -257,16 +209,14 @@ class Coordinator:
         self._interim = found.interim.number if found is not None else 0
         done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()
         self._deployments = Deployments(context, export, done) if export is not None else None
+        self._host = RunHost(conversation, self._roster, self._synthesis, self._deployments)
         self._graphs = graphs
         self._graphs_offer: Offer | None = None
         self._steps = 0  # of planning
         # What there is only once the run has come so far:
         self._plan: Plan | None = None
-        self._plans: DevicePlans | None = None
-        self._rounds: TrainingRounds | None = None
         self._replanning: Replanning | None = None
         self._data_replanning: DataReplanning | None = None
-        self._newcomers: Newcomers | None = None
 
     def run(self) -> Federation:
         """Run the federation to its end, or to wherever it is cancelled.
@@ -278,7 +228,7 @@ class Coordinator:
         status: RunStatus = "failed"
         reason = "stopped by an error"
         context = self._context
-        context.inbox.tell(self)
+        context.inbox.tell(self._host)
         try:
             with context.store.together():
                 context.store.write_checkpoint(
@@ -295,11 +245,11 @@ class Coordinator:
             status, reason = "completed", self._done
         except Cancelled:
             status, reason = "interrupted", f"stopped after {self._done}"
-            if self._deployments and self._rounds and self._rounds.results:
-                number = self._rounds.results[-1].number
+            if self._deployments and self._host.rounds and self._host.rounds.results:
+                number = self._host.rounds.results[-1].number
                 interim = checkpoint.of_interim(InterimPart(number=number))
                 self._deployments.make(
-                    number, self._rounds.model, checkpoint=lambda seconds: interim
+                    number, self._host.rounds.model, checkpoint=lambda seconds: interim
                 )
         except KeyboardInterrupt:
             status, reason = "interrupted", f"broken off after {self._done}"
@@ -308,8 +258,8 @@ class Coordinator:
             reason = str(error)
             raise
         finally:
-            if self._rounds is not None:
-                self._rounds.close()
+            if self._host.rounds is not None:
+                self._host.rounds.close()
             self._spool.close()
             self._dealt.close()
             self._store.spend(stages_wall_s=context.watch.seconds)
@@ -319,7 +269,7 @@ class Coordinator:
 
     def result(self, status: RunStatus, reason: str) -> Federation:
         """What there is so far."""
-        plans, rounds = self._plans, self._rounds
+        plans, rounds = self._host.plans, self._host.rounds
         return Federation(
             status=status,
             reason=reason,
@@ -332,67 +282,12 @@ class Coordinator:
             not_deployed=self._deployments.problem if self._deployments else "",
         )
 
-    # What the inbox passes on: see :class:`fimi.coordinator.inbox.Host`.
-
-    def came(self, device: str, boot_id: str) -> None:
-        """Invite a device, or tell it again what it is to do."""
-        self._roster.came(device, boot_id)
-        if self._plans is not None:
-            self._plans.send(device)  # with the present time of the fleet's clock
-
-    def went(self, device: str) -> None:
-        """Give the share of a device that has never joined to another one."""
-        self._roster.went(device)
-
-    def generator_came(self, generator: str) -> None:
-        """Have the node offer the batches of all devices that may still fetch theirs."""
-        if self._plans is not None:
-            self._synthesis.offer_again(self._plans.devices)
-
-    def joined(self, profile: Profile) -> bool:
-        """Take a device in that has published its profile."""
-        if not self._roster.confirm(profile):
-            return False
-        if self._plans is not None:
-            self._synthesis.offer_again([profile.device])
-        return True
-
-    def refused(self, refusal: Refusal) -> None:
-        """Note that a device cannot take part."""
-        self._roster.hear(refusal)
-
-    def answered(self, reply: PlanApplied) -> bool:
-        """Store what a device did to follow its plan, as soon as the plans are at hand."""
-        if self._plans is None:
-            return False
-        self._plans.record(reply)
-        return True
-
-    def late(self, fact: RoundFact | DeploymentReport) -> bool:
-        """Credit a fact of a stored round; returns whether it was one."""
-        if isinstance(fact, DeploymentReport):
-            if self._deployments is not None and self._deployments.awaits(fact):
-                return False
-            self._context.conversation.stored(fact.device, fact)
-            return True
-        return self._rounds is not None and self._rounds.late(fact)
-
-    def batch(self, batch: SyntheticBatch) -> None:
-        """A batch has come that nobody waits for: one that was made again, or a newcomer's."""
-        if not self._synthesis.is_ours(batch):
-            return
-        if self._plans is not None and batch.device in self._plans.devices:
-            if self._synthesis.is_known(batch):  # else it is a top-up, which is waited for
-                self._plans.replace_batch(batch)
-        elif self._newcomers is not None:
-            self._newcomers.batch(batch)
-
     @property
     def _done(self) -> str:
         """The finished rounds in words."""
         results = self._resume.results if self._resume is not None else ()
-        if self._rounds is not None:
-            results = tuple(self._rounds.results)
+        if self._host.rounds is not None:
+            results = tuple(self._host.rounds.results)
         kept = sum(each.model_kept is not None for each in results)
         return in_words(len(results)) + (f", {kept} of them without a new model" if kept else "")
 
@@ -436,7 +331,7 @@ class Coordinator:
             many = stream.is_for(context.settings.fleet.devices)
             self._graphs_offer = context.peer.transfers.serve(graphs, media=MEDIA, shared=many)
         plans = DevicePlans(context, self._roster, self._sizes, part)
-        self._plans = plans
+        self._host.plans = plans
         self._observer.training = plans.training
         for device, reply in context.conversation.open(PlanApplied):
             plans.record(reply)  # it came while the fleet was gathered
@@ -458,7 +353,7 @@ class Coordinator:
                 plans.put(plan, batches, self._quorum)
                 self._roster.used_since(plans.devices, 1)
         learning = self._learning(plan, after)
-        self._rounds = rounds = TrainingRounds(
+        self._host.rounds = rounds = TrainingRounds(
             context,
             self._roster,
             plans,
@@ -489,7 +384,7 @@ class Coordinator:
             self._data_replanning = DataReplanning(
                 context, self._planner, plans, rounds, adaptation, learning, self._synthesis
             )
-            self._newcomers = Newcomers(
+            self._host.newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
         rounds.credit_earlier()
@@ -559,10 +454,10 @@ class Coordinator:
         with watch.stage("deploy"):
             self._deploy(number, plans, rounds)
         with watch.stage("adapt"):
-            if self._plan is not None and self._replanning and self._newcomers:
+            if self._plan is not None and self._replanning and self._host.newcomers:
                 assert self._data_replanning is not None
                 self._plan = self._replanning.follow(number, self._plan)
-                self._plan = self._newcomers.admit(self._plan, number + 1, rounds.results)
+                self._plan = self._host.newcomers.admit(self._plan, number + 1, rounds.results)
                 self._plan = self._data_replanning.follow(number, self._plan)
 
     @property

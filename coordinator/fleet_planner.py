@@ -15,7 +15,7 @@ from fimi.coordinator.plan_advice import advised
 from fimi.coordinator.settings import FederationSettings, PlanSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.strategy_plans import StrategyPlan
-from fimi.messaging.messages import Profile
+from fimi.messaging.messages.facts import Profile
 from fimi.optim import quality
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings

@@ -18,20 +18,20 @@ from fimi.coordinator.registry import Registry
 from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging.allowances import Purse
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import (
+from fimi.messaging.messages.basis import Message
+from fimi.messaging.messages.documents import Reported
+from fimi.messaging.messages.facts import (
     DeploymentReport,
-    DeviceState,
     FactBody,
-    Message,
     PlanApplied,
     Profile,
     Refusal,
-    Reported,
     RoundReport,
     RoundSettled,
-    SyntheticBatch,
     UpdateReady,
 )
+from fimi.messaging.messages.peers import DeviceState
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.record.events import (
     BrokerAway,
     DeviceJoined,

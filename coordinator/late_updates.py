@@ -33,7 +33,7 @@ from fimi.coordinator.round_updates import pause_s
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
 from fimi.messaging.errors import PayloadUnusable, TransferError
-from fimi.messaging.messages import UpdateReady
+from fimi.messaging.messages.facts import UpdateReady
 from fimi.messaging.transfers.collecting import Collector
 from fimi.messaging.transfers.parts import PartFiles
 from fimi.record.events import UpdateRejected

@@ -16,7 +16,7 @@ from fimi.coordinator.enrolment import Roster
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.synthesis import Synthesis
 from fimi.learning.data.use import in_use
-from fimi.messaging.messages import SyntheticBatch
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.optim.plans import Plan
 from fimi.optim.problem import InfeasibleError
 from fimi.record.results import RoundResult

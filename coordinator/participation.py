@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from fimi.energy.cost_model import BoardModel, PhaseCost, idle_cost
-from fimi.messaging.messages import DevicePlan
+from fimi.messaging.messages.orders import DevicePlan
 
 _DRAW = 4
 """Number of the random stream for the draw of participants."""

@@ -1,8 +1,8 @@
 """From profiles to the problem (P1), and from its plan to device plans.
 
 The problem is built from the devices' profiles. The plan becomes one
-:class:`~fimi.messaging.messages.DevicePlan` per device, whose prediction covers every phase of a
-round, including the idle phase.
+:class:`~fimi.messaging.messages.orders.DevicePlan` per device, whose prediction covers every phase
+of a round, including the idle phase.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from fimi.energy.cost_model import (
 from fimi.learning.data.use import in_use
 from fimi.learning.training.pseudo_labels import looked_at
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import DevicePlan, Offer, Profile, TopUp
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import Profile
+from fimi.messaging.messages.orders import DevicePlan, TopUp
 from fimi.optim.board_problem import from_boards
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.plans import Expectation, Plan

@@ -8,7 +8,8 @@ process has ended in order. Whoever is back, in the same start or another one, i
 from __future__ import annotations
 
 from fimi.coordinator.patience import BrokerClock
-from fimi.messaging.messages import DeviceState, PlanApplied, Profile
+from fimi.messaging.messages.facts import PlanApplied, Profile
+from fimi.messaging.messages.peers import DeviceState
 
 
 class Registry:

@@ -11,7 +11,9 @@ from msgspec import Struct
 from fimi.coordinator.update_store import Updates
 from fimi.energy.cost_model import PhaseCost
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import DevicePlan, Offer, Profile, RoundReport
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import Profile, RoundReport
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.record.results import DeviceRound
 
 

@@ -18,7 +18,7 @@ from fimi.coordinator.update_store import UpdateStore
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.collecting import Collector
 
 AGAIN_S = (1.0, 2.0, 3.0, 5.0)

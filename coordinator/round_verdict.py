@@ -21,7 +21,7 @@ from fimi.coordinator.round_updates import UpdateIntake
 from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.messaging.errors import PayloadUnusable, TransferError
-from fimi.messaging.messages import RoundReport
+from fimi.messaging.messages.facts import RoundReport
 from fimi.record.credit import reported
 from fimi.record.events import UpdateRejected
 from fimi.record.results import DeviceRound, DeviceStatus

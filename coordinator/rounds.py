@@ -28,14 +28,9 @@ from fimi.coordinator.update_store import UpdateStore
 from fimi.energy.ledger import PhaseRecord
 from fimi.energy.resting import enough_s
 from fimi.learning.training.tensors import Parameters
-from fimi.messaging.messages import (
-    Offer,
-    RoundClosed,
-    RoundReport,
-    RoundSettled,
-    RoundStart,
-    UpdateReady,
-)
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import RoundReport, RoundSettled, UpdateReady
+from fimi.messaging.messages.orders import RoundClosed, RoundStart
 from fimi.messaging.transfers.collecting import Collector
 from fimi.record.bounds import own_s, unknown_max
 from fimi.record.credit import corrected, idle_only, new_stretches

@@ -53,7 +53,7 @@ from fimi.learning.training.trainer import (
     TrainingDivergedError,
 )
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import SyntheticBatch
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.record.results import ServerRound
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from fimi.coordinator import checkpoint
 from fimi.coordinator.context import Context, FederationError
 from fimi.coordinator.patience import Reminder
 from fimi.learning.data.contract import Contract
-from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import AwaitingGenerator, BatchDelivered, GenerationProgress
 

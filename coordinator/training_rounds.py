@@ -37,7 +37,9 @@ from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.aggregation import is_finite
 from fimi.learning.training.trainer import Evaluation, Trainer, TrainingCancelled
-from fimi.messaging.messages import DevicePlan, Offer, RoundReport, RoundSettled, UpdateReady
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import RoundReport, RoundSettled, UpdateReady
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.transfers import stream
 from fimi.record.events import Credited, LateAdded, ModelKept, RoundFinished, RoundStarted
 from fimi.record.insight import Insight

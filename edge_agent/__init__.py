@@ -11,6 +11,11 @@
 * :mod:`fimi.edge_agent.share`       the device's samples, by indices, from a file, or as shipped
 * :mod:`fimi.edge_agent.boards`      the emulated board of a device without a meter
 * :mod:`fimi.edge_agent.member`      a device in one run: plan, rounds, trials
+* :mod:`fimi.edge_agent.tools`       what it works with in every run, and its limits
+* :mod:`fimi.edge_agent.plan_batches`  the synthetic batches of its plan, and what they cost
+* :mod:`fimi.edge_agent.round_training`  from the global model to the update
+* :mod:`fimi.edge_agent.round_work`  what becomes of one round's work, and the report of it
+* :mod:`fimi.edge_agent.trials`      the trial of the trained model, file by file
 * :mod:`fimi.edge_agent.metering`    its phases, split where it waits for others
 * :mod:`fimi.edge_agent.update_coder`  the model as it came, the update in fewer bytes
 * :mod:`fimi.edge_agent.exchange`    its transfers: limited, timed, as long as they are wanted
@@ -19,7 +24,7 @@
 * :mod:`fimi.edge_agent.health`      no report holds a number that is none
 * :mod:`fimi.edge_agent.data`        the device's local data and its synthetic batch
 * :mod:`fimi.edge_agent.backends`    chooses the trainer: ONNX Runtime or PyTorch
-* :mod:`fimi.edge_agent.deployment`  tries the trained model: accuracy, latency, joules
+* :mod:`fimi.edge_agent.deployment`  tries one file of the model: accuracy, latency, joules
 * :mod:`fimi.edge_agent.turns`       how agents in one process share memory and processor
 * :mod:`fimi.edge_agent.meter_sender`  a meter for the boards beside this machine
 * :mod:`fimi.edge_agent.discovery`   plugs and meters that announce themselves at a broker

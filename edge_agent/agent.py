@@ -18,15 +18,16 @@ from fimi.edge_agent.backends import Trainers
 from fimi.edge_agent.boards import emulated_board
 from fimi.edge_agent.course import Forget, Step
 from fimi.edge_agent.exchange import Exchange
-from fimi.edge_agent.failures import failed
+from fimi.edge_agent.failures import BrokenOff, failed, words
 from fimi.edge_agent.joining import join
 from fimi.edge_agent.kept import Kept
 from fimi.edge_agent.line import Line
-from fimi.edge_agent.member import AgentSettings, BrokenOff, Member, Tools, words
+from fimi.edge_agent.member import Member
 from fimi.edge_agent.outbox import DurableOutbox
 from fimi.edge_agent.share import Shelf
 from fimi.edge_agent.status import board_status, contract_of, folder_of
 from fimi.edge_agent.telemetry import TelemetrySender
+from fimi.edge_agent.tools import AgentSettings, Tools
 from fimi.edge_agent.turns import Turns
 from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import Hardware
@@ -34,17 +35,14 @@ from fimi.errors import FimiError
 from fimi.learning.data.contract import ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled
-from fimi.messaging.messages import (
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import FactBody, Profile, Refusal, RoundSettled
+from fimi.messaging.messages.orders import (
     DeploymentClosed,
     DeploymentTest,
     DevicePlan,
-    FactBody,
     Invitation,
-    Offer,
-    Profile,
-    Refusal,
     RoundClosed,
-    RoundSettled,
     RoundStart,
 )
 from fimi.messaging.questions import BoardStatus, CalibrationRequest

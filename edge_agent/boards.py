@@ -5,7 +5,7 @@ from __future__ import annotations
 from fimi.energy.emulation.board import Disturbance, EmulatedBoard, VirtualBoard
 from fimi.energy.emulation.boards import declare_board
 from fimi.energy.emulation.physical_board import PhysicalBoard
-from fimi.messaging.messages import EmulatedDevice
+from fimi.messaging.messages.orders import EmulatedDevice
 
 
 def emulated_board(emulated: EmulatedDevice, index: int) -> VirtualBoard:

@@ -1,10 +1,11 @@
 """What a device does next: its side of the conversation, without threads, clocks or network.
 
-The coordinator's :class:`~fimi.messaging.messages.Desired` says what is wanted. :class:`Course`
-compares it with what this start of the device has done, and names the next :data:`Step`. Whatever
-it finds after a restart of anyone, it converges from there: a step that was done is never done
-again, a step that is no longer wanted is broken off. What an earlier start of the device has left
-on disk (:mod:`fimi.edge_agent.outbox`) is taken up with the first document of the same run.
+The coordinator's :class:`~fimi.messaging.messages.documents.Desired` says what is wanted.
+:class:`Course` compares it with what this start of the device has done, and names the next
+:data:`Step`. Whatever it finds after a restart of anyone, it converges from there: a step that was
+done is never done again, a step that is no longer wanted is broken off. What an earlier start of
+the device has left on disk (:mod:`fimi.edge_agent.outbox`) is taken up with the first document of
+the same run.
 
 ::
 
@@ -24,26 +25,23 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fimi.edge_agent.outbox import ReadyUpdate, Unsent
-from fimi.messaging.messages import (
-    DeploymentClosed,
-    DeploymentTest,
-    Desired,
-    DevicePlan,
-    EarlierFacts,
-    Fact,
+from fimi.messaging.messages.basis import Offer, Stage
+from fimi.messaging.messages.documents import Desired, EarlierFacts, Fact, Heard, Reported
+from fimi.messaging.messages.facts import (
     FactBody,
-    Heard,
-    Invitation,
-    Offer,
     Profile,
     Refusal,
-    Reported,
-    RoundClosed,
     RoundReport,
     RoundSettled,
-    RoundStart,
-    Stage,
     UpdateReady,
+)
+from fimi.messaging.messages.orders import (
+    DeploymentClosed,
+    DeploymentTest,
+    DevicePlan,
+    Invitation,
+    RoundClosed,
+    RoundStart,
 )
 
 

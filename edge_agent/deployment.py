@@ -17,7 +17,8 @@ from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
 from fimi.energy.resting import When, above, enough_s, fit
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training.classifier import Classifier
-from fimi.messaging.messages import DeploymentTest, ModelFile, Trial
+from fimi.messaging.messages.facts import Trial
+from fimi.messaging.messages.orders import DeploymentTest, ModelFile
 
 WARM_UP = 5
 """Number of inferences for warming up, which are not counted."""

@@ -22,7 +22,9 @@ from fimi.edge_agent.metering import Metering
 from fimi.energy.cost_model import Phase
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
-from fimi.messaging.messages import Desired, FactBody, Goodput, Offer, UpdateReady
+from fimi.messaging.messages.basis import Goodput, Offer
+from fimi.messaging.messages.documents import Desired
+from fimi.messaging.messages.facts import FactBody, UpdateReady
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.parts import PartFiles
 

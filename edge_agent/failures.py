@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
+import logging
+
 from fimi.edge_agent.course import Step
-from fimi.messaging.messages import (
+from fimi.errors import FimiError
+from fimi.learning.training.trainer import TrainingDivergedError
+from fimi.messaging.messages.facts import (
     DeploymentReport,
-    DeploymentTest,
-    DevicePlan,
     FactBody,
-    Invitation,
     PlanApplied,
     Profile,
     Refusal,
-    RoundClosed,
     RoundReport,
     RoundSettled,
+)
+from fimi.messaging.messages.orders import (
+    DeploymentTest,
+    DevicePlan,
+    Invitation,
+    RoundClosed,
     RoundStart,
 )
+
+log = logging.getLogger(__name__)
+
+
+class BrokenOff(Exception):  # noqa: N818 - nothing went wrong
+    """A step is no longer wanted, and has nothing to report."""
+
+
+def words(device: str, problem: Exception, what: str) -> str:
+    """A problem in words, which is logged as well.
+
+    Args:
+        device: its id.
+        problem: an expected one, or any other, which is logged with its traceback.
+        what: what failed.
+    """
+    if isinstance(problem, TrainingDivergedError):
+        said = f"{device} {problem}"
+    else:
+        said = f"{type(problem).__name__}: {problem}"
+    if isinstance(problem, FimiError | ValueError | OSError | RuntimeError):
+        log.warning("%s, %s: %s", device, what, said)
+    else:
+        log.error("%s, %s: %s", device, what, said, exc_info=problem)
+    return said
 
 
 def failed(about: Step | FactBody, said: str) -> FactBody | None:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from fimi.edge_agent.failures import failed
 from fimi.energy.ledger import PhaseRecord
-from fimi.messaging.messages import (
+from fimi.messaging.messages.facts import (
     DeploymentReport,
     FactBody,
     PlanApplied,

@@ -16,7 +16,8 @@ from fimi.learning.data import contract as contracts
 from fimi.learning.data import leak
 from fimi.learning.data.contract import PROTOCOL, ContractError
 from fimi.learning.data.dataset import Dataset, DatasetError
-from fimi.messaging.messages import Invitation, Offer
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.orders import Invitation
 
 Fetch = Callable[[Callable[[Invitation], Offer | None]], bytes]
 """Fetches what an invitation offers; the invitation may have changed meanwhile."""

@@ -24,17 +24,10 @@ from fimi.edge_agent.outbox import DurableOutbox, ReadyUpdate
 from fimi.messaging.client import Peer
 from fimi.messaging.documents import again_s
 from fimi.messaging.errors import MessageRefused, MessagingError
-from fimi.messaging.messages import (
-    DeploymentTest,
-    Desired,
-    DevicePlan,
-    FactBody,
-    Invitation,
-    RoundReport,
-    RoundStart,
-    Stage,
-    UpdateReady,
-)
+from fimi.messaging.messages.basis import Stage
+from fimi.messaging.messages.documents import Desired
+from fimi.messaging.messages.facts import FactBody, RoundReport, UpdateReady
+from fimi.messaging.messages.orders import DeploymentTest, DevicePlan, Invitation, RoundStart
 from fimi.messaging.topics import COORDINATOR
 
 log = logging.getLogger(__name__)
@@ -117,6 +110,10 @@ class Line:
         """Whether a step that was begun is still wanted, by the process and by the coordinator."""
         with self._changed:
             return self._goes_on() and self._course.wants(step)
+
+    def unwanted(self, step: Step) -> Callable[[], bool]:
+        """A function that says whether a step is no longer wanted: whoever waits looks at it."""
+        return lambda: not self.wants(step)
 
     def why_not(self, step: Step) -> str:
         """Why a step is no longer wanted, as the end of a sentence."""

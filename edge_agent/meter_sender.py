@@ -22,7 +22,8 @@ from fimi.energy.meters.elsewhere.wire import PREFIX, Answer, Question, sent
 from fimi.energy.meters.sampler import DEFAULT_RATE_HZ
 from fimi.energy.meters.watch import IN_A_ROW, Watch
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.link import CONNECT_TIMEOUT_S, Link, Will
+from fimi.messaging.link import Link
+from fimi.messaging.paho_clients import CONNECT_TIMEOUT_S, Will
 
 log = logging.getLogger(__name__)
 

@@ -31,7 +31,9 @@ import msgspec
 from msgspec import Struct
 
 from fimi.files import write_whole
-from fimi.messaging.messages import MAX_EARLIER, EarlierFacts, Fact, RoundReport, RoundStart
+from fimi.messaging.messages.documents import MAX_EARLIER, EarlierFacts, Fact
+from fimi.messaging.messages.facts import RoundReport
+from fimi.messaging.messages.orders import RoundStart
 
 MAX_BYTES = 256 << 20
 """Most bytes of all files of a device."""

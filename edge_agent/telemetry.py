@@ -19,7 +19,7 @@ from fimi.edge_agent.line import Line
 from fimi.energy.hardware import Hardware
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
-from fimi.messaging.messages import Telemetry
+from fimi.messaging.messages.peers import Telemetry
 
 log = logging.getLogger(__name__)
 

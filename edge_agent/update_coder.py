@@ -16,7 +16,7 @@ from fimi.learning.training import coded, tensors
 from fimi.learning.training.coded import Tensors
 from fimi.learning.training.coding import Coded, relative_error
 from fimi.learning.training.tensors import Parameters
-from fimi.messaging.messages import RoundClosed, RoundStart
+from fimi.messaging.messages.orders import RoundClosed, RoundStart
 
 _DRAWS = 0xC0DE
 """Sets the numbers drawn for rounding apart from those drawn for the order of batches."""

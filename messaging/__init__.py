@@ -3,7 +3,7 @@
 Messages
 
 * :mod:`~fimi.messaging.topics`    topics, and who may publish on which
-* :mod:`~fimi.messaging.messages`  the types of all messages
+* :mod:`~fimi.messaging.messages`  a room: the types of all messages
 
 Questions of people to boards
 
@@ -26,6 +26,11 @@ A peer's connection
 * :mod:`~fimi.messaging.bundle`    one file with all credentials of a peer
 * :mod:`~fimi.messaging.link`      one MQTT connection, as bytes on topics
 * :mod:`~fimi.messaging.pulse`     whether it is alive in both directions
+* :mod:`~fimi.messaging.paho_clients`  the clients of paho-mqtt: made, opened, dropped
+* :mod:`~fimi.messaging.refusals`  why a broker does not let a client in, in words
+* :mod:`~fimi.messaging.grants`    what the broker of a link grants, as it becomes known
+* :mod:`~fimi.messaging.confirmations`  which messages the broker has refused
+* :mod:`~fimi.messaging.socket_pacing`  the rate to which the kernel holds the connection
 * :mod:`~fimi.messaging.traffic`   what the operating system knows of it
 * :mod:`~fimi.messaging.backoff`   when to try again, with jitter
 * :mod:`~fimi.messaging.identity`  takes, keeps and loses a peer id

@@ -14,7 +14,7 @@ from __future__ import annotations
 from fimi.messaging import topics
 from fimi.messaging.errors import NotAuthorised
 from fimi.messaging.link import Link
-from fimi.messaging.messages import Role
+from fimi.messaging.messages.peers import Role
 from fimi.messaging.roles import state_recipient
 from fimi.messaging.topics import COORDINATOR
 

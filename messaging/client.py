@@ -9,10 +9,10 @@ Coordinator, generator node and edge agents communicate through :class:`Peer`. I
 * :mod:`~fimi.messaging.heartbeat`  what comes round
 * :mod:`~fimi.messaging.transfers.exchange`  large payloads
 
-:meth:`Peer.receive` gives a :class:`~fimi.messaging.messages.DeviceState` when another peer's state
-changes: once when it comes online, once when it goes offline (by its own message, by its last will,
-or because it was silent for too long), and again when it returns. It does not give the heartbeats
-in between.
+:meth:`Peer.receive` gives a :class:`~fimi.messaging.messages.peers.DeviceState` when another peer's
+state changes: once when it comes online, once when it goes offline (by its own message, by its last
+will, or because it was silent for too long), and again when it returns. It does not give the
+heartbeats in between.
 
 A peer id belongs to one process of the fleet. A second one is refused when it connects; one that
 was suspended and whose id was taken over meanwhile stops: :meth:`Peer.receive` and everything that
@@ -42,12 +42,14 @@ from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected
 from fimi.messaging.heartbeat import HEARTBEAT_S, Heartbeat
 from fimi.messaging.identity import Identity
 from fimi.messaging.letters import Letters, PeerCounters
-from fimi.messaging.link import Link, Will
-from fimi.messaging.messages import DeviceState, Message, Role, Telemetry
+from fimi.messaging.link import Link
+from fimi.messaging.messages.basis import Message
+from fimi.messaging.messages.peers import DeviceState, Role, Telemetry
 from fimi.messaging.notice import LeaseNotice
 from fimi.messaging.offenders import Offender, Offenders
 from fimi.messaging.outgoing import Outgoing
 from fimi.messaging.own_state import OwnState
+from fimi.messaging.paho_clients import Will
 from fimi.messaging.presence import PeerView, Presence
 from fimi.messaging.pulse import Pulsing
 from fimi.messaging.reception import Reception

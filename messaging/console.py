@@ -35,7 +35,7 @@ from fimi.messaging.errors import (
     NotAnswered,
 )
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, Lease
+from fimi.messaging.messages.peers import DeviceState, Lease
 from fimi.messaging.offenders import Offenders
 from fimi.messaging.questions import (
     AnyQuestion,

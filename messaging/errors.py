@@ -25,7 +25,7 @@
 from __future__ import annotations
 
 from fimi.errors import SurroundingsError
-from fimi.messaging.messages import Lease
+from fimi.messaging.messages.peers import Lease
 
 
 class MessagingError(SurroundingsError):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from fimi.messaging.documents import Documents
 from fimi.messaging.identity import Identity
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.presence import Presence
 
 HEARTBEAT_S = 5.0

@@ -25,7 +25,7 @@ from fimi.messaging.address import BrokerAddress
 from fimi.messaging.errors import BrokerError, IdentityTaken, MessageRefused
 from fimi.messaging.leases import MAX_EPOCH, Tenancy, holder_in_words
 from fimi.messaging.link import Link
-from fimi.messaging.messages import Claim, Lease, Role
+from fimi.messaging.messages.peers import Claim, Lease, Role
 from fimi.messaging.topics import Kind
 from fimi.messaging.transfers.wire import decode_message, encode_message
 

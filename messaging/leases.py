@@ -1,10 +1,10 @@
 """Who may use a peer id: leases, claims, and which of two processes yields.
 
-A process that uses an id keeps a :class:`~fimi.messaging.messages.Lease` at the broker, on a topic
-from the id to itself. A newcomer, on a connection that disturbs nobody, reads the lease and
-publishes a :class:`~fimi.messaging.messages.Claim`. A living holder answers by publishing its lease
-again, and the newcomer is refused. If there is no lease, a released one, or no answer, the newcomer
-publishes a lease of the next epoch.
+A process that uses an id keeps a :class:`~fimi.messaging.messages.peers.Lease` at the broker, on a
+topic from the id to itself. A newcomer, on a connection that disturbs nobody, reads the lease and
+publishes a :class:`~fimi.messaging.messages.peers.Claim`. A living holder answers by publishing its
+lease again, and the newcomer is refused. If there is no lease, a released one, or no answer, the
+newcomer publishes a lease of the next epoch.
 
 ::
 
@@ -28,7 +28,7 @@ from typing import Literal
 
 import msgspec
 
-from fimi.messaging.messages import Claim, Lease
+from fimi.messaging.messages.peers import Claim, Lease
 
 MAX_EPOCH = 2**53
 

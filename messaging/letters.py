@@ -14,7 +14,9 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from fimi.messaging.mailbox import Mailbox
-from fimi.messaging.messages import Desired, DeviceState, Message, Reported
+from fimi.messaging.messages.basis import Message
+from fimi.messaging.messages.documents import Desired, Reported
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.transfers.wire import decode_message
 
 log = logging.getLogger(__name__)

@@ -1,9 +1,16 @@
-"""One MQTT connection as bytes on topics: connecting, refusals, reconnecting, pacing, closing.
+"""One MQTT connection as bytes on topics: made, lost, made again, closed.
 
 :class:`Link` wraps paho-mqtt and corrects its weak points: callbacks that raise do not end its
-thread, queues are finite, pauses before it reconnects grow and are random
-(:mod:`fimi.messaging.backoff`), subscriptions are renewed after every reconnect, what the broker
-announces to refuse is not sent, and closing leaves neither thread nor socket.
+thread, queues are finite, pauses before it reconnects grow and are random, subscriptions are
+renewed after every reconnect, what the broker announces to refuse is not sent, and closing leaves
+neither thread nor socket. It leaves to others
+
+* :mod:`~fimi.messaging.paho_clients`   how a client of paho is made, opened and dropped
+* :mod:`~fimi.messaging.refusals`       why a broker does not let it in, in words
+* :mod:`~fimi.messaging.grants`         what the broker grants, as it becomes known
+* :mod:`~fimi.messaging.confirmations`  which messages it has refused
+* :mod:`~fimi.messaging.backoff`        when to try again
+* :mod:`~fimi.messaging.socket_pacing`  the rate to which the kernel holds the connection
 
 It speaks MQTT 5 where the broker does, else 3.1.1. Version 5 adds that a session and a chunk expire
 at the broker, that the broker names the largest packet it takes, and clearer reasons; nothing
@@ -14,34 +21,37 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import secrets
 import socket
-import ssl
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from fimi.messaging import tls
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.backoff import STEADY_S, Backoff
-from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable, NotAuthorised
-from fimi.messaging.limits import Granted, forgotten
+from fimi.messaging.confirmations import Confirmations
+from fimi.messaging.errors import BrokerError, BrokerTimeout, NotAuthorised
+from fimi.messaging.grants import Grants
+from fimi.messaging.limits import forgotten
+from fimi.messaging.paho_clients import (
+    CALLBACKS,
+    CONNECT_TIMEOUT_S,
+    MAX_INFLIGHT,
+    PahoClients,
+    Will,
+)
+from fimi.messaging.refusals import certificate_refused, refused
+from fimi.messaging.socket_pacing import pace, paced_bps
 from fimi.messaging.traffic import Traffic, traffic_of
 
-KEEPALIVE_S = 30
-MAX_INFLIGHT = 4
-MAX_QUEUED = 1000
-CONNECT_TIMEOUT_S = 5.0
 UNHEARD_S = 20
 """A connection over which nothing was confirmed for so long is given up, s (on Linux), where no
 pulse is kept (:mod:`fimi.messaging.pulse`). TCP counts a receiver that reads slowly as silent, so
@@ -54,39 +64,12 @@ ANSWER_S = 1.5
 """A broker that does not answer in the first version for so long is asked in the next one, s: some
 do not answer at all in a version that they do not know."""
 
-SESSION_EXPIRY_S = 3600
-MAX_RECEIVED = 64
-MAX_PACKET_BYTES = 2 << 20
-PACKET_OVERHEAD = 64
-"""Most bytes of a packet besides topic and payload."""
-
-_SO_MAX_PACING_RATE = 47  # <asm-generic/socket.h>; Python's socket module has no name for it
-_UNPACED = 0xFFFFFFFF
-_CALLBACKS = (
-    "on_connect",
-    "on_connect_fail",
-    "on_disconnect",
-    "on_subscribe",
-    "on_message",
-    "on_publish",
-    "on_socket_open",
-)
-_ALSO = ("on_log",)
-"""Set while a connection with TLS is made: paho writes a line for every packet where it is set."""
 _OTHER_VERSION = "Unsupported protocol version"
-_CHECK = "check host and port, and that the broker is running there"
 
 log = logging.getLogger(__name__)
 
 _spoken: dict[tuple[str, int], MQTTProtocolVersion] = {}
 """The version in which a broker last answered this process: it is tried first."""
-
-
-class Will(NamedTuple):
-    """The last will: the broker publishes it, retained, if a link ends without ``close``."""
-
-    topic: str
-    payload: bytes
 
 
 class Link:
@@ -116,10 +99,10 @@ class Link:
         self._message_handler = on_message
         self._ready_handler = on_ready
         self._confirmed_handler = on_confirmed
-        self._client_id = client_id
         self._clean_session = clean_session
         self._has_pulse = has_pulse
-        self._will = will
+        self._grants = Grants(address, silent=clean_session)
+        self._confirmations = Confirmations(address)
         self._answered = threading.Event()
         self._ready = threading.Event()
         self._refusal: ReasonCode | None = None
@@ -133,35 +116,14 @@ class Link:
         """How many connections were ready so far, the present one included."""
         self._backoff = Backoff()
         self._pacing_bps: float | None = None
-        self._granted = Granted()
-        self._shortcomings: set[str] = set()
-        self._proven_bytes: int | None = None
-        self._expects_refusal = False
-        self._unconfirmed: set[str] = set()
         self._listening: dict[str, int | None] = {}
-        self._refused: deque[int] = deque(maxlen=64)
         self._tls_trouble = ""
+        self._clients = PahoClients(address, client_id, clean_session=clean_session, will=will)
         self._client = self._new_client(VERSIONS[0])
 
     def _new_client(self, version: MQTTProtocolVersion) -> mqtt.Client:
-        five = version == MQTTProtocolVersion.MQTTv5
-        client = mqtt.Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self._client_id,
-            clean_session=None if five else self._clean_session,
-            protocol=version,
-        )
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.suppress_exceptions = True
-        client.max_inflight_messages_set(MAX_INFLIGHT)
-        client.max_queued_messages_set(MAX_QUEUED)
-        if self.address.username:
-            client.username_pw_set(self.address.username, self.address.password)
-        if self._will is not None:
-            client.will_set(*self._will, qos=self._granted.qos, retain=self._granted.retains)
-        for name in _CALLBACKS:
-            setattr(client, name, getattr(self, f"_{name}"))
-        return client
+        callbacks = {name: getattr(self, f"_{name}") for name in CALLBACKS}
+        return self._clients.make(version, self._grants.now, callbacks)
 
     @property
     def ready(self) -> bool:
@@ -189,7 +151,7 @@ class Link:
             BrokerError: a TLS connection is not possible.
         """
         try:
-            self._negotiate(self.address, timeout_s)
+            self._negotiate(timeout_s)
         except BrokerError:
             self.close()
             raise
@@ -199,8 +161,9 @@ class Link:
         self._unwanted = True
         self._answered.set()
 
-    def _negotiate(self, where: BrokerAddress, timeout_s: float) -> None:
+    def _negotiate(self, timeout_s: float) -> None:
         """Connect in the first version in which the broker answers."""
+        where = self.address
         deadline_s = time.monotonic() + timeout_s
         place = (where.host, where.port)
         spoken = _spoken.pop(place, None)
@@ -211,28 +174,28 @@ class Link:
             version = tries.pop(0)
             left_s = max(0.05, deadline_s - time.monotonic())
             if anew or self._client.protocol != version:
-                self._drop(self._client)
+                self._clients.drop(self._client)
                 self._client = self._new_client(version)
                 anew = False
             self._answered.clear()
             self._refusal = None
-            self._open(where, timeout_s)
+            self._clients.open(self._client, timeout_s, self._on_log)
             last = version == versions[-1]
             wait_s = left_s if last or spoken is not None else min(ANSWER_S, left_s / 2)
             answered = self._answered.wait(wait_s)
             if self._unwanted:
                 raise BrokerTimeout(f"{where}: not waited for any longer")
             if trouble := self._tls_trouble:
-                raise NotAuthorised(_certificate_refused(where, trouble))
-            if (why := self._granted.unusable) and not self._clean_session:
+                raise NotAuthorised(certificate_refused(where, trouble))
+            if (why := self._grants.now.unusable) and not self._clean_session:
                 raise BrokerError(f"{where}: {why}")
             refusal = self._first_refusal()
-            if refusal is not None and (less := self._granted.without(str(refusal))) is not None:
-                self._granted, anew = less, True
+            if refusal is not None and self._grants.ask_less(str(refusal)):
+                anew = True
                 tries.insert(0, version)
                 continue
             if refusal is not None and (last or str(refusal) != _OTHER_VERSION):
-                raise _refused(where, refusal)
+                raise refused(where, refusal)
             if answered and refusal is None:
                 _spoken[place] = version
                 return
@@ -246,51 +209,16 @@ class Link:
     def _first_refusal(self) -> ReasonCode | None:
         return self._refusal  # which the network thread sets
 
-    def _open(self, where: BrokerAddress, timeout_s: float) -> None:
-        self._client.connect_timeout = max(0.5, min(timeout_s, CONNECT_TIMEOUT_S))
-        five: dict[str, Any] = {}
-        if self.version == "5":
-            # a new process begins with nothing; what its connection misses later, it gets
-            start = True if self._clean_session else mqtt.MQTT_CLEAN_START_FIRST_ONLY
-            five = {"clean_start": start, "properties": self._session()}
-        try:
-            if where.tls:
-                self._client.tls_set_context(tls.context(where))
-                self._client.on_log = self._on_log
-            self._client.connect(where.host, where.port, keepalive=KEEPALIVE_S, **five)
-        except ssl.SSLError as error:
-            raise BrokerError(tls.in_words(where, error)) from error
-        except TimeoutError as error:
-            raise BrokerTimeout(f"{where}: no answer within {timeout_s:g} s; {_CHECK}") from error
-        except (OSError, UnicodeError) as error:
-            raise BrokerUnreachable(f"{where}: cannot be reached ({error}); {_CHECK}") from error
-        self._client.loop_start()
-
-    def _session(self) -> Properties:
-        """What is agreed with a broker of version 5."""
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        if not self._clean_session:
-            properties.SessionExpiryInterval = SESSION_EXPIRY_S
-        properties.ReceiveMaximum = MAX_RECEIVED
-        properties.MaximumPacketSize = MAX_PACKET_BYTES
-        return properties
-
     def largest_payload(self, topic: str) -> int | None:
         """The largest payload that the broker takes on a topic, bytes; ``None`` for no limit."""
-        named = self._granted.packet_bytes
-        limits = [] if self._proven_bytes is None else [self._proven_bytes]
-        if named is not None:
-            limits.append(max(0, named - PACKET_OVERHEAD - len(topic)))
-        return min(limits, default=None)
+        return self._grants.largest_payload(topic)
 
     def limit(self, payload_bytes: int | None, why: str = "") -> None:
         """Send no larger payloads from now on: the broker drops them. ``None``: it does not.
 
         ``why`` is said once.
         """
-        self._proven_bytes = payload_bytes
-        if why:
-            self._name_shortcomings(why)
+        self._grants.limit(payload_bytes, why)
 
     def publish(
         self,
@@ -322,8 +250,8 @@ class Link:
         return self._client.publish(
             topic,
             payload,
-            qos=min(qos, self._granted.qos),
-            retain=retain and self._granted.retains,
+            qos=min(qos, self._grants.now.qos),
+            retain=retain and self._grants.now.retains,
             properties=properties,
         )
 
@@ -332,17 +260,19 @@ class Link:
 
         It publishes an empty message there. A broker of MQTT 3.1.1 does not say.
         """
-        if self.version != "5" or not self._granted.qos:
+        if self.version != "5" or not self._grants.now.qos:
             return None
-        self._expects_refusal = True
-        try:
-            info = self.publish(topic, b"", qos=1)
-            info.wait_for_publish(timeout_s)
-            return not self.was_refused(info.mid) if info.is_published() else None
-        except (RuntimeError, ValueError):
-            return None
-        finally:
-            self._expects_refusal = False
+        with self._confirmations.expecting_refusal():
+            try:
+                info = self.publish(topic, b"", qos=1)
+                info.wait_for_publish(timeout_s)
+                return not self.was_refused(info.mid) if info.is_published() else None
+            except (RuntimeError, ValueError):
+                return None
+
+    def was_refused(self, number: int) -> bool:
+        """Whether the broker has refused the message of this number (``mid``), of the latest."""
+        return self._confirmations.was_refused(number)
 
     def listen(self, topic: str) -> None:
         """Hear a topic beside the subscriptions, now and after reconnects; never waits."""
@@ -363,19 +293,11 @@ class Link:
             Whether the operating system has accepted it for the present connection.
         """
         self._pacing_bps = rate_bps
-        return _pace(self._client.socket(), rate_bps)
+        return pace(self._client.socket(), rate_bps)
 
     def pacing_bps(self) -> float | None:
         """The rate to which the kernel paces this connection, bit/s; ``None`` if it does not."""
-        sock: Any = self._client.socket()
-        if sock is None or not sys.platform.startswith("linux"):
-            return None
-        try:
-            raw = sock.getsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, 4)
-        except OSError:
-            return None
-        rate = int.from_bytes(raw, sys.byteorder)
-        return None if rate == _UNPACED else 8.0 * rate
+        return paced_bps(self._client.socket())
 
     def opening_s(self) -> float | None:
         """For how long a connection has been open without being ready, s; ``None``: there is none.
@@ -406,18 +328,7 @@ class Link:
             return
         self._closed = True
         self._ready.clear()
-        self._drop(self._client)
-
-    @staticmethod
-    def _drop(client: mqtt.Client) -> None:
-        """End a client's thread and close its sockets."""
-        client.disconnect()
-        client.loop_stop()
-        for name in (*_CALLBACKS, *_ALSO):
-            setattr(client, name, None)  # breaks the reference cycle, so that sockets are closed
-        # loop_stop does not close the two sockets that wake the thread
-        with contextlib.suppress(AttributeError):
-            client._reset_sockets()
+        self._clients.drop(self._client)
 
     # On the network thread.
 
@@ -436,33 +347,24 @@ class Link:
                 client._protocol = MQTTProtocolVersion.MQTTv311
                 client._clean_session = self._clean_session
             return
-        self._granted = self._granted.told(given)
-        why = self._granted.unusable
+        self._grants.told(given)
+        granted = self._grants.now
+        why = granted.unusable
         if why and not self._clean_session and not self._answered.is_set():
             self._answered.set()
             client.disconnect()
             return
-        self._name_shortcomings(*filter(None, (why, *self._granted.shortcomings)))
+        self._grants.say(*filter(None, (why, *granted.shortcomings)))
         if self._was_ready and not self._clean_session and not flags.session_present:
-            self._name_shortcomings(forgotten())
+            self._grants.say(forgotten())
         # paho refuses to change it on an open connection, where the broker's limit becomes known
-        client._max_inflight_messages = min(
-            MAX_INFLIGHT, self._granted.unacknowledged or MAX_INFLIGHT
-        )
+        client._max_inflight_messages = min(MAX_INFLIGHT, granted.unacknowledged or MAX_INFLIGHT)
         if self._subscriptions:
             client.subscribe([(name, 1) for name in self._subscriptions])
         else:
             self._now_ready()
         for topic in list(self._listening):
             self._listening[topic] = client.subscribe(topic, 0)[1]
-
-    def _name_shortcomings(self, *found: str) -> None:
-        """Say, once, what the broker does not grant."""
-        for each in found:
-            if each not in self._shortcomings:
-                self._shortcomings.add(each)
-                if not self._clean_session:  # of a peer; what looks only for a moment is silent
-                    log.warning("%s %s", self.address, each)
 
     def _on_subscribe(
         self, _c: Any, _d: Any, number: int, reasons: list[ReasonCode], _p: Any
@@ -524,7 +426,7 @@ class Link:
         if level == mqtt.MQTT_LOG_ERR and "[SSL" in text and text != self._tls_trouble:
             self._tls_trouble = text
             if self._was_ready:
-                log.error("%s", _certificate_refused(self.address, text))
+                log.error("%s", certificate_refused(self.address, text))
 
     def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:
@@ -532,22 +434,8 @@ class Link:
         except Exception:
             log.exception("message of %d B dropped", len(message.payload))
 
-    def was_refused(self, number: int) -> bool:
-        """Whether the broker has refused the message of this number (``mid``), of the latest."""
-        return number in self._refused
-
     def _on_publish(self, _c: Any, _d: Any, number: int, reason: ReasonCode, _p: Any) -> None:
-        if reason.is_failure:
-            self._refused.append(number)
-        if self._expects_refusal:
-            pass  # whoever expects it says what it means
-        elif reason.is_failure and (why := str(reason)) not in self._unconfirmed:
-            self._unconfirmed.add(why)  # said once
-            log.error(
-                "%s refuses a message: %s; check this peer's credentials, and the broker's access "
-                "rules (docs/security.md)",
-                *(self.address, why),
-            )
+        self._confirmations.note(number, reason)
         self._confirmed_handler(number)
 
     def _on_socket_open(self, _c: Any, _d: Any, sock: Any) -> None:
@@ -558,7 +446,7 @@ class Link:
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * UNHEARD_S)
         if self._pacing_bps is not None:
-            _pace(sock, self._pacing_bps)
+            pace(sock, self._pacing_bps)
 
 
 def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
@@ -570,41 +458,3 @@ def probe(address: BrokerAddress, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
     link = Link(address, f"probe-{secrets.token_hex(16)}", clean_session=True)
     link.connect(timeout_s)
     link.close()
-
-
-def _refused(where: BrokerAddress, reason: ReasonCode) -> BrokerError:
-    name = str(reason)
-    if name in ("Not authorized", "Bad user name or password"):
-        user = f"user {where.username!r}" if where.username else "a client without user name"
-        return NotAuthorised(
-            f"{where}: the broker refuses {user} ({name.lower()}); check user name and password"
-        )
-    return BrokerError(f"{where}: the broker refuses the connection ({name.lower()})")
-
-
-def _certificate_refused(where: BrokerAddress, said: str) -> str:
-    """That a broker has ended a connection in TLS 1.3, which it does after the client is done."""
-    found = re.search(r"\[SSL: ([A-Z0-9_]+)\]", said)
-    why = found.group(1).replace("_", " ").lower() if found else said
-    why = re.sub(r"^(sslv3|tlsv1|tlsv13) alert ", "", why)
-    if "revoked" in why:
-        cure = "it was revoked or replaced: get a new bundle (fimi fleet rotate or enroll)"
-    elif "expired" in why:
-        cure = "get a new bundle (fimi fleet rotate), and check the clocks of both machines"
-    elif "required" in why:
-        cure = "it wants one: use this peer's bundle, or name cert and key in the broker URL"
-    else:
-        cure = "use the bundle of this fleet, and check its broker's log"
-    return f"{where}: the broker refuses the certificate of this client ({why}); {cure}"
-
-
-def _pace(sock: Any, rate_bps: float | None) -> bool:
-    if sock is None or not sys.platform.startswith("linux"):
-        return False
-    rate = _UNPACED if rate_bps is None else max(1, min(_UNPACED - 1, round(rate_bps / 8)))
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, _SO_MAX_PACING_RATE, rate.to_bytes(4, sys.byteorder))
-    except OSError as error:
-        log.warning("sending rate not limited: %s", error)
-        return False
-    return True

@@ -19,7 +19,8 @@ from fimi.messaging import topics
 from fimi.messaging.documents import Documents
 from fimi.messaging.errors import MessageRefused, SendQueueFull
 from fimi.messaging.link import Link
-from fimi.messaging.messages import Message, Telemetry
+from fimi.messaging.messages.basis import Message
+from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.outbox import Outbox
 from fimi.messaging.own_state import OwnState
 from fimi.messaging.topics import COORDINATOR, DocumentKind

@@ -11,7 +11,7 @@ import msgspec
 
 from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging import topics
-from fimi.messaging.messages import DeviceState, Role
+from fimi.messaging.messages.peers import DeviceState, Role
 from fimi.messaging.roles import state_recipient
 from fimi.messaging.transfers.wire import encode_message
 

@@ -20,7 +20,7 @@ import threading
 import msgspec
 from msgspec import Struct
 
-from fimi.messaging.messages import DeviceState
+from fimi.messaging.messages.peers import DeviceState
 
 MAX_PEERS = 10_000
 """Most peers that are followed; of more, those that have been offline for longest are forgotten."""

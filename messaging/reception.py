@@ -26,7 +26,7 @@ from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging import topics
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.letters import Letters, PeerCounters
-from fimi.messaging.messages import DeviceState
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.offenders import Offenders
 from fimi.messaging.presence import Presence
 from fimi.messaging.questions import Ask, decode

@@ -14,7 +14,8 @@ import secrets
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.errors import IdentityTaken
 from fimi.messaging.identity import Identity
-from fimi.messaging.link import CONNECT_TIMEOUT_S, Link
+from fimi.messaging.link import Link
+from fimi.messaging.paho_clients import CONNECT_TIMEOUT_S
 from fimi.messaging.topics import COORDINATOR
 
 _GOODBYE_S = 2.0

@@ -13,14 +13,9 @@ On a broker without access rules everybody may write everywhere, and this shows 
 from __future__ import annotations
 
 from fimi.messaging.errors import MessageRefused
-from fimi.messaging.messages import (
-    DeviceState,
-    Message,
-    Role,
-    SyntheticBatch,
-    SyntheticProgress,
-    SyntheticRequest,
-)
+from fimi.messaging.messages.basis import Message
+from fimi.messaging.messages.peers import DeviceState, Role
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
 
 _ONLY: dict[type, Role] = {

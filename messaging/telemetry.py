@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 
 from fimi.messaging.errors import MessageRefused
-from fimi.messaging.messages import Telemetry
+from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.transfers.wire import decode_message
 
 MAX_BYTES = 2048

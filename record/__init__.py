@@ -10,6 +10,8 @@ Writing
 * :mod:`~fimi.record.views`    its flat views, for people and their tools
 * :mod:`~fimi.record.description`  how a table is described, and what is made from it
 * :mod:`~fimi.record.store`    the run store: one SQLite file per run
+* :mod:`~fimi.record.store_file`  that file: locked, in transactions, on the disk
+* :mod:`~fimi.record.checkpoint_parts`  what a process needs to go on with a run, in its store
 * :mod:`~fimi.record.reopening`  whether a run can be gone on with
 * :mod:`~fimi.record.credit`   what a device reports after its round was closed
 * :mod:`~fimi.record.bounds`   the most that a device can have used while nothing was known

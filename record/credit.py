@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from fimi.energy.ledger import PhaseRecord
-from fimi.messaging.messages import RoundReport, RoundSettled
+from fimi.messaging.messages.facts import RoundReport, RoundSettled
 from fimi.record.bounds import own_s, remaining, unmetered_s
 from fimi.record.results import DeviceRound, DeviceStatus
 

@@ -19,7 +19,7 @@ from fimi.energy.hardware import Applied, Observation
 from fimi.energy.joules import Energy, total
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
-from fimi.messaging.messages import Goodput
+from fimi.messaging.messages.basis import Goodput
 from fimi.record.record import RunData
 from fimi.record.sums import mean
 

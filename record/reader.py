@@ -22,7 +22,8 @@ from msgspec.structs import replace
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import total
-from fimi.messaging.messages import DevicePlan, Trial
+from fimi.messaging.messages.facts import Trial
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.topics import COORDINATOR
 from fimi.record import migration, schema
 from fimi.record.clean import clean
@@ -53,7 +54,7 @@ from fimi.record.record import (
     RunInfo,
 )
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult
-from fimi.record.store import StoreError
+from fimi.record.store_file import StoreError
 
 __all__ = ["STORE_NAME", "ReportError", "RunData", "open_store", "read_info", "read_run"]
 

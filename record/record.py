@@ -13,7 +13,8 @@ from msgspec import Struct
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
-from fimi.messaging.messages import DevicePlan, Profile
+from fimi.messaging.messages.facts import Profile
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import Expectation as Expectation
 from fimi.optim.plans import gap_percent

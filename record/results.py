@@ -15,7 +15,8 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.training.classifier import FileCheck
 from fimi.learning.training.coding import Coded
 from fimi.learning.training.trainer import Evaluation
-from fimi.messaging.messages import Goodput, Trial
+from fimi.messaging.messages.basis import Goodput
+from fimi.messaging.messages.facts import Trial
 
 DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting", "absent"]
 Outcome = Literal["ok", "late", "failed", "absent"]

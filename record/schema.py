@@ -18,7 +18,9 @@ from fimi.energy.cost_model import PHASES, BoardModel, PhaseCost
 from fimi.energy.hardware import Observation
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.training.classifier import FileCheck
-from fimi.messaging.messages import DevicePlan, Goodput, Profile, Trial
+from fimi.messaging.messages.basis import Goodput
+from fimi.messaging.messages.facts import Profile, Trial
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.record.description import (
     StoreColumn,
     StoreTable,

@@ -8,40 +8,36 @@ write-ahead log into the file.
 
 A run that ended early can be gone on with (:meth:`RunStore.reopen`): its checkpoint is written in
 the transaction of the round that it belongs to. One process at a time writes a store
-(:func:`lock_store`).
+(:mod:`fimi.record.store_file`).
 """
 
 from __future__ import annotations
 
-import math
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from fimi.energy.cost_model import BoardModel
-from fimi.errors import SurroundingsError
-from fimi.files import FileInUse, FileLock
 from fimi.learning.data.partition_summary import LabelSkew
-from fimi.messaging.messages import DevicePlan, Profile, RoundReport, RoundSettled, Trial
+from fimi.messaging.messages.facts import Profile, RoundReport, RoundSettled, Trial
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.optim.plans import Plan
 from fimi.record import reopening, schema
+from fimi.record.checkpoint_parts import CheckpointParts
 from fimi.record.credit import credited, new_stretches
-from fimi.record.description import StoreTable, to_json
+from fimi.record.description import to_json
 from fimi.record.events import Event, Resumed, RunFinished, tag
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
-from fimi.record.record import CheckpointPart, Enrolment, Labels, RunInfo
+from fimi.record.record import Enrolment, Labels, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult, RunStatus
+from fimi.record.store_file import StoreError, StoreFile
 from fimi.record.views import VIEWS
-
-LARGE = "large:"
-"""Parts of the checkpoint whose keys begin so are read one by one."""
 
 _OF_AN_ENTRY = (
     schema.SAMPLE,
@@ -50,20 +46,6 @@ _OF_AN_ENTRY = (
     schema.EVIDENCE,
     schema.OBSERVATION,
 )
-
-
-class StoreError(SurroundingsError, RuntimeError):
-    """The run store cannot be created, written or read; the message says where and why."""
-
-
-def lock_store(path: Path) -> FileLock:
-    """The lock that whoever writes a store holds, ``run.lock`` beside it.
-
-    Raises:
-        FileInUse: somebody else holds it.
-        OSError: its file cannot be made.
-    """
-    return FileLock(path.with_suffix(".lock"))
 
 
 class RunStore:
@@ -82,18 +64,18 @@ class RunStore:
             raise StoreError(f"{path} exists; choose another run name or remove that run")
         self._begin(path, info or RunInfo(run=path.parent.name))
         try:
-            self._connect()
+            self._file.connect()
             self._db.execute("PRAGMA journal_mode = WAL")
-            with self._transaction():
+            with self._file.transaction():
                 for table in schema.TABLES:
                     for statement in table.create:
                         self._db.execute(statement)
                 for view in VIEWS:
                     self._db.execute(view.create)
                 self._db.execute(f"PRAGMA user_version = {schema.VERSION}")
-                self._insert(schema.RUN, [self._info])
+                self._file.insert(schema.RUN, [self._info])
         except sqlite3.Error as error:
-            self._alone.release()
+            self._file.abandon()
             raise StoreError(f"cannot create the run store {path}: {error}") from error
 
     @classmethod
@@ -108,12 +90,12 @@ class RunStore:
         """
         store = cls._at(path)
         try:
-            store._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            store._file.connect_to_read()
             return reopening.resumable(store._db)
         except (sqlite3.Error, msgspec.MsgspecError, reopening.NotResumable) as error:
             raise StoreError(f"{path}: {error}") from error
         finally:
-            store._abandon()
+            store._file.abandon()
 
     @classmethod
     def reopen(cls, path: Path, *, changes: tuple[str, ...] = ()) -> RunStore:
@@ -135,7 +117,7 @@ class RunStore:
         try:
             store._go_on(changes)
         except BaseException as error:
-            store._abandon()
+            store._file.abandon()
             if isinstance(error, sqlite3.Error | msgspec.MsgspecError | reopening.NotResumable):
                 raise StoreError(f"{path}: {error}") from error
             raise
@@ -156,31 +138,20 @@ class RunStore:
     def _begin(self, path: Path, info: RunInfo) -> None:
         """What every new object has, before there is a connection."""
         self.path = path
-        self._lock = threading.RLock()
-        self._depth = 0
-        self._later: list[Callable[[], None]] = []
-        self._synchronous = ""
         self._info = info
         self._before = info  # what earlier processes have spent
         self._opened_s = time.monotonic()
         self.resumed_after: int | None = None
-        try:
-            self._alone = lock_store(path)
-        except FileInUse as error:
-            raise StoreError(
-                f"{path} is written by {error}; wait until that has ended, or end it"
-            ) from error
-        except OSError as error:
-            raise StoreError(
-                f"cannot create the run store {path}: {error.strerror or error}"
-            ) from error
+        self._file = StoreFile(path)
+        self._checkpoint = CheckpointParts(self._file)
 
-    def _connect(self) -> None:
-        self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._file.db
 
     def _go_on(self, changes: tuple[str, ...]) -> None:
         """Take up a run that is there, and say so in its record."""
-        self._connect()
+        self._file.connect()
         self._before = info = reopening.resumable(self._db)
         self._db.execute("PRAGMA journal_mode = WAL")
         (last,) = self._db.execute(f"SELECT max(number) FROM {schema.ROUNDS.name}").fetchone()
@@ -188,17 +159,12 @@ class RunStore:
         self._info = msgspec.structs.replace(
             info, status="running", reason="", finished_at="", resumed=info.resumed + 1
         )
-        with self._transaction():
+        with self._file.transaction():
             self._describe()
-            self._insert(
+            self._file.insert(
                 schema.EVENT, [event], at=time.time(), event=tag(Resumed), body=to_json(event)
             )
         self.resumed_after = event.after_round
-
-    def _abandon(self) -> None:
-        if hasattr(self, "_db"):
-            self._db.close()
-        self._alone.release()
 
     @property
     def info(self) -> RunInfo:
@@ -209,7 +175,7 @@ class RunStore:
         """Store the description of the run; until then it has a name and is ``running``."""
         before, self._info = self._info, info
         try:
-            with self._transaction():
+            with self._file.transaction():
                 self._describe()
         except BaseException:
             self._info = before
@@ -244,7 +210,7 @@ class RunStore:
 
     def _describe(self) -> None:
         self._db.execute(f"DELETE FROM {schema.RUN.name}")
-        self._insert(schema.RUN, [self._info])
+        self._file.insert(schema.RUN, [self._info])
 
     def end(self, status: RunStatus, reason: str, finished_at: str = "") -> None:
         """Store how the run ended and why; ``finished_at`` (ISO 8601) stays if it is left out."""
@@ -268,15 +234,15 @@ class RunStore:
         self._log(event, body)
 
     def _log(self, event: Event, body: Mapping[str, Any]) -> None:
-        with self._transaction(synchronous="NORMAL"):
-            self._insert(
+        with self._file.transaction(synchronous="NORMAL"):
+            self._file.insert(
                 schema.EVENT, [event], at=time.time(), event=body["event"], body=to_json(body)
             )
 
     def write_profile(self, device: str, profile: Profile) -> None:
         """Store a device's profile and the contract it confirms, in place of an earlier one."""
-        with self._transaction():
-            self._insert(
+        with self._file.transaction():
+            self._file.insert(
                 schema.PROFILE,
                 [profile],
                 replace=True,
@@ -286,25 +252,27 @@ class RunStore:
 
     def write_enrolments(self, enrolments: Iterable[Enrolment]) -> None:
         """Store what became of devices that asked to take part, in place of what was before."""
-        with self._transaction():
-            self._insert(schema.ENROLMENT, enrolments, replace=True)
+        with self._file.transaction():
+            self._file.insert(schema.ENROLMENT, enrolments, replace=True)
 
     def write_plan(self, plan: Plan | Mapping[str, Any]) -> None:
         """Store a plan of the fleet."""
-        with self._transaction():
-            self._insert(schema.PLAN, [plan])
+        with self._file.transaction():
+            self._file.insert(schema.PLAN, [plan])
 
     def write_device_plans(self, devices: Mapping[str, DevicePlan]) -> None:
         """Store each device's share of the latest plan."""
-        with self._transaction():
+        with self._file.transaction():
             (number,) = self._db.execute(f"SELECT max(id) FROM {schema.PLAN.name}").fetchone()
             for device, share in devices.items():
-                self._insert(schema.DEVICE_PLAN, [share], replace=True, plan=number, device=device)
+                self._file.insert(
+                    schema.DEVICE_PLAN, [share], replace=True, plan=number, device=device
+                )
 
     @property
     def worth_keeping(self) -> bool:
         """Whether the run has a plan, or a round without one."""
-        with self._lock:
+        with self._file.lock:
             return any(
                 self._db.execute(f"SELECT 1 FROM {table.name} LIMIT 1").fetchone() is not None
                 for table in (schema.PLAN, schema.ROUNDS)
@@ -320,7 +288,7 @@ class RunStore:
             checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
         """
         device = preparation.device
-        with self._transaction():
+        with self._file.transaction():
             known = schema.SAMPLE.values(self._db, round=0, device=device)
             new = new_stretches(preparation.phases, known)
             if schema.EVIDENCE.values(self._db, round=0, device=device):
@@ -333,18 +301,18 @@ class RunStore:
 
     def write_insight(self, insight: Insight) -> None:
         """Store what the updates of a round, already stored, say."""
-        with self._transaction():
-            self._insert(schema.INSIGHT, [insight])
-            self._insert(schema.DEVICE_INSIGHT, insight.devices, round=insight.round)
+        with self._file.transaction():
+            self._file.insert(schema.INSIGHT, [insight])
+            self._file.insert(schema.DEVICE_INSIGHT, insight.devices, round=insight.round)
 
     def write_refit(
         self, number: int, boards: Mapping[str, BoardModel], drifts: Mapping[str, float]
     ) -> None:
         """Store the cost parameters that were fitted after a round, and why they were."""
-        with self._transaction():
+        with self._file.transaction():
             for device, board in boards.items():
                 drift = drifts.get(device)
-                self._insert(
+                self._file.insert(
                     schema.REFIT,
                     [board],
                     replace=True,
@@ -372,15 +340,15 @@ class RunStore:
             stages_wall_s: as for :meth:`spend`, with the checkpoint.
         """
         number = result.number
-        with self._transaction():
-            self._insert(schema.ROUNDS, [result])
+        with self._file.transaction():
+            self._file.insert(schema.ROUNDS, [result])
             for entry in result.devices:
                 self._insert_entry(number, entry)
             if result.server is not None:
-                self._insert(schema.SERVER_ROUND, [result.server], round=number)
-            self._insert(schema.LATE_UPDATE, result.late, round=number)
-            self._insert(schema.RESIDUAL, residuals)
-            self.drop_parts(drop)
+                self._file.insert(schema.SERVER_ROUND, [result.server], round=number)
+            self._file.insert(schema.LATE_UPDATE, result.late, round=number)
+            self._file.insert(schema.RESIDUAL, residuals)
+            self._checkpoint.drop(drop)
             if checkpoint:
                 self._check_point(checkpoint, stages_wall_s)
 
@@ -393,21 +361,12 @@ class RunStore:
             parts: by key, in place of earlier ones; other keys stay as they are.
             stages_wall_s: as for :meth:`spend`.
         """
-        with self._transaction():
+        with self._file.transaction():
             self._check_point(parts, stages_wall_s)
 
     def read_checkpoint(self) -> dict[str, bytes]:
         """All parts of the checkpoint but the large ones, by key; empty if none was written."""
-        with self._lock:
-            try:
-                rows = self._db.execute(
-                    f"SELECT key, body FROM {schema.CHECKPOINT.name} "
-                    "WHERE substr(key, 1, length(:large)) != :large",
-                    {"large": LARGE},
-                )
-                return dict(rows.fetchall())
-            except sqlite3.Error as error:
-                raise StoreError(f"cannot read the run store {self.path}: {error}") from error
+        return self._checkpoint.read_small()
 
     def read_part(self, key: str) -> bytes:
         """One part of the checkpoint.
@@ -416,23 +375,16 @@ class RunStore:
             KeyError: there is none.
             StoreError: the store cannot be read.
         """
-        with self._lock, self._faults():
-            found: tuple[bytes] | None = self._db.execute(
-                f"SELECT body FROM {schema.CHECKPOINT.name} WHERE key = ?", [key]
-            ).fetchone()
-        if found is None:
-            raise KeyError(key)
-        return found[0]
+        return self._checkpoint.read(key)
 
     def drop_parts(self, keys: Iterable[str]) -> None:
         """Forget these parts of the checkpoint."""
-        with self._transaction():
-            for key in keys:
-                self._db.execute(f"DELETE FROM {schema.CHECKPOINT.name} WHERE key = ?", [key])
+        with self._file.transaction():
+            self._checkpoint.drop(keys)
 
     def entry(self, number: int, device: str) -> DeviceRound | None:
         """What became of a device in a stored round, with what was credited; without its phases."""
-        with self._lock, self._faults():
+        with self._file.lock, self._file.faults():
             entries = schema.DEVICE_ROUND.values(self._db, round=number, device=device)
         return entries[0] if entries else None
 
@@ -461,7 +413,7 @@ class RunStore:
             StoreError: the store cannot be read or written.
         """
         where = {"round": number, "device": device}
-        with self._transaction():
+        with self._file.transaction():
             entries = schema.DEVICE_ROUND.values(self._db, **where)
             length_s = f"SELECT duration_s FROM {schema.ROUNDS.name} WHERE number = ?"
             found = self._db.execute(length_s, [number]).fetchone()
@@ -488,13 +440,13 @@ class RunStore:
     def write_labels(self, devices: Iterable[str], stages: Mapping[str, LabelSkew]) -> None:
         """Store the label histograms of devices at some stages, and how uneven they are."""
         names = list(devices)
-        with self._transaction():
+        with self._file.transaction():
             for stage, skew in stages.items():
                 for name, counts, emd, bits in zip(
                     names, skew.counts, skew.emd, skew.entropy_bits, strict=True
                 ):
                     labels = Labels(counts=counts, emd=emd, entropy_bits=bits)
-                    self._insert(
+                    self._file.insert(
                         schema.LABEL_SKEW, [labels], replace=True, device=name, stage=stage
                     )
 
@@ -506,10 +458,10 @@ class RunStore:
             checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
         """
         silent = tuple(Trial(variant=file.variant, error="did not answer") for file in made.files)
-        with self._transaction():
-            self._insert(schema.MODEL_FILE, made.files, round=made.round)
+        with self._file.transaction():
+            self._file.insert(schema.MODEL_FILE, made.files, round=made.round)
             for device, trials in {**made.trials, **dict.fromkeys(made.silent, silent)}.items():
-                self._insert(schema.DEPLOYMENT, trials, round=made.round, device=device)
+                self._file.insert(schema.DEPLOYMENT, trials, round=made.round, device=device)
             if checkpoint:
                 self._check_point(checkpoint, {})
 
@@ -520,7 +472,7 @@ class RunStore:
             number: of the round.
             checkpoint: as for :meth:`write_checkpoint`, in the same transaction.
         """
-        with self._transaction():
+        with self._file.transaction():
             for table in (schema.MODEL_FILE, schema.DEPLOYMENT):
                 self._db.execute(f"DELETE FROM {table.name} WHERE round = ?", [number])
             if checkpoint:
@@ -538,70 +490,25 @@ class RunStore:
         Raises:
             StoreError: the file cannot be written, for example because the disk is full.
         """
-        with self._lock:
-            try:
-                self._db.execute(f"PRAGMA busy_timeout = {round(1000 * patience_s)}")
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._leave_log(patience_s)
-            except sqlite3.Error as error:
-                raise StoreError(f"cannot finish the run store {self.path}: {error}") from error
-            finally:
-                self._db.close()
-                self._alone.release()
-
-    def _leave_log(self, patience_s: float) -> None:
-        """Leave one file instead of three. SQLite does not wait here for readers by itself."""
-        limit = time.monotonic() + patience_s
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = DELETE")
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error):
-                    raise
-                if time.monotonic() > limit:
-                    return
-                time.sleep(0.02)
-
-    def _insert(
-        self, table: StoreTable[Any], values: Iterable[Any], *, replace: bool = False, **beside: Any
-    ) -> None:
-        """Write values as rows, with the columns that stand beside each of them."""
-        rows = [table.row(value, **beside) for value in values]
-        for row in rows:
-            for name, value in row.items():
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise StoreError(
-                        f"cannot write the run store {self.path}: {name} of table "
-                        f"{_place(table, row)} is {value}, which is no number that can be stored; "
-                        "what was written before is safe"
-                    )
-        try:
-            self._db.executemany(table.insert(replace=replace), rows)
-        except (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError) as error:
-            raise StoreError(
-                f"cannot write the run store {self.path}: {_unfit(table, rows, error)}; the disk "
-                "is not the cause, and what was written before is safe"
-            ) from error
+        self._file.close(patience_s)
 
     def _insert_entry(self, number: int, entry: DeviceRound, *, replace: bool = False) -> None:
         device = entry.device
-        self._insert(schema.DEVICE_ROUND, [entry], replace=replace, round=number)
+        self._file.insert(schema.DEVICE_ROUND, [entry], replace=replace, round=number)
         self._insert_phases(entry, round=number, device=device)
         if entry.observed is not None:
-            self._insert(schema.OBSERVATION, [entry.observed], round=number, device=device)
+            self._file.insert(schema.OBSERVATION, [entry.observed], round=number, device=device)
 
     def _check_point(self, parts: Mapping[str, bytes], stages_wall_s: Mapping[str, float]) -> None:
-        found = [CheckpointPart(key=key, body=body) for key, body in parts.items()]
-        self._insert(schema.CHECKPOINT, found, replace=True)
+        self._checkpoint.write(parts)
         self._info = self._spent(time.monotonic() - self._opened_s, stages_wall_s)
         self._describe()
 
     def _insert_phases(self, entry: DeviceRound | Preparation, **beside: Any) -> None:
-        self._insert(schema.SAMPLE, entry.phases, **beside)
-        self._insert(schema.PREDICTION, entry.predicted, **beside)
-        self._insert(schema.TRANSFER, entry.transfers, **beside)
-        self._insert(schema.EVIDENCE, entry.evidence, **beside)
+        self._file.insert(schema.SAMPLE, entry.phases, **beside)
+        self._file.insert(schema.PREDICTION, entry.predicted, **beside)
+        self._file.insert(schema.TRANSFER, entry.transfers, **beside)
+        self._file.insert(schema.EVIDENCE, entry.evidence, **beside)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -612,7 +519,7 @@ class RunStore:
         Raises:
             StoreError: the store cannot be written.
         """
-        with self._transaction():
+        with self._file.transaction():
             yield
 
     def then(self, call: Callable[[], None]) -> None:
@@ -620,76 +527,4 @@ class RunStore:
 
         If the block fails, it is not called.
         """
-        with self._lock:
-            if self._depth:
-                self._later.append(call)
-                return
-        call()
-
-    @contextmanager
-    def _transaction(self, synchronous: Literal["FULL", "NORMAL"] = "FULL") -> Iterator[None]:
-        """All or nothing; with ``NORMAL`` on the disk with the next one that is ``FULL``.
-
-        Inside another one it is a part of that.
-        """
-        with self._lock:
-            if self._depth:
-                with self._faults():
-                    yield
-                return
-            with self._faults():
-                if synchronous != self._synchronous:
-                    self._db.execute(f"PRAGMA synchronous = {synchronous}")
-                    self._synchronous = synchronous
-                self._db.execute("BEGIN IMMEDIATE")
-            self._depth += 1
-            try:
-                with self._faults():
-                    yield
-                with self._faults():
-                    self._db.execute("COMMIT")
-            except BaseException:
-                self._later.clear()
-                if self._db.in_transaction:  # SQLite may have given it up by itself
-                    self._db.execute("ROLLBACK")
-                raise
-            finally:
-                self._depth -= 1
-            later, self._later = self._later, []
-        for call in later:
-            call()
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        """Errors of SQLite, and of what it holds, become a :class:`StoreError`."""
-        try:
-            yield
-        except msgspec.MsgspecError as error:
-            raise StoreError(
-                f"the run store {self.path} is damaged: {error}; 'fimi report' shows what can "
-                "be read of it"
-            ) from error
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"cannot write the run store {self.path}: {error}; make room on that disk and "
-                "check its permissions; what was written before is safe"
-            ) from error
-
-
-def _place(table: StoreTable[Any], row: Mapping[str, Any]) -> str:
-    """Where a row would be: ``sample, round 2, device a, phase compute``."""
-    keys = ("number", "round", "device", "phase", "stage", "variant", "key")
-    return ", ".join([table.name, *(f"{name} {row[name]}" for name in keys if name in row)])
-
-
-def _unfit(table: StoreTable[Any], rows: Sequence[Mapping[str, Any]], error: Exception) -> str:
-    """Which row a table did not take, as far as its message says: place, column and value."""
-    said = str(error)
-    named = [column.name for column in table.described if f"{table.name}.{column.name}" in said]
-    if said.startswith("NOT NULL"):
-        lacking = [row for row in rows if any(row.get(name) is None for name in named)]
-        rows = lacking or rows
-    shown = rows[:1]
-    values = [f"{name} = {row.get(name)!r}" for row in shown for name in named]
-    places = [_place(table, row) for row in shown]
-    return f"{said} ({'; '.join([*places, *values])})"
+        self._file.then(call)

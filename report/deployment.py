@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 
 from fimi.learning.training.classifier import FileCheck
-from fimi.messaging.messages import Trial
+from fimi.messaging.messages.facts import Trial
 from fimi.record.record import RunData
 from fimi.record.results import Deployment
 from fimi.report.markup import Column, Html, element, table

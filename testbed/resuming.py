@@ -30,7 +30,8 @@ from fimi.learning.data.contract import Contract, Difference, differences
 from fimi.messaging.address import BrokerAddress
 from fimi.record.reader import STORE_NAME, ReportError, read_info
 from fimi.record.record import RunInfo
-from fimi.record.store import RunStore, StoreError
+from fimi.record.store import RunStore
+from fimi.record.store_file import StoreError
 from fimi.sources import source_digest
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario

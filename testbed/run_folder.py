@@ -34,7 +34,8 @@ from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
 from fimi.record.reader import STORE_NAME, RunData, read_run
 from fimi.record.record import RunInfo
-from fimi.record.store import RunStore, StoreError, lock_store
+from fimi.record.store import RunStore
+from fimi.record.store_file import StoreError, lock_store
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.nearest import nearest
 

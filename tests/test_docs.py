@@ -20,7 +20,9 @@ import msgspec
 import pytest
 
 from fimi.edge_agent.course import Step
-from fimi.messaging.messages import Desired, FactBody, Reported, Stage
+from fimi.messaging.messages.basis import Stage
+from fimi.messaging.messages.documents import Desired, Reported
+from fimi.messaging.messages.facts import FactBody
 from fimi.testbed.cli import main
 from fimi.testbed.configuration.sections import Config
 

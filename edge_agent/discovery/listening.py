@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from fimi.edge_agent.discovery import homeassistant, published, shelly, tasmota, zigbee
 from fimi.edge_agent.discovery.announced import Announced, Heard
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.link import CONNECT_TIMEOUT_S, Link
+from fimi.messaging.link import Link
+from fimi.messaging.paho_clients import CONNECT_TIMEOUT_S
 
 LISTEN_S = 3.0
 """How long announcements and answers are waited for, s, each."""

@@ -14,7 +14,7 @@ from fimi.generator_node.generators.base import FiniteGenerator, Generator
 from fimi.generator_node.service.drawing import Place
 from fimi.generator_node.service.pool import Pool, Verdict
 from fimi.learning.data.batches import encode, encode_unlabelled
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 
 
 class MadeBatch(Struct, frozen=True, kw_only=True):

@@ -33,7 +33,8 @@ from fimi.learning.data.batches import MEDIA
 from fimi.learning.data.contract import Contract, ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
-from fimi.messaging.messages import RunEnded, SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.messages.orders import RunEnded
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 
 POLL_S = 0.2

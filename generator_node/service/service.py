@@ -26,7 +26,7 @@ from fimi.generator_node.service.gate import Gate
 from fimi.generator_node.service.pool import Pool
 from fimi.generator_node.service.seeds import image_seeds, stock_seeds
 from fimi.generator_node.service.trial import ClassesSeen, GeneratorTrial
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 
 CHUNK = 256
 """Most images of a chunk."""

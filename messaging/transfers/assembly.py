@@ -16,7 +16,7 @@ from typing import Literal
 from msgspec import Struct
 
 from fimi.messaging.errors import PayloadUnusable
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.blocks import (
     MAX_BLOCKS,
     block_bounds,

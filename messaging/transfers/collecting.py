@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fimi.messaging.errors import TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.fetching import Download, Fetching
 from fimi.messaging.transfers.parts import InFile, PartFiles
 from fimi.messaging.transfers.window import LinkWindow

@@ -28,7 +28,7 @@ from collections import deque
 import msgspec
 from paho.mqtt.client import MQTTMessageInfo
 
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.topics import Kind
 from fimi.messaging.transfers import buffers
 from fimi.messaging.transfers.blocks import BLOCK_BYTES

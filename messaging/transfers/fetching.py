@@ -23,7 +23,7 @@ from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 
 from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.topics import Kind
 from fimi.messaging.transfers.assembly import Assembly, check_offer
 from fimi.messaging.transfers.blocks import block_count

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, Blocks, block_count, packed_bytes
 
 NOTE_S = 1.0

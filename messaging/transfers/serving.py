@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.blocks import block_bounds, block_count, blocks_of
 from fimi.messaging.transfers.stream import Stream
 from fimi.messaging.transfers.turns import Asked, Requests

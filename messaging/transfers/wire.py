@@ -17,20 +17,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from fimi.messaging.errors import MessageRefused
-from fimi.messaging.messages import (
-    AnyMessage,
-    Claim,
-    Desired,
-    DeviceMessage,
-    DeviceState,
-    Digest,
-    FactBody,
-    Lease,
-    Message,
-    Reported,
-    Telemetry,
-    UpdateReady,
-)
+from fimi.messaging.messages.basis import DeviceMessage, Digest, Message
+from fimi.messaging.messages.documents import Desired, Reported
+from fimi.messaging.messages.every import AnyMessage
+from fimi.messaging.messages.facts import FactBody, UpdateReady
+from fimi.messaging.messages.peers import Claim, DeviceState, Lease, Telemetry
 from fimi.messaging.topics import COORDINATOR, Kind
 
 MAX_MESSAGE_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from msgspec import Struct
 from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import HardwareDescription
 from fimi.energy.meters import MeterDescription
-from fimi.messaging.messages import Profile
+from fimi.messaging.messages.facts import Profile
 from fimi.messaging.questions import BoardStatus
 from fimi.messaging.topics import device_names
 from fimi.optim.plans import Plan

@@ -17,7 +17,8 @@ from fimi.coordinator import checkpoint, curves
 from fimi.coordinator.context import Stopwatch
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
-from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
+from fimi.coordinator.federation import Coordinator
+from fimi.coordinator.outcome import Federation, UnfinishedRun
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.work_meter import Metered, open_meters
 from fimi.learning.data import leak
@@ -27,7 +28,7 @@ from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameter
 from fimi.learning.training.trainer import TrainingCancelled
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import EmulatedDevice
+from fimi.messaging.messages.orders import EmulatedDevice
 from fimi.messaging.topics import COORDINATOR
 from fimi.optim.rounds_defaults import (
     EPOCHS_EXPONENT,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fimi.edge_agent import boards
 from fimi.energy.emulation.board import VirtualBoard
 from fimi.learning.data.dataset import Dataset
-from fimi.messaging.messages import EmulatedDevice
+from fimi.messaging.messages.orders import EmulatedDevice
 from fimi.testbed.configuration.scenario import network_of
 from fimi.testbed.configuration.sections import Config
 

@@ -12,7 +12,7 @@ import threading
 import time
 from contextlib import ExitStack
 
-from fimi.coordinator.federation import Federation
+from fimi.coordinator.outcome import Federation
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.edge_agent.backends import torch_is_faster
 from fimi.learning.networks.built_in_cost import BUILT_IN

@@ -26,7 +26,7 @@ from fimi.learning.data.dataset import Dataset
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
-from fimi.messaging.messages import SyntheticBatch
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.processes.nursery import LEFT_OVER_S

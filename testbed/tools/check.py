@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fimi.coordinator import curves
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.learning.data.batches import packed_bytes
-from fimi.messaging.messages import Profile
+from fimi.messaging.messages.facts import Profile
 from fimi.messaging.topics import device_names
 from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import Plan

@@ -18,7 +18,7 @@ from fimi.learning.data.batches import decode
 from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError, Images
 from fimi.learning.data.folder import read_classes
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import ConfigError, DataConfig
 from fimi.testbed.processes.generator_node import open_configured, open_gate

@@ -22,23 +22,17 @@ from fimi.edge_agent.outbox import Unsent
 from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import (
-    AnyMessage,
-    Desired,
-    DevicePlan,
-    Heard,
-    Invitation,
-    Offer,
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.documents import Desired, Heard, Reported
+from fimi.messaging.messages.every import AnyMessage
+from fimi.messaging.messages.facts import (
     PlanApplied,
     Refusal,
-    Reported,
-    RoundClosed,
     RoundReport,
     RoundSettled,
-    RoundStart,
-    RunEnded,
     UpdateReady,
 )
+from fimi.messaging.messages.orders import DevicePlan, Invitation, RoundClosed, RoundStart, RunEnded
 
 POINT = OperatingPoint(frequency_hz=1e9, bandwidth_hz=1e4, transmit_power_w=0.1, time_split=0.5)
 ROUNDS = 3

@@ -16,7 +16,8 @@ from scripted import CLASSES, MODEL, Behaviour, ScriptedDevice
 from fimi.coordinator import checkpoint
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
-from fimi.coordinator.federation import Coordinator, Federation, UnfinishedRun
+from fimi.coordinator.federation import Coordinator
+from fimi.coordinator.outcome import Federation, UnfinishedRun
 from fimi.coordinator.settings import (
     DeploymentSettings,
     PlanSettings,

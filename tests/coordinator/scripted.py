@@ -17,27 +17,27 @@ from fimi.energy.meters import MeterDescription
 from fimi.learning.training import tensors
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import (
+from fimi.messaging.messages.basis import Goodput
+from fimi.messaging.messages.documents import Desired, Fact, Reported
+from fimi.messaging.messages.facts import (
     DeploymentReport,
-    DeploymentTest,
-    Desired,
-    DevicePlan,
-    Fact,
     FactBody,
-    Goodput,
-    Invitation,
-    ModelFile,
     PlanApplied,
     Profile,
     Refusal,
-    Reported,
-    RoundClosed,
     RoundReport,
     RoundSettled,
-    RoundStart,
-    RunEnded,
     Trial,
     UpdateReady,
+)
+from fimi.messaging.messages.orders import (
+    DeploymentTest,
+    DevicePlan,
+    Invitation,
+    ModelFile,
+    RoundClosed,
+    RoundStart,
+    RunEnded,
 )
 from fimi.messaging.topics import COORDINATOR
 

@@ -13,7 +13,8 @@ from fimi.energy.hardware import HardwareDescription
 from fimi.energy.ledger import Ledger
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import Evaluation, TrainingSettings
-from fimi.messaging.messages import DevicePlan, Profile
+from fimi.messaging.messages.facts import Profile
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.record.results import DeviceRound, RoundResult
 
 EPOCHS, SAMPLES, BITS = 5, 200, 8.0 * 40_000

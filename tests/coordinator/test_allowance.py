@@ -24,7 +24,7 @@ from fimi.energy.joules import Energy
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import Profile
+from fimi.messaging.messages.facts import Profile
 from fimi.optim.problem import InfeasibleError
 from fimi.record.events import Refitted
 from fimi.record.results import DeviceRound, RoundResult

@@ -18,7 +18,7 @@ from fimi.edge_agent.update_coder import UpdateCoder, model_of
 from fimi.learning.training import coded, tensors
 from fimi.learning.training.coding import Coding
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundStart
+from fimi.messaging.messages.orders import RoundStart
 from fimi.record.events import Credited, Event
 
 

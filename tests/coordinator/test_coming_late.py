@@ -21,7 +21,8 @@ from fimi.learning.training import tensors
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
+from fimi.messaging.messages.facts import Profile, UpdateReady
+from fimi.messaging.messages.orders import Invitation, RoundStart
 from fimi.record.events import (
     Credited,
     DeviceRefused,

@@ -15,18 +15,16 @@ from msgspec.structs import replace
 
 from fimi.coordinator.conversation import MAX_LEAP, MAX_OPEN, Conversation
 from fimi.messaging.documents import AGAIN_S
-from fimi.messaging.messages import (
+from fimi.messaging.messages.documents import (
     MAX_EARLIER,
     Desired,
-    DevicePlan,
     EarlierFacts,
     Fact,
     Heard,
-    PlanApplied,
     Reported,
-    RoundSettled,
-    RunEnded,
 )
+from fimi.messaging.messages.facts import PlanApplied, RoundSettled
+from fimi.messaging.messages.orders import DevicePlan, RunEnded
 from tests.coordinator.conversation_world import POINT, ROUNDS, Coordinator, Device, Network, Store
 
 EXAMPLES = int(os.environ.get("FIMI_EXAMPLES", "60"))

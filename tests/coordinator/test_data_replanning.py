@@ -20,13 +20,13 @@ from scripted import Behaviour, ScriptedDevice, honest
 
 from fimi.coordinator import data_replanning
 from fimi.coordinator.data_replanning import DataReplanning
-from fimi.coordinator.federation import Federation
+from fimi.coordinator.outcome import Federation
 from fimi.coordinator.settings import PlanSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import SyntheticBatch, SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 from fimi.optim.learning_curve import LearningCurve
 from fimi.record.events import (

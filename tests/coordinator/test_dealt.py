@@ -19,7 +19,7 @@ from fimi.learning.data import batches
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training.trainer import TrainingCancelled
 from fimi.messaging.errors import TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 
 DATA = Dataset(
     name="three",

@@ -22,7 +22,9 @@ from fimi.coordinator.checkpoint import PlanPart
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.strategies import STRATEGIES
-from fimi.messaging.messages import DevicePlan, Offer, SyntheticBatch
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.orders import DevicePlan
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.optim.planner import SearchSettings, plan
 from fimi.record.store import RunStore
 

@@ -15,7 +15,8 @@ from scripted import MODEL, ScriptedDevice, honest, silent
 
 from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundStart, UpdateReady
+from fimi.messaging.messages.facts import UpdateReady
+from fimi.messaging.messages.orders import RoundStart
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import DeviceLost, DeviceRefused, Event, RoundStarted
 

@@ -32,7 +32,9 @@ from fimi.learning.training.classifier import Exported, FileCheck
 from fimi.learning.training.tensors import Parameters
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import RoundStart, SyntheticBatch, SyntheticRequest, UpdateReady
+from fimi.messaging.messages.facts import UpdateReady
+from fimi.messaging.messages.orders import RoundStart
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 from fimi.optim.plans import Certified
 from fimi.optim.problem import InfeasibleError

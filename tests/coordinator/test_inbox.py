@@ -15,7 +15,8 @@ from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.allowances import ALLOWED
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import DeviceState, Reported
+from fimi.messaging.messages.documents import Reported
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.wire import encode_message
 from fimi.record.events import DeviceRefused, Event, Logged, MeterDoubted, SenderSetAside

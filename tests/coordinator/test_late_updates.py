@@ -16,11 +16,12 @@ from scripted import MODEL, ScriptedDevice, honest
 from fimi.coordinator.late_updates import PARTS, staleness_weight
 from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import Invitation, Profile, RoundStart, UpdateReady
+from fimi.messaging.messages.facts import Profile, UpdateReady
+from fimi.messaging.messages.orders import Invitation, RoundStart
+from fimi.record.checkpoint_parts import LARGE
 from fimi.record.events import Credited, Event, LateAdded, RoundFinished, UpdateRejected
 from fimi.record.reader import read_run
 from fimi.record.results import LateUpdate, RoundResult
-from fimi.record.store import LARGE
 
 ADD = {"late_updates": "add", "late_exponent": 0.5}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fimi.coordinator.participation import draw, predicted
 from fimi.energy.cost_model import OperatingPoint, PhaseCost, download_cost
 from fimi.energy.emulation.boards import declare_board
-from fimi.messaging.messages import DevicePlan
+from fimi.messaging.messages.orders import DevicePlan
 
 FLEET = tuple(f"device-{i:02d}" for i in range(20))
 

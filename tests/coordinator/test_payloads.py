@@ -16,7 +16,8 @@ from fimi.learning.training import tensors
 from fimi.learning.training.coding import Coded
 from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.learning.training.trainer import Evaluation, TrainingSettings
-from fimi.messaging.messages import Offer, RoundStart
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.orders import RoundStart
 from fimi.record.results import DeviceRound, RoundResult
 
 TRANSFERS = st.builds(

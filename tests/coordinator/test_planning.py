@@ -34,7 +34,8 @@ from fimi.energy.hardware import HardwareDescription
 from fimi.energy.host_profile import HostProfile
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import DevicePlan, Profile
+from fimi.messaging.messages.facts import Profile
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.optim import quality
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings, plan

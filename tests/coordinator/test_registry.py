@@ -7,7 +7,8 @@ from fimi.coordinator.registry import Registry
 from fimi.energy.emulation.boards import declare_board
 from fimi.energy.hardware import HardwareDescription
 from fimi.energy.meters import MeterDescription
-from fimi.messaging.messages import DeviceState, PlanApplied, Profile
+from fimi.messaging.messages.facts import PlanApplied, Profile
+from fimi.messaging.messages.peers import DeviceState
 
 BOARD = declare_board(
     "mini-pc",

@@ -21,7 +21,7 @@ from fimi.coordinator.update_store import Updates, UpdateStore
 from fimi.learning.training import tensors
 from fimi.learning.training.aggregation import mean
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundStart
+from fimi.messaging.messages.orders import RoundStart
 from fimi.record.events import DeviceSetAside, Event, ModelKept, UpdateClipped, UpdateRejected
 from fimi.record.reader import read_run
 from fimi.record.results import DeviceRound, RoundResult

@@ -19,7 +19,7 @@ from fimi.learning.training.torch_trainer import TorchTrainer, initial_parameter
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import SyntheticBatch
+from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.record.results import ServerRound
 from fimi.testbed.configuration.sections import Config, RunConfig
 

@@ -21,7 +21,7 @@ from fimi.energy.emulation.boards import fleet
 from fimi.energy.hardware import HardwareDescription
 from fimi.energy.meters import MeterDescription
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import Profile
+from fimi.messaging.messages.facts import Profile
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan, SearchSettings, plan
 from fimi.optim.problem import FimiProblem, InfeasibleError, tfl

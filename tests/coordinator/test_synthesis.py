@@ -25,7 +25,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.synthesis import Synthesis, parts
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.events import AwaitingGenerator, BatchDelivered, Event, GenerationProgress
 from fimi.record.store import RunStore

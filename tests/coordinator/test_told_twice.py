@@ -21,7 +21,8 @@ from scripted import ScriptedDevice, honest, record
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundSettled, RoundStart, UpdateReady
+from fimi.messaging.messages.facts import RoundSettled, UpdateReady
+from fimi.messaging.messages.orders import RoundStart
 from fimi.messaging.topics import COORDINATOR
 from fimi.record.credit import credited
 from fimi.record.reader import read_run
@@ -144,7 +145,7 @@ class TestSecondReport:
         )
 
     def report(self, *phases: PhaseRecord) -> Any:
-        from fimi.messaging.messages import RoundReport
+        from fimi.messaging.messages.facts import RoundReport
 
         return RoundReport(
             run="r",

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.data import MixedData
-from fimi.edge_agent.member import AgentSettings
+from fimi.edge_agent.tools import AgentSettings
 from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.emulation.board import EmulatedBoard
 from fimi.energy.hardware import Hardware
@@ -22,16 +22,13 @@ from fimi.learning.training import tensors, torch_trainer
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import (
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import PlanApplied, Profile, RoundReport, RoundSettled
+from fimi.messaging.messages.orders import (
     DevicePlan,
     EmulatedDevice,
     Invitation,
-    Offer,
-    PlanApplied,
-    Profile,
     RoundClosed,
-    RoundReport,
-    RoundSettled,
     RoundStart,
     RunEnded,
 )

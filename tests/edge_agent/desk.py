@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from fimi.coordinator.conversation import Conversation, Order
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import FactBody, Heard, Reported, UpdateReady
+from fimi.messaging.messages.documents import Heard, Reported
+from fimi.messaging.messages.facts import FactBody, UpdateReady
 from fimi.messaging.topics import COORDINATOR
 
 Kind = TypeVar("Kind")

@@ -17,10 +17,10 @@ from fimi.learning.training import tensors
 from fimi.learning.training.torch_trainer import TorchTrainer
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import (
+from fimi.messaging.messages.documents import Reported
+from fimi.messaging.messages.facts import (
     PlanApplied,
     Profile,
-    Reported,
     RoundReport,
     RoundSettled,
     UpdateReady,

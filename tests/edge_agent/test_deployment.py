@@ -19,14 +19,9 @@ from fimi.learning.training.classifier import Exported
 from fimi.learning.training.deployment import Deployer
 from fimi.learning.training.torch_trainer import TorchTrainer
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import (
-    DeploymentClosed,
-    DeploymentReport,
-    DeploymentTest,
-    ModelFile,
-    Offer,
-    Trial,
-)
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import DeploymentReport, Trial
+from fimi.messaging.messages.orders import DeploymentClosed, DeploymentTest, ModelFile
 
 
 @pytest.fixture

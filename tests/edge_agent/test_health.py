@@ -16,13 +16,7 @@ from fimi.edge_agent.health import sound
 from fimi.energy.hardware import Observation
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
-from fimi.messaging.messages import (
-    FactBody,
-    Profile,
-    Refusal,
-    RoundReport,
-    RoundSettled,
-)
+from fimi.messaging.messages.facts import FactBody, Profile, Refusal, RoundReport, RoundSettled
 
 DEVICE = "device-07"
 NONE_AT_ALL = (math.nan, math.inf, -math.inf)

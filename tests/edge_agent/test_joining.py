@@ -14,7 +14,8 @@ from fimi.learning.data import data_file, leak, shares
 from fimi.learning.data.contract import PROTOCOL, Contract
 from fimi.learning.data.dataset import Dataset
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import Invitation, Profile, Refusal, RunEnded
+from fimi.messaging.messages.facts import Profile, Refusal
+from fimi.messaging.messages.orders import Invitation, RunEnded
 
 
 @pytest.fixture

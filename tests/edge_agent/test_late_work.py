@@ -9,7 +9,7 @@ from bench import Bench
 from msgspec.structs import replace
 
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundReport, RoundSettled
+from fimi.messaging.messages.facts import RoundReport, RoundSettled
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from fimi.energy.clock import VirtualClock
 from fimi.energy.host import HostHardware
 from fimi.energy.host_profile import load_profile
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import RoundReport, UpdateReady
+from fimi.messaging.messages.facts import RoundReport, UpdateReady
 
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 

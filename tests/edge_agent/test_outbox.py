@@ -23,18 +23,16 @@ from fimi.edge_agent.outbox import DurableOutbox, Unsent
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import (
-    MAX_EARLIER,
-    EarlierFacts,
-    Fact,
-    Offer,
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.documents import MAX_EARLIER, EarlierFacts, Fact
+from fimi.messaging.messages.facts import (
     PlanApplied,
     Profile,
     RoundReport,
     RoundSettled,
-    RoundStart,
     UpdateReady,
 )
+from fimi.messaging.messages.orders import RoundStart
 
 
 def facts(boot_id: str, *numbers: int, words: str = "") -> EarlierFacts:

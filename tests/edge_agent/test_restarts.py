@@ -19,17 +19,16 @@ from msgspec.structs import replace
 from fimi.energy.ledger import PhaseRecord
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import (
-    DevicePlan,
-    Fact,
+from fimi.messaging.messages.documents import Fact
+from fimi.messaging.messages.facts import (
     FactBody,
     PlanApplied,
     Profile,
     RoundReport,
     RoundSettled,
-    RoundStart,
     UpdateReady,
 )
+from fimi.messaging.messages.orders import DevicePlan, RoundStart
 
 BATCH = encode(DIGITS.images[100:130], DIGITS.labels[100:130])
 

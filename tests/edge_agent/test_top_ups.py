@@ -17,7 +17,9 @@ from test_waiting import Machine
 
 from fimi.energy.hardware import Hardware
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.messages import DevicePlan, Offer, PlanApplied, Profile, RoundReport, TopUp
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import PlanApplied, Profile, RoundReport
+from fimi.messaging.messages.orders import DevicePlan, TopUp
 
 FIRST = (0, 4, 6, 0, 0, 0, 0, 0, 0, 0)
 MORE = (0, 0, 0, 7, 0, 0, 0, 0, 0, 0)

@@ -14,7 +14,8 @@ from fimi.learning.training import coded, tensors
 from fimi.learning.training.coding import Coding
 from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.learning.training.trainer import TrainingSettings
-from fimi.messaging.messages import Offer, RoundClosed, RoundStart
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.orders import RoundClosed, RoundStart
 
 MODEL = {
     "conv": np.linspace(-1, 1, 54, dtype=np.float32).reshape(3, 2, 3, 3),

@@ -22,7 +22,7 @@ from fimi.energy.host_profile import load_profile
 from fimi.energy.ledger import PhaseRecord
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import PlanApplied, RoundReport, UpdateReady
+from fimi.messaging.messages.facts import PlanApplied, RoundReport, UpdateReady
 
 EXAMPLE = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
 POWER_W = 5.0

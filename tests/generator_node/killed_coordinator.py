@@ -11,7 +11,7 @@ import msgspec
 
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 
 url, fleet, request = sys.argv[1:]

@@ -26,7 +26,9 @@ from fimi.learning.data.batches import decode
 from fimi.learning.data.dataset import Split
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import DeviceState, Offer, SyntheticBatch, SyntheticRequest
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.peers import DeviceState
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 
 REQUESTS = [

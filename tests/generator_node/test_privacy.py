@@ -21,13 +21,10 @@ from fimi.learning.data.dataset import Split
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessageRefused
-from fimi.messaging.messages import (
-    DeviceState,
-    RunEnded,
-    SyntheticBatch,
-    SyntheticRequest,
-    UpdateReady,
-)
+from fimi.messaging.messages.facts import UpdateReady
+from fimi.messaging.messages.orders import RunEnded
+from fimi.messaging.messages.peers import DeviceState
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.wire import decode_message
 

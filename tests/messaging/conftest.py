@@ -30,38 +30,31 @@ from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging import backoff, link
 from fimi.messaging.broker.embedded import EmbeddedBroker, find_mosquitto
 from fimi.messaging.client import Peer
-from fimi.messaging.messages import (
-    AnyMessage,
-    Claim,
-    DeploymentClosed,
+from fimi.messaging.messages.basis import Message, Offer
+from fimi.messaging.messages.documents import Desired, Fact, Heard, Reported
+from fimi.messaging.messages.every import AnyMessage
+from fimi.messaging.messages.facts import (
     DeploymentReport,
-    DeploymentTest,
-    Desired,
-    DevicePlan,
-    DeviceState,
-    Fact,
     FactBody,
-    Heard,
-    Lease,
-    Message,
-    ModelFile,
-    Offer,
     PlanApplied,
     Profile,
     Refusal,
-    Reported,
-    RoundClosed,
     RoundReport,
     RoundSettled,
-    RoundStart,
-    RunEnded,
-    SyntheticBatch,
-    SyntheticProgress,
-    SyntheticRequest,
-    Telemetry,
     Trial,
     UpdateReady,
 )
+from fimi.messaging.messages.orders import (
+    DeploymentClosed,
+    DeploymentTest,
+    DevicePlan,
+    ModelFile,
+    RoundClosed,
+    RoundStart,
+    RunEnded,
+)
+from fimi.messaging.messages.peers import Claim, DeviceState, Lease, Telemetry
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
 
 Join = Callable[..., Peer]
 _fleets = itertools.count(1)

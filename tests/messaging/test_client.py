@@ -26,7 +26,9 @@ from fimi.messaging.errors import (
     NotConnected,
 )
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, Reported, RunEnded
+from fimi.messaging.messages.documents import Reported
+from fimi.messaging.messages.orders import RunEnded
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.wire import encode_message, kind_of
 

@@ -15,7 +15,8 @@ from fimi.messaging.client import Peer
 from fimi.messaging.console import Console
 from fimi.messaging.errors import BoardDeclines, BrokerError, NotAnswered
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, RunEnded
+from fimi.messaging.messages.orders import RunEnded
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.questions import (
     AnyQuestion,
     AnyReply,

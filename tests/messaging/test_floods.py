@@ -16,7 +16,7 @@ from fimi.messaging import topics
 from fimi.messaging.allowances import ALLOWED, Use
 from fimi.messaging.client import Peer
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, Telemetry
+from fimi.messaging.messages.peers import DeviceState, Telemetry
 from fimi.messaging.topics import COORDINATOR, Kind
 from fimi.messaging.transfers.wire import (
     Chunk,

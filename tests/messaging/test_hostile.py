@@ -22,7 +22,7 @@ from fimi.messaging.client import Peer
 from fimi.messaging.console import Console
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.link import Link
-from fimi.messaging.messages import Reported
+from fimi.messaging.messages.documents import Reported
 from fimi.messaging.questions import (
     Ask,
     BoardAnswer,

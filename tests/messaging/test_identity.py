@@ -20,7 +20,8 @@ from fimi.messaging.credentials.rules import access_rules
 from fimi.messaging.errors import BrokerError, IdentityTaken, NotAuthorised, NotConnected
 from fimi.messaging.identity import Identity
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, RunEnded
+from fimi.messaging.messages.orders import RunEnded
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR
 
 HOLDER = """

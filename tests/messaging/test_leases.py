@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.messaging.leases import Tenancy, holder_in_words, rank
-from fimi.messaging.messages import Claim, Lease
+from fimi.messaging.messages.peers import Claim, Lease
 
 
 def lease(boot_id: str, epoch: int = 1, **other: object) -> Lease:

@@ -10,7 +10,7 @@ import pytest
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import BrokerError
 from fimi.messaging.limits import Granted
-from fimi.messaging.messages import Desired, Reported
+from fimi.messaging.messages.documents import Desired, Reported
 from fimi.messaging.topics import COORDINATOR
 
 EVERYTHING = ["user fimi", "topic readwrite #"]

@@ -17,7 +17,7 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import BrokerTimeout, MessageRefused
 from fimi.messaging.link import Link
-from fimi.messaging.messages import RunEnded
+from fimi.messaging.messages.orders import RunEnded
 from fimi.messaging.topics import COORDINATOR
 
 EVERYTHING = ["user fimi", "topic readwrite #"]

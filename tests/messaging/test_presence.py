@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from fimi.messaging.messages import DeviceState
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.presence import Presence
 
 

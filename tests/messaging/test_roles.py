@@ -10,7 +10,7 @@ from fimi.messaging import topics
 from fimi.messaging.console import Console
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, Role
+from fimi.messaging.messages.peers import DeviceState, Role
 from fimi.messaging.roles import check_role, check_sender, state_recipient
 from fimi.messaging.transfers.wire import encode_message
 

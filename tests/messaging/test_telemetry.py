@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.messaging.errors import MessageRefused
-from fimi.messaging.messages import Telemetry
+from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.telemetry import MAX_BYTES, LatestTelemetry
 from fimi.messaging.topics import COORDINATOR, topic
 from fimi.messaging.transfers.wire import encode_message

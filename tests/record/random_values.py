@@ -14,7 +14,7 @@ from fimi.energy.cost_model import ComputeModel, ComputePoint, ComputeSetting
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.energy.phase_powers import PowerEquations
-from fimi.messaging.messages import Trial
+from fimi.messaging.messages.facts import Trial
 from fimi.optim.learning_curve import LearningCurve
 
 _LARGE = 1e12

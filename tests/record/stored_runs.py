@@ -24,7 +24,9 @@ from fimi.energy.meters import MeterDescription
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
 from fimi.learning.training.trainer import Evaluation
-from fimi.messaging.messages import DevicePlan, Goodput, Profile
+from fimi.messaging.messages.basis import Goodput
+from fimi.messaging.messages.facts import Profile
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.record.record import DatasetInfo, RunInfo
 from fimi.record.results import DeviceRound, Preparation, RoundResult
 from fimi.record.store import RunStore

@@ -17,7 +17,7 @@ from stored_runs import ROUND, costs, device_round, profile, record, round_resul
 from fimi.energy.cost_model import Phase
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.energy.resting import Resting
-from fimi.messaging.messages import RoundReport, RoundSettled
+from fimi.messaging.messages.facts import RoundReport, RoundSettled
 from fimi.record.bounds import unknown_max
 from fimi.record.credit import AFTERWARDS, credited
 from fimi.record.reader import read_run

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import Evaluation
-from fimi.messaging.messages import Goodput
+from fimi.messaging.messages.basis import Goodput
 from fimi.record.curve import RoundPoint, generator_sum, price
 from fimi.record.curve import points as points_of
 from fimi.record.phases import run_parts

@@ -17,7 +17,8 @@ from fimi.record import migration, schema
 from fimi.record.phases import round_parts
 from fimi.record.reader import open_store, read_info, read_run
 from fimi.record.record import RunData
-from fimi.record.store import RunStore, StoreError
+from fimi.record.store import RunStore
+from fimi.record.store_file import StoreError
 from fimi.record.sums import EnergyTally
 from fimi.record.views import VIEWS
 

@@ -20,7 +20,8 @@ from fimi.record.events import Resumed, RoundStarted, RunFinished
 from fimi.record.reader import open_store, read_run
 from fimi.record.record import RunInfo
 from fimi.record.results import RoundResult
-from fimi.record.store import RunStore, StoreError, lock_store
+from fimi.record.store import RunStore
+from fimi.record.store_file import StoreError, lock_store
 
 ROOT = Path(__file__).parents[2]
 PATHS = [str(ROOT / each) for each in ("", "tests/record")]
@@ -271,7 +272,7 @@ class TestOneProcess:
             import sys; sys.path[:0] = {PATHS!r}
             from pathlib import Path
             from fimi.files import FileInUse
-            from fimi.record.store import lock_store
+            from fimi.record.store_file import lock_store
             folder = Path({str(tmp_path)!r})
             taken = 0
             while taken < 200:

@@ -15,7 +15,8 @@ from random_values import structs, values
 from fimi.energy.cost_model import BoardModel
 from fimi.learning.data.partition_summary import LabelSkew
 from fimi.learning.training.classifier import FileCheck
-from fimi.messaging.messages import DevicePlan, Profile, Trial
+from fimi.messaging.messages.facts import Profile, Trial
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.optim.plans import Plan
 from fimi.record import schema
 from fimi.record.description import StoreTable

@@ -24,12 +24,13 @@ from fimi.energy.joules import Energy
 from fimi.energy.meters.sampler import MonitorCost
 from fimi.energy.observe.link import LinkState
 from fimi.learning.training.trainer import Evaluation
-from fimi.messaging.messages import Goodput
+from fimi.messaging.messages.basis import Goodput
 from fimi.record.events import DeviceLost, SearchProgress
 from fimi.record.reader import read_run
 from fimi.record.record import RunInfo
 from fimi.record.results import DeviceRound, Preparation, RoundResult, ServerRound
-from fimi.record.store import RunStore, StoreError
+from fimi.record.store import RunStore
+from fimi.record.store_file import StoreError
 from fimi.record.summary import summarise
 from fimi.report.page import render
 
@@ -274,7 +275,8 @@ def test_a_full_disk_is_named_and_what_was_written_stays(tmp_path: Path) -> None
         import sys; sys.path[:0] = {PATHS!r}
         import itertools, resource, signal
         from pathlib import Path
-        from fimi.record.store import RunStore, StoreError
+        from fimi.record.store import RunStore
+        from fimi.record.store_file import StoreError
         from test_store import result
         store = RunStore(Path({str(path)!r}))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # no file may grow beyond half a megabyte

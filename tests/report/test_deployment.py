@@ -9,7 +9,7 @@ import pytest
 
 from fimi.learning.data.partition_summary import summarise
 from fimi.learning.training.classifier import FileCheck
-from fimi.messaging.messages import Trial
+from fimi.messaging.messages.facts import Trial
 from fimi.record.events import Deployed, NotDeployed
 from fimi.record.reader import read_run
 from fimi.record.results import Deployment

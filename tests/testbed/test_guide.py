@@ -16,7 +16,7 @@ from fimi.energy.host_profile import HostProfile, load_profile
 from fimi.energy.meters import MeterDescription
 from fimi.learning.networks.models import build, parameters_of
 from fimi.learning.training import tensors
-from fimi.messaging.messages import Profile
+from fimi.messaging.messages.facts import Profile
 from fimi.messaging.topics import device_id
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import SearchSettings, plan

@@ -15,7 +15,8 @@ from stored_runs import device_round, round_result
 
 from fimi.errors import InputError
 from fimi.record.reader import read_run
-from fimi.record.store import RunStore, StoreError
+from fimi.record.store import RunStore
+from fimi.record.store_file import StoreError
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.resuming import BeginCommand, Begun, ResumeError, describe, look
@@ -39,7 +40,7 @@ def begun(folder: Path, command: BeginCommand = "dry-run", **settings: Any) -> P
     chosen = scenario(folder, **settings)
     run = RunFolder(chosen.config, describe(chosen, command, "0123456789abcdef"))
     run.store.write_plan({})
-    run.store._abandon()  # nothing is closed in order
+    run.store._file.abandon()  # nothing is closed in order
     return run.path
 
 

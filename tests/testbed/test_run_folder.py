@@ -17,7 +17,7 @@ from fimi.coordinator.checkpoint import RoundPart, RunPart, of_rounds, of_run, r
 from fimi.learning.training import tensors
 from fimi.learning.training.trainer import Evaluation
 from fimi.record.results import RoundResult
-from fimi.record.store import StoreError
+from fimi.record.store_file import StoreError
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.run_folder import RunFolder, RunFolderError, write_atomically
@@ -133,7 +133,7 @@ class TestModel:
                 stored = number
             else:
                 folder.accept()
-        folder.store._abandon()  # the process is gone: nothing is closed in order
+        folder.store._file.abandon()  # the process is gone: nothing is closed in order
         if not stored:
             return
         again = RunFolder.reopen(folder.path)
@@ -184,7 +184,7 @@ class TestReopen:
         folder.work.mkdir()
         (folder.work / "drawn").write_text("once")
         (folder.path / "update-abc").write_text("of a round that was not finished")
-        folder.store._abandon()
+        folder.store._file.abandon()
         again = RunFolder.reopen(folder.path)
         assert again.before is not None
         assert (again.name, again.store.info.resumed) == ("mine", 1)

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from fimi.coordinator.context import FederationError
-from fimi.coordinator.federation import Coordinator, Federation
+from fimi.coordinator.federation import Coordinator
+from fimi.coordinator.outcome import Federation
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.edge_agent.agent import Agent
 from fimi.edge_agent.turns import Turns
@@ -416,7 +417,7 @@ def test_weights_by_performance_need_something_to_judge_by(
 
 def test_the_server_is_sent_nothing_of_the_devices_but_counts() -> None:
     """What it trains on follows from label counts; requests carry nothing else."""
-    from fimi.messaging.messages import SyntheticRequest
+    from fimi.messaging.messages.synthesis import SyntheticRequest
 
     assert set(SyntheticRequest.__struct_fields__) == {
         "run",

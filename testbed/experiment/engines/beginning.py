@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fimi.files import FileInUse
 from fimi.record.reader import STORE_NAME, read_info
-from fimi.record.store import StoreError, lock_store
+from fimi.record.store_file import StoreError, lock_store
 from fimi.testbed.configuration.sections import Config, ConfigError
 from fimi.testbed.experiment.cells import toml
 from fimi.testbed.experiment.engines.base import GRACE_S, CommandLine

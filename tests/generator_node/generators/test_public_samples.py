@@ -17,7 +17,7 @@ from fimi.generator_node.service.seeds import stock_seeds
 from fimi.generator_node.service.service import BatchService
 from fimi.learning.data.batches import Batch, decode
 from fimi.learning.data.dataset import Dataset, Split
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 
 
 class TestContract(GeneratorContract):

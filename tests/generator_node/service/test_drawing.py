@@ -9,7 +9,7 @@ from fimi.generator_node.service.drawing import Drawing, Place, made_by
 from fimi.generator_node.service.pool import Pool
 from fimi.generator_node.service.service import BatchService
 from fimi.learning.data.dataset import Dataset, Images, Labels, Split
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 
 REQUEST = SyntheticRequest(run="r1", device="device-1", counts=(4, 0, 9) + (0,) * 7, seed=3)
 

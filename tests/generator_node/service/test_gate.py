@@ -20,7 +20,7 @@ from fimi.generator_node.training.judge import train_judge
 from fimi.learning.data.changes import ImageChanges
 from fimi.learning.data.dataset import Dataset, Images, Labels, Split
 from fimi.learning.training.onnx_runtime import onnxruntime
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,10 @@ from fimi.learning.data.dataset import Images, Labels
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferError
-from fimi.messaging.messages import (
-    Offer,
-    RunEnded,
-    SyntheticBatch,
-    SyntheticProgress,
-    SyntheticRequest,
-    UpdateReady,
-)
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.facts import UpdateReady
+from fimi.messaging.messages.orders import RunEnded
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
 
 COUNTS = (2, 0, 1, 0, 0, 0, 0, 0, 0, 1)

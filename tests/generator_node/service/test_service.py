@@ -23,7 +23,7 @@ from fimi.generator_node.service.seeds import image_seeds
 from fimi.generator_node.service.service import BatchService, RequestRefusedError
 from fimi.learning.data.batches import Batch, decode
 from fimi.learning.data.dataset import Images, Labels, Split
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 
 COUNTS = st.lists(st.integers(0, 8), min_size=1, max_size=6).map(tuple)
 

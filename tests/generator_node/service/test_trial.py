@@ -28,7 +28,7 @@ from fimi.generator_node.training.network import NetworkSettings, build_unet, sa
 from fimi.learning.data.batches import decode
 from fimi.learning.data.dataset import Dataset, Images, Labels, Split
 from fimi.learning.training.metrics import wilson
-from fimi.messaging.messages import SyntheticRequest
+from fimi.messaging.messages.synthesis import SyntheticRequest
 
 
 def two(parts: Split) -> Dataset:

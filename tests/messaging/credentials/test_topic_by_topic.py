@@ -12,7 +12,8 @@ import pytest
 
 from fimi.messaging import topics
 from fimi.messaging.errors import BrokerError
-from fimi.messaging.link import Link, Will
+from fimi.messaging.link import Link
+from fimi.messaging.paho_clients import Will
 
 PEERS = ("coordinator", "generator", "pi-01", "pi-02")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.messaging.errors import TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.assembly import JOIN_S, OVERTAKEN, Assembly, check_offer
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds
 from fimi.messaging.transfers.parts import PartFiles

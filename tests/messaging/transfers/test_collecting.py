@@ -14,7 +14,7 @@ import pytest
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.collecting import Collector
 

@@ -20,7 +20,8 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled, TransferError
 from fimi.messaging.link import Link
-from fimi.messaging.messages import DeviceState, Offer
+from fimi.messaging.messages.basis import Offer
+from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.assembly import JOIN_S
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds

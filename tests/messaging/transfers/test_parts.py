@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers import parts as module
 from fimi.messaging.transfers.blocks import BLOCK_BYTES, block_bounds, block_count
 from fimi.messaging.transfers.parts import InFile, InMemory, PartFiles, Store

@@ -12,21 +12,12 @@ from hypothesis import strategies as st
 
 from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging.errors import MessageRefused
-from fimi.messaging.messages import (
-    AnyMessage,
-    Desired,
-    DeviceMessage,
-    DevicePlan,
-    Fact,
-    Invitation,
-    Lease,
-    Offer,
-    Reported,
-    RoundReport,
-    RoundStart,
-    RunEnded,
-    UpdateReady,
-)
+from fimi.messaging.messages.basis import DeviceMessage, Offer
+from fimi.messaging.messages.documents import Desired, Fact, Reported
+from fimi.messaging.messages.every import AnyMessage
+from fimi.messaging.messages.facts import RoundReport, UpdateReady
+from fimi.messaging.messages.orders import DevicePlan, Invitation, RoundStart, RunEnded
+from fimi.messaging.messages.peers import Lease
 from fimi.messaging.transfers import wire
 
 DIGEST = "ab" * 32

@@ -11,7 +11,7 @@ from fimi.energy.hardware import Observation
 from fimi.energy.joules import Energy, Kind
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import Evaluation
-from fimi.messaging.messages import Goodput
+from fimi.messaging.messages.basis import Goodput
 from fimi.record.curve import RoundPoint, points
 from fimi.record.phases import run_parts
 from fimi.record.record import DatasetInfo, Generation, PlanSummary, RunData, RunInfo

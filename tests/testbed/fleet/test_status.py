@@ -10,7 +10,7 @@ import pytest
 
 from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging.console import SeenBoard
-from fimi.messaging.messages import DeviceState, Lease
+from fimi.messaging.messages.peers import DeviceState, Lease
 from fimi.messaging.questions import BoardStatus, SeenMeter
 from fimi.report.layout import Paper, columns
 from fimi.sources import source_digest, version

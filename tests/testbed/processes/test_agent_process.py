@@ -22,17 +22,14 @@ from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.console import Console
 from fimi.messaging.errors import BoardDeclines
-from fimi.messaging.messages import (
-    DevicePlan,
-    Invitation,
+from fimi.messaging.messages.facts import (
     PlanApplied,
     Profile,
-    RoundClosed,
     RoundReport,
     RoundSettled,
-    RoundStart,
     UpdateReady,
 )
+from fimi.messaging.messages.orders import DevicePlan, Invitation, RoundClosed, RoundStart
 from fimi.messaging.questions import Restarting, RestartRequest
 
 PATIENCE_S = 60.0

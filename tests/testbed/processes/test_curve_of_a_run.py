@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fimi.coordinator import curves
-from fimi.coordinator.federation import Federation
+from fimi.coordinator.outcome import Federation
 from fimi.record.events import Event
 from fimi.record.reader import read_run
 from fimi.report.page import write_report

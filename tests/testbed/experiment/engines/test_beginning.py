@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from fimi.files import FileInUse
 from fimi.learning.data.dataset import DatasetError
 from fimi.record.record import RunInfo
-from fimi.record.store import RunStore, lock_store
+from fimi.record.store import RunStore
+from fimi.record.store_file import lock_store
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.engines import beginning as module
