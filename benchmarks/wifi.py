@@ -144,7 +144,10 @@ def rounds(count: int, model: str, keep: Path | None) -> int:
                 devices=2,
                 near=1,
                 link=LinkShape(rate_bps=RATE_BPS),
-                options=("--set", f"training.model={model}", "--set", "plan.deadline_s=1000"),
+                options=(
+                    *("--set", f"training.model={model}", "--set", "plan.deadline_s=1000"),
+                    *("--set", "training.clip_norm=1.0"),  # no training of its own accord diverges
+                ),
                 faults=faults,
             )
             folder = Path(place, name)

@@ -14,7 +14,7 @@ of             at once      a minute      the most that is honest
                                           3 s makes 40 a minute, an agent that crashes at once 30
 ``state``      200          1,200         a heartbeat every 5 s
 ``telemetry``  300          1,800         ten a second (``fimi agent run --telemetry-s``)
-``line``       20           6             a meter that fails and reads again; more is not said
+``line``       5            6             a meter that fails and reads again; more is not said
 =============  ===========  ============  ==========================================================
 
 What is of use gives back what as much of no use has taken: a network that doubles every message
@@ -56,7 +56,7 @@ ALLOWED: dict[Use, Allowance] = {
     ),
     "state": Allowance(200, 1200, "says more than 20 times a second that it is here"),
     "telemetry": Allowance(300, 1800, "sends telemetry more than 30 times a second"),
-    "line": Allowance(20, 6, "has more to say of itself than anybody can read"),
+    "line": Allowance(5, 6, "has more to say of itself than anybody can read"),
 }
 
 IDLE_BYTES = 64 << 10

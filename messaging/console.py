@@ -16,7 +16,6 @@ that it is for: nothing is done an hour late, or twice.
 
 from __future__ import annotations
 
-import logging
 import secrets
 import threading
 import time
@@ -37,6 +36,7 @@ from fimi.messaging.errors import (
 )
 from fimi.messaging.link import Link
 from fimi.messaging.messages.peers import DeviceState, Lease
+from fimi.messaging.offenders import Offenders
 from fimi.messaging.questions import (
     AnyQuestion,
     AnyReply,
@@ -61,6 +61,9 @@ ASK_EXPIRY_S = 10
 LOOK_S = 3.0
 """How long boards have time to answer a look, s."""
 
+MAX_REPLIES = 256
+"""Most replies to one question that wait to be read."""
+
 NOBODY_S = 0.5
 """How long somebody may show up where the broker keeps of no device that it is online, s."""
 
@@ -73,8 +76,6 @@ has never published a status: it is of before there were questions; its agent sp
 of the conversation; it is offline."""
 
 Said = TypeVar("Said", BoardAnswer, BoardStatus)
-
-log = logging.getLogger(__name__)
 
 
 class SeenBoard(Struct, frozen=True, kw_only=True):
@@ -181,6 +182,7 @@ class Console:
         self._asked: dict[str, _Asked] = {}
         self._coordinator: Lease | None = None
         self._marks: set[str] = set()
+        self._offenders = Offenders()
         self._mark_topic = topics.topic(self.fleet, COORDINATOR, COORDINATOR, "answer")
         base = f"fimi/{topics.VERSION}/{self.fleet}"
         kinds = ("answer", "status", "state")
@@ -385,18 +387,25 @@ class Console:
             return
         if place.sender != topics.sender_of(topic):
             return  # no peer has such a name, and results are written under the name of a board
+        now_s = time.monotonic()
+        is_mark = topic == self._mark_topic
+        if not is_mark and not self._offenders.admits(
+            place.sender, place.kind, len(payload), now_s
+        ):
+            return
         with self._changed:
-            if topic == self._mark_topic:
+            if is_mark:
                 self._marks.add(payload.decode(errors="replace"))
             elif not payload:
                 self._forget(place)
             else:
                 try:
                     self._take(place, payload)
+                    self._offenders.passed(place.sender, now_s)
                 except MessageRefused as error:
                     self.refused += 1
-                    if self._problems.get(place.sender) != str(error):  # said once
-                        log.warning("dropped: %s of %s: %s", place.kind, place.sender, error)
+                    why = f"{place.kind}: {error}"
+                    self._offenders.offended(place.sender, len(payload), why, now_s)
                     self._problems[place.sender] = str(error)
             self._changed.notify_all()
 
@@ -440,7 +449,7 @@ class Console:
             )
             raise
         asked.heard_s, asked.has_spoken = time.monotonic(), True
-        if asked.device:
+        if asked.device and len(asked.replies) < MAX_REPLIES:
             asked.replies.append(reply)
         if isinstance(reply, BoardStatus):
             self._statuses[sender] = self._own(reply, sender)

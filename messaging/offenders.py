@@ -166,12 +166,14 @@ class Offenders:
             if not bulk:
                 sender.messages += 1
                 sender.size_bytes += size_bytes
-                if sender.messages > MANY_MESSAGES or sender.size_bytes > MANY_BYTES:
-                    self._offend(key, sender, "it sends too often", now_s)
-                    return False
-            if now_s < sender.until_s and not (
-                self.forged and (bulk or sender.budget_bytes >= min(size_bytes, BUDGET_BYTES))
-            ):
+            aside = now_s < sender.until_s
+            if aside and not self.forged:
+                sender.unseen += 1
+                return False
+            if not bulk and (sender.messages > MANY_MESSAGES or sender.size_bytes > MANY_BYTES):
+                self._offend(key, sender, "it sends too often", now_s)
+                return False
+            if aside and not bulk and sender.budget_bytes < min(size_bytes, BUDGET_BYTES):
                 sender.unseen += 1
                 return False
             if (use := _LIMITED.get(kind)) is None or sender.purse.take(use, now_s):

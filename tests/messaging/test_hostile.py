@@ -6,6 +6,7 @@ A message goes into a real peer at the place where its connection hands it over.
 from __future__ import annotations
 
 import gc
+import logging
 import time
 import tracemalloc
 
@@ -193,6 +194,17 @@ def test_large_rubbish_takes_little_memory_and_time(payload: bytes) -> None:
     assert took_s < 5.0
     assert peer.offenders[0].offences + peer.counters.unseen == 5
     assert peer.receive(0.0) is None
+
+
+def test_a_board_cannot_fill_the_log_of_a_console(caplog) -> None:
+    console = Console(NOWHERE, fleet="f")
+    topic = topics.topic("f", "d1", COORDINATOR, "status")
+    with caplog.at_level(logging.WARNING):
+        for number in range(3000):
+            console._on_message(topic, b"[" * (number % 900 + 1), False)
+    assert 1 <= len(caplog.records) <= 6
+    assert "dropped a message of d1: status: " in caplog.records[0].getMessage()
+    assert console.seen("d1").problem
 
 
 def test_valid_megabytes_wait_in_bounded_memory() -> None:

@@ -110,7 +110,7 @@ class TestOnAConnection:
         offer = device.transfers.serve(os.urandom(5 * 1024), "noise")
         want = encode_transfer(Want(digest=offer.digest, runs=((0, 5),), chunk_bytes=1024))
         for _ in range(20):
-            coordinator.publish("d1", "want", want)
+            coordinator.transfers._carrier.publish("d1", "want", want)
         coordinator.transfers.fetch(offer, 20.0)
         # what has left before the last word is sent again
         assert device.transfers.counters.sent_bytes <= 7 * 1024
