@@ -4,7 +4,7 @@ Late updates are screened as those of the round are, and enter its mean with les
 (docs/model.md (S1)). Where the round has none of its own they wait for one that has.
 
 * :class:`Combining`  does that, round by round
-* :class:`Combined`   what came of it
+* :class:`NewModel`   what came of it
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fimi.record.results import LateUpdate
 Model = dict[str, NDArray[np.float32]]
 
 
-class Combined(NamedTuple):
+class NewModel(NamedTuple):
     """What came of the updates of a round.
 
     Attributes:
@@ -69,7 +69,7 @@ class Combining:
         self._late = late
         self._server = server
 
-    def combine(self, number: int, outcome: RoundOutcome, before: Model, end_s: float) -> Combined:
+    def combine(self, number: int, outcome: RoundOutcome, before: Model, end_s: float) -> NewModel:
         """The model of a round.
 
         Args:
@@ -93,7 +93,7 @@ class Combining:
             )
             for each, _ in entered
         )
-        return Combined(aggregate, shares, late, self._late.used(each for each, _ in entered))
+        return NewModel(aggregate, shares, late, self._late.used(each for each, _ in entered))
 
     def _entering(
         self, number: int, outcome: RoundOutcome, model: Model, end_s: float

@@ -91,7 +91,8 @@ class UpdateCoder:
         if coding.kind != "fp32":
             shapes = coded.shapes_of(exact)
             said = coded.decode(payload, coding, shapes)
-            error = relative_error((said[name] for name in exact), exact.values())
+            names = sorted(exact)  # so that the sum repeats to the last digit
+            error = relative_error((said[n] for n in names), (exact[n] for n in names))
         if coding.kind == "top-k" and coding.feedback:
             left = {n: exact[n] - said[n] for n, shape in shapes.items() if len(shape) >= 2}
             self._pending = _Pending(start, left)

@@ -54,6 +54,12 @@ EFFECTS = (
         '{} has no effect with {rounds.late_updates}; it belongs to "add"',
     ),
     Effect(
+        ("rounds.round_quorum_grace_s",),
+        lambda c: c.rounds.round_quorum > 0,
+        "{} has no effect: it begins with {rounds.round_quorum}, which is not set; give a number "
+        "of updates or a share",
+    ),
+    Effect(
         ("rounds.trimmed_share",),
         lambda c: c.rounds.aggregation == "trimmed-mean",
         '{} has no effect with {rounds.aggregation}; it belongs to "trimmed-mean"',

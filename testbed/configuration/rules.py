@@ -186,11 +186,6 @@ RULES = (
         "{rounds.round_quorum} is above the number of devices in a round, {rounds.participants} of "
         "{fleet.devices} (0: all); leave it out to wait for all",
     ),
-    Rule(
-        lambda c: c.rounds.round_quorum_grace_s and not c.rounds.round_quorum,
-        "{rounds.round_quorum_grace_s} begins with {rounds.round_quorum}, which is not set; give a "
-        "number of updates or a share",
-    ),
 )
 """All rules, in the order in which they are checked."""
 

@@ -25,6 +25,7 @@ IDLE: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({"transfer.rounding": "stochastic"}, "transfer.update_coding", ("int8",)),
     ({"rounds.late_exponent": 1.0}, "rounds.late_updates", ("add",)),
     ({"rounds.late_rounds": 2}, "rounds.late_updates", ("add",)),
+    ({"rounds.round_quorum_grace_s": 4.0}, "rounds.round_quorum", (0.5,)),
     ({"rounds.trimmed_share": 0.2}, "rounds.aggregation", ("trimmed-mean",)),
     ({"rounds.byzantine": 2}, "rounds.aggregation", ("krum",)),
     ({"rounds.krum_kept": 2}, "rounds.aggregation", ("krum",)),
@@ -39,6 +40,7 @@ VALUES: dict[str, tuple[Any, ...]] = {
     "rounds.late_updates": ("drop", "add"),
     "rounds.aggregation": ("mean", "median", "trimmed-mean", "krum"),
     "rounds.clip_factor": (0.0, 30.0),
+    "rounds.round_quorum": (0.0, 0.5),
 }
 
 

@@ -37,7 +37,6 @@ BREAKS: list[dict[str, Any]] = [
     {"rounds.min_devices": 11},
     {"rounds.round_quorum": 2.5},
     {"rounds.round_quorum": 3, "rounds.participants": 2},
-    {"rounds.round_quorum_grace_s": 4.0},
 ]
 """For each rule, in its order, what breaks it and no rule before it."""
 
