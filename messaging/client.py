@@ -71,7 +71,10 @@ HEARTBEAT_S = 5.0
 GOODBYE_S = 2.0
 TRANSFER_EXPIRY_S = 60
 ANSWER_EXPIRY_S = 60
-AWAY_LOG_S = 30.0
+AWAY_LOG_S, AWAY_LOG_MOST_S = (
+    30.0,
+    3600.0,
+)  # that it is away is said after this, and then ever more rarely
 TRIED_S = 1.5
 
 log = logging.getLogger(__name__)
@@ -722,7 +725,7 @@ class Peer:
             if not self._link.ready:
                 if (away_s := self.broker_away_s() or 0.0) >= next_word_s:
                     log.warning("broker at %s away for %.0f s", self.address, away_s)
-                    next_word_s += AWAY_LOG_S
+                    next_word_s += min(next_word_s, AWAY_LOG_MOST_S)
                 continue
             next_word_s = AWAY_LOG_S
             if not self._identity.confirmed:
