@@ -182,6 +182,29 @@ def test_a_board_without_a_clock_waits_for_the_time(tmp_path: Path, heard: Heard
     assert "It is tried again until the clock is right" in said
 
 
+@pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto")
+def test_a_service_that_is_refused_stays_and_comes_when_it_is_let_in(
+    tmp_path: Path, heard: Heard
+) -> None:
+    """A person is told at once, by the exit code; see also tests of the commands."""
+    with EmbeddedBroker(kind="mosquitto", password="another") as broker:
+        port = broker.address.port
+        process = start(tmp_path, heard, port)
+        try:
+            heard.until(lambda said: any("waits to be let in" in s for s in said), "it says why")
+            broker.close()
+            with EmbeddedBroker(kind="mosquitto", port=port, password="secret"):
+                connected = "STATUS=waits for a coordinator"
+                heard.until(lambda said: connected in said, "it is let in")
+                process.send_signal(signal.SIGTERM)
+                said = process.communicate(timeout=PATIENCE_S)[0]
+        finally:
+            process.kill()
+    assert process.returncode == 0, said
+    assert "the broker refuses user 'fimi'" in " ".join(said.split())
+    assert "secret" not in said
+
+
 def test_what_is_said_while_a_broker_is_away_for_a_week(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
