@@ -22,7 +22,9 @@ from fimi.messaging.presence import Presence
 HEARTBEAT_S = 5.0
 """Time between two heartbeats, s."""
 AWAY_LOG_S = 30.0
-"""The log says so often that the broker is away, s."""
+"""The log says after this that the broker is away, s, and then each time after twice as long."""
+AWAY_LOG_MOST_S = 3600.0
+"""But at least once in so long, s."""
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +115,7 @@ class Heartbeat:
             if not self._link.ready:
                 if (away_s := self._link.away_s or 0.0) >= next_word_s:
                     log.warning("broker at %s away for %.0f s", self._link.address, away_s)
-                    next_word_s += AWAY_LOG_S
+                    next_word_s += min(next_word_s, AWAY_LOG_MOST_S)
                 continue
             next_word_s = AWAY_LOG_S
             if not self._identity.confirmed:

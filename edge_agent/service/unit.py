@@ -30,6 +30,9 @@ AGAIN_S = 15
 START_S = 90
 """Within this the agent is ready, and a new version has reported, s."""
 
+LOG_EVERY_S, LOG_LINES = 600, 500
+"""No more lines than this go to the journal in such a time, s: 72,000 a day."""
+
 STOP_S = 40
 """Room to put the board back and to say goodbye before it is killed, s."""
 
@@ -95,6 +98,9 @@ def unit(service: Service) -> str:
         "# No code is taken from the home folder: the agent writes there, and root runs code.",
         "Environment=PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1",
         "UMask=0077",
+        "# It says a few lines an hour. Whatever goes wrong, the card holds the log of a week.",
+        f"LogRateLimitIntervalSec={LOG_EVERY_S}",
+        f"LogRateLimitBurst={LOG_LINES}",
         "",
         "# What it may do to the machine: nothing.",
         "NoNewPrivileges=yes",

@@ -3,7 +3,7 @@
 They run as their unit lets them: no memory may be made executable after it was written
 (``MemoryDenyWriteExecute``; here by ``prctl``). And they do not wear out an SD card: what they
 write to the folders of their configuration, state and cache is counted, while they wait and in
-rounds.
+rounds, with telemetry twice a second.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def test_a_federation_of_devices_without_torch(
     for index, config in enumerate(configs):
         config.write_text(
             f'broker = "{url}"\nid = "{device_id(index, 2)}"\nfleet = "{fleet_name}"\n'
-            f'cache = "{board / "cache"}"\n'
+            f'cache = "{board / "cache"}"\ntelemetry_s = 0.5\n'
         )
     watch = Watch(board)
     by_round: list[Counter[str]] = []

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from written import Watch
 
 from fimi.edge_agent.service.notify import Notifier
 from fimi.energy.clock import VirtualClock
@@ -78,7 +80,8 @@ def start(folder: Path, heard: Heard, port: int, password: str = "secret") -> su
     config = folder / "agent.toml"
     config.write_text(
         f'broker = "mqtt://fimi:{password}@127.0.0.1:{port}"\nid = "d1"\nfleet = "desk"\n'
-        'allow = ["restart"]\n'
+        f'allow = ["restart"]\ncache = "{folder}/board/cache"\nstate = "{folder}/board/state"\n'
+        "telemetry_s = 0.2\n"
     )
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("FIMI")},
@@ -97,6 +100,9 @@ def alive(said: list[str]) -> int:
 
 @pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto")
 def test_the_broker_comes_later(tmp_path: Path, heard: Heard) -> None:
+    """And goes again. All that time nothing is written to the card."""
+    (tmp_path / "board").mkdir()
+    watch = Watch(tmp_path / "board")
     with socket.socket() as reserved:  # bound, but nobody listens
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(("127.0.0.1", 0))
@@ -114,17 +120,20 @@ def test_the_broker_comes_later(tmp_path: Path, heard: Heard) -> None:
                 console.look()
                 assert console.ask("d1", RestartRequest()) == Restarting()
             heard.until(lambda said: said.count("READY=1") == 2, "it starts again")
-            seen = alive(heard.said)
-            heard.until(lambda said: alive(said) > seen, "it goes on")
+            connected = "STATUS=waits for a coordinator"
+            heard.until(lambda said: said.count(connected) == 2, "it goes on")
             assert "STOPPING=1" not in heard.said  # the manager would end it for good
-            process.send_signal(signal.SIGTERM)
-            heard.until(lambda said: "STOPPING=1" in said, "it says that it ends")
-            said = process.communicate(timeout=PATIENCE_S)[0]
+        time.sleep(1.0)  # the broker is away once more, and telemetry is due
+        assert watch.take() == Counter()
+        process.send_signal(signal.SIGTERM)
+        heard.until(lambda said: "STOPPING=1" in said, "it says that it ends")
+        said = process.communicate(timeout=PATIENCE_S)[0]
     finally:
         process.kill()
     assert process.returncode == 0, said
     assert "cannot be reached" in said and "It is tried again until it answers" in said
     assert f"127.0.0.1:{port} answers after" in said
+    assert said.count("reconnecting") == 1
     assert "secret" not in said
 
 
@@ -171,6 +180,29 @@ def test_a_board_without_a_clock_waits_for_the_time(tmp_path: Path, heard: Heard
     said = " ".join(said.split())
     assert "not valid yet; the clock of this machine says 1970-01-04" in said
     assert "It is tried again until the clock is right" in said
+
+
+@pytest.mark.skipif(find_mosquitto() is None, reason="no mosquitto")
+def test_a_service_that_is_refused_stays_and_comes_when_it_is_let_in(
+    tmp_path: Path, heard: Heard
+) -> None:
+    """A person is told at once, by the exit code; see also tests of the commands."""
+    with EmbeddedBroker(kind="mosquitto", password="another") as broker:
+        port = broker.address.port
+        process = start(tmp_path, heard, port)
+        try:
+            heard.until(lambda said: any("waits to be let in" in s for s in said), "it says why")
+            broker.close()
+            with EmbeddedBroker(kind="mosquitto", port=port, password="secret"):
+                connected = "STATUS=waits for a coordinator"
+                heard.until(lambda said: connected in said, "it is let in")
+                process.send_signal(signal.SIGTERM)
+                said = process.communicate(timeout=PATIENCE_S)[0]
+        finally:
+            process.kill()
+    assert process.returncode == 0, said
+    assert "the broker refuses user 'fimi'" in " ".join(said.split())
+    assert "secret" not in said
 
 
 def test_what_is_said_while_a_broker_is_away_for_a_week(
