@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.files import sync_folder, whole_file, write_whole
+from fimi.files import FileLock, sync_folder, whole_file, write_whole
 
 unix = pytest.mark.skipif(os.name != "posix", reason="permissions and limits are a Unix thing")
 
@@ -189,3 +189,15 @@ def test_a_folder_is_synced_or_the_error_says_why(tmp_path: Path) -> None:
     if os.name == "posix":
         with pytest.raises(FileNotFoundError):
             sync_folder(tmp_path / "none")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are of another kind there")
+def test_who_holds_a_lock_is_told_without_taking_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert FileLock.holder(path) == ""
+    lock = FileLock(path)
+    assert f"process {os.getpid()} on " in FileLock.holder(path)
+    lock.release()
+    assert FileLock.holder(path) == ""
+    path.write_text("left by a process that was killed\n")
+    assert FileLock.holder(path) == ""

@@ -23,7 +23,7 @@ from fimi.messaging.transfers.wire import encode_message
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is dead for sure need not be waited for so long."""
-    monkeypatch.setattr(forgetting, "ALIVE_S", 0.3)
+    monkeypatch.setattr(forgetting, "ALIVE_S", 0.1)
 
 
 def kept(address, fleet: str) -> dict[str, bytes]:

@@ -128,7 +128,9 @@ class TestBroker:
         assert done.exit_code == 2
         assert says in done.output.replace("\n", " ")
 
-    def revoked_and_forgotten(self, own: Keeper, coordinator: str) -> None:
+    def revoked_and_forgotten(
+        self, own: Keeper, coordinator: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         address = Bundle.read(own.folder / "bundles" / "pi-01.bundle").address()
         with Peer(address, fleet="desk", peer="pi-01", role="device") as board:
             done = own.fimi("forget", "pi-01")
@@ -141,6 +143,7 @@ class TestBroker:
                 assert time.monotonic() < limit_s
                 time.sleep(0.02)
             assert "pi-01" in self.known(coordinator), "its last word was that it is online"
+            monkeypatch.setattr(forgetting, "ALIVE_S", 0.1)  # it is gone for sure
             done = own.fimi("forget", "pi-01", "--bundle", coordinator)
             assert "give --folder" in done.stderr, "the coordinator may not"
             assert "pi-01" in self.known(coordinator)
@@ -165,7 +168,6 @@ class TestBroker:
     def test_it_runs_and_reads_again(
         self, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(forgetting, "ALIVE_S", 0.5)
         if find_mosquitto() is None:
             pytest.skip("mosquitto is not installed (apt install mosquitto)")
         own = Keeper(tmp_path / "fl")
@@ -185,7 +187,7 @@ class TestBroker:
             enrolled = own.fimi("enroll", "pi-01", "pi-02")
             assert "'fimi broker --config' reads it within a second" in enrolled.stderr
             assert "read them again" in broker.stdout.readline()
-            self.revoked_and_forgotten(own, bundle)
+            self.revoked_and_forgotten(own, bundle, monkeypatch)
             said = broker.stdout.readline() + broker.stdout.readline()
             assert "read them again" in said
             assert "started again" in said
