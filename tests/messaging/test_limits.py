@@ -72,7 +72,7 @@ def documents_pass(address) -> None:
     ],
 )
 def test_less_is_adapted_to_and_named(setting: str, said: str, own_mosquitto, caplog) -> None:
-    with caplog.at_level(logging.WARNING, logger="fimi.messaging.link"):
+    with caplog.at_level(logging.WARNING, logger="fimi.messaging.grants"):
         documents_pass(own_mosquitto(EVERYTHING, more=tuple(setting.split("\n"))))
     named = [record.getMessage() for record in caplog.records if said in record.getMessage()]
     if said:
