@@ -6,8 +6,8 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.joules import Energy
-from fimi.messaging.messages import OperatingPoint
 from fimi.messaging.messages.orders import DevicePlan
 from fimi.optim.known_curve import KnownCurve
 from fimi.optim.learning_curve import LearningCurve
