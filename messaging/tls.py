@@ -1,7 +1,7 @@
 """TLS for a connection to a broker: which authority is trusted, and which certificate is shown.
 
 * :func:`context`      settings of Python's ``ssl`` for an address
-* :func:`in_words`     why a TLS connection was not possible, and what to do
+* :func:`trouble`     why a TLS connection was not possible, and what to do
 * :func:`days_left`    until the day on which a certificate ends
 
 Python reads certificates and private keys from files only. Those of a bundle are put into a file
