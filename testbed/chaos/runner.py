@@ -11,7 +11,6 @@ import contextlib
 import heapq
 import itertools
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -53,7 +52,7 @@ from fimi.testbed.chaos.script import (
     needs,
     timeline,
 )
-from fimi.testbed.chaos.surroundings import FaultError, SecretFile
+from fimi.testbed.chaos.surroundings import FaultError, SecretFile, scratch_folder
 
 Phase = Literal["start", "begin", "end", "skipped", "failed", "gone", "stop"]
 
@@ -124,7 +123,7 @@ class Chaos:
         with contextlib.ExitStack() as stack:
             if log is not None:
                 self._file = stack.enter_context(log.open("ab"))
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fimi-chaos-")))
+            folder = stack.enter_context(scratch_folder())
             for name, part in script.proxy.items():
                 messages, slow = needs(script, name)
                 host, port = _place(part.listen, f"proxy.{name}.listen")

@@ -12,7 +12,8 @@ clock         :class:`OwnClock`: ``own_clock.c`` under    a C compiler; a 64-bit
               the process, which reads a file             that is linked dynamically
 ============  ==========================================  ==========================================
 
-:class:`SecretFile` is no fault: it is how a command gets credentials that outlive nobody.
+:class:`SecretFile` is no fault: it is how a command gets credentials that outlive nobody; nor is
+:func:`scratch_folder`.
 
 The clock of the whole machine is left alone. A time namespace moves the monotonic clock and not the
 time of day; with libfaketime 0.9.10 ``time.sleep`` of Python 3.11 fails.
@@ -23,18 +24,48 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from fimi.errors import SurroundingsError
+from fimi.files import FileInUse, FileLock
 
+_PREFIX, _LOCK = "fimi-chaos-", "running"
+_YOUNG_S = 10.0
 _FILLER = ".fimi-chaos-fills-this-disk"
 _SOURCE = Path(__file__).with_name("own_clock.c")
 
 
 class FaultError(SurroundingsError):
     """A fault cannot be made on this machine; the message says why, and what is missing."""
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A temporary folder for as long as the block lasts.
+
+    Where this process is killed it stays; then the next one that makes a folder here removes it.
+    """
+    for lock in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_LOCK}"):
+        with contextlib.suppress(OSError, FileInUse):
+            of = lock.parent.lstat()  # what others have put there may be a trap
+            mine = stat.S_ISDIR(of.st_mode) and (of.st_uid, of.st_mode & 0o077) == (os.geteuid(), 0)
+            # A younger one may be of a process that is about to take it.
+            if mine and time.time() - lock.lstat().st_mtime > _YOUNG_S:
+                held = FileLock(lock)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+                held.release()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, ignore_cleanup_errors=True) as name:
+        held = FileLock(Path(name) / _LOCK)
+        try:
+            yield Path(name)
+        finally:
+            held.release()
 
 
 class SecretFile:

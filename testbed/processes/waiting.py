@@ -26,11 +26,17 @@ from fimi.messaging.errors import BrokerError, BrokerTimeout, BrokerUnreachable,
 from fimi.messaging.link import probe
 
 FIRST_S = 0.5
-LONGEST_S, REFUSED_S = 30.0, 600.0
-"""Longest pause between two tries, s; and that of a service that the broker refuses."""
+LONGEST_S = 30.0
+"""Longest pause between two tries, s."""
 
-SAY_AGAIN_S, SAY_AT_LEAST_S = 60.0, 3600.0
-"""That it still waits is said again after so long, s; at first, and in the end."""
+REFUSED_S = 600.0
+"""The same of a service that the broker refuses."""
+
+SAY_AGAIN_S = 60.0
+"""That it still waits is said again after so long at first, s."""
+
+SAY_AT_LEAST_S = 3600.0
+"""In the end it is said so often, s."""
 
 _UNTIL = {
     "for the broker": "it answers",

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,7 +20,14 @@ from fimi.messaging.bundle import Bundle
 from fimi.testbed.chaos.processes import Target
 from fimi.testbed.chaos.runner import Chaos, Incident
 from fimi.testbed.chaos.script import Disk, ProcessPart, ScriptError, parse_script
-from fimi.testbed.chaos.surroundings import FaultError, OwnClock, OwnDisk, SecretFile, limit_files
+from fimi.testbed.chaos.surroundings import (
+    FaultError,
+    OwnClock,
+    OwnDisk,
+    SecretFile,
+    limit_files,
+    scratch_folder,
+)
 from fimi.testbed.cli import main
 
 TICKER = """
@@ -305,6 +313,44 @@ def test_no_key_outlives_a_chaos_that_is_killed(tmp_path):
         chaos.wait()
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert [path.name for path in left if secret in path.read_text()] == ["d1.bundle"]
+
+
+def test_what_a_killed_chaos_has_left_goes_with_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code = (
+        "import sys, time, tempfile\n"
+        "from fimi.testbed.chaos.surroundings import scratch_folder\n"
+        "tempfile.tempdir = sys.argv[1]\n"
+        "with scratch_folder() as folder:\n"
+        "    (folder / 'x').write_text('x')\n"
+        "    print(folder, flush=True)\n"
+        "    time.sleep(99)\n"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path)]
+    killed, lives = (subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in "ab")
+    try:
+        folders = [Path(each.stdout.readline().strip()) for each in (killed, lives)]
+        for folder in folders:
+            os.utime(folder / "running", (1.0, 1.0))
+        killed.kill()
+        killed.wait()
+        precious = tmp_path / "precious"
+        precious.write_text("of mine")
+        os.utime(precious, (1.0, 1.0))
+        trap = tmp_path / "fimi-chaos-trap"  # a folder that others can write into
+        trap.mkdir()
+        trap.chmod(0o777)
+        (trap / "running").symlink_to(precious)
+        with scratch_folder() as own:
+            left = set(tmp_path.iterdir())
+            assert left == {own, folders[1], trap, precious}
+            assert precious.read_text() == "of mine"
+            assert (folders[1] / "x").exists()
+        assert not own.exists()
+    finally:
+        for each in (killed, lives):
+            each.kill()
+            each.communicate()
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not hasattr(os, "memfd_create"), reason="becomes another")
