@@ -229,7 +229,7 @@ class FleetFolder:
         return bundle
 
     def revoke(self, name: str) -> None:
-        """End the credentials of a peer.
+        """End the credentials of a peer; once more, if that was broken off.
 
         Raises:
             FolderError: there is no such peer, or it is the coordinator, which no fleet is without.
@@ -240,7 +240,8 @@ class FleetFolder:
                 "coordinator' ends its credentials and issues new ones"
             )
         with self.changed():
-            self._end(self._required(name))
+            if not self._is_revoked(name):
+                self._end(self._required(name))
             self._store()
             self.bundle(name).unlink(missing_ok=True)
 
@@ -381,6 +382,10 @@ class FleetFolder:
 
     def _peer(self, name: str) -> Enrolled | None:
         return next((peer for peer in self.decided.peers if peer.name == name), None)
+
+    def _is_revoked(self, name: str) -> bool:
+        """Whether a peer has had credentials, and has none any more."""
+        return self._peer(name) is None and any(each.name == name for each in self.decided.revoked)
 
     def _required(self, name: str) -> Enrolled:
         peer = self._peer(name)
