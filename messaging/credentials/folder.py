@@ -466,7 +466,7 @@ class FleetFolder:
         path, owner = self.path / name, self.ownership.of(name)
         if is_root() and path.is_symlink():  # root would follow it into a folder of its own
             raise FolderError(f"{path} is a link: root writes no file of a fleet through one")
-        write_whole(path, text, mode=0o600, owner=owner)
+        write_whole(path, text, mode=self.ownership.mode(name), owner=owner)
 
 
 def _still_matters(ended: Revoked, today: date) -> bool:
