@@ -86,7 +86,8 @@ FLOODS: dict[str, tuple[Kind, Use, Flood]] = {
 
 
 @pytest.fixture
-def fleet(own_mosquitto) -> Iterator[tuple[Peer, Peer, Link]]:
+def fleet(own_mosquitto, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Peer, Peer, Link]]:
+    monkeypatch.setattr("fimi.messaging.offenders.ASIDE_S", 300.0)  # whatever else the machine does
     address = own_mosquitto(RULES, username=COORDINATOR, also=("d1", "rogue"))
     rogue = Link(replace(address, username="rogue"), "rogue", clean_session=True)
     with (
