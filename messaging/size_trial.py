@@ -3,7 +3,8 @@
 Mosquitto's ``message_size_limit`` drops a larger message and does not say so. So a peer sends
 messages of :data:`~fimi.messaging.limits.TRIED_BYTES` to itself, the largest first, and at last one
 of a few bytes. A broker hands on what one client writes on one topic in order: when the last one is
-back, what has not come was dropped.
+back, what has not come was dropped. Between it and the peer there may be a link that loses, or
+reorders: so what has not come is tried :data:`TIMES`.
 
 * the largest was dropped: no larger payload than the next one is sent, and it is said
 * all were dropped: no run is possible with that broker, and it is refused
@@ -23,7 +24,10 @@ from fimi.messaging.link import Link
 
 TRIED_S = 1.5
 """After so long without the last message nothing is known, s."""
+TIMES = 3
+"""So often what has not come is sent."""
 LAST_BYTES = 16
+"""Size of the last message of the first trial; each further one has a byte more."""
 
 
 class SizeTrial:
@@ -40,7 +44,7 @@ class SizeTrial:
         self._topic = topic
         self._sizes = (min(TRIED_BYTES),) if only_small else TRIED_BYTES
         self._came: set[int] = set()
-        self._over = threading.Event()
+        self._over = [threading.Event() for _ in range(TIMES)]
 
     def run(self) -> None:
         """Try, and limit the link if need be; waits for the answer.
@@ -50,10 +54,14 @@ class SizeTrial:
         """
         named = self._link.largest_payload(self._topic)
         sizes = sorted(size for size in self._sizes if named is None or size <= named)
-        for size in (*reversed(sizes), LAST_BYTES):
-            self._link.publish(self._topic, bytes(size), qos=0)
-        if not sizes or not self._over.wait(TRIED_S):
-            return
+        for trial, over in enumerate(self._over):
+            missing = [size for size in sizes if size not in self._came]
+            if not missing:
+                return
+            for size in (*reversed(missing), LAST_BYTES + trial):
+                self._link.publish(self._topic, bytes(size), qos=0)
+            if not over.wait(TRIED_S):
+                return
         came = [size for size in sizes if size in self._came]
         if not came:
             raise BrokerError(f"{self._link.address}: {dropped_all()}")
@@ -63,7 +71,7 @@ class SizeTrial:
     def on_echo(self, payload: bytes) -> None:
         """A message came back, on the network thread."""
         self._came.add(len(payload))
-        if len(payload) == LAST_BYTES:
-            self._over.set()
+        if 0 <= (trial := len(payload) - LAST_BYTES) < TIMES:
+            self._over[trial].set()
         elif len(payload) == max(TRIED_BYTES):
             self._link.limit(None)  # it was late only

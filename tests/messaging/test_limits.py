@@ -13,7 +13,7 @@ from fimi.messaging.errors import BrokerError
 from fimi.messaging.limits import TRIED_BYTES, Granted
 from fimi.messaging.link import Link
 from fimi.messaging.messages.documents import Desired, Reported
-from fimi.messaging.size_trial import LAST_BYTES, SizeTrial
+from fimi.messaging.size_trial import LAST_BYTES, TIMES, SizeTrial
 from fimi.messaging.topics import COORDINATOR
 
 EVERYTHING = ["user fimi", "topic readwrite #"]
@@ -132,9 +132,48 @@ def test_a_large_message_that_was_only_late_is_no_limit() -> None:
     trial = SizeTrial(link, "a/topic")
     small, large = sorted(TRIED_BYTES)
     trial.on_echo(bytes(small))
-    trial.on_echo(bytes(LAST_BYTES))
+    for last in range(LAST_BYTES, LAST_BYTES + TIMES):
+        trial.on_echo(bytes(last))
     trial.run()
     assert link.largest_payload("a/topic") == small
     trial.on_echo(bytes(large))
     assert link.largest_payload("a/topic") is None
     link.close()
+
+
+class Reordering:
+    """A link whose first trials come back in another order, or not."""
+
+    def __init__(self, *lost: int) -> None:
+        self.address = BrokerAddress(host="127.0.0.1", port=9)
+        self.trial = SizeTrial(self, "a/topic")  # type: ignore[arg-type]
+        self.lost = list(lost)
+        self.limits: list[int | None] = []
+
+    def largest_payload(self, topic: str) -> int | None:
+        return None
+
+    def publish(self, topic: str, payload: bytes, qos: int) -> None:
+        if len(payload) in self.lost:
+            self.lost.remove(len(payload))
+        else:
+            self.trial.on_echo(payload)
+
+    def limit(self, size_bytes: int | None, why: str = "") -> None:
+        self.limits.append(size_bytes)
+
+
+def test_what_a_bad_link_loses_is_no_limit() -> None:
+    small, large = sorted(TRIED_BYTES)
+    link = Reordering(small, small, large)
+    link.trial.run()
+    assert [each for each in link.limits if each is not None] == []
+
+
+def test_what_never_comes_is_a_limit() -> None:
+    small, large = sorted(TRIED_BYTES)
+    link = Reordering(large, large, large)
+    link.trial.run()
+    assert link.limits == [small]
+    with pytest.raises(BrokerError, match="drops messages"):
+        Reordering(small, small, small, large, large, large).trial.run()

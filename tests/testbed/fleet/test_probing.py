@@ -113,7 +113,11 @@ class TestRates:
     def test_a_way_back_that_the_kernel_holds_back(
         self, a_broker: EmbeddedBroker, fleet_name: str
     ) -> None:
-        """A real board, whose connection Linux paces: it cannot be faster, whatever the machine."""
+        """A real board, whose connection Linux paces: it cannot be faster, whatever the machine.
+
+        To a connection that has waited Linux gives up to half of each segment, which may have 64 kB
+        on loopback (``tcp_update_skb_after_send``): at most twice the rate.
+        """
         rate_bps = 2e6
         with (
             Bench(a_broker, fleet_name, joins=False) as bench,
@@ -123,7 +127,7 @@ class TestRates:
                 pytest.skip("no socket pacing here")
             found = probe(console, DEVICE)
         assert found.damaged == 0
-        assert found.back.bps < 1.3 * rate_bps
+        assert found.back.bps < 2.1 * rate_bps
         assert abs(found.ahead_s) <= found.uncertainty_s + 1e-3  # one and the same clock
 
 
