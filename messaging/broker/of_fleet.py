@@ -59,6 +59,8 @@ SAVING_S = 30.0
 """How long Mosquitto may take to write what it keeps when it ends, s."""
 _NOISE = ("does not contain '%c' or '%u'", "Loading config file")
 """What Mosquitto says of the rules for all, and of own lines, each time that it reads them."""
+_OF_CLIENTS = "OpenSSL Error"
+"""What Mosquitto says of each client whose certificate it refuses, too."""
 _TRY_S = 2.0
 _LOCK_S = 1.0
 
@@ -165,7 +167,8 @@ class FleetBroker:
             text = (self._directory / "log").read_text(errors="replace")
             lines = [line for line in text.splitlines() if not any(map(line.__contains__, _NOISE))]
             errors = [line for line in lines if "rror" in line]
-            return "; ".join((errors or lines)[-3:])
+            own = [line for line in errors if _OF_CLIENTS not in line]
+            return "; ".join((own or errors or lines)[-3:])
         return ""
 
     def _has_ended_some(self) -> bool:
@@ -193,7 +196,14 @@ class FleetBroker:
         self._seen, self._due_s = self._stamps(), None
         self._refuses = self.folder.revoked_serials()
         decided = self.folder.decided
-        unused_port(decided.bind or "0.0.0.0", decided.port)
+        try:
+            unused_port(decided.bind or "0.0.0.0", decided.port)
+        except PortTaken as error:
+            raise PortTaken(
+                f"port {decided.port}, which bundles of {self.folder.path} name, is taken by "
+                "another program, perhaps the broker of another fleet: end that one "
+                f"('ss -ltnp sport = :{decided.port}' names it to root)"
+            ) from error
         self._directory = Path(tempfile.mkdtemp(prefix="fimi-broker-"))
         account = self.folder.ownership.account
         changes = is_root() and account is not None and account.uid != ROOT_UID
