@@ -165,6 +165,7 @@ def test_who_is_cut_says_why_and_not_that_the_broker_is_away(
     request, kind: str, says: str, settle, monkeypatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("fimi.messaging.heartbeat.AWAY_LOG_S", 0.5)
+    monkeypatch.setattr(of_fleet, "FAREWELL_S", FOREVER_S)
     fleet = request.getfixturevalue(kind)
     address = Bundle.read(fleet.folder.enroll("out-1")).address()
     fleet.broker.follow()
@@ -178,6 +179,14 @@ def test_who_is_cut_says_why_and_not_that_the_broker_is_away(
             assert fleet.broker.follow() == "reread"
         settle(lambda: sum("not let in for" in line for line in caplog.messages) >= 2)
         assert re.search(says, peer.shut_out)
+        others = fleet.bundle("coordinator").address()
+        with Peer(others, fleet="desk", peer="coordinator", role="coordinator") as coordinator:
+            settle(lambda: "out-1" in coordinator.peers)
+            assert coordinator.peers["out-1"].state.status == "online", "as it has said last"
+            monkeypatch.setattr(of_fleet, "FAREWELL_S", 0.0)
+            assert fleet.broker.follow() == "nothing"
+            settle(lambda: coordinator.peers["out-1"].state.goodbye)
+            assert coordinator.peers["out-1"].state.status == "offline"
     errors = [each for each in caplog.records if each.levelname == "ERROR"]
     assert sum(bool(re.search(says, each.getMessage())) for each in errors) == 1, "said once"
 
