@@ -311,7 +311,7 @@ def main() -> None:
     parser.add_argument("--flood", nargs="*", choices=("none", *FLOODS), default=["none", *FLOODS])
     parser.add_argument("--per-second", type=float, default=2000.0)
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--devices", type=int, default=2)
+    parser.add_argument("--devices", type=int, default=3)  # so many share a stream
     parser.add_argument("--after", type=float, default=3.0, help="when the flood begins, s")
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--rogue", help=argparse.SUPPRESS)

@@ -266,7 +266,14 @@ class Conversation:
         found = dict(self._known)
         for device, line in self._lines.items():
             if line.boot_id:
-                found[device] = self._heard(line)
+                told = self._heard(line)
+                earlier = dict(told.earlier)
+                for boot_id, boot in reversed(
+                    line.boots.items()
+                ):  # a late document hides later ones
+                    if boot_id != told.boot_id and boot.stored and len(earlier) < MAX_EARLIER:
+                        earlier.setdefault(boot_id, boot.stored)
+                found[device] = replace(told, earlier=earlier)
         return found
 
     def tick(self) -> None:

@@ -36,6 +36,7 @@ from fimi.coordinator.payloads import RoundPayload
 from fimi.coordinator.pulls import Pull, try_again
 from fimi.learning.training import tensors
 from fimi.learning.training.tensors import Parameters, UpdateRefusedError
+from fimi.messaging.errors import TransferError
 from fimi.messaging.messages.basis import Offer
 from fimi.messaging.messages.facts import UpdateReady
 from fimi.messaging.transfers.collecting import Collector
@@ -221,7 +222,8 @@ class LateUpdates:
             if pull.is_over:
                 self._arrived(key, pull)
             elif number - key[0] > most:
-                self._give_up(key, f"its update did not come within {most} rounds")
+                why = "" if pull.error is None else f": {pull.error}"
+                self._give_up(key, f"its update was not here within {most} rounds{why}")
             elif pull.gone >= GONE_MOST:
                 self._give_up(key, f"asked for its update {pull.gone} times: {pull.error}")
         try_again(self._pulls, self._pull)
@@ -277,8 +279,9 @@ class LateUpdates:
         except UpdateRefusedError as error:
             self._give_up(key, str(error))
             return
-        except OSError:  # a file of the same bytes was stored and deleted
-            pull.future = self._pull(key, pull.offer)
+        except OSError as error:  # no room; or a file of the same bytes was stored and deleted
+            pull.future = Future()
+            pull.future.set_exception(TransferError(f"it came, and cannot be kept: {error}"))
             return
         store = self._context.store
         with store.together():

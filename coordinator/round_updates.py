@@ -15,7 +15,7 @@ from fimi.coordinator.update_store import UpdateStore
 from fimi.learning.training import tensors
 from fimi.learning.training.coded import Tensors
 from fimi.learning.training.tensors import Parameters
-from fimi.messaging.errors import PayloadUnusable
+from fimi.messaging.errors import PayloadUnusable, TransferCancelled, TransferError
 from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.collecting import Collector
 
@@ -99,7 +99,10 @@ class UpdateIntake:
             UpdateRefusedError: it is none of this model.
             OSError: there was no room for it.
         """
-        self._updates[device].future.result(timeout=timeout_s)
+        try:
+            self._updates[device].future.result(timeout=timeout_s)
+        except TransferCancelled as error:
+            raise TransferError("its update was not here when the round was over") from error
 
     def _pull(self, device: str, offer: Offer) -> Future[None]:
         """Collect an update; when it has come, check it and keep it."""

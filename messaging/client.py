@@ -153,6 +153,7 @@ class Peer:
         self._letters = Letters(self.counters)
         self._telemetry = LatestTelemetry()
         self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run
+        self.transfers.on_damaged = self._on_damaged_chunk
         self._notice = LeaseNotice(self._identity, self._offenders, what)
         self._heartbeat = Heartbeat(
             peer,
@@ -448,6 +449,11 @@ class Peer:
 
     def _on_message(self, topic: str, payload: bytes, retained: bool) -> None:
         self._reception.take(topic, payload, retained)
+
+    # On any thread.
+
+    def _on_damaged_chunk(self, holder: str, size_bytes: int) -> None:
+        self._offenders.offended(holder, size_bytes, "a chunk is damaged", time.monotonic())
 
     # On the thread of heartbeats.
 

@@ -242,7 +242,7 @@ class FleetFolder:
         return bundle
 
     def revoke(self, name: str) -> None:
-        """End the credentials of a peer.
+        """End the credentials of a peer; once more, if that was broken off.
 
         Raises:
             FolderError: there is no such peer, or it is the coordinator, which no fleet is without.
@@ -253,7 +253,8 @@ class FleetFolder:
                 "coordinator' ends its credentials and issues new ones"
             )
         with self.changed():
-            self._end(self._required(name))
+            if not self._is_revoked(name):
+                self._end(self._required(name))
             self._store()
             self.bundle(name).unlink(missing_ok=True)
 
@@ -395,6 +396,10 @@ class FleetFolder:
     def _peer(self, name: str) -> Enrolled | None:
         return next((peer for peer in self.decided.peers if peer.name == name), None)
 
+    def _is_revoked(self, name: str) -> bool:
+        """Whether a peer has had credentials, and has none any more."""
+        return self._peer(name) is None and any(each.name == name for each in self.decided.revoked)
+
     def _required(self, name: str) -> Enrolled:
         peer = self._peer(name)
         if peer is None:
@@ -474,7 +479,7 @@ class FleetFolder:
         path, owner = self.path / name, self.ownership.of(name)
         if is_root() and path.is_symlink():  # root would follow it into a folder of its own
             raise FolderError(f"{path} is a link: root writes no file of a fleet through one")
-        write_whole(path, text, mode=0o600, owner=owner)
+        write_whole(path, text, mode=self.ownership.mode(name), owner=owner)
 
 
 def _still_matters(ended: Revoked, today: date) -> bool:

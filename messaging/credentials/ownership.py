@@ -10,7 +10,11 @@ The folder belongs to whoever has made it, and the broker runs as that user. If 
   :attr:`Ownership.warning` says so.
 
 Mosquitto warns of files that are not its user's own, and is to refuse them one day: so they are
-given to it, and not only readable by its group. It changes to its user before it reads them.
+given to it, and not only readable by its group. It changes to its user before it reads them. Its
+configuration stays root's: that is read before, and says as whom it runs and what code it loads.
+
+Whoever runs the broker can put anything into ``state``, as a user into a folder of his own. So root
+gives away only what it finds there by open folders, and no file that has another name elsewhere.
 """
 
 from __future__ import annotations
@@ -90,10 +94,18 @@ class Ownership:
         """User and group of a file of the folder; ``None``: of this process."""
         if not is_root() or self.account is None:
             return None
+        if name == conf.CONFIGURATION:
+            return self._owner, self.account.gid
         if name in BROKER_READS:
             return self.account.uid, self.account.gid
         owner = _account(self._owner)
         return (self._owner, 0 if owner is None else owner.gid)
+
+    def mode(self, name: str) -> int:
+        """Permissions of a file of the folder."""
+        mine = self.of(name)
+        by_group = mine is not None and self.account is not None and mine[0] != self.account.uid
+        return 0o640 if name == conf.CONFIGURATION and by_group else 0o600
 
     def settle(self) -> None:
         """Let everything that is there belong to whom it should.
@@ -105,19 +117,23 @@ class Ownership:
             return
         user = self.account
         if self._owner != ROOT_UID:  # what root has written in somebody's folder
-            for path in self._folder.rglob("*"):
-                _give(path, user.uid, user.gid, only_of=ROOT_UID)
+            _give_all(self._folder, user.uid, user.gid, only_of=ROOT_UID)
             return
         if user.uid == ROOT_UID:
             return
         for name in BROKER_READS:
-            _give(self._folder / name, user.uid, user.gid)
+            if name != conf.CONFIGURATION:
+                _give(self._folder / name, user.uid, user.gid)
         kept = self._folder / conf.KEPT
-        for path in (kept, *kept.rglob("*")):
-            _give(path, user.uid, user.gid)
-        for path, mode in ((self._folder / conf.OWN_LINES, 0o750), (self._folder, 0o710)):
-            os.chown(path, ROOT_UID, user.gid)
-            path.chmod(mode)
+        _give(kept, user.uid, user.gid)
+        _give_all(kept, user.uid, user.gid)
+        for name, mode in (
+            (conf.CONFIGURATION, self.mode(conf.CONFIGURATION)),
+            (conf.OWN_LINES, 0o750),
+            ("", 0o710),
+        ):
+            os.chown(self._folder / name, ROOT_UID, user.gid)
+            (self._folder / name).chmod(mode)
 
 
 def is_root() -> bool:
@@ -167,11 +183,21 @@ def _closed_to(account: Account, folder: Path) -> Path | None:
     return None
 
 
-def _give(path: Path, uid: int, gid: int, *, only_of: int | None = None) -> None:
+def _give(path: Path, uid: int, gid: int) -> None:
     """Give a file, folder or link itself to a user; what is not there is left out."""
     with contextlib.suppress(FileNotFoundError):
         status = path.lstat()
-        if (only_of is None or status.st_uid == only_of) and (
-            (status.st_uid, status.st_gid) != (uid, gid)
-        ):
+        if (status.st_uid, status.st_gid) != (uid, gid):
             os.chown(path, uid, gid, follow_symlinks=False)
+
+
+def _give_all(folder: Path, uid: int, gid: int, *, only_of: int | None = None) -> None:
+    """Give everything in a folder to a user, as far as it belongs to ``only_of``."""
+    for _, folders, files, handle in os.fwalk(folder):  # which follows no links
+        for name in (*folders, *files):
+            with contextlib.suppress(FileNotFoundError):
+                status = os.stat(name, dir_fd=handle, follow_symlinks=False)
+                elsewhere = stat.S_ISREG(status.st_mode) and status.st_nlink > 1
+                whose = only_of is None or status.st_uid == only_of
+                if whose and not elsewhere and (status.st_uid, status.st_gid) != (uid, gid):
+                    os.chown(name, uid, gid, dir_fd=handle, follow_symlinks=False)

@@ -89,6 +89,17 @@ class Blocks:
         """How many of these blocks are not here."""
         return (stop - start) - self._state.count(_HERE, start, stop)
 
+    def gaps(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Those of these blocks that are not here, as ``(start, stop)`` of each stretch."""
+        found = []
+        while start < stop:
+            here = self._state.find(_HERE, start, stop)
+            end = stop if here < 0 else here
+            if start < end:
+                found.append((start, end))
+            start = self.here_from(end) if end < stop else stop
+        return found
+
     def add(self, start: int, stop: int) -> int:
         """Note that these blocks are here; returns how many were not before."""
         new = self.lacking(start, stop)

@@ -78,6 +78,8 @@ class Fetching:
         self.counters = Counters()
         self.refusals: deque[str] = deque(maxlen=16)
         """What was wrong with requests and answers that could not be decoded; the peer takes it."""
+        self.on_damaged: Callable[[str, int], None] = lambda holder, size_bytes: None
+        """Told, on any thread, of a holder whose chunk is damaged, and of the chunk's size."""
         self._carrier = carrier
         self._max_bytes = max_bytes
         self._gone_after_s = gone_after_s
@@ -304,11 +306,8 @@ class Fetching:
             raise download.failure(str(error)) from error
         if verdict == "new":
             download.progress_s = now_s
-        elif verdict == "corrupt":
-            log.warning(
-                "a chunk of %s from %s is damaged; it will be asked for again",
-                *(chunk.digest[:12], download.offer.holder),
-            )
+        elif verdict == "corrupt":  # it will be asked for again
+            self.on_damaged(download.offer.holder, len(chunk.data))
 
     def _join(self, download: Download, now_s: float) -> float:
         """Join the shared stream; returns when to look again."""

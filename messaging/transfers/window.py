@@ -15,8 +15,10 @@ its chunk, the times of the last ones, and the usual one. From these follow
 
 A chunk that is larger than any that ever came, and does not come while others do, may be too large
 for the broker: the next ones are smaller. If nothing else is on its way, that shows when it has not
-come :data:`SILENCES` times and one of a size that has come before does. There is no network, no
-thread and no clock here: times are arguments.
+come :data:`SILENCES` times and one of a size that has come before does. It may have been the link
+after all: once :data:`RAISE_AFTER` chunks have come, larger ones are tried again, and each time
+that they do not come, after twice as many. There is no network, no thread and no clock here: times
+are arguments.
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ STRIKES = 2
 """So often a connection is lost under a larger chunk than ever came, until chunks are smaller."""
 SILENCES = 2
 """So often in a row nothing has come, until larger chunks than ever came are not asked for."""
+RAISE_AFTER = 128
+"""After so many chunks those that were too large are tried again; twice as many the next time."""
 
 Loss = Literal["silence", "overtaken", "disconnected"]
 """Why a chunk is lost: nothing came for too long, later ones came, or the connection went."""
@@ -85,6 +89,7 @@ class LinkWindow:
         self._largest_bytes = 0
         self._strikes = 0
         self._silent_bytes = 0
+        self._raise_after, self._since = RAISE_AFTER, 0
 
     @property
     def size_bytes(self) -> int:
@@ -138,8 +143,12 @@ class LinkWindow:
             now_s: the present time, s.
         """
         if self._in_doubt and size_bytes <= self._largest_bytes:
-            self.ceiling_bytes = max(self._largest_bytes, self._silent_bytes // 2)
+            self._lower(self._silent_bytes, "silence")
         self._silent_bytes = 0
+        self._since += 1
+        if self._raise_after and self._since >= self._raise_after:
+            self.ceiling_bytes = min(2 * self.ceiling_bytes, MAX_CHUNK_BYTES)
+            self._since = 0
         self._backoff = 0
         self._largest_bytes = max(self._largest_bytes, size_bytes)
         if self._probes and now_s - took_s >= self._probed_s:
@@ -189,7 +198,13 @@ class LinkWindow:
         self._strikes += 1
         if why == "overtaken" or self._strikes >= STRIKES:
             self._strikes = 0
-            self.ceiling_bytes = max(self._largest_bytes, size_bytes // 2)
+            self._lower(size_bytes, why)
+
+    def _lower(self, size_bytes: int, why: Loss) -> None:
+        """Chunks of that size are too large; a broker that hangs up for them is not tried again."""
+        self.ceiling_bytes = max(self._largest_bytes, size_bytes // 2)
+        self._raise_after = 0 if why == "disconnected" else 2 * self._raise_after
+        self._since = 0
 
     def back_off(self) -> None:
         """Wait longer the next time: a request remained without an answer."""

@@ -400,6 +400,17 @@ def told(boot_id: str, earlier: list[str], number: int = 1) -> Reported:
     )
 
 
+def test_a_late_document_of_an_earlier_start_hides_nothing_from_the_next_coordinator() -> None:
+    """What was stored of the present start is not given out, and booked, once more."""
+    talk = Conversation("r", "i", 1, lambda device, said: None, lambda: 0.0)
+    old, present = replace(told("old", []), facts=()), told("present", [])
+    talk.take(old)
+    talk.stored("d", *talk.take(present))
+    talk.take(old)
+    after = Conversation("r", "i", 2, lambda device, said: None, lambda: 0.0, heard=talk.heard())
+    assert after.take(present) == ()
+
+
 def test_an_agent_that_starts_again_and_again() -> None:
     """The facts of its first start are still open; they are given out once."""
     talk = Conversation("r", "i", 1, lambda device, said: None, lambda: 0.0)

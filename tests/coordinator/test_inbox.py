@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.inbox import Inbox
@@ -50,6 +51,23 @@ def test_a_sender_that_is_set_aside_is_an_event_once() -> None:
         assert is_problem(each)
         assert describe(each).startswith(f"{each.sender} is set aside for 10 s: ")
         assert msgspec.json.decode(msgspec.json.encode(each), type=Logged) == each
+
+
+def test_who_is_set_aside_again_and_again_is_told_of_ever_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fimi.messaging.offenders.ASIDE_S", 0.0)  # over at once, and so again
+    peer = Peer(
+        BrokerAddress(host="127.0.0.1", port=9), fleet="f", peer=COORDINATOR, role="coordinator"
+    )
+    told: list[Event] = []
+    conversation = Conversation("r", "5" * 16, 1, lambda *_: None, time.monotonic)
+    inbox = Inbox(peer, Registry(), conversation, told.append, threading.Event())
+    topic = topics.topic("f", "pi-1", COORDINATOR, "reported")
+    while peer.set_asides < 70:
+        peer._on_message(topic, b"\xff", False)
+        inbox.wait(lambda: False, 0.001)
+    assert len(told) == 7, "the first time, the second, the fourth, …, the 64th"
 
 
 def test_a_device_cannot_fill_the_log_with_what_it_says_of_itself() -> None:

@@ -268,3 +268,39 @@ def test_one_that_its_device_no_longer_serves_is_not_waited_for(
     assert late_of(federation.rounds) == [[], [], []]
     said = [e for e in lab.said(UpdateRejected) if e.round == 1 and e.device == "device-2"]  # type: ignore[attr-defined]
     assert "no longer serves it" in said[-1].reason  # type: ignore[attr-defined]
+
+
+def test_where_there_is_no_room_for_one_it_is_tried_again_now_and_then(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not all the time; and what was wrong is said in the end."""
+    second, came = threading.Event(), list[float]()
+
+    def full(*_: object) -> bytes:
+        came.append(time.monotonic())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("fimi.coordinator.late_models.LateModels.plain", full)
+    monkeypatch.setattr("fimi.coordinator.pulls.AGAIN_S", (3600.0,))
+
+    def first(device: ScriptedDevice, start: RoundStart) -> None:
+        if start.round == 2:
+            second.set()
+            limit_s = time.monotonic() + 10.0
+            while not came and time.monotonic() < limit_s:
+                time.sleep(0.01)
+            time.sleep(0.6)  # in which the coordinator has looked a few times
+        honest(1.0)(device, start)
+
+    def slow(device: ScriptedDevice, start: RoundStart) -> None:
+        device.tell()
+        if start.round == 1:
+            assert second.wait(30.0)
+            device.offer(start, tensors.dump(MODEL))
+            device.report(start)
+
+    more = {"kinds": "physical", "deadline_s": 600.0, "round_quorum": 1, "late_rounds": 1}
+    lab.run(first, slow, rounds=3, **more, **ADD)
+    assert len(came) == 1
+    said = [e.reason for e in lab.said(UpdateRejected) if e.round == 1]  # type: ignore[attr-defined]
+    assert any("not here within 1 rounds: it came, and cannot be kept" in each for each in said)

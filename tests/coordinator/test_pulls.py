@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fimi.coordinator.pulls import AGAIN_S, Pull, pause_s, try_again
 from fimi.messaging.errors import PayloadGone, PayloadUnusable, TransferCancelled, TransferError
-from fimi.messaging.messages import Offer
+from fimi.messaging.messages.basis import Offer
 
 OFFER = Offer(holder="d", digest="0" * 64, size_bytes=1, media="x")
 PASSING = (TransferError("no way"), PayloadGone("gone"))

@@ -1,70 +1,30 @@
-"""Updates on their way to a coordinator that is killed, over a real broker."""
+"""Updates of a round that do not come."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import pytest
+from lab import Lab, statuses
+from scripted import MODEL, ScriptedDevice, honest
 
-from fimi.coordinator.round_updates import UpdateIntake
-from fimi.coordinator.update_store import UpdateStore, clear_leftovers
 from fimi.learning.training import tensors
-from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.messaging.broker.embedded import EmbeddedBroker
-from fimi.messaging.client import Peer
-from fimi.messaging.topics import COORDINATOR
-from fimi.messaging.transfers.collecting import Collector
-
-MODEL = {"w": np.zeros(100_000, np.float32)}
+from fimi.messaging.messages.orders import RoundStart
 
 
-@contextmanager
-def intake(peer: Peer, store: UpdateStore) -> Iterator[UpdateIntake]:
-    with ThreadPoolExecutor(1) as pool, Collector(peer.transfers) as collector:
-        yield UpdateIntake(MODEL, store, collector, pool)
+def test_one_whose_device_reports_and_does_not_send_it(
+    a_broker: EmbeddedBroker, fleet_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was wrong is said, and not what the coordinator made of it."""
 
+    def mute(device: ScriptedDevice, start: RoundStart) -> None:
+        monkeypatch.setattr(device.peer.transfers, "on_request", lambda asker, payload: True)
+        device.offer(start, tensors.dump(MODEL))
+        device.report(start)
 
-@pytest.fixture(scope="module")
-def broker() -> Iterator[EmbeddedBroker]:
-    with EmbeddedBroker() as running:
-        yield running
-
-
-def test_what_lies_here_is_not_sent_again(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    """A coordinator that was killed before the round was stored had the update already."""
-    update = {"w": np.arange(100_000, dtype=np.float32)}
-    with (
-        Peer(broker.address, fleet="a", peer="d1", role="device") as device,
-        Peer(broker.address, fleet="a", peer=COORDINATOR, role="coordinator") as peer,
-    ):
-        offer = device.transfers.serve(tensors.dump(update), "safetensors")
-        for _ in range(2):
-            clear_leftovers(tmp_path)
-            store = UpdateStore(tmp_path)  # that of another process, which finds its folder
-            with intake(peer, store) as updates:
-                updates.offered("d1", offer)
-                updates.require("d1", 30.0)
-                np.testing.assert_array_equal(tensors.load(store.get("d1"))["w"], update["w"])
-        assert device.transfers.counters.sent_bytes == offer.size_bytes
-        store.close()
-        assert not any(tmp_path.iterdir())
-
-
-def test_what_is_no_update_stays_out(broker: EmbeddedBroker, tmp_path: Path) -> None:
-    wrong = tensors.dump({"w": np.full(100_000, np.inf, np.float32)})
-    with (
-        Peer(broker.address, fleet="b", peer="d1", role="device") as device,
-        Peer(broker.address, fleet="b", peer=COORDINATOR, role="coordinator") as peer,
-    ):
-        offer = device.transfers.serve(wrong, "safetensors")
-        store = UpdateStore(tmp_path)
-        with intake(peer, store) as updates:
-            updates.offered("d1", offer)
-            with pytest.raises(UpdateRefusedError, match="not finite"):
-                updates.require("d1", 30.0)
-        store.close()
-        assert not any(tmp_path.iterdir())
+    lab = Lab(a_broker, fleet_name, tmp_path)
+    federation = lab.run(honest(1.0), mute, rounds=1)
+    assert statuses(federation, 1)["device-2"] == "failed"
+    (entry,) = (each for each in federation.rounds[0].devices if each.device == "device-2")
+    assert entry.reason == "its update was not here when the round was over"

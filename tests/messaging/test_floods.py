@@ -5,6 +5,8 @@ Over a real Mosquitto with access rules, so that a name is who has sent.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -15,9 +17,13 @@ from fimi.learning.data.contract import PROTOCOL
 from fimi.messaging import topics
 from fimi.messaging.allowances import ALLOWED, Use
 from fimi.messaging.client import Peer
+from fimi.messaging.errors import TransferCancelled
 from fimi.messaging.link import Link
+from fimi.messaging.messages.basis import Offer
 from fimi.messaging.messages.peers import DeviceState, Telemetry
 from fimi.messaging.topics import COORDINATOR, Kind
+from fimi.messaging.transfers.fetching import LEAST_FILE_BYTES
+from fimi.messaging.transfers.parts import PartFiles
 from fimi.messaging.transfers.wire import (
     Chunk,
     Done,
@@ -80,7 +86,8 @@ FLOODS: dict[str, tuple[Kind, Use, Flood]] = {
 
 
 @pytest.fixture
-def fleet(own_mosquitto) -> Iterator[tuple[Peer, Peer, Link]]:
+def fleet(own_mosquitto, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Peer, Peer, Link]]:
+    monkeypatch.setattr("fimi.messaging.offenders.ASIDE_S", 300.0)  # whatever else the machine does
     address = own_mosquitto(RULES, username=COORDINATOR, also=("d1", "rogue"))
     rogue = Link(replace(address, username="rogue"), "rogue", clean_session=True)
     with (
@@ -116,3 +123,36 @@ def test_set_aside_soon_and_nobody_else_suffers(name: str, fleet, until) -> None
         rogue.publish(topic, flood(number, offer.digest), qos=0)
     until(lambda: coordinator.counters.unseen >= 100)
     assert coordinator.offenders[0].offences == found.offences
+
+
+@pytest.mark.parametrize("in_file", [False, True], ids=["in memory", "in a file"])
+def test_chunks_that_were_asked_for_and_are_damaged(
+    in_file: bool, fleet, until, tmp_path, caplog
+) -> None:
+    """Whoever offers a payload and sends rubbish in its place is named once and set aside."""
+    coordinator, _, rogue = fleet
+    size_bytes = 2 * LEAST_FILE_BYTES
+    offer = Offer(holder="rogue", digest=NOWHERE, size_bytes=size_bytes, media="x")
+    parts = PartFiles(tmp_path) if in_file else None
+    over = threading.Event()
+
+    def fetch() -> None:
+        with contextlib.suppress(TransferCancelled):
+            coordinator.transfers.fetch(offer, 30.0, cancelled=over.is_set, parts=parts)
+
+    thread = threading.Thread(target=fetch)
+    thread.start()
+    try:
+        until(coordinator.transfers.expected_bytes)
+        bad = encode_transfer(Chunk(digest=NOWHERE, start=0, check=7, data=memoryview(bytes(1024))))
+        topic = topics.topic("f", "rogue", COORDINATOR, "chunk")
+        began_s = time.monotonic()
+        while not coordinator.set_asides:
+            rogue.publish(topic, bad, qos=0).wait_for_publish(5.0)
+            assert time.monotonic() < began_s + 20.0
+    finally:
+        over.set()
+        thread.join()
+    (found,) = coordinator.offenders
+    assert (found.sender, found.why) == ("rogue", "a chunk is damaged")
+    assert len([r for r in caplog.records if "rogue" in r.getMessage()]) <= 3

@@ -7,10 +7,13 @@ import time
 
 import pytest
 
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import BrokerError
-from fimi.messaging.limits import Granted
+from fimi.messaging.limits import TRIED_BYTES, Granted
+from fimi.messaging.link import Link
 from fimi.messaging.messages.documents import Desired, Reported
+from fimi.messaging.size_trial import LAST_BYTES, SizeTrial
 from fimi.messaging.topics import COORDINATOR
 
 EVERYTHING = ["user fimi", "topic readwrite #"]
@@ -121,3 +124,17 @@ def test_what_is_found_out_stays() -> None:
     assert not granted.told(None).retains
     assert granted.without("Retain not supported") is None
     assert Granted().without("Not authorized") is None
+
+
+def test_a_large_message_that_was_only_late_is_no_limit() -> None:
+    """It comes after the trial has ended, which took it for dropped."""
+    link = Link(BrokerAddress(host="127.0.0.1", port=9), "late")
+    trial = SizeTrial(link, "a/topic")
+    small, large = sorted(TRIED_BYTES)
+    trial.on_echo(bytes(small))
+    trial.on_echo(bytes(LAST_BYTES))
+    trial.run()
+    assert link.largest_payload("a/topic") == small
+    trial.on_echo(bytes(large))
+    assert link.largest_payload("a/topic") is None
+    link.close()

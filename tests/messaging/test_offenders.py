@@ -72,6 +72,9 @@ def test_the_time_grows_to_its_limit_and_is_forgiven() -> None:
     now_s += ASIDE_MAX_S + FORGIVEN_S
     assert send(some, "x", now_s, good=True)
     assert some.seen() == ()
+    while send(some, "x", now_s, good=False):
+        now_s += 0.01
+    assert some.seen()[0].aside_s == ASIDE_S
 
 
 def test_an_honest_device_is_heard_although_another_one_writes_under_its_name() -> None:
@@ -170,6 +173,15 @@ def test_a_flood_of_what_is_valid_is_set_aside(kind: str, gap_s: float) -> None:
     both = (ALLOWED[use], ALLOWED["bad"])
     assert sent <= sum(each.at_once + each.per_minute * minutes for each in both) + 2
     assert some.seen()[0].why == f"it {ALLOWED[use].why}"
+
+
+@given(st.integers(0, 256))
+def test_chunks_of_no_use_count_by_their_bytes_as_well(kibibytes: int) -> None:
+    some, sent = with_rules(), 0
+    while not some.seen():
+        some.came("x", kibibytes << 10, 0.0, of_use=False)
+        sent += 1
+    assert sent == int(ALLOWED["idle"].at_once / (1 + kibibytes / 64)) + 1
 
 
 def test_news_is_believed_once_a_second_at_most() -> None:

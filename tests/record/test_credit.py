@@ -263,6 +263,16 @@ class TestOnAndOn:
         full = credited(entry, ROUND_S, **self.fact("report", 999, STRETCHES_MOST))
         assert credited(full, ROUND_S, **self.fact("report", 999, STRETCHES_MOST)) == full
 
+    def test_that_evidence_was_left_out_is_said(self) -> None:
+        entry = credited(MISSING, ROUND_S, report())
+        for number in range(EVIDENCE_MOST - len(entry.evidence)):
+            entry = credited(entry, ROUND_S, **self.fact("settled", number, 1))
+        assert len(entry.evidence) == EVIDENCE_MOST
+        assert FULL not in entry.reason
+        more = credited(entry, ROUND_S, **self.fact("settled", 999, 1))
+        assert more.evidence == entry.evidence
+        assert FULL in more.reason
+
     def test_what_a_round_was_told_first_is_kept_whole(self) -> None:
         many = tuple(at(float(k), "compute") for k in range(STRETCHES_MOST + 1))
         entry = credited(MISSING, ROUND_S, report(phases=many))

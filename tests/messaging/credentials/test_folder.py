@@ -12,6 +12,7 @@ from fimi.messaging.bundle import Bundle
 from fimi.messaging.credentials.decided import Revoked
 from fimi.messaging.credentials.folder import FleetFolder, FolderError
 from fimi.messaging.credentials.rules import access_rules
+from fimi.messaging.credentials.settings import REVOKED
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,24 @@ class TestEnrolling:
         assert "user going\ntopic deny #" in rules
         kept.enroll("going")
         assert "user going\n" not in (kept.path / "rules").read_text()
+
+    def test_revoking_that_was_broken_off_is_done_by_doing_it_again(
+        self, kept: FleetFolder
+    ) -> None:
+        """Noted, and the broker was not told: a full disk, or a command that was killed."""
+        path = kept.enroll("half")
+        (peer,) = (each for each in kept.decided.peers if each.name == "half")
+        listed = kept.path / REVOKED
+        listed.unlink()
+        listed.mkdir()  # in the way of the list
+        with pytest.raises(OSError, match=REVOKED):
+            kept.revoke("half")
+        listed.rmdir()
+        again = FleetFolder.open(kept.path)
+        again.revoke("half")
+        assert peer.serial in again.revoked_serials()
+        assert [each.name for each in again.decided.revoked].count("half") == 1
+        assert not path.exists()
 
     def test_a_generator_node_with_another_name(self, kept: FleetFolder) -> None:
         assert Bundle.read(kept.enroll("node-2", "generator")).role == "generator"

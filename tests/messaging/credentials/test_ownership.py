@@ -96,6 +96,26 @@ def test_the_broker_reads_what_it_needs_and_no_more(open_place: Path) -> None:
 
 
 @as_root
+def test_a_broker_that_was_taken_over_gets_nothing_of_roots(open_place: Path) -> None:
+    """It may put what it likes where it keeps things, and cannot say as whom it is started."""
+    folder = made(open_place / "fl")
+    row = pwd.getpwnam("mosquitto")
+    (victim := open_place / "victim").write_text("root's")
+    kept = folder.path / "state"
+    os.link(victim, kept / "mosquitto.db")
+    (open_place / "others").mkdir()
+    (open_place / "others" / "file").touch()
+    (kept / "inner").symlink_to(open_place / "others")
+    (kept / "own").touch()
+    folder.enroll("pi-01")
+    assert victim.owner() == "root"
+    assert (open_place / "others" / "file").owner() == "root"
+    assert (kept / "own").owner() == "mosquitto"
+    said = (folder.path / "mosquitto.conf").stat()
+    assert (said.st_uid, said.st_gid, said.st_mode & 0o777) == (0, row.pw_gid, 0o640)
+
+
+@as_root
 def test_it_runs_as_mosquitto(
     open_place: Path, free_port: int, settle: Callable[..., None]
 ) -> None:

@@ -43,6 +43,25 @@ def payload(assembly: Assembly) -> bytes:
     return assembly.store.payload()
 
 
+@pytest.mark.parametrize("in_file", [False, True], ids=["in memory", "in a file"])
+def test_what_the_digest_has_read_is_not_written_over(in_file: bool, tmp_path: Path) -> None:
+    """A chunk that brings something new can bring other bytes for blocks that are here."""
+    data = noise(32 << 10)
+    store = PartFiles(tmp_path).open(offer(data)) if in_file else None
+    assembly = Assembly(offer(data), store=store)
+    assembly.ask(0.0)
+    assert assembly.accept(chunk(data, 0, 4), 0.1) == "new"
+    assembly.store.read_on()
+    forged = bytes(BLOCK_BYTES) + data[4 * BLOCK_BYTES : 5 * BLOCK_BYTES]
+    other = msgspec.structs.replace(
+        chunk(data, 3), check=chunk_check(3, forged), data=memoryview(forged)
+    )
+    assert assembly.accept(other, 0.2) == "new"
+    for start in range(5, 32):
+        assembly.accept(chunk(data, start), 0.3)
+    assert payload(assembly) == data
+
+
 class TestOffers:
     @pytest.mark.parametrize(("size_bytes", "says"), [(1001, "max_bytes"), (2**31, "any payload")])
     def test_refused_before_allocation(self, size_bytes: int, says: str) -> None:

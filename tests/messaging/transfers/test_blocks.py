@@ -51,6 +51,8 @@ class TestStates:
                     truth[n] = "unasked"
         assert blocks.missing == sum(state != "here" for state in truth)
         assert blocks.lacking(3, 40) == sum(state != "here" for state in truth[3:40])
+        gaps = [n for start, stop in blocks.gaps(3, 40) for n in range(start, stop)]
+        assert gaps == [n for n in range(3, 40) if truth[n] != "here"]
         assert blocks.asked(3, 40) == ("asked" in truth[3:40])
         gap = next((n for n in range(5, 64) if truth[n] != "here"), 64)
         assert blocks.here_from(5) == gap

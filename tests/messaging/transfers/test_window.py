@@ -167,6 +167,26 @@ class TestBrokersThatTakeLess:
         window.came(4096, 0.001, 1.0)
         assert window.ceiling_bytes == MAX_CHUNK_BYTES // 2
 
+    @pytest.mark.parametrize("dropped", [5_000, 20_000, 100_000, 255_000, MAX_CHUNK_BYTES])
+    def test_a_link_that_stood_still_is_no_small_broker(self, dropped: int) -> None:
+        """A broker that drops what is larger than ``dropped`` costs little; another one nothing."""
+        window, now_s, lost = LinkWindow(), 0.0, []
+        window.came(4096, 0.001, now_s)
+        for _ in range(2):  # as if 8 KiB were too large
+            window.lost(8192, "silence")
+            window.back_off()
+        for n in range(6_000):
+            now_s += 0.001
+            size = window.chunk_bytes
+            if size > dropped:
+                lost.append(n)
+                window.lost(size, "overtaken")
+            else:
+                window.came(size, 0.001, now_s)
+        assert window.chunk_bytes > min(dropped, MAX_CHUNK_BYTES) / 2 - BLOCK_BYTES
+        assert len(lost) <= 12
+        assert not [n for n in lost if n > 3_000][2:]
+
     def test_a_connection_that_goes_under_large_chunks(self) -> None:
         window = LinkWindow()
         window.came(4096, 0.001, 0.0)
