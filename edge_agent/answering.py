@@ -269,7 +269,8 @@ class Answering:
             self._notifier.alive()
         away_s = self._peer.broker_away_s()
         if away_s is not None:
-            self._notifier.status(f"the broker is away ({self._peer.address})")
+            away = f"the broker is away ({self._peer.address})"
+            self._notifier.status(self._peer.shut_out or away)
         else:
             self._notifier.status(self._doing)
         if self._reported is not None and away_s is None and self._peer.flush(LOOK_AGAIN_S):

@@ -274,6 +274,11 @@ class Peer:
         return self._link.away_s
 
     @property
+    def shut_out(self) -> str:
+        """Why the broker does not let this peer come back, and what to do; empty otherwise."""
+        return self._link.shut_out
+
+    @property
     def peers(self) -> dict[str, PeerView]:
         """All peers whose state was ever received, by peer id."""
         return self._presence.views()

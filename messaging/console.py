@@ -140,7 +140,8 @@ class SeenBoard(Struct, frozen=True, kw_only=True):
                 why = f" (what it said cannot be read: {self.problem})" if self.problem else ""
                 return (
                     f"{self.device} says that it is online and does not answer{why}: it may be "
-                    "overloaded, or its connection is broken; try again"
+                    "overloaded, or its connection is broken: try again; or its credentials were "
+                    f"revoked: 'fimi fleet forget {self.device}' clears what it has said"
                 )
         return ""
 

@@ -81,15 +81,14 @@ def _require_gone(listener: _Listener, *, gone: bool) -> None:
     Raises:
         PeerIsUp: it may.
     """
-    name = listener.name
     if not listener.kept:
         return
     if listener.answers():
-        raise PeerIsUp(f"{name} is up and answers: end its agent first")
+        raise PeerIsUp("it is up and answers; end its agent first")
     if listener.says_online() and not gone:
         raise PeerIsUp(
-            f"{name} does not answer, but its last word is that it is online: wait a minute, for "
-            "the broker to notice that it is away; if it was put away while the broker was down, "
+            "it does not answer, but its last word is that it is online; wait a minute, for the "
+            "broker to notice that it is away; if it was put away while the broker was down, "
             "say --gone"
         )
 

@@ -114,7 +114,10 @@ class Heartbeat:
                 next_beat_s = now_s + self._every_s
             if not self._link.ready:
                 if (away_s := self._link.away_s or 0.0) >= next_word_s:
-                    log.warning("broker at %s away for %.0f s", self._link.address, away_s)
+                    if why := self._link.shut_out:
+                        log.warning("not let in for %.0f s: %s", away_s, why)
+                    else:
+                        log.warning("broker at %s away for %.0f s", self._link.address, away_s)
                     next_word_s += min(next_word_s, AWAY_LOG_MOST_S)
                 continue
             next_word_s = AWAY_LOG_S

@@ -127,9 +127,9 @@ def dropped_all() -> str:
 
 
 def forgotten() -> str:
-    """That a broker has lost the session of a connection that was away only shortly."""
+    """That a broker has lost the session of a connection."""
     return (
-        "does not know this connection any more: it was restarted and keeps nothing on its disk, "
-        "or another broker is there now; everything is published again; 'persistence true' and "
-        "'autosave_interval' let Mosquitto keep it"
+        "does not know this connection any more: it was killed before it had written it to its "
+        "disk, keeps nothing there, or is another one now; everything is published again. With "
+        "'persistence true' Mosquitto keeps it, and writes it every 'autosave_interval' seconds"
     )

@@ -119,6 +119,7 @@ class Link:
         self._pacing_bps: float | None = None
         self._listening: dict[str, int | None] = {}
         self._tls_trouble = ""
+        self._shut_out = ""
         self._clients = PahoClients(address, client_id, clean_session=clean_session, will=will)
         self._client = self._new_client(VERSIONS[0])
 
@@ -141,6 +142,11 @@ class Link:
         """For how long the connection has been lost, s; ``None`` while there is one."""
         lost_s = self._lost_s
         return None if lost_s is None or self.ready else time.monotonic() - lost_s
+
+    @property
+    def shut_out(self) -> str:
+        """Why the broker does not let it come back, and what to do; empty: it does not refuse."""
+        return self._shut_out
 
     def connect(self, timeout_s: float) -> None:
         """Connect and wait until the subscriptions are confirmed.
@@ -354,7 +360,7 @@ class Link:
                 self._answered.set()
                 client.disconnect()
                 return
-            log.warning("%s refuses to have us back: %s", self.address, reason)
+            self._refused_again(str(refused(self.address, reason)))
             if str(reason) == _OTHER_VERSION and self.version == "5":
                 # another broker has taken its place; paho reads the version when it reconnects
                 client._protocol = MQTTProtocolVersion.MQTTv311
@@ -399,6 +405,7 @@ class Link:
             away_s = time.monotonic() - self._lost_s
             log.warning("connected to %s again after %.1f s", self.address, away_s)
         self._lost_s = None
+        self._shut_out = ""
         self._ready_s = time.monotonic()
         self.sessions += 1
         self._ready.set()
@@ -415,7 +422,9 @@ class Link:
         if self._ready.is_set():
             if not self._closed:
                 self._lost_s = now_s
-                log.warning("connection to %s lost (%s); reconnecting", self.address, reason)
+                # paho's word for: the other side has closed it, and said nothing
+                why = "closed" if str(reason) == "Unspecified error" else str(reason).lower()
+                log.warning("connection to %s lost (%s); reconnecting", self.address, why)
                 if self.address.tls:
                     client.on_log = self._on_log
             if now_s - self._ready_s >= STEADY_S:
@@ -427,6 +436,7 @@ class Link:
             self._answered.set()  # the broker has closed it for what TLS says
 
     def _on_connect_fail(self, client: mqtt.Client, _d: Any) -> None:
+        self._shut_out = ""
         self._pause(client, time.monotonic())
 
     def _pause(self, client: mqtt.Client, now_s: float) -> None:
@@ -436,10 +446,16 @@ class Link:
 
     def _on_log(self, _c: Any, _d: Any, level: int, text: str) -> None:
         """What paho says of a connection with TLS: it keeps the error to itself."""
-        if level == mqtt.MQTT_LOG_ERR and "[SSL" in text and text != self._tls_trouble:
+        if level == mqtt.MQTT_LOG_ERR and "[SSL" in text:
             self._tls_trouble = text
             if self._was_ready:
-                log.error("%s", certificate_refused(self.address, text))
+                self._refused_again(certificate_refused(self.address, text))
+
+    def _refused_again(self, why: str) -> None:
+        """A connection that there was is not let in any more: said once, not at every attempt."""
+        if why != self._shut_out:
+            self._shut_out = why
+            log.error("%s", why)
 
     def _on_message(self, _c: Any, _d: Any, message: mqtt.MQTTMessage) -> None:
         try:

@@ -16,7 +16,8 @@ def refused(where: BrokerAddress, reason: ReasonCode) -> BrokerError:
     if name in ("Not authorized", "Bad user name or password"):
         user = f"user {where.username!r}" if where.username else "a client without user name"
         return NotAuthorised(
-            f"{where}: the broker refuses {user} ({name.lower()}); check user name and password"
+            f"{where}: the broker refuses {user} ({name.lower()}); check user name and password, "
+            "and get a new bundle if they were revoked (fimi fleet rotate or enroll)"
         )
     return BrokerError(f"{where}: the broker refuses the connection ({name.lower()})")
 

@@ -102,8 +102,11 @@ def describe(event: Event) -> str:
             return f"{event.device}, round {event.round}: its meter: {'; '.join(event.doubts)}"
         case SenderSetAside():
             return event.words
-        case DeviceLost() | UpdateRejected():
+        case DeviceLost():
             return f"{event.device}: {event.reason}"
+        case UpdateRejected():
+            reason = event.reason.removeprefix(f"{event.device} ")
+            return f"{event.device}, round {event.round}: {reason}"
         case UpdateClipped():
             return (
                 f"{event.device}: its update of round {event.round} is clipped to "

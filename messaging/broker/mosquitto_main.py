@@ -41,12 +41,20 @@ def main(orders: bytes) -> int:
         lost.set()
         broker.terminate()
 
-    signal.signal(signal.SIGTERM, lambda *_: broker.terminate())
+    told = threading.Event()
+
+    def end() -> None:
+        told.set()
+        broker.terminate()
+
+    signal.signal(signal.SIGTERM, lambda *_: end())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "SIGHUP"):  # it reads passwords, rules and certificates again
         signal.signal(signal.SIGHUP, lambda *_: broker.send_signal(signal.SIGHUP))
     when_parent_is_gone(orphaned, config.grace_s)
     code = broker.wait()
+    if code < 0 and not (told.is_set() or lost.is_set()):
+        print(f"Error: mosquitto was ended by {signal.Signals(-code).name}", file=sys.stderr)
     if lost.is_set():
         shutil.rmtree(config.directory, ignore_errors=True)
     return code

@@ -16,6 +16,9 @@ a change of the folder into force:
   the folder has been quiet for :data:`QUIET_S`: forty changes are one restart. What it keeps and
   what waits for others is on the disk then; everybody with a valid certificate comes back.
 
+A peer whose credentials have ended cannot say that it is gone. The keeper says it in its place
+(:mod:`fimi.messaging.farewell`).
+
 amqtt is no broker for a fleet: it has no access rules, and takes clients without a certificate.
 """
 
@@ -49,16 +52,21 @@ from fimi.messaging.credentials.folder import FleetFolder, FolderError
 from fimi.messaging.credentials.ownership import ROOT_UID, is_root
 from fimi.messaging.credentials.settings import CONFIGURATION
 from fimi.messaging.errors import BrokerError, BrokerFailed, BrokerMissing, PortTaken
+from fimi.messaging.farewell import say_goodbye_for
 from fimi.messaging.link import probe
 
 QUIET_S = 2.0
 """So long nothing must have changed in the folder before Mosquitto is started again, s."""
 MOST_S = 10.0
 """It is started again after this time at the latest, s, however much changes."""
+FAREWELL_S = 1.0
+"""So long Mosquitto may take to read its files and to cut who was revoked, s."""
 SAVING_S = 30.0
 """How long Mosquitto may take to write what it keeps when it ends, s."""
 _NOISE = ("does not contain '%c' or '%u'", "Loading config file")
 """What Mosquitto says of the rules for all, and of own lines, each time that it reads them."""
+_OF_CLIENTS = "OpenSSL Error"
+"""What Mosquitto says of each client whose certificate it refuses, too."""
 _TRY_S = 2.0
 _LOCK_S = 1.0
 
@@ -96,6 +104,7 @@ class FleetBroker:
         self._refuses: frozenset[str] = frozenset()  # since Mosquitto was started
         self._changed_s = 0.0
         self._due_s: float | None = None
+        self._gone: frozenset[str] = frozenset()  # of whom the broker knows that
 
     @property
     def alive(self) -> bool:
@@ -151,7 +160,11 @@ class FleetBroker:
             if self._due_s is None and self._has_ended_some():
                 self._due_s = now_s + MOST_S
             return "reread"
-        if self._due_s is None or now_s < min(self._due_s, self._changed_s + QUIET_S):
+        if self._due_s is None:
+            if now_s >= self._changed_s + FAREWELL_S:
+                self._say_goodbye()
+            return "nothing"
+        if now_s < min(self._due_s, self._changed_s + QUIET_S):
             return "nothing"
         self._end()
         self._launch()
@@ -165,7 +178,8 @@ class FleetBroker:
             text = (self._directory / "log").read_text(errors="replace")
             lines = [line for line in text.splitlines() if not any(map(line.__contains__, _NOISE))]
             errors = [line for line in lines if "rror" in line]
-            return "; ".join((errors or lines)[-3:])
+            own = [line for line in errors if _OF_CLIENTS not in line]
+            return "; ".join((own or errors or lines)[-3:])
         return ""
 
     def _has_ended_some(self) -> bool:
@@ -175,6 +189,19 @@ class FleetBroker:
         except FolderError as error:  # Mosquitto goes on with what it has read before
             log.error("%s", error)
             return False
+
+    def _say_goodbye(self) -> None:
+        """Say that those are gone who are not let in any more, once for each of them."""
+        try:
+            decided = FleetFolder.open(self.folder.path).decided
+            gone = frozenset(each.name for each in decided.revoked)
+            gone -= {peer.name for peer in decided.peers}
+            new, self._gone = gone - self._gone, gone
+            if new:
+                keeper = self.folder.keeper(self.folder.local_host())
+                say_goodbye_for(keeper, fleet=decided.fleet, names=sorted(new))
+        except (FolderError, BrokerError) as error:  # it is seen as silent, and can be forgotten
+            log.warning("who was revoked may be shown as online: %s", error)
 
     def _take_lock(self) -> None:
         limit_s = time.monotonic() + _LOCK_S
@@ -193,7 +220,14 @@ class FleetBroker:
         self._seen, self._due_s = self._stamps(), None
         self._refuses = self.folder.revoked_serials()
         decided = self.folder.decided
-        unused_port(decided.bind or "0.0.0.0", decided.port)
+        try:
+            unused_port(decided.bind or "0.0.0.0", decided.port)
+        except PortTaken as error:
+            raise PortTaken(
+                f"port {decided.port}, which bundles of {self.folder.path} name, is taken by "
+                "another program, perhaps the broker of another fleet: end that one "
+                f"('ss -ltnp sport = :{decided.port}' names it to root)"
+            ) from error
         self._directory = Path(tempfile.mkdtemp(prefix="fimi-broker-"))
         account = self.folder.ownership.account
         changes = is_root() and account is not None and account.uid != ROOT_UID

@@ -184,21 +184,34 @@ class FleetFolder:
         Raises:
             FolderError: it has some, or the name cannot be used.
         """
-        try:
-            topics.check_name(name, "name")
-        except ValueError as error:
-            raise FolderError(str(error)) from error
-        if name in (COORDINATOR, BROKER, topics.SHARED) or (role == "coordinator"):
-            raise FolderError(f"{name!r} is no name for a peer that is enrolled; take another")
         with self.changed():
-            if self._peer(name) is not None:
-                raise FolderError(
-                    f"{name} has credentials in fleet {self.decided.fleet!r}; 'fimi fleet rotate "
-                    f"{name}' issues new ones, 'fimi fleet revoke {name}' ends them"
-                )
+            self.require_new([name], role)
             bundle = self._issue(self._authority(), name, role)
             self._store()
         return bundle
+
+    def require_new(self, names: Sequence[str], role: BundleRole = "device") -> None:
+        """Make sure that all of some names can be enrolled.
+
+        Raises:
+            FolderError: one has credentials, stands twice, or cannot be used.
+        """
+        for name in names:
+            try:
+                topics.check_name(name, "name")
+            except ValueError as error:
+                raise FolderError(str(error)) from error
+            if name in (COORDINATOR, BROKER, topics.SHARED) or (role == "coordinator"):
+                raise FolderError(f"{name!r} is no name for a peer that is enrolled; take another")
+            if names.count(name) > 1:
+                raise FolderError(f"{name} is named twice; name it once")
+        if there := [name for name in names if self._peer(name) is not None]:
+            have = "has" if len(there) == 1 else "have"
+            name = there[0] if len(there) == 1 else "NAME"
+            raise FolderError(
+                f"{', '.join(there)} {have} credentials in fleet {self.decided.fleet!r}; 'fimi "
+                f"fleet rotate {name}' issues new ones, 'fimi fleet revoke {name}' ends them"
+            )
 
     def rotate(self, name: str, hosts: Sequence[str] = ()) -> Path:
         """Issue new credentials to a peer, or a new certificate to the broker; the old ones end.

@@ -414,7 +414,7 @@ def _place(text: str, where: str) -> tuple[str, int]:
     """
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not (colon and host and port.isdecimal() and int(port) <= 65535):
+    if not (colon and host and port.isdecimal() and int(port) <= 65535) or "://" in text:
         raise ScriptError(f'{where} = "{text}": write it as host:port, "127.0.0.1:1883"')
     return host, int(port)
 

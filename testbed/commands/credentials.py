@@ -24,11 +24,22 @@ from fimi.testbed.configuration.sections import FleetConfig
 if TYPE_CHECKING:
     from fimi.messaging.credentials.folder import FleetFolder
 
+
+def _require_folder(ctx: click.Context, _: click.Parameter, path: Path | None) -> Path | None:
+    if path is None and not ctx.resilient_parsing:
+        raise click.UsageError(
+            "Missing option '--folder', the folder of the fleet; FIMI_FLEET_FOLDER can name it "
+            "instead, and 'fimi fleet init FOLDER' makes one.",
+            ctx,
+        )
+    return path
+
+
 _FOLDER = click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     envvar="FIMI_FLEET_FOLDER",
-    required=True,
+    callback=_require_folder,
     metavar="FOLDER",
     help="The folder that 'fimi fleet init' has made (or the variable FIMI_FLEET_FOLDER).",
 )
@@ -119,6 +130,7 @@ def fleet_enroll(
 
     with errors():
         opened = FleetFolder.open(folder)
+        opened.require_new(names, role)  # all or none
         for name in names:
             click.echo(opened.enroll(name, role))
     _warn(folder)

@@ -167,7 +167,8 @@ def errors() -> Iterator[None]:
         end_if_unread()
         fail(str(error), EXIT_SURROUNDINGS)
     except OSError as error:
-        fail(str(error), EXIT_SURROUNDINGS)
+        where = "" if error.filename is None else f"{error.filename}: "
+        fail(f"{where}{error.strerror or error}", EXIT_SURROUNDINGS)
 
 
 def end_if_unread() -> None:

@@ -106,7 +106,7 @@ def serve(
         try:
             stack.enter_context(peer)
         except IdentityTaken as error:
-            raise IdentityTaken(f"{error} ({_hint(name)})", error.holder) from error
+            raise IdentityTaken(f"{error} ({_hint(name, address)})", error.holder) from error
         errands.agent = Agent(
             peer,
             hardware=None if board is None else board.hardware,
@@ -179,7 +179,9 @@ def _checked(name: str, option: str) -> str:
     return name
 
 
-def _hint(name: str | None) -> str:
+def _hint(name: str | None, address: BrokerAddress) -> str:
+    if address.has_certificate or address.username == name:
+        return "another id needs credentials of its own: 'fimi fleet enroll NAME'"
     if name is None:
         return "the id is the name of this machine; '--id NAME' gives it another"
     return "'--id NAME' gives it another"

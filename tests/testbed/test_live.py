@@ -124,7 +124,7 @@ class TestPlain:
             "device-01: 8 of 9 synthetic samples (too late)",
             "device-01: governor is powersave",
             "device-02: went offline",
-            "device-02: device-02 went offline",
+            "device-02, round 1: went offline",
             "round 1/4: accuracy 25.0%, 1 of 1 updates, 10.0 J (emulated, board) so far; "
             "trained: 1 with onnxruntime 1.31",
             "round 2/4: accuracy 50.0%, 1 of 1 updates, 30.0 J (emulated, board) so far",
@@ -167,7 +167,7 @@ class TestPlain:
         assert [line.split("] ", 1)[1] for line in stream.getvalue().splitlines()] == [
             "device-01: 8 of 9 synthetic samples (too late)",
             "device-02: went offline",
-            "device-02: device-02 went offline",
+            "device-02, round 1: went offline",
         ]
 
     def test_what_it_says_is_logged_too(self, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import threading
 import time
@@ -9,12 +10,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paho.mqtt.client as mqtt
+import psutil
 import pytest
+from msgspec.structs import replace
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from fimi.messaging import tls
+from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker import of_fleet
 from fimi.messaging.broker.of_fleet import FleetBroker
 from fimi.messaging.bundle import Bundle
@@ -40,6 +44,14 @@ def until_restarted(broker: FleetBroker) -> list[str]:
         assert time.monotonic() < limit_s, done
         done.append(broker.follow())
     return [each for each in done if each != "nothing"]
+
+
+def let_in(address: BrokerAddress) -> bool:
+    try:
+        probe(address)
+    except NotAuthorised:
+        return False
+    return True
 
 
 class Reader:
@@ -145,6 +157,51 @@ def test_a_thief_is_cut_and_nobody_loses_anything(
         link.close()
 
 
+@pytest.mark.parametrize(
+    ("kind", "says"), [("fleet", r"certificate revoked"), ("with_passwords", r"user 'out-1'")]
+)
+@pytest.mark.usefixtures("at_once")
+def test_who_is_cut_says_why_and_not_that_the_broker_is_away(
+    request, kind: str, says: str, settle, monkeypatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("fimi.messaging.heartbeat.AWAY_LOG_S", 0.5)
+    monkeypatch.setattr(of_fleet, "FAREWELL_S", FOREVER_S)
+    fleet = request.getfixturevalue(kind)
+    address = Bundle.read(fleet.folder.enroll("out-1")).address()
+    fleet.broker.follow()
+    settle(lambda: let_in(address))
+    with Peer(address, fleet="desk", peer="out-1", role="device", heartbeat_s=0.1) as peer:
+        assert peer.shut_out == ""
+        fleet.folder.revoke("out-1")
+        if kind == "fleet":
+            until_restarted(fleet.broker)
+        else:
+            assert fleet.broker.follow() == "reread"
+        settle(lambda: sum("not let in for" in line for line in caplog.messages) >= 2)
+        assert re.search(says, peer.shut_out)
+        others = fleet.bundle("coordinator").address()
+        with Peer(others, fleet="desk", peer="coordinator", role="coordinator") as coordinator:
+            settle(lambda: "out-1" in coordinator.peers)
+            assert coordinator.peers["out-1"].state.status == "online", "as it has said last"
+            monkeypatch.setattr(of_fleet, "FAREWELL_S", 0.0)
+            assert fleet.broker.follow() == "nothing"
+            settle(lambda: coordinator.peers["out-1"].state.goodbye)
+            assert coordinator.peers["out-1"].state.status == "offline"
+    errors = [each for each in caplog.records if each.levelname == "ERROR"]
+    assert sum(bool(re.search(says, each.getMessage())) for each in errors) == 1, "said once"
+
+
+def test_a_mosquitto_that_was_killed_is_no_error_of_clients(fleet) -> None:
+    with pytest.raises(NotAuthorised):  # of which Mosquitto says an OpenSSL error
+        probe(replace(fleet.bundle("pi-01").address(), cert_pem="", key_pem=""))
+    (mosquitto,) = psutil.Process(fleet.broker._child.pid).children()
+    mosquitto.kill()
+    fleet.broker._child.wait(20.0)
+    assert fleet.broker.said() == "Error: mosquitto was ended by SIGKILL"
+    fleet.broker.close()
+    fleet.broker.start()
+
+
 def test_many_changes_are_one_restart_and_enrolling_is_none(
     fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,8 +268,6 @@ def test_the_keeper_reaches_everything_in_its_fleet(request, kind: str) -> None:
 
 
 def test_a_peer_is_not_the_keeper(with_passwords) -> None:
-    from msgspec.structs import replace
-
     for name in ("coordinator", "pi-01"):
         address = replace(with_passwords.bundle(name).address(), username=".keeper")
         with pytest.raises(NotAuthorised):

@@ -107,6 +107,19 @@ class TestEnrolling:
         with pytest.raises(FolderError, match="rotate twice"):
             kept.enroll("twice")
 
+    def test_all_or_none(self, kept: FleetFolder) -> None:
+        kept.enroll("known")
+        before = kept.decided
+        for names, says in (
+            (["fresh", "known"], "rotate known"),
+            (["fresh", "a/b"], "a/b"),
+            (["fresh", "other", "fresh"], "named twice"),
+        ):
+            with pytest.raises(FolderError, match=says):
+                kept.require_new(names)
+        kept.require_new(["fresh", "other"])
+        assert kept.decided == before
+
     def test_who_is_not_there(self, kept: FleetFolder) -> None:
         for call in (kept.rotate, kept.revoke):
             with pytest.raises(FolderError, match="nobody has no credentials"):

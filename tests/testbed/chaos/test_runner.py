@@ -384,8 +384,9 @@ def test_what_cannot_be_done_says_why(tmp_path, monkeypatch):
         run('[process.a]\ncommand = "no-such-program"', tmp_path)
     with pytest.raises(ScriptError, match="neither --broker nor FIMI_BROKER"):
         Chaos(parse_script("[proxy.wifi]", "x"))
-    with pytest.raises(ScriptError, match="write it as host:port"):
-        Chaos(parse_script('[proxy.wifi]\nbroker = "127.0.0.1"', "x"))
+    for place in ("127.0.0.1", "mqtts://desk:8883"):
+        with pytest.raises(ScriptError, match="write it as host:port"):
+            Chaos(parse_script(f'[proxy.wifi]\nbroker = "{place}"', "x"))
 
 
 def test_the_command_runs_another_one_and_ends_with_its_status(tmp_path):

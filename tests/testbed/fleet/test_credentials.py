@@ -114,6 +114,15 @@ def test_what_ends_soon_is_said_with_every_command(tmp_path: Path) -> None:
     assert agent.exit_code == 3, "there is no such broker"
 
 
+def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = CliRunner().invoke(main, ["fleet", "init", str(tmp_path / "file" / "f"), "--host", "h"])
+    assert done.exit_code == 3
+    words = done.stderr.replace("\n", " ")
+    assert "Errno" not in words
+    assert str(tmp_path / "file") in words
+
+
 class TestBroker:
     @pytest.mark.parametrize(
         ("given", "says"),
@@ -135,7 +144,7 @@ class TestBroker:
         with Peer(address, fleet="desk", peer="pi-01", role="device") as board:
             done = own.fimi("forget", "pi-01")
             assert done.exit_code == 3
-            assert "pi-01 is up and answers" in done.stderr
+            assert "pi-01 is not forgotten: it is up and answers" in done.stderr
             done = own.fimi("revoke", "pi-01")
             assert "cuts connections with the old certificate within seconds" in done.stderr
             limit_s = time.monotonic() + 30.0
