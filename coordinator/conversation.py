@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fimi.messaging.documents import again_s
+from fimi.messaging.kept_documents import again_s
 from fimi.messaging.leases import MAX_EPOCH
 from fimi.messaging.messages.documents import MAX_EARLIER, Desired, Heard, Reported
 from fimi.messaging.messages.facts import FactBody

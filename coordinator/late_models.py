@@ -50,10 +50,10 @@ class LateModels:
         """
         if payload.base is None:
             return
-        for path in self._folder.glob(f"*{_SUFFIX}"):
-            if not path.stem.isdigit() or int(path.stem) < least:
-                path.unlink(missing_ok=True)
         try:
+            for path in self._folder.glob(f"*{_SUFFIX}"):
+                if not path.stem.isdigit() or int(path.stem) < least:
+                    path.unlink(missing_ok=True)
             self._folder.mkdir(parents=True, exist_ok=True)
             with whole_file(self._at(number)) as file:
                 tensors.write(payload.base, file)

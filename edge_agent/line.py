@@ -22,8 +22,8 @@ from fimi.edge_agent.course import Course, Step
 from fimi.edge_agent.health import sound
 from fimi.edge_agent.outbox import DurableOutbox, ReadyUpdate
 from fimi.messaging.client import Peer
-from fimi.messaging.documents import again_s
 from fimi.messaging.errors import MessageRefused, MessagingError
+from fimi.messaging.kept_documents import again_s
 from fimi.messaging.messages.basis import Stage
 from fimi.messaging.messages.documents import Desired
 from fimi.messaging.messages.facts import FactBody, RoundReport, UpdateReady

@@ -22,7 +22,7 @@ A peer's connection
 * :mod:`~fimi.messaging.heartbeat` what comes round: heartbeats, and who has fallen silent
 * :mod:`~fimi.messaging.own_state` how a peer shows itself: birth, heartbeat, goodbye, last will
 * :mod:`~fimi.messaging.notice`    what a peer says of itself in its lease
-* :mod:`~fimi.messaging.carrier`   how transfers travel over a peer's connection
+* :mod:`~fimi.messaging.link_carrier`   how transfers travel over a peer's connection
 * :mod:`~fimi.messaging.size_trial`  whether the broker drops larger messages
 * :mod:`~fimi.messaging.address`   address and credentials of the broker
 * :mod:`~fimi.messaging.bundle`    one file with all credentials of a peer
@@ -41,7 +41,7 @@ A peer's connection
 * :mod:`~fimi.messaging.roles`     what a peer may be and say, by where it writes
 * :mod:`~fimi.messaging.leases`    who may use a peer id, and who of two yields
 * :mod:`~fimi.messaging.reservation`  one study at a time on a fleet
-* :mod:`~fimi.messaging.documents` retained messages of which the latest counts
+* :mod:`~fimi.messaging.kept_documents` retained messages of which the latest counts
 * :mod:`~fimi.messaging.outbox`    messages that the broker has not confirmed yet
 * :mod:`~fimi.messaging.telemetry` what devices say of themselves many times a minute
 * :mod:`~fimi.messaging.presence`  which other peers are online

@@ -37,12 +37,12 @@ from typing import Literal
 from fimi.messaging import topics
 from fimi.messaging.access import check_access
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.carrier import LinkCarrier
 from fimi.messaging.errors import IdentityTaken, MessageRefused, NotConnected
 from fimi.messaging.heartbeat import HEARTBEAT_S, Heartbeat
 from fimi.messaging.identity import Identity
 from fimi.messaging.letters import Letters, PeerCounters
 from fimi.messaging.link import Link
+from fimi.messaging.link_carrier import LinkCarrier
 from fimi.messaging.messages.basis import Message
 from fimi.messaging.messages.peers import DeviceState, Role, Telemetry
 from fimi.messaging.notice import LeaseNotice

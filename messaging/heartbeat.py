@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from fimi.messaging.documents import Documents
 from fimi.messaging.identity import Identity
+from fimi.messaging.kept_documents import Documents
 from fimi.messaging.link import Link
 from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.presence import Presence

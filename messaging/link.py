@@ -119,6 +119,7 @@ class Link:
         self._pacing_bps: float | None = None
         self._listening: dict[str, int | None] = {}
         self._tls_trouble = ""
+        self._before: Link | None = None
         self._shut_out = ""
         self._clients = PahoClients(address, client_id, clean_session=clean_session, will=will)
         self._client = self._new_client(VERSIONS[0])
@@ -158,9 +159,10 @@ class Link:
             BrokerError: a TLS connection is not possible.
         """
         try:
+            deadline_s = time.monotonic() + timeout_s
             if not self._clean_session:
                 self._begin_with_nothing(timeout_s)
-            self._negotiate(timeout_s)
+            self._negotiate(timeout_s, deadline_s)
         except BrokerError:
             self.close()
             raise
@@ -172,18 +174,21 @@ class Link:
         sessions whose connection has not, so that what waits for others would be lost with its end.
         """
         before = Link(self.address, self._client_id, clean_session=True)
+        self._before = before
         before.connect(timeout_s)
         before.close()
+        self._before = None
 
     def give_up(self) -> None:
         """Let :meth:`connect` raise :class:`BrokerTimeout` at once, from another thread."""
         self._unwanted = True
         self._answered.set()
+        if (before := self._before) is not None:
+            before.give_up()
 
-    def _negotiate(self, timeout_s: float) -> None:
+    def _negotiate(self, timeout_s: float, deadline_s: float) -> None:
         """Connect in the first version in which the broker answers."""
         where = self.address
-        deadline_s = time.monotonic() + timeout_s
         place = (where.host, where.port)
         spoken = _spoken.pop(place, None)
         versions = sorted(VERSIONS, key=lambda version: version != spoken)
@@ -198,7 +203,7 @@ class Link:
                 anew = False
             self._answered.clear()
             self._refusal = None
-            self._clients.open(self._client, timeout_s, self._on_log)
+            self._clients.open(self._client, left_s, self._on_log)
             last = version == versions[-1]
             wait_s = left_s if last or spoken is not None else min(ANSWER_S, left_s / 2)
             answered = self._answered.wait(wait_s)

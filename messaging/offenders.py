@@ -225,7 +225,7 @@ class Offenders:
             self._offend(key, sender, why, now_s)
 
     def seen(self) -> tuple[Offender, ...]:
-        """All that have offended and are not forgiven, the worst first."""
+        """All that have offended, the worst first; who is forgiven is so once it speaks again."""
         with self._lock:
             found = [self._told(name, each) for name, each in self._senders.items()]
         return tuple(sorted((each for each in found if each.offences), key=lambda e: -e.offences))

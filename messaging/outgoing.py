@@ -3,7 +3,7 @@
 :class:`Outgoing` finds the topic, encodes, and refuses what the broker would not take. What is to
 arrive is noted until the broker has confirmed it: messages in an
 :class:`~fimi.messaging.outbox.Outbox`, documents in
-:class:`~fimi.messaging.documents.Documents`, which publishes them again after every reconnect.
+:class:`~fimi.messaging.kept_documents.Documents`, which publishes them again after every reconnect.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
 from fimi.messaging import topics
-from fimi.messaging.documents import Documents
 from fimi.messaging.errors import MessageRefused, SendQueueFull
+from fimi.messaging.kept_documents import Documents
 from fimi.messaging.link import Link
 from fimi.messaging.messages.basis import Message
 from fimi.messaging.messages.peers import Telemetry

@@ -61,6 +61,8 @@ MOST_S = 10.0
 """It is started again after this time at the latest, s, however much changes."""
 FAREWELL_S = 1.0
 """So long Mosquitto may take to read its files and to cut who was revoked, s."""
+AGAIN_S = 30.0
+"""For so long it is tried to start it again, s."""
 SAVING_S = 30.0
 """How long Mosquitto may take to write what it keeps when it ends, s."""
 _NOISE = ("does not contain '%c' or '%u'", "Loading config file")
@@ -146,7 +148,8 @@ class FleetBroker:
         """Bring what has changed in the folder into force; to be called a few times a second.
 
         Raises:
-            PortTaken, BrokerFailed: as :meth:`start`; it did not start again.
+            PortTaken, BrokerFailed, FolderError: as :meth:`start`; it did not start again for
+                :data:`AGAIN_S`.
         """
         if self._child is None:
             return "nothing"
@@ -167,7 +170,7 @@ class FleetBroker:
         if now_s < min(self._due_s, self._changed_s + QUIET_S):
             return "nothing"
         self._end()
-        self._launch()
+        self._launch_again(now_s + AGAIN_S)
         return "restarted"
 
     def said(self) -> str:
@@ -215,6 +218,19 @@ class FleetBroker:
                         f"the broker of {self.folder.path} runs already ({error}): end that one"
                     ) from error
                 time.sleep(0.05)
+
+    def _launch_again(self, until_s: float) -> None:
+        """Start it again; a fleet needs its broker, so what stands in the way may go away."""
+        while True:
+            try:
+                self._launch()
+                return
+            except (PortTaken, BrokerFailed, FolderError) as error:
+                self._end()
+                if time.monotonic() > until_s:
+                    raise
+                log.warning("the broker does not start again yet: %s", error)
+                time.sleep(1.0)
 
     def _launch(self) -> None:
         self._seen, self._due_s = self._stamps(), None

@@ -446,7 +446,11 @@ class FleetFolder:
         """Take a peer's credentials away; stored by the caller."""
         today = _today()
         ended = Revoked(name=peer.name, serial=peer.serial, on=today, expires=peer.expires)
-        kept = [each for each in self.decided.revoked if _still_matters(each, today)]
+        kept = [
+            each
+            for each in self.decided.revoked
+            if _still_matters(each, today) and (each.serial or each.name != peer.name)
+        ]
         self.decided = msgspec.structs.replace(
             self.decided,
             peers=tuple(each for each in self.decided.peers if each.name != peer.name),

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec.structs import replace
 
 from fimi.coordinator.conversation import MAX_LEAP, MAX_OPEN, Conversation
-from fimi.messaging.documents import AGAIN_S
+from fimi.messaging.kept_documents import AGAIN_S
 from fimi.messaging.messages.documents import (
     MAX_EARLIER,
     Desired,

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
 
-from fimi.messaging.documents import Documents
+from fimi.messaging.kept_documents import Documents
 
 
 class Wire:
