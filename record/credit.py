@@ -33,7 +33,10 @@ STRETCHES_MOST = 1000
 more for each time in which a transfer waited."""
 EVIDENCE_MOST = 16
 """The same for what readings say beside their joules: one each of work and idling of a start."""
-FULL = f"reported on and on; of a round {STRETCHES_MOST} stretches and {EVIDENCE_MOST} readings are kept"
+FULL = (
+    f"reported on and on; {STRETCHES_MOST} stretches and {EVIDENCE_MOST} readings of a round are "
+    "kept"
+)
 """Said in the reason of a device of which something was left out because of that."""
 
 _UNREPORTED: tuple[DeviceStatus, ...] = ("missing", "failed", "absent", "late")
