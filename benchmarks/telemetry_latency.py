@@ -12,6 +12,7 @@ aim is a 95th percentile under 150 ms. Latency on the idle link is printed besid
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
@@ -25,10 +26,10 @@ from paho.mqtt.enums import CallbackAPIVersion
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
+from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.topics import COORDINATOR
 
 AIM_S = 0.150
-PAD = b" " * 150  # as large as a message of watts, temperature and phase
 
 
 class Listener:
@@ -47,7 +48,7 @@ class Listener:
         assert ready.wait(10.0)
 
     def _heard(self, _c: object, _d: object, message: mqtt.MQTTMessage) -> None:
-        self.took_s.append(time.monotonic() - float(message.payload.split()[0]))
+        self.took_s.append(time.time() - json.loads(message.payload)["unix_s"])
 
     def close(self) -> None:
         """Stop listening."""
@@ -59,8 +60,22 @@ def speak(device: Peer, rate_hz: float, stop: threading.Event) -> int:
     """Publish telemetry until ``stop``; how many messages were said."""
     said = 0
     while not stop.wait(1.0 / rate_hz):
-        now = f"{time.monotonic():.6f}".encode()
-        said += device.publish(COORDINATOR, "telemetry", now + PAD) is not None
+        said += device.tell_telemetry(
+            Telemetry(
+                device=device.id,
+                boot_id=device.boot_id,
+                number=said + 1,
+                unix_s=time.time(),
+                stage="training",
+                run="telemetry-latency",
+                round=1,
+                power_w=4.2,
+                kind="emulated",
+                source="emulated board",
+                scope="board",
+                temperature_c=51.5,
+            )
+        )
     return said
 
 
