@@ -1,5 +1,6 @@
 """The command ``fimi``, and all that starts a federation.
 
+* :mod:`~fimi.testbed.entry`          where the command ``fimi`` begins
 * :mod:`~fimi.testbed.cli`            the command ``fimi``
 * :mod:`~fimi.testbed.commands`       its commands, a module per subject
 * :mod:`~fimi.testbed.interface`      runs and experiments from Python
@@ -12,7 +13,6 @@
 * :mod:`~fimi.testbed.recordings`     recordings of other tools as recordings of fimi
 * :mod:`~fimi.testbed.resuming`       whether a run that ended early can be gone on with, and how
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
-* :mod:`~fimi.testbed.resuming`       what must still be so when a run is gone on with
 * :mod:`~fimi.testbed.live`           progress on the terminal
 * :mod:`~fimi.testbed.sentences`      events in one line each
 * :mod:`~fimi.testbed.logs`           the log of a process: -q, -v, --log-file

@@ -27,7 +27,7 @@ from fimi.messaging.bundle import Bundle
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.report.comparison.result import ExperimentResult
-from fimi.testbed.commands.shared import EXIT_INTERRUPTED
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import run

@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from fimi.testbed import logs
-from fimi.testbed.commands.interrupts import harmless_interrupts
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, harmless_interrupts
 from fimi.testbed.commands.lacking import lacking
-from fimi.testbed.commands.shared import EXIT_INTERRUPTED, EXIT_SURROUNDINGS, end_if_unread, fail
+from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, end_if_unread, fail
 from fimi.testbed.nearest import nearest
 
 log = logging.getLogger(__name__)

@@ -14,10 +14,9 @@ import click
 
 from fimi.files import write_whole
 from fimi.testbed.commands.base import Command
-from fimi.testbed.commands.interrupts import stop_on_signals
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, stop_on_signals
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
-    EXIT_INTERRUPTED,
     EXIT_SURROUNDINGS,
     ROOT,
     WordChoice,

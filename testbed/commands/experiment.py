@@ -15,7 +15,7 @@ import click
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Branching
 from fimi.testbed.commands.compare import compare
-from fimi.testbed.commands.interrupts import stop_on_signals
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER_OF_STUDY,
     BROKER_VARIABLE,
@@ -29,7 +29,6 @@ from fimi.testbed.commands.reaching import (
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_FEDERATION,
-    EXIT_INTERRUPTED,
     errors,
     fail,
     result_format,

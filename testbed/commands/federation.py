@@ -20,7 +20,7 @@ import msgspec
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
-from fimi.testbed.commands.interrupts import stop_on_signals
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER,
     as_typed,
@@ -30,7 +30,6 @@ from fimi.testbed.commands.reaching import (
 )
 from fimi.testbed.commands.shared import (
     COMMON,
-    EXIT_INTERRUPTED,
     RUN,
     errors,
     fail,

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
+EXIT_INTERRUPTED = 130
+"""Exit code of a command that Ctrl-C has ended, as a shell shows it."""
 AGAIN_S = 0.02
 """So soon it is looked again whether the import is over, s."""
 

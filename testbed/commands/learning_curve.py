@@ -11,11 +11,10 @@ import click
 import msgspec
 
 from fimi.testbed.commands.base import Command
-from fimi.testbed.commands.interrupts import stop_on_signals
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, stop_on_signals
 from fimi.testbed.commands.shared import (
     COMMON,
     EXIT_CONFIG,
-    EXIT_INTERRUPTED,
     errors,
     fail,
     options,

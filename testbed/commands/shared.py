@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 EXIT_CONFIG = InputError.exit_code
 EXIT_SURROUNDINGS = SurroundingsError.exit_code
 EXIT_FEDERATION = RunFailedError.exit_code
-EXIT_INTERRUPTED = 130
 EXIT_UNREAD = 141
 """Of a command whose output nobody reads any more, as a shell shows a process that SIGPIPE ends."""
 

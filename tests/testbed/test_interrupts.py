@@ -45,3 +45,27 @@ def test_what_is_loading_is_loaded_first(manager: str, when: str, where: str) ->
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "in the middle\ninterrupted True\n"), done.stderr
+
+
+WHILE_IT_LOADS = """
+import signal, sys
+
+def at_click(event, arguments):
+    if event == "import" and arguments[0] == "click":
+        signal.raise_signal(signal.SIGINT)
+
+sys.addaudithook(at_click)
+from fimi.testbed.entry import main
+main()
+"""
+
+
+def test_a_command_that_is_stopped_while_it_loads_says_so() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WHILE_IT_LOADS, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "fimi: stopped\n")

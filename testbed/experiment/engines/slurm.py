@@ -23,7 +23,7 @@ import msgspec
 
 from fimi.errors import InputError, SurroundingsError
 from fimi.files import write_whole
-from fimi.testbed.commands.shared import EXIT_INTERRUPTED
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED
 from fimi.testbed.experiment.definition import SlurmRequest
 from fimi.testbed.experiment.engines.base import Outcome, Task, TaskTimes, View, last_words
 from fimi.testbed.experiment.engines.beginning import wait_until_unused

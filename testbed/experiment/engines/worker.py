@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from fimi.errors import FimiError
 from fimi.testbed import logs
-from fimi.testbed.commands.shared import EXIT_INTERRUPTED
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED
 from fimi.testbed.experiment.engines.base import (
     GRACE_S,
     CommandLine,
