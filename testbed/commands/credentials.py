@@ -182,7 +182,10 @@ def fleet_revoke(name: str, folder: Path) -> None:
         opened.revoke(name)
     _warn(folder)
     click.echo(f"{name} is revoked; {_follows(opened, ended=True)}", err=True)
-    click.echo(f"what it said last stays at the broker until: fimi fleet forget {name}", err=True)
+    # 'fimi broker --config' says for the peer that it is offline
+    more = "" if opened.run_by() else " (before the next run, which would wait for that peer)"
+    stays = f"what it said last stays at the broker until: fimi fleet forget {name}{more}"
+    click.echo(stays, err=True)
 
 
 @fleet.command("credentials", cls=Command)
