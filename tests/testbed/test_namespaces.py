@@ -96,7 +96,7 @@ def test_one_agent_for_an_id(network: Network, python: Path, tmp_path: Path) -> 
         holder = f"process {lab.running['board-a'].pid} on "
         assert code == 3, said
         assert "the id 'board-a' of fleet 'desk' is in use by an agent (" + holder in said
-        assert "'--id NAME' gives it another" in said
+        assert "another id needs credentials of its own" in said  # it is the name of its login
         assert "Traceback" not in said
         assert lab.running["board-a"].poll() is None
         assert place == "board-a"
