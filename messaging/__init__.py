@@ -10,6 +10,7 @@ Questions of people to boards
 * :mod:`~fimi.messaging.questions`  the types of questions and replies, and a board's status
 * :mod:`~fimi.messaging.console`    asks: :class:`~fimi.messaging.console.Console`
 * :mod:`~fimi.messaging.farewell`    says goodbye in the place of peers whose credentials have ended
+* :mod:`~fimi.messaging.retained`    what a broker keeps, heard by somebody who is no peer
 * :mod:`~fimi.messaging.forgetting`  lets a broker forget a peer that was put away
 
 A peer's connection

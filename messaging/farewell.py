@@ -7,20 +7,15 @@ fleet's folder says it for them.
 
 from __future__ import annotations
 
-import secrets
-import threading
 from collections.abc import Iterable
 
 import msgspec
 
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
-from fimi.messaging.errors import BrokerTimeout, MessageRefused
-from fimi.messaging.link import Link
-from fimi.messaging.messages.peers import DeviceState
-from fimi.messaging.transfers.wire import decode_message, encode_message
-
-_STEP_S = 10.0
+from fimi.messaging.errors import BrokerTimeout
+from fimi.messaging.retained import STEP_S, Retained, state_in
+from fimi.messaging.transfers.wire import encode_message
 
 
 def say_goodbye_for(address: BrokerAddress, *, fleet: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -38,44 +33,23 @@ def say_goodbye_for(address: BrokerAddress, *, fleet: str, names: Iterable[str])
         BrokerError: as :meth:`fimi.messaging.link.Link.connect`, or it does not answer in time.
     """
     base = f"fimi/{topics.VERSION}/{fleet}"
-    mark, mark_topic = secrets.token_hex(8).encode(), f"{base}/coordinator/coordinator/check"
-    kept: dict[str, bytes] = {}
-    complete = threading.Event()
-
-    def take(topic: str, payload: bytes, retained: bool) -> None:
-        if retained:
-            kept[topic] = payload
-        elif payload == mark:  # what is kept comes at once, and this behind it
-            complete.set()
-
-    link = Link(
-        address,
-        f"{fleet}:farewell-{secrets.token_hex(16)}",
-        clean_session=True,
-        subscriptions=(*(f"{base}/{name}/+/state" for name in names), mark_topic),
-        on_message=take,
-    )
+    mark_topic = f"{base}/coordinator/coordinator/check"
+    filters = (*(f"{base}/{name}/+/state" for name in names), mark_topic)
+    broker = Retained(address, f"{fleet}:farewell", filters, mark_topic)
     try:
-        link.connect(_STEP_S)
-        link.publish(mark_topic, mark, qos=1)
-        if not complete.wait(_STEP_S):
-            raise BrokerTimeout(f"{address}: has not said within {_STEP_S:g} s what it keeps")
-        replaced = []
-        for topic, payload in kept.items():
+        broker.link.connect(STEP_S)
+        if not broker.is_complete():
+            raise BrokerTimeout(f"{address}: has not said within {STEP_S:g} s what it keeps")
+        replaced = set()
+        for topic, payload in broker.kept.items():
             place = topics.parse(topic)
-            if place is None:
-                continue
-            sender, recipient = place.sender, place.recipient
-            try:
-                state = decode_message(payload, sender=sender, recipient=recipient)
-            except MessageRefused:
-                continue  # nobody takes it for a peer
-            if not isinstance(state, DeviceState) or state.status == "offline":
-                continue
+            state = None if place is None else state_in(payload, place)
+            if place is None or state is None or state.status == "offline":
+                continue  # who cannot be read is no peer to anybody
             ended = msgspec.structs.replace(state, status="offline", session=0, goodbye=True)
-            said = encode_message(ended, sender=sender, recipient=recipient)
-            link.publish(topic, said, qos=1, retain=True).wait_for_publish(_STEP_S)
-            replaced.append(sender)
-        return tuple(sorted(set(replaced)))
+            said = encode_message(ended, sender=place.sender, recipient=place.recipient)
+            broker.replace(topic, said)
+            replaced.add(place.sender)
+        return tuple(sorted(replaced))
     finally:
-        link.close()
+        broker.link.close()

@@ -13,29 +13,22 @@ A peer that lives is not forgotten. It is asked as a newcomer to its id would as
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-
-from msgspec import Struct
 
 from fimi.messaging import topics
 from fimi.messaging.address import BrokerAddress
 from fimi.messaging.errors import (
     BrokerError,
-    BrokerTimeout,
-    MessageRefused,
     NotAuthorised,
     PeerIsUp,
 )
-from fimi.messaging.link import Link
-from fimi.messaging.messages.peers import Claim, DeviceState
+from fimi.messaging.messages.peers import Claim
+from fimi.messaging.retained import STEP_S, Retained, state_in
 from fimi.messaging.topics import COORDINATOR
-from fimi.messaging.transfers.wire import decode_message, encode_message
+from fimi.messaging.transfers.wire import encode_message
 
 ALIVE_S = 3.0
 """How long a peer has time to answer, s; as for a newcomer to its id."""
-
-_STEP_S = 10.0
 
 
 def forget(address: BrokerAddress, *, fleet: str, name: str, gone: bool = False) -> int:
@@ -93,36 +86,27 @@ def _require_gone(listener: _Listener, *, gone: bool) -> None:
         )
 
 
-class _Heard(Struct):
-    """What was heard of a peer."""
-
-    kept: dict[str, bytes]
-    signs: int = 0
-    marked: bool = False
-
-
 class _Listener:
     """A connection that hears everything from and for one peer. A context manager."""
 
     def __init__(self, address: BrokerAddress, fleet: str, name: str) -> None:
         self.name = name
         self._base = f"fimi/{topics.VERSION}/{fleet}"
-        self._heard = _Heard(kept={})
-        self._changed = threading.Condition()
-        self._mark = secrets.token_hex(8).encode()
+        self._signs = 0
         self._mark_topic = f"{self._base}/{name}/{name}/check"
-        self._link = Link(
+        self._broker = Retained(
             address,
-            f"{fleet}:forgets-{secrets.token_hex(16)}",
-            clean_session=True,
-            subscriptions=(f"{self._base}/{name}/#", f"{self._base}/+/{name}/#"),
-            on_message=self._take,
+            f"{fleet}:forgets",
+            (f"{self._base}/{name}/#", f"{self._base}/+/{name}/#"),
+            self._mark_topic,
+            self._heard,
         )
+        self._link = self._broker.link
 
     @property
     def kept(self) -> dict[str, bytes]:
         """What the broker keeps, by topic."""
-        return self._heard.kept
+        return self._broker.kept
 
     def __enter__(self) -> _Listener:
         """Connect, and wait until the broker has said what it keeps.
@@ -132,8 +116,9 @@ class _Listener:
             BrokerError: that is not possible.
         """
         try:
-            self._link.connect(_STEP_S)
-            if self._link.may_write(self._mark_topic, _STEP_S) is False or not self._has_marked():
+            self._link.connect(STEP_S)
+            may_write = self._link.may_write(self._mark_topic, STEP_S)
+            if may_write is False or not self._broker.is_complete():
                 raise NotAuthorised(
                     f"{self._link.address}: user {self._link.address.username!r} may not write for "
                     f"{self.name}; only whoever has the fleet's folder may: give --folder FOLDER "
@@ -144,12 +129,6 @@ class _Listener:
             self._link.close()
             raise
         return self
-
-    def _has_marked(self) -> bool:
-        """Wait for a message to this connection: what is kept comes at once, and this behind it."""
-        self._link.publish(self._mark_topic, self._mark, qos=1)
-        with self._changed:
-            return self._changed.wait_for(lambda: self._heard.marked, _STEP_S)
 
     def __exit__(self, *_: object) -> None:
         self._link.close()
@@ -162,8 +141,8 @@ class _Listener:
         limit_s = time.monotonic() + ALIVE_S
         while (left_s := limit_s - time.monotonic()) > 0.0:
             self._link.publish(topic, payload, qos=1)
-            with self._changed:
-                if self._changed.wait_for(lambda: self._heard.signs > 0, min(1.0, left_s)):
+            with self._broker.changed:
+                if self._broker.changed.wait_for(lambda: self._signs > 0, min(1.0, left_s)):
                     return True
         return False
 
@@ -172,7 +151,7 @@ class _Listener:
         for topic, payload in self.kept.items():
             place = topics.parse(topic)
             if place is not None and place.kind == "state":
-                state = _state(payload, place)
+                state = state_in(payload, place)
                 if state is None or state.status == "online":
                     return True
         return False
@@ -183,40 +162,18 @@ class _Listener:
         Raises:
             BrokerTimeout: it does not confirm that.
         """
-        info = self._link.publish(topic, b"", qos=1, retain=True)
-        info.wait_for_publish(_STEP_S)
-        if not info.is_published():
-            raise BrokerTimeout(
-                f"{self._link.address}: has not confirmed within {_STEP_S:g} s that {topic} is "
-                "cleared; say it again"
-            )
+        self._broker.replace(topic, b"")
 
-    # On the network thread.
-
-    def _take(self, topic: str, payload: bytes, retained: bool) -> None:
+    def _heard(self, topic: str, payload: bytes) -> None:
+        """Note a sign of life, on the network thread."""
         place = topics.parse(topic)
-        with self._changed:
-            if payload == self._mark and topic == self._mark_topic:
-                self._heard.marked = True
-            elif retained and payload:
-                self._heard.kept[topic] = payload
-            elif payload and place is not None and place.sender == self.name:
-                self._heard.signs += _is_life(place, payload)
-            self._changed.notify_all()
+        if place is not None and place.sender == self.name:
+            self._signs += _is_life(place, payload)
 
 
 def _is_life(place: topics.Topic, payload: bytes) -> bool:
     """Whether a message that came just now was said by the peer: not the claim, nor its will."""
     if place.kind == "state":
-        state = _state(payload, place)
+        state = state_in(payload, place)
         return state is None or state.status == "online"
     return place.kind != "claim"
-
-
-def _state(payload: bytes, place: topics.Topic) -> DeviceState | None:
-    """The state of a peer; ``None`` if it cannot be read."""
-    try:
-        message = decode_message(payload, sender=place.sender, recipient=place.recipient)
-    except MessageRefused:
-        return None
-    return message if isinstance(message, DeviceState) else None
