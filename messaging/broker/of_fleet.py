@@ -107,6 +107,7 @@ class FleetBroker:
         self._changed_s = 0.0
         self._due_s: float | None = None
         self._gone: frozenset[str] = frozenset()  # of whom the broker knows that
+        self._farewell_due = True  # for those who were revoked while it was down
 
     @property
     def alive(self) -> bool:
@@ -158,13 +159,15 @@ class FleetBroker:
         if seen != self._seen:
             self._seen = seen
             self._changed_s = now_s
+            self._farewell_due = True
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._child.pid, signal.SIGHUP)
             if self._due_s is None and self._has_ended_some():
                 self._due_s = now_s + MOST_S
             return "reread"
         if self._due_s is None:
-            if now_s >= self._changed_s + FAREWELL_S:
+            if self._farewell_due and now_s >= self._changed_s + FAREWELL_S:
+                self._farewell_due = False
                 self._say_goodbye()
             return "nothing"
         if now_s < min(self._due_s, self._changed_s + QUIET_S):
