@@ -187,7 +187,7 @@ class LateUpdates:
         found = []
         for key, held in sorted(self._held.items()):
             if number - held.round > most:
-                self._drop(held, f"its update was more than {most} rounds late")
+                self.refuse(held, f"its update was more than {most} rounds late")
             elif held.round < number and held.due_s <= end_s:
                 held = self._with_samples(held)
                 if key in self._held and held.samples is not None:
@@ -299,7 +299,7 @@ class LateUpdates:
             return held  # its report is on its way
         told = (entry.local_samples, entry.synthetic_samples)
         if told[0] != most[0] or told[1] > most[1]:
-            self._drop(
+            self.refuse(
                 held,
                 f"reports {told[0]} local and {told[1]} synthetic samples, its profile and plan "
                 f"say {most[0]} and at most {most[1]}",
@@ -308,10 +308,7 @@ class LateUpdates:
         return replace(held, samples=float(entry.local_samples + entry.synthetic_samples))
 
     def refuse(self, held: HeldUpdate, why: str) -> None:
-        """An update cannot be used after all."""
-        self._drop(held, why)
-
-    def _drop(self, held: HeldUpdate, why: str) -> None:
+        """An update that was kept is not to enter a model after all."""
         del self._held[held.round, held.device]
         self._context.store.drop_parts(checkpoint.held_keys(held))
         self._context.notify(UpdateRejected(round=held.round, device=held.device, reason=why))

@@ -10,13 +10,14 @@ may have lost what it had retained.
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 
 from msgspec import Struct
 from paho.mqtt.client import MQTTMessageInfo
 from paho.mqtt.enums import MQTTErrorCode
+
+from fimi.messaging.outbox import comes_true
 
 AGAIN_S = (1.0, 2.0, 4.0, 8.0, 10.0)
 """Times after which a document that is not answered is published again, s; the last one repeats."""
@@ -97,12 +98,7 @@ class Documents:
 
     def settled_within(self, timeout_s: float) -> bool:
         """Wait until everything is settled; returns whether it is."""
-        deadline_s = time.monotonic() + timeout_s
-        while not self.settled():
-            if time.monotonic() >= deadline_s:
-                return False
-            time.sleep(0.002)
-        return True
+        return comes_true(self.settled, timeout_s)
 
     def _pump(self) -> None:
         arrived = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from paho.mqtt.client import MQTTMessageInfo
 
@@ -31,12 +32,17 @@ class Outbox:
 
     def settled_within(self, timeout_s: float) -> bool:
         """Wait until everything is settled; returns whether it is."""
-        deadline_s = time.monotonic() + timeout_s
-        while not self.settled():
-            if time.monotonic() >= deadline_s:
-                return False
-            time.sleep(0.002)
-        return True
+        return comes_true(self.settled, timeout_s)
+
+
+def comes_true(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Wait for something that nothing tells of; returns whether it has come true in time."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() >= deadline_s:
+            return False
+        time.sleep(0.002)
+    return True
 
 
 def _is_settled(info: MQTTMessageInfo) -> bool:
