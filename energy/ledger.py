@@ -245,18 +245,13 @@ class Ledger:
         """
         if self._journal is not None:
             self._journal.note("take", number=number)
-        taken, self._records = self._records, []
-        for entry in taken:
-            self._again(entry)
-            entry.round = number
-        self._given += [each for each in taken if number and not each.record.final]
-        return tuple(entry.record for entry in taken)
+        return self._take(number)
 
     def drop(self) -> None:
         """The phases that ended since the last take are reported nowhere."""
         if self._journal is not None:
             self._journal.note("drop")
-        self._records = []
+        self._take(0)
 
     def so_far(self) -> tuple[PhaseRecord, ...]:
         """The phases that the next take will return, if nothing more ends."""
@@ -290,6 +285,14 @@ class Ledger:
         powers, rests = self._powers.take(), tuple(self._rests[-_RESTS_MAX:])
         self._rests = []
         return Evidence(powers=powers, rests=rests) if powers is not None or rests else None
+
+    def _take(self, number: int) -> tuple[PhaseRecord, ...]:
+        taken, self._records = self._records, []
+        for entry in taken:
+            self._again(entry)
+            entry.round = number
+        self._given += [each for each in taken if number and not each.record.final]
+        return tuple(entry.record for entry in taken)
 
     def _mark(self) -> list[Reading]:
         """Force a reading; returns all since the last one."""

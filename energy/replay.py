@@ -33,12 +33,14 @@ class Told(Struct, frozen=True):
     Attributes:
         record: the phase.
         part: place among the parts in which it was given.
+        number: of the round that it was given for; 0 where the ledger was not told one.
         whole: whether that ledger knew all that the device's knew.
         again: whether it is a correction of one that was given before.
     """
 
     record: PhaseRecord
     part: int
+    number: int
     whole: bool
     again: bool = False
 
@@ -182,12 +184,14 @@ class _Player:
                 raise RuntimeError("a rest ends that has not begun")
             rest.__exit__(None, None, None)
         elif step.step == "take":
-            found.told += [Told(each, place, whole) for each in ledger.take(step.number)]
+            found.told += [
+                Told(each, place, step.number, whole) for each in ledger.take(step.number)
+            ]
         elif step.step == "drop":
             found.dropped += ledger.so_far()
             ledger.drop()
         elif step.step == "correct":
-            again = [each for own in ledger.corrections().values() for each in own]
-            found.told += [Told(each, place, whole, again=True) for each in again]
+            for number, own in ledger.corrections().items():
+                found.told += [Told(each, place, number, whole, again=True) for each in own]
         elif (evidence := ledger.take_evidence()) is not None:
             found.evidence.append((evidence, whole))
