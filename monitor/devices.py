@@ -12,7 +12,7 @@ from fimi.messaging.messages.facts import Profile
 from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.presence import PeerView
-from fimi.monitor.snapshot import DeviceNow, DeviceState
+from fimi.monitor.snapshot import Condition, DeviceNow
 from fimi.monitor.tallies import Tallies
 from fimi.optim.planner import Plan
 from fimi.record.clean import clean
@@ -31,7 +31,7 @@ from fimi.record.events import (
 )
 from fimi.record.results import DeviceRound
 
-_STAYS: tuple[DeviceState, ...] = ("refused", "set-aside", "excluded")
+_STAYS: tuple[Condition, ...] = ("refused", "set-aside", "excluded")
 """States that a new round does not end."""
 
 
@@ -112,7 +112,7 @@ class Devices:
                         self.update(device, state="resting")
             case DeviceReported():
                 problem = clean(event.error, 1000)
-                state: DeviceState = "failed" if problem else "reported"
+                state: Condition = "failed" if problem else "reported"
                 self.update(event.device, state=state, problem=problem)
             case UpdateRejected():
                 self.update(event.device, problem=clean(event.reason, 1000))

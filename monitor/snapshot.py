@@ -6,7 +6,7 @@ change of one device is a change of one key (:mod:`fimi.monitor.changes`).
 
 * :class:`Snapshot`      all of it
 * :class:`RunNow`        the run as a whole
-* :class:`Tally`         joules of a run or a device, measured beside predicted
+* :class:`JoulesNow`         joules of a run or a device, measured beside predicted
 * :class:`DeviceNow`     a device
 * :class:`RoundNow`      a finished round
 * :class:`GeneratorNow`  drawing of synthetic images
@@ -41,7 +41,7 @@ RunState = Literal[
 OVER: tuple[RunState, ...] = ("completed", "failed", "interrupted")
 """A run that does no more."""
 
-DeviceState = Literal[
+Condition = Literal[
     "training",
     "ready",
     "reported",
@@ -57,11 +57,11 @@ DeviceState = Literal[
 """What a device is in a run. ``ready``: its plan is in force. ``resting``: not drawn for the round.
 ``awaited``: of an earlier process of the run, and not back yet. ``gone``: not connected."""
 
-PROBLEMS: tuple[DeviceState, ...] = ("gone", "failed", "refused", "set-aside", "awaited")
+PROBLEMS: tuple[Condition, ...] = ("gone", "failed", "refused", "set-aside", "awaited")
 """States that need somebody, the worst first."""
 
 
-class Tally(Struct, frozen=True, kw_only=True):
+class JoulesNow(Struct, frozen=True, kw_only=True):
     """Joules, measured beside predicted.
 
     Attributes:
@@ -116,7 +116,7 @@ class DeviceNow(Struct, frozen=True, kw_only=True):
     kind: str = ""
     samples: int | None = None
     synthetic: int | None = None
-    state: DeviceState = "joined"
+    state: Condition = "joined"
     problem: str = ""
     online: bool = True
     stage: Stage | None = None
@@ -133,8 +133,8 @@ class DeviceNow(Struct, frozen=True, kw_only=True):
     meter: str = ""
     temperature_c: float | None = None
     round: int = 0
-    round_energy: Tally = Tally()
-    total: Tally = Tally()
+    round_energy: JoulesNow = JoulesNow()
+    total: JoulesNow = JoulesNow()
     accuracy: float | None = None
     seen_unix_s: float | None = None
 
@@ -161,8 +161,8 @@ class RoundNow(Struct, frozen=True, kw_only=True):
     elapsed_s: float
     accepted: int
     participants: int
-    energy: Tally
-    so_far: Tally
+    energy: JoulesNow
+    so_far: JoulesNow
 
 
 class GeneratorNow(Struct, frozen=True, kw_only=True):
@@ -280,7 +280,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
     plan_objective: str = ""
     accuracy: float | None = None
     target: float | None = None
-    energy: Tally = Tally()
+    energy: JoulesNow = JoulesNow()
     server: Energy | None = None
     classes: tuple[str, ...] = ()
     exposed: str = ""

@@ -7,17 +7,17 @@ The sums are those of the record (:mod:`fimi.record.sums`), over the parts that
 from __future__ import annotations
 
 from fimi.energy.joules import Energy, total
-from fimi.monitor.snapshot import RoundNow, Tally
+from fimi.monitor.snapshot import JoulesNow, RoundNow
 from fimi.record.phases import preparation_parts, round_parts
 from fimi.record.results import Preparation, RoundResult
 from fimi.record.sums import EnergyPart, EnergyTally
 from fimi.report.words import gaps
 
 
-def shown(tally: EnergyTally) -> Tally:
+def shown(tally: EnergyTally) -> JoulesNow:
     """What was added so far, as it is shown."""
     total, compared = tally.sum(), tally.compared()
-    return Tally(
+    return JoulesNow(
         energy=total.known,
         whole=not total.missing,
         missing=gaps(total.missing),
@@ -44,10 +44,10 @@ class Tallies:
         self._server = EnergyTally()
         self._elapsed_s: float | None = None
         self.rounds: dict[int, RoundNow] = {}
-        self.total = Tally()
+        self.total = JoulesNow()
         self.server: Energy | None = None
-        self.of_device: dict[str, Tally] = {}
-        self.of_round: dict[str, tuple[int, Tally]] = {}
+        self.of_device: dict[str, JoulesNow] = {}
+        self.of_round: dict[str, tuple[int, JoulesNow]] = {}
 
     def prepare(self, preparation: Preparation) -> None:
         """Add what a device did before the first round."""

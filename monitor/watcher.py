@@ -60,7 +60,7 @@ _SILENT = (Awaiting, AwaitingGenerator, BrokerAway, SearchProgress, Gathering, G
 """Events that come again and again, and are shown as what the run does."""
 
 
-class Connection(Protocol):
+class Contact(Protocol):
     """What is asked of the coordinator's :class:`fimi.messaging.client.Peer`."""
 
     @property
@@ -94,7 +94,7 @@ class Watcher:
     ) -> None:
         self._clock, self._unix = clock, unix
         self._lock = threading.Lock()
-        self._connection: Connection | None = None
+        self._connection: Contact | None = None
         self._devices = Devices()
         self._generator = GeneratorNow()
         self._said: dict[str, Said] = {}
@@ -125,9 +125,7 @@ class Watcher:
             doing="starting",
         )
 
-    def connect(
-        self, connection: Connection | None, *, broker: str = "", exposed: str = ""
-    ) -> None:
+    def connect(self, connection: Contact | None, *, broker: str = "", exposed: str = "") -> None:
         """Ask this connection how devices are from now on; ``None``: nobody any more."""
         with self._lock:
             self._connection = connection
