@@ -38,6 +38,7 @@ Figures
 * :mod:`~fimi.record.second`      what a second meter says beside the first one
 * :mod:`~fimi.record.codings`     what codings did: bytes, joules of the upload, errors
 * :mod:`~fimi.record.recount`     every joule once more, from the readings
+* :mod:`~fimi.record.bundle`      a run as one file, and whether such a file holds
 * :mod:`~fimi.record.observed`    clock, throttling and link of every board, in numbers
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.
