@@ -187,6 +187,8 @@ class Controls:
         """Why a request is refused at once; empty if it is not."""
         if self._over:
             return self._over
+        if self._rounds and self._round >= self._rounds:
+            return f"round {self._round} is the last one, after which the run ends by itself"
         if len(self._waiting) >= PENDING_MOST:
             return f"{PENDING_MOST} requests wait already; ask again when they are served"
         if isinstance(request, ExcludeDevice | IncludeDevice) and self._devices:
