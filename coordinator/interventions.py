@@ -25,11 +25,10 @@ from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.patience import Reminder
-from fimi.coordinator.replanning import Proposal, Replanning
+from fimi.coordinator.replanning import NoProposalError, Proposal, Replanning
 from fimi.coordinator.training_rounds import TrainingRounds
 from fimi.energy.joules import format_joules
 from fimi.optim.plans import Plan
-from fimi.optim.problem import InfeasibleError
 from fimi.record.events import Intervened, InterventionAsked, Paused
 from fimi.record.interventions import (
     ControlState,
@@ -358,13 +357,8 @@ class Interventions:
         self._take_effect(part or self._part)
         try:
             return replanning.propose(plan, refit=True)
-        except InfeasibleError as error:
-            said = f"there is no such plan, the one in force stays: {error}"
-            if error.constraint != "energy budget":
-                smallest_s = replanning.smallest_deadline_s()
-                if smallest_s is not None and smallest_s > self._context.deadline_s:
-                    said += f"; a deadline of {smallest_s:g} s or more can be met"
-            raise _Refused(said) from error
+        except NoProposalError as error:
+            raise _Refused(str(error)) from error
         finally:
             self._take_effect(self._part)
 

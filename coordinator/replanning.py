@@ -12,6 +12,7 @@ from fimi.coordinator.adaptation import Adaptation
 from fimi.coordinator.context import Context
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.fleet_planner import FleetPlanner
+from fimi.coordinator.plan_advice import in_keys
 from fimi.coordinator.training_rounds import TrainingRounds
 from fimi.energy.cost_model import BoardModel
 from fimi.messaging.messages.facts import Profile
@@ -32,6 +33,10 @@ class Proposal(Struct, frozen=True, kw_only=True):
     plan: Plan
     profiles: dict[str, Profile]
     boards: dict[str, BoardModel] = {}
+
+
+class NoProposalError(ValueError):
+    """There is no such plan; says why, and which deadline could be met."""
 
 
 class Replanning:
@@ -131,7 +136,7 @@ class Replanning:
             refit: whether boards are fitted first, as far as they have reported.
 
         Raises:
-            InfeasibleError: there is none. Boards are as they were before.
+            NoProposalError: there is none; says what would help. Boards are as they were before.
         """
         adaptation, before = self._adaptation, self._adaptation.state
         boards = {}
@@ -146,15 +151,19 @@ class Replanning:
                 self._rounds.results,
                 used=self._plans.used,
             )
-        except BaseException:
+        except BaseException as error:
             adaptation.restore(before)
-            raise
+            if not isinstance(error, InfeasibleError):
+                raise
+            why, smallest_s = str(error), None
+            if error.constraint != "energy budget":
+                smallest_s = self._planner.smallest_deadline_s(profiles, self._plans.used)
+            if smallest_s is not None and smallest_s > self._context.deadline_s:
+                why = f"{in_keys(error.what)}; a deadline of {smallest_s:g} s or more can be met"
+            raise NoProposalError(
+                f"there is no such plan, and the one in force stays: {why}"
+            ) from error
         return Proposal(plan=made, profiles=profiles, boards=boards)
-
-    def smallest_deadline_s(self) -> float | None:
-        """The smallest ``plan.deadline_s`` for the data that devices have; ``None``: not known."""
-        profiles = self._adaptation.profiles(self._plans.planned)
-        return self._planner.smallest_deadline_s(profiles, self._plans.used)
 
     def put(self, number: int, proposal: Proposal) -> None:
         """Put a proposal into force after round ``number``."""
