@@ -505,6 +505,23 @@ class Paused(Event, frozen=True, kw_only=True, tag="paused"):
         """Nothing."""
 
 
+class StillInForce(Event, frozen=True, kw_only=True, tag="still-in-force"):
+    """What people had changed in a run holds as it goes on. Not stored; the changes are.
+
+    Attributes:
+        excluded: devices that rest.
+        deadline_s: that was set, s; ``None``: as configured.
+        paused: whether the run pauses.
+    """
+
+    excluded: tuple[str, ...]
+    deadline_s: float | None
+    paused: bool
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
 class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):
     """The global model was exported, and tried where that was asked for."""
 
