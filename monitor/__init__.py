@@ -13,6 +13,7 @@ The state
 Windows
 
 * :mod:`~fimi.monitor.server`     the dashboard: a web server in the coordinator's process
+* :mod:`~fimi.monitor.asking`     asks something of the run through it
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning`, :mod:`fimi.messaging`,
 :mod:`fimi.record` and :mod:`fimi.report`.

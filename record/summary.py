@@ -28,6 +28,7 @@ from fimi.record.curve import (
     points,
     price,
 )
+from fimi.record.interventions import Intervention
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, run_parts
 from fimi.record.planned import PlanHeld, plan_held
@@ -150,6 +151,8 @@ class Summary(Struct, frozen=True, kw_only=True):
         budgets: of joules, the fleet's first, as far as any joules are known.
         coding: what codings of models and updates did; ``None`` where nothing was coded.
         warnings: what else a reader must know.
+        interventions: what people have changed while it went on: with any, it is no undisturbed
+            run.
     """
 
     devices: tuple[DeviceSummary, ...]
@@ -176,6 +179,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     budgets: tuple[Budget, ...]
     coding: CodingFigures | None
     warnings: tuple[str, ...]
+    interventions: tuple[Intervention, ...]
 
     @property
     def overspent(self) -> tuple[Budget, ...]:
@@ -254,6 +258,7 @@ def summarise(run: RunData) -> Summary:
                 for device in unknown
             ),
         ),
+        interventions=run.changed_by_hand,
     )
 
 

@@ -16,6 +16,7 @@
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them
 * :mod:`~fimi.report.attendance`      who took part: absent, late, not used; and resumes
+* :mod:`~fimi.report.interventions`   what people asked of the run while it went on
 * :mod:`~fimi.report.screened`        updates that were clipped, devices set aside, models kept
 * :mod:`~fimi.report.besides`         generation, training on the server, pseudo-labels
 * :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it

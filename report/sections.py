@@ -11,7 +11,7 @@ from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum, is_told
-from fimi.report import screened
+from fimi.report import interventions, screened
 from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
@@ -93,6 +93,10 @@ def notices(run: RunData, summary: Summary) -> Html:
                 f"Another process went on with this run {words}. Wall time is that of all "
                 "processes, without the time between them.",
             )
+        )
+    if done := interventions.notices(run):
+        said.append(
+            _notice("Somebody intervened. ", interventions.MEANING, element("ul", *_items(done)))
         )
     said += [_notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
     if run.info.exposed:

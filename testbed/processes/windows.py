@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fimi.coordinator.controls import Controls
 from fimi.messaging.client import Peer
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import Event
@@ -39,6 +40,9 @@ class Windows:
         terminal: what is shown there.
         title: what was started, in words.
         dashboard: where it listens; ``None``: there is none.
+
+    Attributes:
+        controls: takes what people ask of the run; ``None``: there is no way to ask.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Windows:
     ) -> None:
         self._folder, self._terminal, self._place = folder, terminal, dashboard
         self._stack = ExitStack()
+        self.controls: Controls | None = None
         self.watcher = Watcher(folder.store.info, title)
         if folder.before is not None:
             self.watcher.recall(folder.before)
@@ -69,9 +74,10 @@ class Windows:
         except ImportError as error:
             self.say(f"no dashboard: {error.name} is not installed")
             return
+        controls = Controls()
         served = Dashboard(
             self.watcher,
-            RunHooks(self._folder),
+            RunHooks(self._folder, controls),
             folder=self._folder.path,
             host=place.host,
             port=place.port,
@@ -79,6 +85,7 @@ class Windows:
         )
         self._stack.enter_context(served)
         if served.url:
+            self.controls = controls
             self.say(f"dashboard: {served.url}")
 
     def __call__(self, event: Event) -> None:
@@ -101,10 +108,11 @@ class RunHooks:
 
     Args:
         folder: of the run.
+        controls: takes requests.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, controls: Controls) -> None:
+        self._folder, self._controls = folder, controls
 
     def trace(self, device: str, number: int) -> Any:
         """Readings of a device in a round are not kept yet."""
@@ -113,10 +121,8 @@ class RunHooks:
         raise NotNow(f"no readings of {device} in round {number} are stored")
 
     def control(self, body: bytes) -> Any:
-        """Nothing can be asked yet."""
-        from fimi.monitor.server.hooks import NotNow
-
-        raise NotNow("this run takes no requests")
+        """Hand a request in, or say what became of one."""
+        return self._controls.hear(body)
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """There are none yet."""
