@@ -18,6 +18,7 @@ from fimi.testbed import logs
 from fimi.testbed.commands import credentials as _credentials  # noqa: F401  more of fleet
 from fimi.testbed.commands import forget as _forget  # noqa: F401  more of fleet
 from fimi.testbed.commands.base import CONTEXT, Group
+from fimi.testbed.commands.bundle import bundle, verify
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
 from fimi.testbed.commands.control import control
@@ -97,6 +98,8 @@ for _command in (
     dry_run,
     report,
     control,
+    bundle,
+    verify,
     experiment,
     learning_curve,
     pilot,

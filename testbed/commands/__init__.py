@@ -19,6 +19,7 @@
 * :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
 * :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``
 * :mod:`~fimi.testbed.commands.compare`         ``fimi experiment compare``
+* :mod:`~fimi.testbed.commands.bundle`          ``fimi bundle`` and ``fimi verify``
 * :mod:`~fimi.testbed.commands.optimise`        ``fimi optimise``
 * :mod:`~fimi.testbed.commands.learning_curve`  ``fimi learning-curve``
 * :mod:`~fimi.testbed.commands.pilot`           ``fimi pilot``
