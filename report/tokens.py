@@ -18,7 +18,8 @@ DARK = dict(_COLOUR.findall(_DARK))
 PICTURE = tuple(
     name
     for name in LIGHT
-    if name in ("measured", "predicted", "line") or name.startswith(("phase-", "series-", "scale-"))
+    if name in ("ink", "measured", "predicted", "line")
+    or name.startswith(("phase-", "series-", "scale-"))
 )
 """Names of the colours that pictures use; pages replace the light ones where they are dark."""
 

@@ -116,6 +116,7 @@
       await draw(node);
       await wait();
     }
+    document.documentElement.dataset.pictures = "drawn";
   }
   dark.addEventListener("change", drawAll);
   for (const [event, then] of [["beforeprint", "print"], ["afterprint", "page"]]) {

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from fimi.report import plot_style
 from fimi.report.comparison.page import table_of
-from fimi.report.comparison.pictures import COLOURS, SYMBOLS
 from fimi.report.comparison.shown import shown
 from fimi.report.comparison.side_by_side import MEASURES, LaidStrategy, SideBySide
 from fimi.report.comparison.side_tables import legend, side_methods, side_tables
@@ -115,8 +114,8 @@ def _ratios(
             name=plot_style.label(each.label),
             marker={
                 "size": 8,
-                "color": COLOURS[k % len(COLOURS)],
-                "symbol": SYMBOLS[k % len(SYMBOLS)],
+                "color": plot_style.look(k)["color"],
+                "symbol": plot_style.look(k)["symbol"],
             },
             text=[
                 f"<b>{plot_style.label(each.label)}</b><br>{title}: {shown(i)}"

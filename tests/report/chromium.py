@@ -33,7 +33,7 @@ class Browser:
         options += ["--no-sandbox"] if os.geteuid() == 0 else []
         options += [f"--user-data-dir={self._folder.name}", "about:blank"]
         # The protocol's ends are descriptors 3 and 4 of the browser.
-        tie = f"exec 3<&{theirs_in} 4>&{theirs_out}; exec \"$@\""
+        tie = f'exec 3<&{theirs_in} 4>&{theirs_out}; exec "$@"'
         self._process = subprocess.Popen(
             ["bash", "-c", tie, "chromium", str(CHROMIUM), *options],
             pass_fds=(theirs_in, theirs_out),
@@ -79,12 +79,14 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, page: Path, pictures: int | None = None) -> None:
-        """Open a page and wait for its pictures; left out: for as many as it has places for."""
+    def open(self, page: Path) -> None:
+        """Open a page and wait until all of its pictures are drawn, if it has places for some."""
         self._call("Page.navigate", url=page.resolve().as_uri())
         self.wait("document.readyState === 'complete'")
-        wanted = "document.querySelectorAll('.plot').length" if pictures is None else pictures
-        self.wait(f"document.querySelectorAll('.plot .main-svg').length >= 2 * ({wanted})")
+        self.wait(
+            "!document.querySelector('.plot') || "
+            "document.documentElement.dataset.pictures === 'drawn'"
+        )
 
     def wait(self, condition: str, seconds: float = 60.0) -> None:
         """Wait until an expression is true."""
