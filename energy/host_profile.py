@@ -76,6 +76,8 @@ log = logging.getLogger(__name__)
 class ProfileError(InputError, ValueError):
     """A board's profile is missing or wrong; the message says where and what to do."""
 
+    code = "M001"
+
 
 class MeterProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The keys of a profile that are about meters: all that a machine needs which only meters.

@@ -32,6 +32,7 @@ from fimi.testbed.commands.pilot import pilot
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
+    code_of,
     errors,
     fail,
     read_config,
@@ -51,11 +52,11 @@ def main() -> None:
 def init(path: Path, force: bool) -> None:
     """Write a configuration with every key and what it means, defaults as comments."""
     if path.exists() and not force:
-        fail(f"{path} exists; --force replaces it", EXIT_CONFIG)
+        fail(f"{path} exists; --force replaces it", EXIT_CONFIG, "U002")
     try:
         write_whole(path, configuration.template())
     except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS)
+        fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS, code_of(error))
     click.echo(f"{path} written; check it with: fimi check {path}")
 
 

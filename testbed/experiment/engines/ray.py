@@ -435,7 +435,7 @@ def _probe(address: str) -> None:
         return
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and host and port.isdigit()):
-        raise InputError(f"{address!r} is no address of Ray; write host:port or auto")
+        raise InputError(f"{address!r} is no address of Ray; write host:port or auto", code="X005")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PROBE_S).close()
     except (OSError, OverflowError) as error:

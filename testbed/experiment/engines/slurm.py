@@ -78,7 +78,8 @@ class SlurmArray:
         self._cluster = cluster
         if "%" in str(self._folder):
             raise InputError(
-                f"{self._folder}: Slurm takes % in a path for a placeholder; take another folder"
+                f"{self._folder}: Slurm takes % in a path for a placeholder; take another folder",
+                code="X005",
             )
         if self._cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
             raise SurroundingsError(
