@@ -69,6 +69,12 @@ class RunFailedError(FimiError):
     exit_code = 5
 
 
+def coded(error: BaseException) -> str:
+    """The message of an error with its code behind it, for a reason that another process shows."""
+    code = error.code if isinstance(error, FimiError) else ""
+    return f"{error} [{code}]" if code else str(error)
+
+
 def of_exit_code(code: int) -> type[FimiError]:
     """The class of errors with this exit code; :class:`RunFailedError` if there is none."""
     kinds = {kind.exit_code: kind for kind in FimiError.__subclasses__()}

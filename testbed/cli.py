@@ -21,6 +21,7 @@ from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
 from fimi.testbed.commands.experiment import experiment
+from fimi.testbed.commands.explain import explain
 from fimi.testbed.commands.federation import coordinator, dry_run, report
 from fimi.testbed.commands.fleet import fleet
 from fimi.testbed.commands.generate import generator
@@ -108,6 +109,7 @@ for _command in (
     optimise,
     calibrate,
     chaos,
+    explain,
 ):
     main.add_command(_command)
 

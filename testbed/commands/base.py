@@ -18,7 +18,7 @@ import click
 from fimi.testbed import logs
 from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, harmless_interrupts
 from fimi.testbed.commands.lacking import lacking
-from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, code_of, end_if_unread, fail, say_code
+from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, code_of, end_if_unread, fail
 from fimi.testbed.nearest import nearest
 
 log = logging.getLogger(__name__)
@@ -173,15 +173,6 @@ class Group(click.Group):
                 + (f"Did you mean {meant!r}?" if meant else f"'{ctx.command_path} -h' lists them.")
             )
         return super().resolve_command(ctx, args)
-
-    def main(self, *args: Any, **extra: Any) -> Any:
-        """Run the command line; wrong usage ends with its code like every other error."""
-        try:
-            return super().main(*args, **extra)
-        except SystemExit as end:
-            if isinstance(end.__context__, click.UsageError):
-                say_code("U001")
-            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; Ctrl-C while it is still loading also ends with exit code 130."""
