@@ -174,7 +174,7 @@ def _discover(url: str, output: Literal["text", "json"]) -> None:
     if useful:
         click.echo(
             "# The lines of one meter go at the end of the board's profile, beside its name and "
-            "[board]\n# (docs/guide.md, 'A host instead of an emulated board')\n"
+            "[board]\n# (docs/calibration.md, 'A host instead of an emulated board')\n"
         )
     click.echo(
         f"{_count(useful, 'meter')} to choose from on {address}"
