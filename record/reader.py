@@ -80,6 +80,8 @@ _MAY_LACK_ROWS = {
 class ReportError(StoreError):
     """A run cannot be read or reported; the message says which, why and what to do."""
 
+    code = "R003"
+
 
 def read_run(path: Path | str) -> RunData:
     """Read a run.

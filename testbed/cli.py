@@ -23,6 +23,7 @@ from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
 from fimi.testbed.commands.control import control
 from fimi.testbed.commands.experiment import experiment
+from fimi.testbed.commands.explain import explain
 from fimi.testbed.commands.federation import coordinator, dry_run, report
 from fimi.testbed.commands.fleet import fleet
 from fimi.testbed.commands.generate import generator
@@ -34,6 +35,7 @@ from fimi.testbed.commands.pilot import pilot
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
+    code_of,
     errors,
     fail,
     read_config,
@@ -53,11 +55,11 @@ def main() -> None:
 def init(path: Path, force: bool) -> None:
     """Write a configuration with every key and what it means, defaults as comments."""
     if path.exists() and not force:
-        fail(f"{path} exists; --force replaces it", EXIT_CONFIG)
+        fail(f"{path} exists; --force replaces it", EXIT_CONFIG, "U002")
     try:
         write_whole(path, configuration.template())
     except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS)
+        fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS, code_of(error))
     click.echo(f"{path} written; check it with: fimi check {path}")
 
 
@@ -112,6 +114,7 @@ for _command in (
     optimise,
     calibrate,
     chaos,
+    explain,
 ):
     main.add_command(_command)
 

@@ -25,6 +25,7 @@
 * :mod:`~fimi.testbed.commands.pilot`           ``fimi pilot``
 * :mod:`~fimi.testbed.commands.calibrate`       ``fimi calibrate``
 * :mod:`~fimi.testbed.commands.chaos`           ``fimi chaos``: faults on purpose
+* :mod:`~fimi.testbed.commands.explain`         ``fimi explain``: what the code of an error means
 * :mod:`~fimi.testbed.commands.doctor`          ``fimi agent doctor`` and ``fimi agent restore``
 * :mod:`~fimi.testbed.commands.step_load`       meters under a known load: ``--step-load``,
   ``fimi agent compare-meters``
