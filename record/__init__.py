@@ -20,6 +20,8 @@ Reading
 
 * :mod:`~fimi.record.record`     a run as types
 * :mod:`~fimi.record.reader`     a run store as a :class:`~fimi.record.record.RunData`
+* :mod:`~fimi.record.headline`   a run in one line, without the rest of its store
+* :mod:`~fimi.record.catalogue`  the runs below a folder, broken ones included
 * :mod:`~fimi.record.migration`  an older store, read with the tables of this version
 * :mod:`~fimi.record.clean`      foreign text without control characters
 
