@@ -24,6 +24,7 @@ Reading
 * :mod:`~fimi.record.catalogue`  the runs below a folder, broken ones included
 * :mod:`~fimi.record.migration`  an older store, read with the tables of this version
 * :mod:`~fimi.record.clean`      foreign text without control characters
+* :mod:`~fimi.record.export`     its tables as CSV, Parquet or JSON files
 
 Figures
 

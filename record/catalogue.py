@@ -142,7 +142,7 @@ def _reason(path: Path, said: str) -> str:
 
 def _without_store(path: Path) -> str:
     try:
-        there = sorted(os.listdir(path))
+        there = sorted(each.name for each in path.iterdir())
     except OSError as error:
         return f"the folder cannot be read: {error.strerror or error}"
     return f"its store {STORE_NAME} is missing; there is only {', '.join(there[:4])}"

@@ -20,6 +20,7 @@ from fimi.testbed.commands import forget as _forget  # noqa: F401  more of fleet
 from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
+from fimi.testbed.commands.collection import export, runs
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.federation import coordinator, dry_run, report
 from fimi.testbed.commands.fleet import fleet
@@ -95,6 +96,8 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 for _command in (
     dry_run,
     report,
+    runs,
+    export,
     experiment,
     learning_curve,
     pilot,
