@@ -4,14 +4,15 @@
 * :func:`as_rows`   everything that is known of each, flat, for programs
 * :func:`as_csv`    the same as CSV
 
-Joules stand with their kind and scope, in the heading where all runs have the same, else behind
-each. ``≥`` stands before joules of which a part is missing.
+Joules stand with their kind and scope: in the heading those of most runs, below the joules those of
+the others. ``≥`` stands before joules of which a part is missing.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from fimi.record.clean import clean
 from fimi.record.headline import Headline
 from fimi.report.collection.selection import BROKEN, STANDINGS, stands
 from fimi.report.layout import Marked, Paper, Style, columns, fitted, table, wrap
-from fimi.report.words import MISSING, alike, cell, heading, percent, seconds
+from fimi.report.words import MISSING, joules, percent, seconds
 
 _GAP = 2
 _NAME_LEAST, _NAME_MOST = 16, 44
@@ -83,12 +84,13 @@ def _summary(runs: Sequence[Listed], same: Sequence[str], paper: Paper) -> Itera
 
 def _columns(read: Sequence[Headline], *, several: bool) -> tuple[list[_Shown], list[str]]:
     """The columns whose cells differ, the ones that matter most first; and what is the same."""
-    bare = alike(each.energy for each in read)
-    said = heading(each.energy for each in read)
+    usual, unlike = _usual(read)
+    said = f"\n{usual}" if usual else ""
+    said += "\nif not said" if unlike else ""
     every = [
         _Shown("rounds", _rounds),
         _Shown("acc.\n%", lambda h: percent(h.accuracy).removesuffix(" %")),
-        _Shown(f"energy\n{said}" if bare else "energy", lambda h: _joules(h, bare=bare)),
+        _Shown(f"energy{said}", lambda h: _joules(h, usual)),
         _Shown("strategy", lambda h: clean(h.strategy, 16) or MISSING, "strategy"),
         _Shown("data", lambda h: clean(h.data, 16) or MISSING, "data"),
         _Shown("devices", lambda h: str(h.devices), "devices"),
@@ -112,10 +114,23 @@ def _rounds(run: Headline) -> str:
     return f"{run.rounds}/{run.rounds_asked}" if run.rounds_asked is not None else str(run.rounds)
 
 
-def _joules(run: Headline, *, bare: bool) -> str:
+def _usual(read: Sequence[Headline]) -> tuple[str, bool]:
+    """Kind and scope of the joules of most runs, and whether any has others."""
+    found = Counter(_kind(each.energy) for each in read if each.energy is not None)
+    return (found.most_common(1)[0][0], len(found) > 1) if found else ("", False)
+
+
+def _kind(energy: Energy) -> str:
+    return f"{energy.kind}, {energy.scope}"
+
+
+def _joules(run: Headline, usual: str) -> str:
+    """Joules, and below them what they are where that is not the usual."""
     if run.energy is None:
         return "unknown" if run.rounds else MISSING
-    return ("" if run.whole else "≥ ") + cell(run.energy, bare=bare)
+    told = ("" if run.whole else "≥ ") + joules(run.energy.value_j)
+    kind = _kind(run.energy)
+    return told if kind == usual else f"{told}\n{kind}"
 
 
 def _table(runs: Sequence[Listed], shown: Sequence[_Shown], paper: Paper) -> Iterator[str]:
@@ -127,18 +142,14 @@ def _table(runs: Sequence[Listed], shown: Sequence[_Shown], paper: Paper) -> Ite
     status_width = max(6, *map(columns, kept))
     room = paper.width - _GAP - status_width - min(longest, max(_NAME_LEAST, paper.width // 4))
     title = "began"
-    if room - _GAP - columns(began[0]) < paper.width // 2:  # the day alone, or once for all
-        days = [f"{run.began:%Y-%m-%d}" for run in runs]
-        if len(runs) > 1 and len(set(days)) == 1:
-            began, title = [f"{run.began:%H:%M}" for run in runs], f"began\n{days[0]}"
-        else:
-            began = days
+    if room - _GAP - columns(began[0]) < paper.width // 2:
+        title, began = _short(runs)
     room -= _GAP + max(columns(began[0]), *map(columns, title.split("\n")))
     parts: list[tuple[str, list[str]]] = [(title, began)]
     left_out = []
     for column in shown:
         texts = [column.cell(run.headline) if run.headline else "" for run in runs]
-        lines = [*column.title.split("\n"), *texts]
+        lines = [line for cell in (column.title, *texts) for line in cell.split("\n")]
         if (width := max(map(columns, lines)) + _GAP) > room:
             left_out.append(column.title.split("\n")[0])
             continue
@@ -149,12 +160,21 @@ def _table(runs: Sequence[Listed], shown: Sequence[_Shown], paper: Paper) -> Ite
         [_ended(name, width), *(texts[k] for _, texts in parts), kept[k]]
         for k, name in enumerate(names)
     ]
-    yield table(["run", *(title for title, _ in parts), "status"], rows, paper=paper)
+    heads = ["run", *(head for head, _ in parts), "status"]
+    yield from table(heads, rows, paper=paper).split("\n")
     if left_out:
         yield ""
         yield from wrap(
             f"in a wider terminal, and with --format csv: {', '.join(left_out)}", paper.text_width
         )
+
+
+def _short(runs: Sequence[Listed]) -> tuple[str, list[str]]:
+    """When runs began in few columns: what is the same of all stands in the heading alone."""
+    for once, each in (("%Y-%m-%d", "%H:%M"), ("%Y", "%m-%d")):
+        if len(runs) > 1 and len({f"{run.began:{once}}" for run in runs}) == 1:
+            return f"began\n{runs[0].began:{once}}", [f"{run.began:{each}}" for run in runs]
+    return "began", [f"{run.began:%Y-%m-%d}" for run in runs]
 
 
 def _ended(name: str, width: int) -> str:
