@@ -38,6 +38,8 @@ Figures
 * :mod:`~fimi.record.planned`     the plan's round against the rounds that were run by it
 * :mod:`~fimi.record.second`      what a second meter says beside the first one
 * :mod:`~fimi.record.codings`     what codings did: bytes, joules of the upload, errors
+* :mod:`~fimi.record.carbon`      a carbon figure by ISO/IEC 21031, where an intensity is given
+* :mod:`~fimi.record.carbon_settings`  what it needs beside joules
 * :mod:`~fimi.record.observed`    clock, throttling and link of every board, in numbers
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.

@@ -18,6 +18,7 @@
 * :mod:`~fimi.report.attendance`      who took part: absent, late, not used; and resumes
 * :mod:`~fimi.report.screened`        updates that were clipped, devices set aside, models kept
 * :mod:`~fimi.report.besides`         generation, training on the server, pseudo-labels
+* :mod:`~fimi.report.carbon`          emissions by ISO/IEC 21031, in words and as a table
 * :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it
 * :mod:`~fimi.report.terminal`        the report in a terminal, and as plain text
 * :mod:`~fimi.report.layout`          text for a terminal of 80 columns

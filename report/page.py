@@ -10,17 +10,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from plotly.offline import get_plotlyjs
 
 from fimi.files import write_whole
+from fimi.record.carbon import with_carbon
 from fimi.record.reader import ReportError, read_run
 from fimi.record.record import RunData
 from fimi.record.summary import Summary, summarise
 from fimi.report import (
     attendance,
+    carbon,
     coding,
     deployment,
     labels,
@@ -45,11 +49,12 @@ _SPLITS = {
 }
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, given: Mapping[str, Any] | None = None) -> Path:
     """Write a run's page beside its store, whole or not at all.
 
     Args:
         run_dir: folder of the run.
+        given: settings of a carbon figure, see :func:`fimi.record.carbon.with_carbon`.
 
     Returns:
         The page.
@@ -57,7 +62,7 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ReportError: the run cannot be read, or the page not be written.
     """
-    page = render(read_run(run_dir))
+    page = render(with_carbon(read_run(run_dir), given or {}))
     target = run_dir / REPORT_NAME
     try:
         write_whole(target, page)
@@ -164,6 +169,11 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 deployment.file_table(run),
                 deployment.trial_table(run),
                 deployment.remarks(run),
+            ),
+            section(
+                "Carbon",
+                carbon.carbon_method(summary.carbon) if summary.carbon else "",
+                carbon.carbon_table(summary.carbon),
             ),
             section("Method", "", sections.method(run, summary)),
             section(

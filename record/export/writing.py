@@ -28,7 +28,7 @@ from fimi.record.migration import version
 from fimi.record.reader import ReportError, faults, info_of, open_store
 
 
-class ExportError(InputError, ValueError):
+class OccupiedFolderError(InputError, ValueError):
     """A run cannot be exported there; the message says why and what to do."""
 
 
@@ -68,7 +68,7 @@ def export(
 
     Raises:
         ReportError: the run cannot be read, or the files not be written.
-        ExportError: the folder is no earlier export.
+        OccupiedFolderError: the folder is no earlier export.
         ModuleNotFoundError: pyarrow is not installed.
     """
     _require_free(folder)
@@ -117,7 +117,7 @@ def _require_free(folder: Path) -> None:
     """Make sure that nothing but an earlier export is replaced.
 
     Raises:
-        ExportError: something else is there.
+        OccupiedFolderError: something else is there.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
@@ -125,7 +125,7 @@ def _require_free(folder: Path) -> None:
         told = msgspec.json.decode((folder / PACKAGE_NAME).read_bytes())
         if isinstance(told, dict) and "fimi" in told:
             return
-    raise ExportError(
+    raise OccupiedFolderError(
         f"{folder} is there and is no earlier export (it has no {PACKAGE_NAME} of this program); "
         "name another folder with --out"
     )

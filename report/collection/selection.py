@@ -1,6 +1,6 @@
 """Which runs are wanted, and in which order.
 
-* :class:`Wanted`  conditions on a run, all of which it must meet
+* :class:`RunFilter`  conditions on a run, all of which it must meet
 * :func:`moment`   a day, a time, or how long ago, as people write it
 * :func:`ordered`  runs by one of :data:`KEYS`
 """
@@ -31,7 +31,7 @@ def stands(run: Listed) -> str:
     return run.headline.standing if run.headline else BROKEN
 
 
-class Wanted(Struct, frozen=True, kw_only=True):
+class RunFilter(Struct, frozen=True, kw_only=True):
     """Conditions on a run; an empty one is met by every run.
 
     A run that cannot be read says nothing of its strategy and its data: it meets no condition on

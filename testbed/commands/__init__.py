@@ -6,6 +6,7 @@
 * :mod:`~fimi.testbed.commands.interrupts`  Ctrl-C and other signals
 * :mod:`~fimi.testbed.commands.lacking`  packages that a command needs and are not here
 * :mod:`~fimi.testbed.commands.reaching`  how they reach a broker: --broker, --bundle, --insecure
+* :mod:`~fimi.testbed.commands.carbon`  ``--carbon``: an intensity that is given after the run
 * :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
   report``
 * :mod:`~fimi.testbed.commands.nodes`           ``fimi broker`` and ``fimi agent run``

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from fimi.testbed.commands.base import Command
+from fimi.testbed.commands.carbon import CARBON, carbon_of
 from fimi.testbed.commands.shared import EXIT_CONFIG, WordChoice, errors, fail, result_format
 from fimi.testbed.configuration import load as configuration
+
+if TYPE_CHECKING:  # the other commands do without what reads a store
+    from fimi.record.export.tables import TakenTable
 
 _EXPERIMENTS = "experiments"
 """Where ``fimi experiment`` keeps its runs if nothing else is said."""
@@ -70,7 +75,7 @@ def runs(
     """
     from fimi.record.catalogue import find, listed
     from fimi.report.collection import listing
-    from fimi.report.collection.selection import STANDINGS, Wanted, moment, ordered
+    from fimi.report.collection.selection import STANDINGS, RunFilter, moment, ordered
     from fimi.report.layout import Paper
     from fimi.testbed.nearest import hint
 
@@ -79,7 +84,7 @@ def runs(
             fail(f"--status {word!r}: no such status; {hint(word, STANDINGS)}", EXIT_CONFIG)
     now = datetime.now().astimezone()
     try:
-        wanted = Wanted(
+        wanted = RunFilter(
             strategy=strategy,
             data=data,
             standing=status,
@@ -130,7 +135,15 @@ def _usual() -> list[Path]:
     is_flag=True,
     help="CSV text as it is, also where a spreadsheet would run it as a formula.",
 )
-def export(run: Path, output: Any, out: Path | None, everything: bool, exact: bool) -> None:
+@CARBON
+def export(
+    run: Path,
+    output: Any,
+    out: Path | None,
+    everything: bool,
+    exact: bool,
+    carbon: tuple[str, ...],
+) -> None:
     """Write the tables of a run as files, with datapackage.json that describes them.
 
     One file for each view and table of docs/record.md, units in the names of the columns, numbers
@@ -142,9 +155,17 @@ def export(run: Path, output: Any, out: Path | None, everything: bool, exact: bo
 
     with errors():
         found = find_run(run)
+        given = carbon_of(carbon, found)
         beside = found if found.is_dir() else found.parent
         folder = out or beside / f"export-{output}"
-        written = write(found, output, folder, everything=everything, exact=exact)
+        written = write(
+            found,
+            output,
+            folder,
+            everything=everything,
+            exact=exact,
+            more=lambda: _emitted(found, given),
+        )
     rows = [(f"{name}.{output}", str(count)) for name, count in written.rows.items()]
     click.echo(table(["file", "rows"], rows, paper=Paper.of(sys.stdout)))
     click.echo(f"\n{written.folder}")
@@ -154,3 +175,15 @@ def export(run: Path, output: Any, out: Path | None, everything: bool, exact: bo
             "that no spreadsheet runs them; --exact leaves them as they are",
             err=True,
         )
+
+
+def _emitted(run: Path, given: Mapping[str, Any]) -> Iterator[TakenTable]:
+    """The carbon figures of a run; none without an intensity."""
+    from fimi.record.carbon import with_carbon
+    from fimi.record.export.carbon import carbon_rows
+    from fimi.record.reader import read_run
+    from fimi.record.summary import summarise
+
+    emitted = summarise(with_carbon(read_run(run), given)).carbon
+    if emitted is not None:
+        yield carbon_rows(emitted)

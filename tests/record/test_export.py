@@ -21,7 +21,7 @@ from pyarrow import parquet
 
 from fimi.record.export.files import guarded, unguarded
 from fimi.record.export.tables import TakenTable, taken
-from fimi.record.export.writing import ExportError, export
+from fimi.record.export.writing import OccupiedFolderError, export
 from fimi.record.reader import ReportError, open_store
 
 NASTY = (
@@ -207,7 +207,7 @@ def test_an_export_is_the_same_every_time_and_takes_the_place_of_an_earlier_one(
 
 def test_what_is_no_export_is_not_replaced(run: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(ExportError, match="no earlier export"):
+    with pytest.raises(OccupiedFolderError, match="no earlier export"):
         export(run, "csv", tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 

@@ -22,7 +22,7 @@ from fimi.record.catalogue import Listed, find, listed
 from fimi.record.reader import ReportError, read_run
 from fimi.record.summary import summarise
 from fimi.report.collection.listing import as_csv, as_lines, as_rows
-from fimi.report.collection.selection import KEYS, Wanted, moment, ordered, stands
+from fimi.report.collection.selection import KEYS, RunFilter, moment, ordered, stands
 from fimi.report.document import document
 from fimi.report.layout import Paper
 from fimi.testbed.cli import main
@@ -257,6 +257,6 @@ def test_every_key_sorts(found: list[Listed]) -> None:
     for key in KEYS:
         up, down = ordered(found, key), ordered(found, key, reverse=True)
         assert sorted(r.name for r in up) == sorted(r.name for r in down)
-    assert [run for run in found if Wanted(standing=("broken",))(run)] == [
+    assert [run for run in found if RunFilter(standing=("broken",))(run)] == [
         run for run in found if run.problem
     ]
