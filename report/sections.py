@@ -83,9 +83,7 @@ def notices(run: RunData, summary: Summary) -> Html:
             )
         )
     if done := interventions.notices(run):
-        said.append(
-            notice("Somebody intervened. ", interventions.MEANING, element("ul", *_items(done)))
-        )
+        said.append(notice("Somebody intervened. ", interventions.MEANING, items(done)))
     said += [notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
     if run.info.exposed:
         said.append(notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}."))

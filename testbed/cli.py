@@ -21,6 +21,7 @@ from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.bundle import bundle, verify
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
+from fimi.testbed.commands.collection import export, runs
 from fimi.testbed.commands.control import control
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.explain import explain
@@ -102,6 +103,8 @@ for _command in (
     control,
     bundle,
     verify,
+    runs,
+    export,
     experiment,
     learning_curve,
     pilot,
