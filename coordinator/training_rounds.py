@@ -213,7 +213,7 @@ class TrainingRounds:
             elif isinstance(fact, RoundSettled):
                 changed = store.credit(fact.round, device, settled=fact)
             if changed is not None:
-                self._context.notify(Credited(round=fact.round, device=device))
+                self._context.notify(Credited(round=fact.round, device=device, entry=changed))
         if not (isinstance(fact, UpdateReady) and self._late.offered(fact, self.results)):
             self._context.conversation.stored(device, fact)
         return True

@@ -27,7 +27,7 @@ from fimi.edge_agent.round_work import RoundWork
 from fimi.edge_agent.tools import Tools
 from fimi.edge_agent.trials import try_out
 from fimi.energy.hardware import Hardware, Observation
-from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger import Ledger, PhaseRecord
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training.trainer import TrainingCancelled
 from fimi.messaging.errors import TransferCancelled
@@ -87,6 +87,11 @@ class Member:
     def hardware(self) -> Hardware:
         """Its board."""
         return self._hardware
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where its phases are metered."""
+        return self._metering.ledger
 
     @property
     def backend(self) -> str:

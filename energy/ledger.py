@@ -98,6 +98,7 @@ class Ledger:
 
     Attributes:
         regime: name of the operating point in force; phases at different ones have other powers.
+        used_j: of all phases that have ended, as far as it was known when they did, J.
     """
 
     def __init__(self, clock: Clock, recorder: Recorder) -> None:
@@ -114,6 +115,13 @@ class Ledger:
         self._waiting: deque[_Entry] = deque()
         self._rests: list[Resting] = []
         self.regime = ""
+        self.used_j = 0.0
+
+    @property
+    def open_phase(self) -> Phase | None:
+        """The phase that goes on. May be asked from another thread."""
+        open_ = self._open
+        return open_[0] if open_ is not None else None
 
     def begin(self, phase: Phase) -> None:
         """A phase begins now.
@@ -176,6 +184,8 @@ class Ledger:
             final=found.final or fault is not None,
         )
         record = _with_others(record, others)
+        if record.energy is not None:
+            self.used_j += record.energy.value_j
         entry = _Entry(record, stretch, beside)
         self._records.append(entry)
         if not record.final:

@@ -22,7 +22,13 @@ from fimi.energy.joules import Energy
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import Objective
-from fimi.record.results import Deployment, Preparation, RoundResult, RunStatus
+from fimi.record.results import (
+    Deployment,
+    DeviceRound,
+    Preparation,
+    RoundResult,
+    RunStatus,
+)
 
 
 class Event(Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -334,10 +340,21 @@ class RoundFinished(Event, frozen=True, kw_only=True, tag="round-finished"):
 
 
 class Credited(Event, frozen=True, kw_only=True, tag="credited"):
-    """What a device reported after a round was closed is in that round now."""
+    """What a device reported after a round was closed is in that round now.
+
+    Attributes:
+        round: which.
+        device: its id.
+        entry: the device in that round, as it is stored now.
+    """
 
     round: int
     device: str
+    entry: DeviceRound | None = None
+
+    def logged(self) -> dict[str, Any]:
+        """Round and device: the entry is in a table of its own."""
+        return {"event": tag(Credited), "round": self.round, "device": self.device}
 
 
 class LateAdded(Event, frozen=True, kw_only=True, tag="late-added"):

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from fimi.coordinator.training_rounds import in_words
 from fimi.energy.hardware import HardwareDescription
+from fimi.monitor.sentences import describe, describe_backends, describe_round, is_problem
 from fimi.record.clean import clean
 from fimi.record.events import (
     Awaiting,
@@ -66,7 +67,6 @@ from fimi.record.results import RoundResult
 from fimi.record.sums import EnergyTally, Sum
 from fimi.report.words import alike, heading, sum_cell
 from fimi.testbed.logs import SHOWN, folded, one_line
-from fimi.testbed.sentences import describe, describe_backends, describe_round, is_problem
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class PlainView(Lines):
         self._since_s: dict[type[Event], float] = {Gathering: clock()}
         self._heard: dict[type[Event], tuple[float, str]] = {Gathering: (clock(), "")}
         self._waits: dict[type[Event], tuple[float, object]] = {}
-        self._credited: set[Credited] = set()
+        self._credited: set[tuple[int, str]] = set()
         self._planning_s = math.inf
         self._energy = EnergyTally()
         self.so_far = Sum()
@@ -188,9 +188,9 @@ class PlainView(Lines):
                 self._energy.add(preparation_parts(event.preparation))
                 self.so_far = self._energy.sum()
             case Credited():  # its work, then its idle time
-                if event in self._credited:
+                if (event.round, event.device) in self._credited:
                     return ""
-                self._credited.add(event)
+                self._credited.add((event.round, event.device))
             case RoundFinished():
                 self._energy.add(round_parts(event.result))
                 self.so_far = self._energy.sum()

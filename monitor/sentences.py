@@ -163,28 +163,27 @@ def describe(event: Event) -> str:
     return ""
 
 
-def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
+def describe_round(result: RoundResult, rounds: int, so_far: Sum | None = None) -> str:
     """A round in one line.
 
     Args:
         result: the round.
         rounds: number of planned rounds.
-        so_far: energy of all boards from the beginning of the run to the end of this round.
+        so_far: energy of all boards from the beginning of the run to the end of this round;
+            ``None``: nothing is said of it.
     """
     said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
     if result.local_error is not None:
         planned = "" if result.planned_error is None else f" (planned {result.planned_error:.3f})"
         said.append(f"local error {result.local_error:.3f}{planned}")
     if result.devices:
-        energy = (
-            f"{sum_cell(so_far, bare=False)} so far"
-            if so_far.known
-            else "energy not metered so far"
-        )
         said.append(f"{result.accepted} of {len(result.participants)} updates")
         if result.absent:
             said.append(f"{len(result.absent)} absent")
-        said.append(energy)
+        if so_far is not None and so_far.known:
+            said.append(f"{sum_cell(so_far, bare=False)} so far")
+        elif so_far is not None:
+            said.append("energy not metered so far")
     if result.model_kept is not None:
         said.append("no new model")
     if server := server_line(result):
