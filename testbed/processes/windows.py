@@ -71,7 +71,7 @@ class Windows:
             return
         served = Dashboard(
             self.watcher,
-            RunHooks(self._folder),
+            RunHooks(self._folder, self.watcher),
             folder=self._folder.path,
             host=place.host,
             port=place.port,
@@ -101,10 +101,11 @@ class RunHooks:
 
     Args:
         folder: of the run.
+        watcher: of the run.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, watcher: Watcher) -> None:
+        self._folder, self._watcher = folder, watcher
 
     def trace(self, device: str, number: int) -> Any:
         """Readings of a device in a round are not kept yet."""
@@ -119,7 +120,11 @@ class RunHooks:
         raise NotNow("this run takes no requests")
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
-        """There are none yet."""
-        from fimi.monitor.server.hooks import NotNow
+        """Figures for Prometheus."""
+        try:
+            from fimi.monitor.metrics.exposition import metrics
+        except ImportError as error:
+            from fimi.monitor.server.hooks import NotNow
 
-        raise NotNow("there are no metrics")
+            raise NotNow(f"no metrics: {error.name} is not installed") from error
+        return metrics(self._watcher.snapshot(), accept)
