@@ -176,7 +176,7 @@ class GeneratorNow(Struct, frozen=True, kw_only=True):
         delivered: images by device.
         failed: devices without a batch, with the reason.
         energy: of drawing; ``None`` if not metered.
-        pictures: images by class name, a PNG as a data URL each; those of the run's own generator.
+        pictures: an image by class name: a PNG as a data URL.
     """
 
     batches_asked: int = 0
@@ -186,7 +186,7 @@ class GeneratorNow(Struct, frozen=True, kw_only=True):
     delivered: dict[str, int] = {}
     failed: dict[str, str] = {}
     energy: Energy | None = None
-    pictures: dict[str, tuple[str, ...]] = {}
+    pictures: dict[str, str] = {}
 
 
 class StudyNow(Struct, frozen=True, kw_only=True):

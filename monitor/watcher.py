@@ -7,6 +7,7 @@ that one's thread.
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ from fimi.record.events import (
     RoundFinished,
     RoundStarted,
     RunFinished,
+    SamplesDrawn,
     SearchProgress,
 )
 from fimi.record.record import RunData, RunInfo
@@ -56,6 +58,8 @@ KEPT = 200
 _LONGEST = 1000
 _STILL_S = 2.5
 """How long it is shown who is waited for after it was last said, s."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PICTURES = 1000
 _SILENT = (Awaiting, AwaitingGenerator, BrokerAway, SearchProgress, Gathering, GenerationProgress)
 """Events that come again and again, and are shown as what the run does."""
 
@@ -136,11 +140,6 @@ class Watcher:
         """The experiment that the run belongs to, as it is now."""
         with self._lock:
             self._study = study
-
-    def picture(self, pictures: Mapping[str, tuple[str, ...]]) -> None:
-        """Images of the generator by class, as data URLs."""
-        with self._lock:
-            self._generator = replace(self._generator, pictures=dict(pictures))
 
     def recall(self, run: RunData) -> None:
         """What earlier processes have stored of the run."""
@@ -242,6 +241,8 @@ class Watcher:
                 )
             case BatchDelivered():
                 self._delivered(event)
+            case SamplesDrawn():
+                self._picture(event)
             case Prepared():
                 self._preparations[event.preparation.device] = event.preparation
             case RoundStarted():
@@ -301,6 +302,17 @@ class Watcher:
             failed=failed,
             energy=energy,
         )
+
+    def _picture(self, event: SamplesDrawn) -> None:
+        """Keep an image of each class, as data URLs."""
+        names, pictures = self._run.classes, dict(self._generator.pictures)
+        for each in event.pictures:
+            number = each.class_index
+            name = names[number] if number < len(names) else f"class {number}"
+            data = base64.b64encode(each.png).decode()
+            if each.png.startswith(_PNG) and len(pictures) < _PICTURES:
+                pictures.setdefault(name, f"data:image/png;base64,{data}")
+        self._generator = replace(self._generator, pictures=pictures)
 
     def _finish(self, result: RoundResult) -> None:
         self._results[result.number] = result

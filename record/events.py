@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
+from fimi.messaging.messages.synthesis import SamplePicture
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import Objective
@@ -204,6 +205,19 @@ class GenerationProgress(Event, frozen=True, kw_only=True, tag="generation-progr
     devices_asked: int
     lacking: int
     images_per_s: float
+
+
+class SamplesDrawn(Event, frozen=True, kw_only=True, tag="samples-drawn"):
+    """The generator node shows some of its images. Not stored.
+
+    Attributes:
+        pictures: one image of each of some classes.
+    """
+
+    pictures: tuple[SamplePicture, ...]
+
+    def logged(self) -> None:
+        """Nothing."""
 
 
 class Prepared(Event, frozen=True, kw_only=True, tag="prepared"):

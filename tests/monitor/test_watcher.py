@@ -79,7 +79,10 @@ def test_joules_are_those_of_the_record(run_dir: Path) -> None:
             assert here.elapsed_s == pytest.approx(point.elapsed_s)
             assert here.so_far.predicted_j == point.compared_so_far.predicted_j
         for own in summary.devices:
-            assert seen.devices[own.device].total.energy == own.energy.known
+            shown, known = seen.devices[own.device].total.energy, own.energy.known
+            assert shown is not None and known is not None and shown.kind == known.kind
+            assert shown.value_j == known.value_j
+            assert shown.uncertainty_j == pytest.approx(known.uncertainty_j)
 
 
 def test_what_comes_late_is_counted(run_dir: Path) -> None:
