@@ -14,6 +14,8 @@ Windows
 
 * :mod:`~fimi.monitor.server`     the dashboard: a web server in the coordinator's process
 * :mod:`~fimi.monitor.asking`     asks something of the run through it
+* :mod:`~fimi.monitor.metrics`    figures for tools that collect metrics
+* :mod:`~fimi.monitor.trackers`   MLflow, TensorBoard and others, told round by round
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning`, :mod:`fimi.messaging`,
 :mod:`fimi.record` and :mod:`fimi.report`.

@@ -17,6 +17,7 @@ from fimi.report.layout import Paper, entries
 from fimi.testbed import logs
 from fimi.testbed.commands import credentials as _credentials  # noqa: F401  more of fleet
 from fimi.testbed.commands import forget as _forget  # noqa: F401  more of fleet
+from fimi.testbed.commands import home_assistant as _home  # noqa: F401  likewise
 from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.bundle import bundle, verify
 from fimi.testbed.commands.calibrate import calibrate

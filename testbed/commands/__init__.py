@@ -16,6 +16,7 @@
 * :mod:`~fimi.testbed.commands.fleet`           ``fimi fleet``: boards that are up
 * :mod:`~fimi.testbed.commands.credentials`     ``fimi fleet init``, ``enroll``, ``rotate`` …
 * :mod:`~fimi.testbed.commands.forget`          ``fimi fleet forget``
+* :mod:`~fimi.testbed.commands.home_assistant`  ``fimi fleet home-assistant``
 * :mod:`~fimi.testbed.commands.meter`           ``fimi meter publish`` and ``fimi meter import``
 * :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
 * :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``

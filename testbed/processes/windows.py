@@ -77,7 +77,7 @@ class Windows:
         controls = Controls()
         served = Dashboard(
             self.watcher,
-            RunHooks(self._folder, controls),
+            RunHooks(self._folder, self.watcher, controls),
             folder=self._folder.path,
             host=place.host,
             port=place.port,
@@ -108,11 +108,12 @@ class RunHooks:
 
     Args:
         folder: of the run.
+        watcher: of the run.
         controls: takes requests.
     """
 
-    def __init__(self, folder: RunFolder, controls: Controls) -> None:
-        self._folder, self._controls = folder, controls
+    def __init__(self, folder: RunFolder, watcher: Watcher, controls: Controls) -> None:
+        self._folder, self._watcher, self._controls = folder, watcher, controls
 
     def trace(self, device: str, number: int) -> Any:
         """Readings of a device in a round are not kept yet."""
@@ -125,7 +126,11 @@ class RunHooks:
         return self._controls.hear(body)
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
-        """There are none yet."""
-        from fimi.monitor.server.hooks import NotNow
+        """Figures for Prometheus."""
+        try:
+            from fimi.monitor.metrics.exposition import metrics
+        except ImportError as error:
+            from fimi.monitor.server.hooks import NotNow
 
-        raise NotNow("there are no metrics")
+            raise NotNow(f"no metrics: {error.name} is not installed") from error
+        return metrics(self._watcher.snapshot(), accept)
