@@ -6,6 +6,7 @@ The state
 * :mod:`~fimi.monitor.watcher`    events and telemetry become snapshots
 * :mod:`~fimi.monitor.devices`    the part of it that is about devices
 * :mod:`~fimi.monitor.tallies`    the part that is about joules
+* :mod:`~fimi.monitor.tracing`    the power of a device in a round, as it is drawn
 * :mod:`~fimi.monitor.feed`       snapshots for everybody who looks, as server-sent events
 * :mod:`~fimi.monitor.changes`    what differs between two snapshots, as JSON merge patches
 * :mod:`~fimi.monitor.sentences`  events in one line each

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.coordinator.controls import Controls
 from fimi.messaging.client import Peer
+from fimi.monitor.tracing import drawing
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import Event
+from fimi.record.reader import ReportError
 from fimi.testbed.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -116,10 +118,13 @@ class RunHooks:
         self._folder, self._watcher, self._controls = folder, watcher, controls
 
     def trace(self, device: str, number: int) -> Any:
-        """Readings of a device in a round are not kept yet."""
+        """The power of a device in a round, with its phases."""
         from fimi.monitor.server.hooks import NotNow
 
-        raise NotNow(f"no readings of {device} in round {number} are stored")
+        try:
+            return drawing(self._folder.path, device, number)
+        except ReportError as error:
+            raise NotNow(str(error)) from error
 
     def control(self, body: bytes) -> Any:
         """Hand a request in, or say what became of one."""
