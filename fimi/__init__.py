@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from fimi.optim.ask import plan
     from fimi.optim.problem import FimiProblem as Problem
     from fimi.record.reader import read_run
-    from fimi.record.readings import read_trace
+    from fimi.record.readings import trace as read_trace
     from fimi.record.summary import summarise
     from fimi.testbed.interface import dry_run, run_experiment
 
@@ -56,7 +56,7 @@ _PLACES = {
     "dry_run": ("fimi.testbed.interface", "dry_run"),
     "plan": ("fimi.optim.ask", "plan"),
     "read_run": ("fimi.record.reader", "read_run"),
-    "read_trace": ("fimi.record.readings", "read_trace"),
+    "read_trace": ("fimi.record.readings", "trace"),
     "run_experiment": ("fimi.testbed.interface", "run_experiment"),
     "summarise": ("fimi.record.summary", "summarise"),
 }

@@ -131,7 +131,7 @@ def parts_in(
     yield from found
 
 
-def read_trace(path: Path | str, device: str, number: int, series: Series = "total") -> Trace:
+def trace(path: Path | str, device: str, number: int, series: Series = "total") -> Trace:
     """What a meter showed of a device in a round, with the phases of the round.
 
     Args:

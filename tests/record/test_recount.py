@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from fimi.energy.ledger_log import ReadingsPart
 from fimi.record.reader import read_run
-from fimi.record.readings import read_readings, read_trace
+from fimi.record.readings import read_readings, trace
 from fimi.record.readings_rows import PARTS_MOST
 from fimi.record.recount import recount, recounted
 from fimi.record.store import RunStore
@@ -55,7 +55,7 @@ class TestRecount:
 
     def test_the_integral_of_a_trace_is_the_energy_of_its_phases(self, stored: Path) -> None:
         """Second implementation: trapezoids between a phase's own readings, held to its edges."""
-        found = read_trace(stored, "pi-chip", 2)
+        found = trace(stored, "pi-chip", 2)
         assert found.missing == ()
         assert found.meter is not None
         for each in found.phases:
@@ -136,7 +136,7 @@ class TestWithout:
         assert found.holds
         assert {each.verdict for each in found.phases} == {"unchecked"}
         assert "no readings" in found.phases[0].why
-        assert read_trace(folder, "pi-chip", 1).missing == ("the device has reported none",)
+        assert trace(folder, "pi-chip", 1).missing == ("the device has reported none",)
 
     def test_an_older_store_has_none(self, copy: Path) -> None:
         with closing(sqlite3.connect(copy / "run.sqlite")) as db, db:
@@ -187,7 +187,7 @@ class TestRefused:
 class TestTrace:
     @pytest.mark.parametrize("device", METERS)
     def test_readings_and_phases_of_a_round(self, stored: Path, device: str) -> None:
-        found = read_trace(stored, device, 3)
+        found = trace(stored, device, 3)
         assert len(found.times_s) == len(found.power_w) == len(found.counter_j) > 5
         assert (np.diff(found.times_s) >= 0.0).all()
         assert [each.record.phase for each in found.phases] == [
