@@ -50,8 +50,8 @@ def bundle(
 ) -> None:
     """Put a run into one file that can be given away.
 
-    RUN is its name or folder. The file is an RO-Crate: run store, readings of the meters, tables, models,
-    configuration, versions, digests. Passwords and folders of this machine are not in it.
+    RUN is its name or folder. The file is an RO-Crate: run store, readings of the meters, tables,
+    models, configuration, versions, digests. Passwords and folders of this machine are not in it.
     """
     from fimi.record.bundle.crate import About
     from fimi.record.bundle.making import make
