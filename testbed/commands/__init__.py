@@ -9,6 +9,7 @@
 * :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
   report``
 * :mod:`~fimi.testbed.commands.dashboard`       --dashboard: where a run is seen while it goes on
+* :mod:`~fimi.testbed.commands.control`         ``fimi control``: pause, stop, exclude, plan again …
 * :mod:`~fimi.testbed.commands.nodes`           ``fimi broker`` and ``fimi agent run``
 * :mod:`~fimi.testbed.commands.service`         ``fimi agent install`` and ``fimi agent uninstall``
 * :mod:`~fimi.testbed.commands.agent_config`    the file of ``fimi agent run --config``

@@ -76,7 +76,7 @@ def control(run: Path, action: str, value: str | None, yes: bool, no_wait: bool)
 
     Exits with 2 if it does not fit the run, 3 if no coordinator answers, 4 if no plan meets the
     limits, 5 if the run is over first.
-    """
+    """  # noqa: D301  click wants the character itself
     from fimi.monitor.asking import Asking
     from fimi.testbed.run_folder import find_run
 
