@@ -17,6 +17,7 @@ from fimi.report.attendance import moment, zone_of
 from fimi.report.markup import Column, Html, table
 from fimi.report.words import MISSING, seconds
 
+_MOST = 12
 MEANING = "It is no undisturbed run: compare it with others knowing that."
 """What follows from an intervention."""
 
@@ -27,8 +28,10 @@ def lines(run: RunData) -> list[tuple[str, str]]:
 
 
 def notices(run: RunData) -> list[str]:
-    """A sentence for everything that was done."""
-    return [_sentence(each) for each in run.changed_by_hand]
+    """A sentence for everything that was done, as long as that is not too much to read."""
+    said = [_sentence(each) for each in run.changed_by_hand]
+    more = len(said) - _MOST
+    return said if more <= 0 else [*said[:_MOST], f"and {more} more, in the table of interventions"]
 
 
 def intervention_table(run: RunData) -> Html | None:
