@@ -127,7 +127,7 @@ def read_request(action: str, value: str | None) -> Request:
 def _confirm(request: Request, run: str) -> None:
     """Ask whether it is meant; ends the command if it is not, or if there is nobody to ask."""
     what = f"{words(request)} (run {run})"
-    if not sys.stdin.isatty():
+    if not _is_terminal():
         raise click.UsageError(
             f"{what}: it is asked before that is done, and there is no terminal to ask at; add "
             "'--yes'."
@@ -135,6 +135,10 @@ def _confirm(request: Request, run: str) -> None:
     if not click.confirm(f"{clean(what)}?", default=False, err=True):
         click.echo("nothing was asked of the run", err=True)
         sys.exit(0)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _wait(asking: Asking, answer: ControlAnswer, request: Request, by: str) -> ControlAnswer:
