@@ -211,6 +211,8 @@ class TrainingRounds:
         store, device = self._context.store, fact.device
         with store.together():
             changed = None
+            if not isinstance(fact, UpdateReady):
+                store.write_readings(fact.round, device, fact.readings)
             if isinstance(fact, RoundReport):
                 changed = store.credit(fact.round, device, report=fact)
             elif isinstance(fact, RoundSettled):
@@ -245,7 +247,8 @@ class TrainingRounds:
         if self.results and all(each.model_kept is not None for each in self.results):
             raise FederationError(
                 f"not one usable model came of {in_words(len(self.results))}; of the last one: "
-                f"{self.results[-1].model_kept}"
+                f"{self.results[-1].model_kept}",
+                code="R010",
             )
         devices = [device for each in self.results for device in each.participants]
         late = any(each.late for each in self.results)
@@ -253,7 +256,8 @@ class TrainingRounds:
             last = devices[-1]
             raise FederationError(
                 f"not one update was accepted in {in_words(len(self.results))}; the last of "
-                f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}"
+                f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}",
+                code="R010",
             )
 
     def _with_devices(self, number: int, graphs: Offer | None) -> None:
@@ -409,7 +413,8 @@ class TrainingRounds:
         if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
             raise FederationError(
                 f"{in_words(KEPT_MOST)} in a row gave no usable model; of round {result.number}: "
-                f"{result.model_kept}. The model is that of round {result.number - KEPT_MOST}"
+                f"{result.model_kept}. The model is that of round {result.number - KEPT_MOST}",
+                code="R010",
             )
 
     def _judged(self, ended: _Ended) -> RoundResult:
@@ -479,6 +484,9 @@ class TrainingRounds:
                 drop=ended.drop,
                 stages_wall_s=context.watch.seconds,
             )
+            for device, fact in ended.current.facts if ended.current is not None else ():
+                if not isinstance(fact, UpdateReady):
+                    store.write_readings(fact.round, device, fact.readings)
             if ended.insight is not None:
                 store.write_insight(ended.insight)
             store.then(lambda: self._accept(result))
@@ -575,7 +583,8 @@ class TrainingRounds:
             raise FederationError(
                 f"round {number}: {here()} devices are there with a plan in force"
                 f"{left_out(self._screening.set_aside, excluded)}, rounds.min_devices asks for "
-                f"{settings.min_devices}; the {number - 1} finished rounds are stored"
+                f"{settings.min_devices}; the {number - 1} finished rounds are stored",
+                code="R008",
             )
         return ready()
 

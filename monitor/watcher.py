@@ -7,6 +7,7 @@ that one's thread.
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +27,6 @@ from fimi.monitor.snapshot import (
     RunState,
     Said,
     Snapshot,
-    StudyNow,
 )
 from fimi.monitor.tallies import Tallies
 from fimi.record.clean import clean
@@ -45,10 +45,12 @@ from fimi.record.events import (
     Planned,
     Planning,
     Prepared,
+    Refitted,
     Resumed,
     RoundFinished,
     RoundStarted,
     RunFinished,
+    SamplesDrawn,
     SearchProgress,
     StillInForce,
 )
@@ -61,6 +63,8 @@ KEPT = 200
 _LONGEST = 1000
 _STILL_S = 2.5
 """How long it is shown who is waited for after it was last said, s."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PICTURES = 1000
 _SILENT = (
     Awaiting,
     AwaitingGenerator,
@@ -120,7 +124,6 @@ class Watcher:
         self._began_s = clock()
         self._training_s: float | None = None
         self._own_rounds = 0
-        self._study: StudyNow | None = None
         config = info.config
         target = config.get("plan.target_accuracy") or None
         self._run = RunNow(
@@ -144,16 +147,6 @@ class Watcher:
             self._connection = connection
             if connection is not None:
                 self._run = replace(self._run, broker=broker, exposed=exposed)
-
-    def study(self, study: StudyNow | None) -> None:
-        """The experiment that the run belongs to, as it is now."""
-        with self._lock:
-            self._study = study
-
-    def picture(self, pictures: Mapping[str, tuple[str, ...]]) -> None:
-        """Images of the generator by class, as data URLs."""
-        with self._lock:
-            self._generator = replace(self._generator, pictures=dict(pictures))
 
     def recall(self, run: RunData) -> None:
         """What earlier processes have stored of the run."""
@@ -195,7 +188,6 @@ class Watcher:
                 rounds={str(n): each for n, each in self._tallies.rounds.items()},
                 generator=self._generator,
                 said=dict(self._said),
-                study=self._study,
             )
 
     # With the lock held.
@@ -244,6 +236,13 @@ class Watcher:
                     plan_round_j=event.plan.energy_j,
                     plan_objective=event.plan.objective,
                 )
+            case Refitted() if event.plan is not None:
+                self._devices.plan(event.plan)
+                self._run = replace(
+                    self._run,
+                    plan_round_j=event.plan.energy_j,
+                    plan_objective=event.plan.objective,
+                )
             case GenerationProgress():
                 doing = describe(event)
                 self._generator = replace(
@@ -255,6 +254,8 @@ class Watcher:
                 )
             case BatchDelivered():
                 self._delivered(event)
+            case SamplesDrawn():
+                self._picture(event)
             case Prepared():
                 self._preparations[event.preparation.device] = event.preparation
             case RoundStarted():
@@ -332,6 +333,17 @@ class Watcher:
             failed=failed,
             energy=energy,
         )
+
+    def _picture(self, event: SamplesDrawn) -> None:
+        """Keep an image of each class, as data URLs."""
+        names, pictures = self._run.classes, dict(self._generator.pictures)
+        for each in event.pictures:
+            number = each.class_index
+            name = names[number] if number < len(names) else f"class {number}"
+            data = base64.b64encode(each.png).decode()
+            if each.png.startswith(_PNG) and len(pictures) < _PICTURES:
+                pictures.setdefault(name, f"data:image/png;base64,{data}")
+        self._generator = replace(self._generator, pictures=pictures)
 
     def _finish(self, result: RoundResult) -> None:
         self._results[result.number] = result

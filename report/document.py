@@ -13,6 +13,7 @@ from collections import Counter
 from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
+from fimi.record.carbon import Carbon
 from fimi.record.codings import CodingFigures
 from fimi.record.curve import Price
 from fimi.record.events import LearningRefitted
@@ -76,6 +77,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_expected: Expectation | None
     plan_held: PlanHeld | None
     coding: CodingFigures | None
+    carbon: Carbon | None
     budgets: tuple[Budget, ...]
     overspent: tuple[Budget, ...]
     orthogonality: dict[int, float | None]
@@ -219,6 +221,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_expected=plan.expected,
         plan_held=summary.held,
         coding=summary.coding,
+        carbon=summary.carbon,
         budgets=summary.budgets,
         overspent=summary.overspent,
         orthogonality={each.round: each.orthogonality for each in run.insights},

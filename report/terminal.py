@@ -7,9 +7,11 @@ columns; colours repeat what the words say.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from fimi.record.carbon import with_carbon
 from fimi.record.clean import clean, enumerated
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
@@ -66,7 +68,12 @@ _STYLES: dict[str, Style] = {
 }
 
 
-def as_text(run_dir: Path, encoding: str | None = None, paper: Paper | None = None) -> str:
+def as_text(
+    run_dir: Path,
+    encoding: str | None = None,
+    paper: Paper | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> str:
     """A run's report as text.
 
     Args:
@@ -74,12 +81,13 @@ def as_text(run_dir: Path, encoding: str | None = None, paper: Paper | None = No
         encoding: what the text is for; characters that it lacks are replaced by plainer ones.
             Standard output's if left out.
         paper: what the text is for; plain text of 80 columns if left out.
+        given: settings of a carbon figure, see :func:`fimi.record.carbon.with_carbon`.
 
     Raises:
         ReportError: the run cannot be read.
     """
     paper = paper or Paper()
-    run = read_run(run_dir)
+    run = with_carbon(read_run(run_dir), given or {})
     summary = summarise(run)
     blocks = [device_table(summary, paper)] if summary.devices else []
     blocks.append(entries(lines(run, summary), indent=_TERM_WIDTH, paper=paper))

@@ -38,6 +38,8 @@ _MOST = 12
 class ComparisonError(RunFailedError, RuntimeError):
     """Runs that cannot be compared; the message says which, why and what to do."""
 
+    code = "X001"
+
 
 class Record(Struct, frozen=True, kw_only=True):
     """One cell.

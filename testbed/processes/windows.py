@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.coordinator.controls import Controls
 from fimi.messaging.client import Peer
+from fimi.monitor.tracing import drawing
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import Event
+from fimi.record.reader import ReportError
 from fimi.testbed.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class Windows:
         controls = Controls()
         served = Dashboard(
             self.watcher,
-            RunHooks(self._folder, controls),
+            RunHooks(self._folder, self.watcher, controls),
             folder=self._folder.path,
             host=place.host,
             port=place.port,
@@ -86,7 +88,7 @@ class Windows:
         self._stack.enter_context(served)
         if served.url:
             self.controls = controls
-            self.say(f"dashboard: {served.url}")
+            self._terminal.say(f"dashboard: {served.url}")  # its key is not for all who look
 
     def __call__(self, event: Event) -> None:
         """Show an event everywhere."""
@@ -108,24 +110,32 @@ class RunHooks:
 
     Args:
         folder: of the run.
+        watcher: of the run.
         controls: takes requests.
     """
 
-    def __init__(self, folder: RunFolder, controls: Controls) -> None:
-        self._folder, self._controls = folder, controls
+    def __init__(self, folder: RunFolder, watcher: Watcher, controls: Controls) -> None:
+        self._folder, self._watcher, self._controls = folder, watcher, controls
 
     def trace(self, device: str, number: int) -> Any:
-        """Readings of a device in a round are not kept yet."""
+        """The power of a device in a round, with its phases."""
         from fimi.monitor.server.hooks import NotNow
 
-        raise NotNow(f"no readings of {device} in round {number} are stored")
+        try:
+            return drawing(self._folder.path, device, number)
+        except ReportError as error:
+            raise NotNow(str(error)) from error
 
     def control(self, body: bytes) -> Any:
         """Hand a request in, or say what became of one."""
         return self._controls.hear(body)
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
-        """There are none yet."""
-        from fimi.monitor.server.hooks import NotNow
+        """Figures for Prometheus."""
+        try:
+            from fimi.monitor.metrics.exposition import metrics
+        except ImportError as error:
+            from fimi.monitor.server.hooks import NotNow
 
-        raise NotNow("there are no metrics")
+            raise NotNow(f"no metrics: {error.name} is not installed") from error
+        return metrics(self._watcher.snapshot(), accept)
