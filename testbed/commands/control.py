@@ -92,7 +92,8 @@ def control(run: Path, action: str, value: str | None, yes: bool, no_wait: bool)
     if answer.state == "accepted" and not no_wait:
         answer = _wait(asking, answer, request, by)
     if answer.state == "refused":
-        fail(f"refused: {answer.words}", _ENDS_WITH[answer.refusal or "unfit"].exit_code)
+        kind = _ENDS_WITH[answer.refusal or "unfit"]
+        fail(f"refused: {answer.words}", kind.exit_code, "R016")
     click.echo(clean(answer.words, 2000))
 
 

@@ -108,6 +108,7 @@ def test_a_refusal_has_its_exit_code(
     found = fimi(tmp_path, "pause", "--yes")
     assert (found.exit_code, found.stdout) == (code, "")
     assert "fimi: refused: so it is" in found.stderr
+    assert "error[R016]" in found.stderr
 
 
 def test_it_can_be_left_alone_once_it_is_accepted(run: Coordinating, tmp_path: Path) -> None:
