@@ -48,7 +48,8 @@ def plan_held(
     """The plan in force against its rounds; ``None`` without a plan or such a round.
 
     Devices that somebody has excluded, and that the plan leaves out, are left out; where it has
-    them, there is no such comparison.
+    them, there is no such comparison. So are rounds in which real boards have the joules of a
+    pause.
 
     Where k of n devices are drawn, a round takes k/n of the plan's joules on average.
 
@@ -62,12 +63,19 @@ def plan_held(
     excluded = _excluded(run)
     changed += excluded.values()
     since = max([*changed, *_other_data(run)], default=0)
-    lengths_s = [result.duration_s for result in run.rounds if result.number > since]
+    paused = _paused(run)
+    lengths_s = [r.duration_s for r in run.rounds if r.number > since and r.number not in paused]
     if run.plan is None or not lengths_s:
         return None
     if excluded and not _planned_since(run, max(excluded.values())):
         return None  # the plan has devices that rest
-    own = [p for p in parts if (p.round > since or since == 0) and p.device not in excluded]
+    own = [
+        part
+        for part in parts
+        if (part.round > since or since == 0)
+        and part.round not in paused
+        and part.device not in excluded
+    ]
     drawn, fleet = run.drawn or (1, 1)
 
     def against(
@@ -96,6 +104,13 @@ def _excluded(run: RunData) -> dict[str, int]:
         elif isinstance(each.request, IncludeDevice):
             found.pop(each.request.device, None)
     return found
+
+
+def _paused(run: RunData) -> set[int]:
+    """Rounds that hold what real boards idled while the run paused before them."""
+    if all(profile.hardware.kind == "emulated" for profile in run.profiles.values()):
+        return set()
+    return {e.after_round + 1 for e in run.changed_by_hand if e.paused_s is not None}
 
 
 def _planned_since(run: RunData, after_round: int) -> bool:

@@ -19,7 +19,6 @@ from fimi.record.interventions import (
     Request,
     SetDeadline,
 )
-from fimi.record.planned import plan_held
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import summarise
@@ -35,8 +34,8 @@ def event(number: int, request: Request, words: str, **more: Any) -> Event:
     return Intervened(round=number, number=1, request=request, words=words, **fields)
 
 
-def stored(folder: Path, build: Any, *events: Event) -> RunData:
-    store = build.write(folder, names="ab", close=False)
+def stored(folder: Path, build: Any, *events: Event, physical: str = "") -> RunData:
+    store = build.write(folder, names="ab", close=False, physical=physical)
     for each in events:
         store.write_event(each)
     store.close()
@@ -130,6 +129,12 @@ def test_a_plan_is_held_against_rounds_since_it_was_made(tmp_path: Path, build: 
     assert held(last) is None
 
 
+def test_joules_of_a_pause_are_none_of_a_planned_round(tmp_path: Path, build: Any) -> None:
+    went_on = event(1, GoOn(), "goes on", paused_s=60.0)
+    assert held(stored(tmp_path / "emulated", build, went_on)).rounds == 3
+    assert held(stored(tmp_path / "real", build, went_on, physical="b")).rounds == 2
+
+
 def test_who_is_excluded_is_held_against_no_plan_that_has_it(tmp_path: Path, build: Any) -> None:
     out = event(1, ExcludeDevice(device="b"), "b rests from round 2 on")
     assert held(stored(tmp_path / "1", build, out)) is None
@@ -142,4 +147,3 @@ def test_who_is_excluded_is_held_against_no_plan_that_has_it(tmp_path: Path, bui
     back = event(2, IncludeDevice(device="b"), "b takes part", planned=True)
     found = held(stored(tmp_path / "4", build, out, back))
     assert (found.rounds, found.board.measured.value_j) == (1, pytest.approx(of_both))
-    assert plan_held is not None
