@@ -118,6 +118,14 @@ def test_many_are_counted_above_and_stand_in_the_table(tmp_path: Path, build: An
     assert notices(run)[-1] == "and 8 more, in the table of interventions"
 
 
+def test_the_deadline_is_the_last_one_that_was_set(run: RunData, run_dir: Path, build: Any) -> None:
+    before = read_run(run_dir).info.config.get("plan.deadline_s")
+    assert run.deadline_s == read_run(run_dir).deadline_s == before  # that one was refused
+    later = [event(n, SetDeadline(deadline_s=s), "new plan") for n, s in ((1, 4.0), (2, 6.0))]
+    changed = stored(run.path.parent / "changed", build, *later)
+    assert changed.deadline_s == 6.0
+
+
 def held(run: RunData) -> Any:
     return summarise(run).held
 
