@@ -21,6 +21,7 @@ from fimi.testbed.commands.base import CONTEXT, Group
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
 from fimi.testbed.commands.collection import export, runs
+from fimi.testbed.commands.compare_runs import compare_runs
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.federation import coordinator, dry_run, report
 from fimi.testbed.commands.fleet import fleet
@@ -97,6 +98,7 @@ for _command in (
     dry_run,
     report,
     runs,
+    compare_runs,
     export,
     experiment,
     learning_curve,
