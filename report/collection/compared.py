@@ -133,9 +133,8 @@ def compare_runs(
         ComparisonError: there are fewer than two runs.
     """
     if len(runs) < 2:
-        raise ComparisonError(
-            f"there is nothing to compare {runs[0].name if runs else 'with'}: name two runs or more"
-        )
+        one = f" {runs[0].name} with" if runs else ""
+        raise ComparisonError(f"there is nothing to compare{one}: name two runs or more")
     groups = grouped(runs)
     return ComparedRuns(
         figures=tuple(_figures(group, confidence) for group in groups),
@@ -170,13 +169,14 @@ def _figures(group: RunGroup, confidence: float) -> GroupFigures:
 
 
 def _emitted_g(run: ComparableRun, target: float | None = None) -> float | None:
-    """Emissions per run, or until an accuracy, g CO2eq; infinite: it was never reached."""
+    """Emissions of a run, or until an accuracy, g CO2eq; infinite: it was never reached."""
     if run.carbon is None:
         return None
-    for figure in run.carbon.figures:
-        if figure.target == target and figure.per != "round":
-            return figure.total.value_g if figure.total else None
-    return math.inf
+    if target is None:
+        of_run = run.carbon.of_run.total
+        return of_run.value_g if of_run else None
+    point = run.figures.at(target, "test")
+    return math.inf if point is None else run.emitted[run.figures.points.index(point)]
 
 
 def _asked(runs: Sequence[ComparableRun], given: Sequence[float]) -> list[tuple[float, str]]:

@@ -15,37 +15,33 @@ def compared_page(found: ComparedRuns) -> str:
     """The page of compared runs."""
     drawn = {each.name: each for each in compared_pictures(found)}
     tables = run_tables(found, devices_most=10**6)
-    made = {each.caption: table_of(each, "") for each in tables}
-    of_devices = {c: t for c, t in made.items() if "of each device" in c or "median over runs" in c}
-    plan = {c: t for c, t in of_devices.items() if c.startswith("plan of a round")}
-    devices = {c: t for c, t in of_devices.items() if c not in plan}
-    beside = {c: t for c, t in made.items() if c.startswith("metered beside")}
-    prices = {c: t for c, t in made.items() if c.startswith("to ")}
-    differs = {c: t for c, t in made.items() if c == "what differs"}
-    apart = {*devices, *plan, *beside, *prices, *differs}
-    first = [t for c, t in made.items() if c not in apart]
+    made = {part: [table_of(each, "") for each in own] for part, own in tables.items()}
+    devices = [
+        details(each.caption[0].upper() + each.caption[1:], table_of(each, ""))
+        for each in tables["devices"]
+    ]
     joules = [picture(each) for name, each in drawn.items() if name.startswith("joules-")]
     content = join(
         [
             _header(found),
             _notice(found),
             noscript(),
-            section("Groups", "", *first, *differs.values()),
+            section("Groups", "", *made["groups"], *made["differences"]),
             section(
                 "Learning, and its price",
                 "",
                 pair(picture(drawn.get("curves"))),
                 pair(*joules),
-                *prices.values(),
+                *made["prices"],
             ),
             section(
                 "Metered beside predicted",
                 "",
                 pair(picture(drawn.get("predictions"))),
-                *beside.values(),
+                *made["beside"],
             ),
-            section("Plans", "", *plan.values()),
-            section("Devices", "", *(details(c[0].upper() + c[1:], t) for c, t in devices.items())),
+            section("Plans", "", *made["plans"]),
+            section("Devices", "", *devices),
             section(
                 "Method", "", element("ul", *(element("li", m) for m in compared_methods(found)))
             ),

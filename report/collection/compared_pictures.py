@@ -7,6 +7,7 @@ and single runs stand beside their mean. Joules of several kinds or scopes are n
 from __future__ import annotations
 
 import math
+
 import numpy as np
 
 from fimi.report import plot_style
@@ -80,6 +81,7 @@ def _against_rounds(found: ComparedRuns) -> Picture | None:
             figure.add_scatter(
                 x=[*rounds, *reversed(rounds)],
                 y=[100 * high for _, high in band] + [100 * low for low, _ in reversed(band)],
+                mode="lines",
                 fill="toself",
                 fillcolor=_rgba(colour, 0.16),
                 line={"width": 0},
@@ -99,7 +101,7 @@ def _against_rounds(found: ComparedRuns) -> Picture | None:
                     showlegend=False,
                     legendgroup=group.letter,
                 )
-        name = plot_style.label(group.name, 60)
+        name = plot_style.label(group.whole_name, 60)
         figure.add_scatter(
             x=rounds,
             y=[100 * s.value if s else None for s in samples],
@@ -158,7 +160,7 @@ def _against_joules(found: ComparedRuns, kind: str, number: int) -> Picture | No
             continue
         middle_j = np.median([known[:shared] for known, _ in runs], axis=0)
         middle = np.median([run.accuracy[:shared] for _, run in runs], axis=0)
-        name = plot_style.label(group.name, 60)
+        name = plot_style.label(group.whole_name, 60)
         figure.add_scatter(
             x=(middle_j / scale).tolist(),
             y=(100 * middle).tolist(),

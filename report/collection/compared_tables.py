@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -36,6 +36,7 @@ _DEVICES_MOST = 40
 _GROUPS_OF_DEVICES = 8
 """Groups whose devices are told one by one."""
 
+_OF_BOARDS = ("board_j", "dynamic_j")
 _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "rounds": ("rounds", lambda v: f"{v:.3g}"),
     "board_j": ("whole board", joules),
@@ -46,32 +47,41 @@ _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 
 
-def run_tables(found: ComparedRuns, *, devices_most: int = _DEVICES_MOST) -> list[Table]:
-    """All tables; those without anything to say are left out."""
-    tables = [_groups(found)]
+Part = Literal["groups", "prices", "beside", "plans", "devices", "differences"]
+"""What a table is about, in the order of a terminal."""
+
+
+def run_tables(
+    found: ComparedRuns, *, devices_most: int = _DEVICES_MOST
+) -> dict[Part, list[Table]]:
+    """All tables by what they are about; those without anything to say are left out."""
+    prices = []
     for each in found.targets:
-        tables.append(_prices(found, each))
-        if each.against and any(ratio.ratios for ratio in each.against):
-            tables.append(_ratios(found, each))
-    tables.append(
-        Table(
-            caption="metered beside predicted, all rounds",
-            heading=("group", *HEADING_BESIDE[1:]),
-            rows=beside_rows({each.group.name: each.beside for each in found.figures}),
-        )
+        prices.append(_prices(found, each))
+        if any(ratio.ratios or ratio.why_not for ratio in each.against):
+            prices.append(_ratios(found, each))
+    beside = Table(
+        caption="metered beside predicted, all rounds",
+        heading=("group", *HEADING_BESIDE[1:]),
+        rows=beside_rows({each.group.name: each.beside for each in found.figures}),
     )
     plans = {
         group.name: [run.plan for run in group.runs if run.plan is not None]
         for group in found.groups
     }
-    if any(plans.values()):
-        caption = "plan of a round, median over runs"
-        heading = ("group", *HEADING_PLANS[1:])
-        tables.append(Table(caption=caption, heading=heading, rows=plan_rows_of(plans)))
-    tables += _devices(found, devices_most)
-    if found.contrasts:
-        tables.append(_contrasts(found))
-    return tables
+    plan = Table(
+        caption="plan of a round, median over runs",
+        heading=("group", *HEADING_PLANS[1:]),
+        rows=plan_rows_of(plans),
+    )
+    return {
+        "groups": [_groups(found)],
+        "prices": prices,
+        "beside": [beside],
+        "plans": [plan] if plan.rows else [],
+        "devices": _devices(found, devices_most),
+        "differences": [_contrasts(found)] if found.contrasts else [],
+    }
 
 
 def _groups(found: ComparedRuns) -> Table:
@@ -128,14 +138,18 @@ def _grams(sample: Sample) -> str:
 def _prices(found: ComparedRuns, each: TargetFigures) -> Table:
     costs = [c for c in _COSTS if c != "total_j" or _has_others(each)]
     emitted = any(sample.median for sample in each.carbon)
+    kinds = {group.joules for group in found.groups if group.joules}
+    once = f"\n({', '.join(kinds)})" if len(kinds) == 1 else ""
     rows = []
     for group, own, carbon in zip(found.groups, each.costs, each.carbon, strict=True):
         rounds = own["rounds"]
         cells = [group.name, f"{rounds.reached} of {len(rounds.values)}"]
         for cost in costs:
-            cells.append(_price(own[cost], _COSTS[cost][1], group, cost))
+            kind = group.joules if cost in _OF_BOARDS and not once else ""
+            cells.append(_price(own[cost], _COSTS[cost][1], kind))
         rows.append((*cells, *([_grams(carbon)] if emitted else [])))
-    heading = ["group", "reached", *(_COSTS[cost][0] for cost in costs)]
+    heading = ["group", "reached"]
+    heading += [_COSTS[cost][0] + (once if cost in _OF_BOARDS else "") for cost in costs]
     return Table(
         caption=f"to {percent(each.target)} on the test set, {each.why}: medians over runs",
         heading=(*heading, *(["emissions"] if emitted else [])),
@@ -152,28 +166,28 @@ def _has_others(each: TargetFigures) -> bool:
     )
 
 
-def _price(sample: Sample, unit: Callable[[float], str], group: RunGroup, cost: str) -> str:
-    """A median in its unit, with the interval of it and the kind of joules."""
+def _price(sample: Sample, unit: Callable[[float], str], kind: str) -> str:
+    """A median in its unit, with its interval and the kind of joules."""
     median = sample.median
     if median is None:
-        return MISSING
+        return "unknown" if sample.unknown else MISSING
     if math.isinf(median.value):
         return NEVER
     told = unit(median.value)
     if median.low is not None and median.high is not None:
         high = NEVER if math.isinf(median.high) else unit(median.high)
         told += f" [{unit(median.low)}, {high}]"
-    kind = group.joules if cost in ("board_j", "dynamic_j") else ""
+    if sample.unknown:
+        told += f" [{sample.unknown} unknown]"
     return f"{told} ({kind})" if kind else told
 
 
 def _ratios(found: ComparedRuns, each: TargetFigures) -> Table:
-    costs = [cost for cost in COSTS if any(cost in r.ratios for r in each.against)]
     names = {group.letter: group.name for group in found.groups}
     rows = []
     for ratio in each.against:
         cells = [names[ratio.letter], str(ratio.pairs)]
-        for cost in costs:
+        for cost in COSTS:
             sample = ratio.ratios.get(cost)
             cells.append(shown(sample.median, digits=2) if sample else ratio.why_not or MISSING)
         rows.append(tuple(cells))
@@ -181,7 +195,7 @@ def _ratios(found: ComparedRuns, each: TargetFigures) -> Table:
     return Table(
         caption=f"to {percent(each.target)}: what it took, over what it took {first.name}, seed by "
         "seed, medians of the ratios",
-        heading=("group", "pairs", *(_COSTS[cost][0] for cost in costs)),
+        heading=("group", "pairs", *(_COSTS[cost][0] for cost in COSTS)),
         rows=tuple(rows),
     )
 
@@ -276,16 +290,15 @@ def compared_methods(found: ComparedRuns) -> list[str]:
         f'"{NEVER}": not reached in the rounds that were run; it counts as infinite. Without '
         f"{LEAST} runs there is no interval."
     )
-    seen: dict[str, None] = {}
+    told: dict[str, dict[str, None]] = {}
     for group in found.groups:
-        for run in group.runs:
-            if run.carbon is not None:
-                seen[
-                    f"Emissions ({group.letter}): {name_of(run.carbon)}, "
-                    f"{intensity_words(run.carbon)}; {boundary_words(run.carbon)}; of joules that "
-                    f"are {group.joules or 'not metered'}."
-                ] = None
-    return said + list(seen)
+        for carbon in (run.carbon for run in group.runs if run.carbon is not None):
+            what = (
+                f"{name_of(carbon)}, {intensity_words(carbon)}; {boundary_words(carbon)}; E is "
+                f"{group.joules or 'not metered'}"
+            )
+            told.setdefault(what, {})[group.letter] = None
+    return said + [f"Emissions in {', '.join(own)}: {what}." for what, own in told.items()]
 
 
 def compared_text(found: ComparedRuns, paper: Paper | None = None) -> str:
@@ -303,7 +316,7 @@ def compared_text(found: ComparedRuns, paper: Paper | None = None) -> str:
     if found.remarks:
         said = [(Marked("note", "warning"), clean(text, 600)) for text in found.remarks]
         blocks.append(entries(said, indent=6, paper=paper))
-    blocks += [in_lines(each, paper) for each in run_tables(found)]
+    blocks += [in_lines(each, paper) for part in run_tables(found).values() for each in part]
     blocks += ["\n".join(wrap(text, paper.text_width)) for text in compared_methods(found)]
     return paper.kinds("\n\n".join(blocks))
 

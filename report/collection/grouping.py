@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from fimi.record.carbon import Carbon
+from fimi.record.carbon import Carbon, emissions_so_far
 from fimi.record.clean import clean
 from fimi.record.record import PlanSummary, RunData
 from fimi.record.summary import DeviceSummary, summarise
@@ -49,6 +49,7 @@ class ComparableRun(Struct, frozen=True, kw_only=True):
         figures: of its rounds.
         devices: one by one.
         carbon: emissions; ``None`` where no intensity is given.
+        emitted: g CO2eq up to the end of each round; ``None`` where that is not known.
         targets: accuracies that it was asked for, 0 to 1.
     """
 
@@ -63,6 +64,7 @@ class ComparableRun(Struct, frozen=True, kw_only=True):
     figures: RunFigures
     devices: tuple[DeviceSummary, ...]
     carbon: Carbon | None
+    emitted: tuple[float | None, ...]
     targets: tuple[float, ...]
 
     @property
@@ -98,6 +100,10 @@ def comparable(run: RunData, name: str, defaults: Mapping[str, Any]) -> Comparab
         figures=figures_of(run, summary),
         devices=summary.devices,
         carbon=summary.carbon,
+        emitted=tuple(
+            each.value_g if each else None
+            for each in (emissions_so_far(run, summary.points) if summary.carbon else ())
+        ),
         targets=run.targets,
     )
 
@@ -120,7 +126,12 @@ class RunGroup(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """``A fimi``."""
+        """``A fimi``, for tables: beside them stands what the letter means."""
+        return f"{self.letter} {self.runs[0].strategy}"
+
+    @property
+    def whole_name(self) -> str:
+        """``A fimi, plan.deadline_s = 20``."""
         return f"{self.letter} {self.label}"
 
     @property

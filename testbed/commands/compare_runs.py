@@ -70,51 +70,80 @@ def compare_runs(
         click.echo(f"page: {html}", err=True)
 
 
-def _folders(places: Sequence[str]) -> list[Path]:
+def _folders(places: Sequence[str]) -> dict[Path, bool]:
     """The runs that are meant, each once, in the order in which they were named.
+
+    Returns:
+        Each with whether it was named itself, and not found below a folder or by a pattern.
 
     Raises:
         ReportError: there is none at a place.
     """
-    from fimi.record.catalogue import find
-    from fimi.record.reader import STORE_NAME, ReportError
+    from fimi.record.reader import ReportError
     from fimi.testbed.run_folder import find_run
 
-    found: dict[Path, Path] = {}
+    found: dict[Path, tuple[Path, bool]] = {}
     for place in places:
-        matched = sorted(Path().glob(place)) if "*" in place and not Path(place).exists() else []
-        if "*" in place and not matched and not Path(place).exists():
-            raise ReportError(f"{place}: no file or folder here has such a name")
-        for path in matched or [Path(place)]:
-            is_run = path.is_file() or (path / STORE_NAME).exists()
-            if path.is_dir() and not is_run:
-                if (path / "results.json").exists():
-                    fail(
-                        f"{path} is an experiment: 'fimi experiment compare' lays experiments side "
-                        f"by side; to compare its runs as runs, name {path / 'runs'}",
-                        EXIT_CONFIG,
-                    )
-                below = [each for each in find(path) if (each / STORE_NAME).exists()]
-                if not below:
-                    raise ReportError(f"{path}: there is no run below this folder")
-            else:
-                below = [find_run(path)]
-            for each in below:
-                found.setdefault(each.resolve(), each)
-    return list(found.values())
+        path = Path(place)
+        if "*" in place and not path.exists():
+            several = [each for match in sorted(Path().glob(place)) for each in _below(match)]
+            if not several:
+                raise ReportError(f"{place}: no run here has such a name")
+        elif path.is_dir() and not _is_run(path):
+            several = _below(path)
+            if not several:
+                raise ReportError(f"{path}: there is no run below this folder")
+        else:
+            run = find_run(path)
+            found[run.resolve()] = (run, True)
+            continue
+        for run in several:
+            found.setdefault(run.resolve(), (run, False))
+    return dict(found.values())
 
 
-def _read(folders: Sequence[Path], carbon: tuple[str, ...]) -> list[ComparableRun]:
+def _is_run(path: Path) -> bool:
+    from fimi.record.reader import STORE_NAME
+
+    return path.is_file() or (path / STORE_NAME).exists()
+
+
+def _below(path: Path) -> list[Path]:
+    """The runs at and below a folder; an experiment is none of them."""
+    from fimi.record.catalogue import find
+
+    if _is_run(path):
+        return [path]
+    if (path / "results.json").exists():
+        fail(
+            f"{path} is an experiment: 'fimi experiment compare' lays experiments side by side; "
+            f"to compare its runs as runs, name {path / 'runs'}",
+            EXIT_CONFIG,
+        )
+    return [each for each in find(path) if _is_run(each)] if path.is_dir() else []
+
+
+def _read(folders: dict[Path, bool], carbon: tuple[str, ...]) -> list[ComparableRun]:
+    """The runs; of those that nobody named one that cannot be read is told and left out.
+
+    Raises:
+        ReportError: a run that was named cannot be read.
+    """
     from fimi.record.carbon import with_carbon
-    from fimi.record.reader import read_run
+    from fimi.record.reader import ReportError, read_run
     from fimi.report.collection.grouping import comparable
 
     # as JSON has them, which is how stores keep them
     defaults = msgspec.json.decode(msgspec.json.encode(configuration.values(Config())))
-    names = _names(folders)
     runs = []
-    for folder, name in zip(folders, names, strict=True):
-        run = read_run(folder)
+    for (folder, was_named), name in zip(folders.items(), _names([*folders]), strict=True):
+        try:
+            run = read_run(folder)
+        except ReportError as error:
+            if was_named:
+                raise
+            click.echo(f"left out: {error}", err=True)
+            continue
         given = checked(carbon, run.info.config) if carbon else {}
         runs.append(comparable(with_carbon(run, given), name, defaults))
     return runs
