@@ -27,7 +27,8 @@ _MARKS_MOST = 25
 
 def compared_pictures(found: ComparedRuns) -> list[Picture]:
     """All of them, those with nothing to show left out."""
-    kinds = dict.fromkeys(group.joules for group in found.groups if group.joules)
+    alone = [g for g in found.groups if "+" not in (g.runs[0].figures.kind or "+")]
+    kinds = dict.fromkeys(group.joules for group in alone)
     drawn = [
         _against_rounds(found),
         *(_against_joules(found, kind, number) for number, kind in enumerate(kinds)),

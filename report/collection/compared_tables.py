@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import median
 from typing import Any, Literal
 
 import msgspec
@@ -114,8 +115,13 @@ def _seeds(group: RunGroup) -> str:
 
 
 def _energy(each: GroupFigures) -> str:
-    """Joules with their kind; what is known of them where a part is missing in every run."""
+    """Joules with their kind; what is known of them where a part is missing in every run.
+
+    Those of several kinds are not added up.
+    """
     kind = each.group.joules
+    if "+" in (each.group.runs[0].figures.kind or ""):
+        return _by_kind(each.group)
     if each.board.median is not None:
         hidden = each.board.unknown
         more = f" [{hidden} unknown]" if hidden else ""
@@ -123,6 +129,19 @@ def _energy(each: GroupFigures) -> str:
     if each.least_board.median is not None:
         return f"≥ {joules(each.least_board.median.value)} ({kind})"
     return MISSING
+
+
+def _by_kind(group: RunGroup) -> str:
+    """Known joules of the boards of each kind, medians over runs."""
+    found: dict[str, list[float]] = {}
+    for run in group.runs:
+        own: dict[str, list[float]] = {}
+        for known in (d.energy.known for d in run.devices if d.energy.known is not None):
+            own.setdefault(f"{known.kind}, {known.scope}", []).append(known.value_j)
+        for kind, values in own.items():
+            found.setdefault(kind, []).append(math.fsum(values))
+    told = (f"{joules(median(values))} ({kind})" for kind, values in sorted(found.items()))
+    return " and ".join(told)
 
 
 def _grams(sample: Sample) -> str:
@@ -146,7 +165,9 @@ def _prices(found: ComparedRuns, each: TargetFigures) -> Table:
         cells = [group.name, f"{rounds.reached} of {len(rounds.values)}"]
         for cost in costs:
             kind = group.joules if cost in _OF_BOARDS and not once else ""
-            cells.append(_price(own[cost], _COSTS[cost][1], kind))
+            several = cost in _OF_BOARDS and "+" in (group.runs[0].figures.kind or "")
+            price = "of several kinds" if several else _price(own[cost], _COSTS[cost][1], kind)
+            cells.append(price)
         rows.append((*cells, *([_grams(carbon)] if emitted else [])))
     heading = ["group", "reached"]
     heading += [_COSTS[cost][0] + (once if cost in _OF_BOARDS else "") for cost in costs]
@@ -168,15 +189,15 @@ def _has_others(each: TargetFigures) -> bool:
 
 def _price(sample: Sample, unit: Callable[[float], str], kind: str) -> str:
     """A median in its unit, with its interval and the kind of joules."""
-    median = sample.median
-    if median is None:
+    found = sample.median
+    if found is None:
         return "unknown" if sample.unknown else MISSING
-    if math.isinf(median.value):
+    if math.isinf(found.value):
         return NEVER
-    told = unit(median.value)
-    if median.low is not None and median.high is not None:
-        high = NEVER if math.isinf(median.high) else unit(median.high)
-        told += f" [{unit(median.low)}, {high}]"
+    told = unit(found.value)
+    if found.low is not None and found.high is not None:
+        high = NEVER if math.isinf(found.high) else unit(found.high)
+        told += f" [{unit(found.low)}, {high}]"
     if sample.unknown:
         told += f" [{sample.unknown} unknown]"
     return f"{told} ({kind})" if kind else told
@@ -243,16 +264,13 @@ def _of_device(
     pick: Callable[[DeviceSummary], float | None],
     unit: Callable[..., str],
 ) -> str:
-    values = sorted(
+    values = [
         value
         for run in group.runs
         for device in run.devices
         if device.device == name and (value := pick(device)) is not None
-    )
-    if not values:
-        return MISSING
-    half = len(values) // 2
-    return unit(values[half] if len(values) % 2 else (values[half - 1] + values[half]) / 2)
+    ]
+    return unit(median(values)) if values else MISSING
 
 
 def _contrasts(found: ComparedRuns) -> Table:
