@@ -1,6 +1,6 @@
 """What groups of runs differ in besides their numbers.
 
-* :class:`Difference`   a key of the configuration, of the data or of the versions, group by group
+* :class:`Contrast`     a key of the configuration, of the data or of the versions, group by group
 * :func:`contrasts`     all of them
 * :func:`remarks`       what a reader must know of the comparison, a sentence each
 """
