@@ -35,6 +35,7 @@ from fimi.record.events import (
     DeviceLost,
     DeviceSetAside,
     Event,
+    Intervened,
     LearningRefitted,
     Logged,
     NotDeployed,
@@ -45,6 +46,7 @@ from fimi.record.events import (
     tag,
 )
 from fimi.record.insight import Insight
+from fimi.record.interventions import Intervention
 from fimi.record.record import (
     Enrolment,
     Generation,
@@ -87,6 +89,8 @@ _MAY_LACK_ROWS = {
 
 class ReportError(StoreError):
     """A run cannot be read or reported; the message says which, why and what to do."""
+
+    code = "R003"
 
 
 def read_run(path: Path | str) -> RunData:
@@ -250,6 +254,7 @@ class _Reader:
             confirmed={device: digest for device, (_, digest) in told.items() if digest},
             enrolments=self._enrolments(),
             resumptions=self._resumptions(),
+            interventions=self._interventions(),
             offenders=self._offenders(),
             plan=plan,
             device_plans=device_plans,
@@ -371,6 +376,30 @@ class _Reader:
                 event = msgspec.json.decode(body, type=Resumed)
                 told = {"after_round": event.after_round, "at": at, "changes": event.changes}
                 found.append(msgspec.convert(told, Resumption))
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                self._warn(f"event {name}", str(error))
+        return tuple(found)
+
+    def _interventions(self) -> tuple[Intervention, ...]:
+        name = tag(Intervened)
+        query = f"SELECT at, body FROM {schema.EVENT.name} WHERE event = ? ORDER BY id"
+        found = []
+        for at, body in self._db.execute(query, [name]):
+            try:
+                event = msgspec.json.decode(body, type=Intervened)
+                found.append(
+                    Intervention(
+                        after_round=event.round,
+                        request=event.request,
+                        by=clean(event.by),
+                        asked_at=event.asked_at,
+                        at=msgspec.convert(at, float),
+                        done=event.done,
+                        words=clean(event.words, 1000),
+                        paused_s=event.paused_s,
+                        planned=event.planned,
+                    )
+                )
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
                 self._warn(f"event {name}", str(error))
         return tuple(found)

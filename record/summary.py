@@ -30,6 +30,7 @@ from fimi.record.curve import (
     points,
     price,
 )
+from fimi.record.interventions import Intervention
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, run_parts
 from fimi.record.planned import PlanHeld, plan_held
@@ -153,6 +154,8 @@ class Summary(Struct, frozen=True, kw_only=True):
         coding: what codings of models and updates did; ``None`` where nothing was coded.
         carbon: emissions by ISO/IEC 21031; ``None`` where no intensity is given.
         warnings: what else a reader must know.
+        interventions: what people have changed while it went on: with any, it is no undisturbed
+            run.
     """
 
     devices: tuple[DeviceSummary, ...]
@@ -180,6 +183,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     coding: CodingFigures | None
     carbon: Carbon | None
     warnings: tuple[str, ...]
+    interventions: tuple[Intervention, ...]
 
     @property
     def overspent(self) -> tuple[Budget, ...]:
@@ -263,6 +267,7 @@ def summarise(run: RunData) -> Summary:
                 for device in unknown
             ),
         ),
+        interventions=run.changed_by_hand,
     )
 
 
@@ -338,7 +343,7 @@ def _device(
         bandwidth_hz=plan.point.bandwidth_hz if plan else None,
         energy=tally.sum(),
         compared=tally.compared(),
-        agreement=agreement(r for r in run.residuals if r.device == name),
+        agreement=agreement(run.residuals_of(name)),
         busy_s=mean(busy),
         predicted_busy_s=(
             math.fsum(cost.duration_s for cost in plan.predicted if cost.phase != "idle")

@@ -16,6 +16,7 @@
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them
 * :mod:`~fimi.report.attendance`      who took part: absent, late, not used; and resumes
+* :mod:`~fimi.report.interventions`   what people asked of the run while it went on
 * :mod:`~fimi.report.screened`        updates that were clipped, devices set aside, models kept
 * :mod:`~fimi.report.besides`         generation, training on the server, pseudo-labels
 * :mod:`~fimi.report.carbon`          emissions by ISO/IEC 21031, in words and as a table
@@ -27,6 +28,7 @@
 * :mod:`~fimi.report.collection`      runs as a collection: listed, compared
 * :mod:`~fimi.report.words`           numbers and kinds of joules as text
 * :mod:`~fimi.report.markup`          HTML that cannot be injected into
+* :mod:`~fimi.report.tokens`          colours of pages and pictures, light and dark
 * :mod:`~fimi.report.plot_style`      one palette, shapes beside colours, axes with units
 
 Imports :mod:`fimi.record` and the rooms below it.

@@ -18,6 +18,7 @@ from fimi.record.codings import CodingFigures
 from fimi.record.curve import Price
 from fimi.record.events import LearningRefitted
 from fimi.record.fairness import Fairness
+from fimi.record.interventions import Intervention
 from fimi.record.planned import PlanHeld
 from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
@@ -108,6 +109,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     set_aside: dict[str, int]
     model_kept: dict[int, str]
     resumed_after: tuple[int, ...]
+    interventions: tuple[Intervention, ...]
     offenders: dict[str, str]
     exposed: str | None
 
@@ -274,6 +276,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         set_aside={event.device: event.round for event in run.set_aside},
         model_kept={r.number: r.model_kept for r in run.rounds if r.model_kept is not None},
         resumed_after=tuple(each.after_round for each in run.resumptions),
+        interventions=run.interventions,
         offenders={each.sender: each.words for each in run.offenders},
         exposed=run.info.exposed,
     )

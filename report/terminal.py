@@ -21,6 +21,7 @@ from fimi.report import (
     attendance,
     coding,
     deployment,
+    interventions,
     labels,
     prediction,
     resolution,
@@ -62,6 +63,7 @@ _STYLES: dict[str, Style] = {
     "absent": "warning",
     "over budget": "warning",
     "unprotected": "warning",
+    "intervention": "warning",
     "warning": "warning",
 }
 
@@ -184,6 +186,7 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     out_of_order = attendance.lines(run, summary)
     for term in dict.fromkeys(term for term, _ in out_of_order):
         said += _first([words for words in out_of_order if words[0] == term])
+    said += _first(interventions.lines(run), "interventions")
     said += _first(
         [
             ("not metered", f"{row.device}: {gaps_by_device(row.energy.missing)[row.device]}")

@@ -7,8 +7,18 @@ from fimi.report.collection.compared_pictures import compared_pictures
 from fimi.report.collection.compared_tables import compared_methods, run_tables
 from fimi.report.comparison.page import table_of
 from fimi.report.markup import Html, element, join
-from fimi.report.page import noscript, page
-from fimi.report.sections import details, pair, picture, section
+from fimi.report.skeleton import (
+    details,
+    footer,
+    header,
+    items,
+    noscript,
+    notice,
+    page,
+    pair,
+    picture,
+    section,
+)
 
 
 def compared_page(found: ComparedRuns) -> str:
@@ -42,13 +52,8 @@ def compared_page(found: ComparedRuns) -> str:
             ),
             section("Plans", "", *made["plans"]),
             section("Devices", "", *devices),
-            section(
-                "Method", "", element("ul", *(element("li", m) for m in compared_methods(found)))
-            ),
-            element(
-                "footer",
-                "Made from the stores of the runs. This page loads nothing from anywhere.",
-            ),
+            section("Method", "", items(compared_methods(found))),
+            footer("Made from the stores of the runs."),
         ]
     )
     return page("Runs compared · FIMI testbed", content, drawn)
@@ -56,20 +61,16 @@ def compared_page(found: ComparedRuns) -> str:
 
 def _header(found: ComparedRuns) -> Html:
     count = sum(len(group.runs) + len(group.repeats) for group in found.groups)
-    return element(
-        "header",
-        element("p", "FIMI testbed · runs compared", class_="kicker"),
-        element("h1", f"{count} runs in {len(found.groups)} groups"),
-        element(
-            "ul",
-            *(
-                element(
-                    "li",
-                    element("strong", group.letter),
-                    f" {group.label}: {', '.join(run.name for run in group.runs)}",
-                )
-                for group in found.groups
-            ),
+    return header(
+        "runs compared",
+        f"{count} runs in {len(found.groups)} groups",
+        *(
+            element(
+                "span",
+                element("strong", group.letter),
+                f" {group.label}: {', '.join(run.name for run in group.runs)}",
+            )
+            for group in found.groups
         ),
     )
 
@@ -77,9 +78,4 @@ def _header(found: ComparedRuns) -> Html:
 def _notice(found: ComparedRuns) -> Html | None:
     if not found.remarks:
         return None
-    return element(
-        "div",
-        element("strong", "What to know of this comparison"),
-        element("ul", *(element("li", each) for each in found.remarks)),
-        class_="notice",
-    )
+    return notice("What to know of this comparison", items(found.remarks))

@@ -14,13 +14,13 @@ from fimi.report import plot_style
 from fimi.report.collection.compared import ComparedRuns
 from fimi.report.collection.grouping import RunGroup
 from fimi.report.comparison import statistics
-from fimi.report.comparison.pictures import COLOURS, SYMBOLS
 from fimi.report.comparison.predicted import QUANTITIES
 from fimi.report.comparison.runs import RunFigures
 from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent, signed_percent
 
-_DASHES = ("solid", "dash", "dot")
+_BAND = 0.16
+"""Opacity of bands."""
 _MARKS_MOST = 25
 """Rounds up to which each has a mark."""
 
@@ -39,14 +39,8 @@ def compared_pictures(found: ComparedRuns) -> list[Picture]:
 
 def _look(found: ComparedRuns, group: RunGroup) -> tuple[str, str, str]:
     """Colour, dash and symbol of a group."""
-    k = found.groups.index(group)
-    colour = COLOURS[k % len(COLOURS)]
-    return colour, _DASHES[k // len(COLOURS) % len(_DASHES)], SYMBOLS[k % len(SYMBOLS)]
-
-
-def _rgba(colour: str, alpha: float) -> str:
-    red, green, blue = (int(colour[k : k + 2], 16) for k in (1, 3, 5))
-    return f"rgba({red},{green},{blue},{alpha:g})"
+    look = plot_style.look(found.groups.index(group))
+    return look["color"], look["dash"], look["symbol"]
 
 
 def _finished(group: RunGroup) -> list[RunFigures]:
@@ -84,7 +78,8 @@ def _against_rounds(found: ComparedRuns) -> Picture | None:
                 y=[100 * high for _, high in band] + [100 * low for low, _ in reversed(band)],
                 mode="lines",
                 fill="toself",
-                fillcolor=_rgba(colour, 0.16),
+                fillcolor=colour,
+                opacity=_BAND,
                 line={"width": 0},
                 hoverinfo="skip",
                 showlegend=False,
@@ -216,7 +211,7 @@ def _predictions(found: ComparedRuns) -> Picture | None:
             y=[row for row, _, _ in points],
             mode="markers",
             name=_NAMES[quantity],
-            marker=plot_style.marker(SYMBOLS[k], 9, COLOURS[k]),
+            marker=plot_style.marker(plot_style.SYMBOLS[k], 9, plot_style.SERIES[k]),
             text=[
                 f"<b>{plot_style.label(name, 60)}</b><br>{_NAMES[quantity]}"
                 f"<br>{signed_percent(error)}"

@@ -1,8 +1,7 @@
-"""Compared runs as tables, as text and as JSON.
+"""Compared runs as tables, and as text.
 
 * :func:`run_tables`      groups, targets, metered beside predicted, plans, devices, differences
 * :func:`compared_text`   for a terminal of 80 columns
-* :func:`compared_json`   for programs
 * :func:`compared_methods`  how the numbers came about
 """
 
@@ -11,24 +10,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from statistics import median
-from typing import Any, Literal
-
-import msgspec
+from typing import Literal
 
 from fimi.record.clean import clean, enumerated
-from fimi.record.description import plain
 from fimi.record.summary import DeviceSummary
 from fimi.report.carbon import boundary_words, intensity_words, name_of
 from fimi.report.collection.compared import ComparedRuns, GroupFigures, TargetFigures
 from fimi.report.collection.grouping import RunGroup
 from fimi.report.comparison.plans import HEADING as HEADING_PLANS
-from fimi.report.comparison.plans import plan_body, plan_rows_of
+from fimi.report.comparison.plans import plan_rows_of
 from fimi.report.comparison.predicted import HEADING as HEADING_BESIDE
-from fimi.report.comparison.predicted import QUANTITIES, beside_rows
-from fimi.report.comparison.runs import ALL_COSTS, COSTS
+from fimi.report.comparison.predicted import beside_rows
+from fimi.report.comparison.runs import COSTS
 from fimi.report.comparison.shown import NEVER, Table, in_lines, shown
 from fimi.report.comparison.statistics import LEAST, Sample, median_level
-from fimi.report.comparison.values import sample_body
 from fimi.report.layout import Marked, Paper, entries, wrap
 from fimi.report.words import MISSING, joules, percent, seconds
 
@@ -337,106 +332,3 @@ def compared_text(found: ComparedRuns, paper: Paper | None = None) -> str:
     blocks += [in_lines(each, paper) for part in run_tables(found).values() for each in part]
     blocks += ["\n".join(wrap(text, paper.text_width)) for text in compared_methods(found)]
     return paper.kinds("\n\n".join(blocks))
-
-
-def compared_json(found: ComparedRuns) -> bytes:
-    """Everything, for programs."""
-    body = {
-        "confidence": found.confidence,
-        "remarks": found.remarks,
-        "groups": [_group_body(each) for each in found.figures],
-        "differences": [
-            {
-                "of": each.of,
-                "key": each.key,
-                "values": dict(zip([g.letter for g in found.groups], each.values, strict=True)),
-            }
-            for each in found.contrasts
-        ],
-        "targets": [_target_body(found, each) for each in found.targets],
-    }
-    return msgspec.json.format(msgspec.json.encode(body, enc_hook=plain), indent=1) + b"\n"
-
-
-def _group_body(each: GroupFigures) -> dict[str, Any]:
-    group = each.group
-    return {
-        "letter": group.letter,
-        "label": group.label,
-        "energy_kind": group.runs[0].figures.kind,
-        "energy_scope": group.runs[0].figures.scope or None,
-        "repeats": [run.path for run in group.repeats],
-        "rounds": sample_body(each.rounds),
-        "final_accuracy": sample_body(each.final),
-        "best_accuracy": sample_body(each.best),
-        "board_j": sample_body(each.board),
-        "board_known_j": sample_body(each.least_board),
-        "dynamic_j": sample_body(each.dynamic),
-        "duration_s": sample_body(each.duration),
-        "emissions_g": sample_body(each.carbon),
-        "measured_and_predicted": {
-            name: {
-                "measured": sample_body(own.measured),
-                "predicted": sample_body(own.predicted),
-                "ratio": sample_body(own.ratio),
-                "error": sample_body(own.error),
-                "left_out": own.left_out,
-            }
-            for name in QUANTITIES
-            for own in [each.beside[name]]
-        },
-        "runs": [
-            {
-                "name": run.name,
-                "path": run.path,
-                "seed": run.seed,
-                "status": run.status,
-                "started_at": run.started_at,
-                "accuracy": run.figures.accuracy,
-                "board_j": [p.energy_so_far.value_j for p in run.figures.points],
-                "board_known_j": [p.energy_so_far.known_j for p in run.figures.points],
-                "energy": run.figures.points[-1].energy_so_far if run.figures.points else None,
-                "elapsed_s": [p.elapsed_s for p in run.figures.points],
-                "plan": plan_body(run.plan),
-                "devices": [
-                    {
-                        "device": d.device,
-                        "board": d.board,
-                        "synthetic_counts": d.synthetic_counts,
-                        "frequency_planned_hz": d.frequency_planned_hz,
-                        "bandwidth_hz": d.bandwidth_hz,
-                        "predicted_busy_s": d.predicted_busy_s,
-                        "busy_s": d.busy_s,
-                        "energy": d.energy,
-                        "predicted_j": d.compared.predicted_j,
-                        "accuracy": d.accuracy,
-                    }
-                    for d in run.devices
-                ],
-                "carbon": run.carbon,
-            }
-            for run in group.runs
-        ],
-    }
-
-
-def _target_body(found: ComparedRuns, each: TargetFigures) -> dict[str, Any]:
-    letters = [group.letter for group in found.groups]
-    return {
-        "target_accuracy": each.target,
-        "why": each.why,
-        "costs": {
-            letter: {cost: sample_body(own[cost]) for cost in ALL_COSTS}
-            for letter, own in zip(letters, each.costs, strict=True)
-        },
-        "emissions_g": dict(zip(letters, map(sample_body, each.carbon), strict=True)),
-        "ratio_to": letters[0],
-        "ratios": {
-            ratio.letter: {
-                "pairs": ratio.pairs,
-                "joules_not_compared": ratio.why_not or None,
-                **{cost: sample_body(sample) for cost, sample in ratio.ratios.items()},
-            }
-            for ratio in each.against
-        },
-    }

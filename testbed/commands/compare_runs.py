@@ -53,7 +53,7 @@ def compare_runs(
     group. Shown are accuracy, what accuracies cost, metered beside predicted, plans, devices, and
     what differs in configuration, data and versions. Experiments: fimi experiment compare.
     """
-    from fimi.report.collection import compared_page, compared_tables
+    from fimi.report.collection import compared_page, compared_tables, compared_values
     from fimi.report.collection.compared import compare_runs as compare
     from fimi.report.layout import Paper
 
@@ -63,7 +63,7 @@ def compare_runs(
         if html is not None:
             write_whole(html, compared_page.compared_page(found))
     if output == "json":
-        click.echo(compared_tables.compared_json(found), nl=False)
+        click.echo(compared_values.compared_json(found), nl=False)
     else:
         click.echo(compared_tables.compared_text(found, Paper.of(sys.stdout)))
     if html is not None:

@@ -21,6 +21,7 @@ import msgspec
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
 from fimi.testbed.commands.carbon import CARBON, carbon_of
+from fimi.testbed.commands.dashboard import DASHBOARD, Place
 from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER,
@@ -53,7 +54,14 @@ log = logging.getLogger(__name__)
 @options(COMMON, RUN)
 @click.option("--broker-kind", help="broker.kind: auto, mosquitto or amqtt")
 @click.option("--port", type=int, help="broker.port")
-def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any) -> None:
+@DASHBOARD
+def dry_run(
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    output: str,
+    dashboard: Place | None,
+    **given: Any,
+) -> None:
     """Run a whole federation of emulated devices on this machine."""
     scenario, begun = begin("dry-run", config_path, settings, given)
 
@@ -63,7 +71,7 @@ def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **
         return start(scenario, folder, view=view, cancel=cancel)
 
     title = "FIMI dry run, emulated devices"
-    federate(scenario, output, title, run, command="dry-run", begun=begun)
+    federate(scenario, output, title, run, command="dry-run", dashboard=dashboard, begun=begun)
 
 
 @click.group(cls=Group)
@@ -74,8 +82,14 @@ def coordinator() -> None:
 @coordinator.command("run")
 @options(COMMON, RUN)
 @BROKER
+@DASHBOARD
 def coordinator_run(
-    url: str, config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any
+    url: str,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    output: str,
+    dashboard: Place | None,
+    **given: Any,
 ) -> None:
     """Run a federation over a broker, with devices and generator node started elsewhere."""
     own_fleet(FleetConfig().name, role="coordinator")
@@ -93,7 +107,6 @@ def coordinator_run(
             broker=str(address),
             view=view,
             cancel=cancel,
-            say=view.say,
         )
 
     federate(
@@ -102,6 +115,7 @@ def coordinator_run(
         "FIMI coordinator",
         run,
         command="coordinator run",
+        dashboard=dashboard,
         begun=begun,
         reached=as_typed(url),
     )
@@ -170,6 +184,7 @@ def federate(
     run: Callable[[Any, Any, threading.Event], Any],
     *,
     command: BeginCommand,
+    dashboard: Place | None,
     begun: Begun | None = None,
     reached: str = "",
 ) -> None:
@@ -181,6 +196,7 @@ def federate(
         title: of the view.
         run: runs it, with its folder, the view, and an event that ends it.
         command: the command.
+        dashboard: where the dashboard listens; ``None``: there is none.
         begun: the run to go on with; ``None`` for a new one.
         reached: options by which the command line reaches its broker.
     """
@@ -188,6 +204,7 @@ def federate(
 
     from fimi.testbed.live import LiveView, PlainView, View
     from fimi.testbed.processes.torch_cache import torch_cache
+    from fimi.testbed.processes.windows import Windows
     from fimi.testbed.resuming import command_line, describe
     from fimi.testbed.run_folder import RunFolder
 
@@ -211,8 +228,8 @@ def federate(
             view.recall(folder.before)
         federation: Any = None
         try:
-            with view:
-                federation = run(folder, view, stop)
+            with view, Windows(folder, view, title, dashboard) as windows:
+                federation = run(folder, windows, stop)
         finally:
             try:
                 folder.store.spend(wall_s=time.monotonic() - began_s)

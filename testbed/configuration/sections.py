@@ -32,6 +32,8 @@ STRATEGY_NAMES = tuple(STRATEGIES)
 class ConfigError(InputError, ValueError):
     """A configuration cannot be used; the message says which key of which file, and what to do."""
 
+    code = "C004"
+
 
 class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The run: strategy, seed, name, and the folder of its results."""

@@ -155,7 +155,8 @@ def _require_held_epochs(experiment: Experiment, cell: Cell) -> None:
             f"{experiment.path}: [tune.grid]: training.epochs would change little for "
             f"{cell.label}, which chooses them for plan.target_accuracy = "
             f"{config.plan.target_accuracy:g}, while the others are tuned; set "
-            f"plan.choose_epochs = false below [overrides.{cell.label}], or tune other keys"
+            f"plan.choose_epochs = false below [overrides.{cell.label}], or tune other keys",
+            code="C006",
         )
 
 
@@ -231,7 +232,8 @@ def preparations(experiment: Experiment, all_cells: Iterable[Cell]) -> list[Prep
                 raise ConfigError(
                     f"{experiment.path}: [[generator]] {recipe.name!r} is kept in {folder}, but "
                     "cells that use it have different public parts; leave out its folder, then "
-                    "there is one for each, or set data.split_seed, so that seeds share it"
+                    "there is one for each, or set data.split_seed, so that seeds share it",
+                    code="C006",
                 )
     return list(found.values())
 

@@ -20,7 +20,8 @@ from fimi.record.summary import summarise
 from fimi.report.collection.compared import ComparedRuns, compare_runs
 from fimi.report.collection.compared_page import compared_page
 from fimi.report.collection.compared_pictures import compared_pictures
-from fimi.report.collection.compared_tables import compared_json, compared_text, run_tables
+from fimi.report.collection.compared_tables import compared_text, run_tables
+from fimi.report.collection.compared_values import compared_json
 from fimi.report.collection.grouping import comparable, lettered_groups
 from fimi.report.comparison.result import ComparisonError
 from fimi.report.layout import Paper
