@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fimi.record.clean import enumerated
 from fimi.report.collection.compared import ComparedRuns
 from fimi.report.collection.compared_pictures import compared_pictures
 from fimi.report.collection.compared_tables import compared_methods, run_tables
@@ -68,7 +69,7 @@ def _header(found: ComparedRuns) -> Html:
             element(
                 "span",
                 element("strong", group.letter),
-                f" {group.label}: {', '.join(run.name for run in group.runs)}",
+                f" {group.label}: {enumerated([run.name for run in group.runs], 8)}",
             )
             for group in found.groups
         ),
