@@ -25,7 +25,7 @@
 * :mod:`~fimi.report.layout`          text for a terminal of 80 columns
 * :mod:`~fimi.report.document`        a run in numbers, as ``--format json`` prints it
 * :mod:`~fimi.report.comparison`      runs of an experiment compared
-* :mod:`~fimi.report.collection`      runs as a collection: chosen, sorted, listed
+* :mod:`~fimi.report.collection`      runs as a collection: listed, compared
 * :mod:`~fimi.report.words`           numbers and kinds of joules as text
 * :mod:`~fimi.report.markup`          HTML that cannot be injected into
 * :mod:`~fimi.report.tokens`          colours of pages and pictures, light and dark

@@ -23,6 +23,7 @@ from fimi.testbed.commands.bundle import bundle, verify
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
 from fimi.testbed.commands.collection import export, runs
+from fimi.testbed.commands.compare_runs import compare_runs
 from fimi.testbed.commands.control import control
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.explain import explain
@@ -105,6 +106,7 @@ for _command in (
     bundle,
     verify,
     runs,
+    compare_runs,
     export,
     experiment,
     learning_curve,
