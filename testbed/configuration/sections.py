@@ -24,6 +24,7 @@ from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.training.trainer import TrainingSettings
+from fimi.monitor.trackers.settings import TrackerSettings
 
 STRATEGY_NAMES = tuple(STRATEGIES)
 
@@ -302,3 +303,4 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
     broker: BrokerConfig = BrokerConfig()
+    trackers: TrackerSettings = TrackerSettings()

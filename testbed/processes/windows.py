@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.messaging.client import Peer
 from fimi.monitor.watcher import Watcher
-from fimi.record.events import Event
+from fimi.record.events import Event, Listener
 from fimi.testbed.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -39,12 +39,20 @@ class Windows:
         terminal: what is shown there.
         title: what was started, in words.
         dashboard: where it listens; ``None``: there is none.
+        also: others that are told of every event.
     """
 
     def __init__(
-        self, folder: RunFolder, terminal: Terminal, title: str, dashboard: Place | None
+        self,
+        folder: RunFolder,
+        terminal: Terminal,
+        title: str,
+        dashboard: Place | None,
+        *,
+        also: tuple[Listener, ...] = (),
     ) -> None:
         self._folder, self._terminal, self._place = folder, terminal, dashboard
+        self._also = also
         self._stack = ExitStack()
         self.watcher = Watcher(folder.store.info, title)
         if folder.before is not None:
@@ -85,6 +93,8 @@ class Windows:
         """Show an event everywhere."""
         self.watcher(event)
         self._terminal(event)
+        for listener in self._also:
+            listener(event)
 
     def say(self, text: str) -> None:
         """Show what is going on everywhere."""
