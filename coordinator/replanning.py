@@ -97,6 +97,7 @@ class Replanning:
                     objective=plan.objective,
                     short=short,
                     fitted=refits,
+                    plan=plan,
                 )
             )
             self._plans.change(plan, profiles, checkpoint=self._rounds.checkpoint())

@@ -27,7 +27,6 @@ from fimi.monitor.snapshot import (
     RunState,
     Said,
     Snapshot,
-    StudyNow,
 )
 from fimi.monitor.tallies import Tallies
 from fimi.record.clean import clean
@@ -43,6 +42,7 @@ from fimi.record.events import (
     Planned,
     Planning,
     Prepared,
+    Refitted,
     Resumed,
     RoundFinished,
     RoundStarted,
@@ -111,7 +111,6 @@ class Watcher:
         self._began_s = clock()
         self._training_s: float | None = None
         self._own_rounds = 0
-        self._study: StudyNow | None = None
         config = info.config
         target = config.get("plan.target_accuracy") or None
         self._run = RunNow(
@@ -135,11 +134,6 @@ class Watcher:
             self._connection = connection
             if connection is not None:
                 self._run = replace(self._run, broker=broker, exposed=exposed)
-
-    def study(self, study: StudyNow | None) -> None:
-        """The experiment that the run belongs to, as it is now."""
-        with self._lock:
-            self._study = study
 
     def recall(self, run: RunData) -> None:
         """What earlier processes have stored of the run."""
@@ -181,7 +175,6 @@ class Watcher:
                 rounds={str(n): each for n, each in self._tallies.rounds.items()},
                 generator=self._generator,
                 said=dict(self._said),
-                study=self._study,
             )
 
     # With the lock held.
@@ -227,6 +220,13 @@ class Watcher:
                 self._run = replace(
                     self._run,
                     plan=describe(event),
+                    plan_round_j=event.plan.energy_j,
+                    plan_objective=event.plan.objective,
+                )
+            case Refitted() if event.plan is not None:
+                self._devices.plan(event.plan)
+                self._run = replace(
+                    self._run,
                     plan_round_j=event.plan.energy_j,
                     plan_objective=event.plan.objective,
                 )

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
@@ -411,6 +412,7 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
         objective: which energy that is: the one that the plan makes least.
         short: devices whose budgets would not have lasted; "the fleet" for that of the fleet.
         fitted: whether the boards were fitted again; not where drifts say nothing of them.
+        plan: the plan in force from now on; it has a table of its own.
     """
 
     round: int
@@ -420,6 +422,13 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     objective: Objective = "dynamic"
     short: tuple[str, ...] = ()
     fitted: bool = True
+    plan: Plan | None = None
+
+    def logged(self) -> dict[str, Any]:
+        """All but the plan."""
+        found: dict[str, Any] = msgspec.to_builtins(replace(self, plan=None))
+        del found["plan"]
+        return found
 
 
 class LearningRefitted(Event, frozen=True, kw_only=True, tag="learning-refitted"):
