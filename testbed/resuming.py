@@ -53,7 +53,7 @@ _NEVER = ("run.strategy", "run.seed", "training.model", "fleet.devices")
 """Keys that decide what the model and the plan of a run are for."""
 _ITS_OWN = ("run.name", "run.directory")
 """Keys that say where the run lies: it is where it was found."""
-_TOLD_ELSEWHERE = ("trackers.",)
+_TOLD_ELSEWHERE = ("trackers.", "otlp.")
 """Sections that say which other tools are told of the run; nothing in it depends on them."""
 _NOT_COMPARED = ("platform",)
 """Versions of which results do not depend."""

@@ -227,7 +227,11 @@ def federate(
         tracking = stack.enter_context(tracking_of(scenario.config.trackers, folder))
         federation: Any = None
         try:
-            with view, Windows(folder, view, title, dashboard, also=(tracking,)) as windows:
+            otlp = scenario.config.otlp
+            with (
+                view,
+                Windows(folder, view, title, dashboard, also=(tracking,), otlp=otlp) as windows,
+            ):
                 federation = run(folder, windows, stop)
         finally:
             try:

@@ -24,6 +24,7 @@ from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.training.trainer import TrainingSettings
+from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.trackers.settings import TrackerSettings
 
 STRATEGY_NAMES = tuple(STRATEGIES)
@@ -304,3 +305,4 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     generator: GeneratorConfig = GeneratorConfig()
     broker: BrokerConfig = BrokerConfig()
     trackers: TrackerSettings = TrackerSettings()
+    otlp: OtlpSettings = OtlpSettings()

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.messaging.client import Peer
+from fimi.monitor.metrics.otlp import OtlpSender
+from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import Event, Listener
 from fimi.testbed.run_folder import RunFolder
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from fimi.testbed.commands.dashboard import Place
 
 
+_NO_OTLP = OtlpSettings()
 TELEMETRY_S = 1.0
 """Time between two messages in which an emulated device says how it is, if anybody may look, s."""
 
@@ -40,6 +43,7 @@ class Windows:
         title: what was started, in words.
         dashboard: where it listens; ``None``: there is none.
         also: others that are told of every event.
+        otlp: where metrics are sent.
     """
 
     def __init__(
@@ -50,9 +54,10 @@ class Windows:
         dashboard: Place | None,
         *,
         also: tuple[Listener, ...] = (),
+        otlp: OtlpSettings = _NO_OTLP,
     ) -> None:
         self._folder, self._terminal, self._place = folder, terminal, dashboard
-        self._also = also
+        self._also, self._otlp = also, otlp
         self._stack = ExitStack()
         self.watcher = Watcher(folder.store.info, title)
         if folder.before is not None:
@@ -61,11 +66,12 @@ class Windows:
     @property
     def telemetry_s(self) -> float:
         """Time between two messages in which an emulated device says how it is, s; 0: none."""
-        return TELEMETRY_S if self._place is not None else 0.0
+        return TELEMETRY_S if self._place is not None or self._otlp.endpoint else 0.0
 
     def __enter__(self) -> Windows:
         if self._place is not None:
             self._open(self._place)
+        self._stack.enter_context(OtlpSender(self._otlp, self.watcher.snapshot))
         return self
 
     def __exit__(self, *_: object) -> None:
