@@ -39,6 +39,9 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    Intervened,
+    InterventionAsked,
+    Paused,
     Planned,
     Planning,
     Prepared,
@@ -49,7 +52,9 @@ from fimi.record.events import (
     RunFinished,
     SamplesDrawn,
     SearchProgress,
+    StillInForce,
 )
+from fimi.record.interventions import GoOn, PauseRun, SetDeadline
 from fimi.record.record import RunData, RunInfo
 from fimi.record.results import Preparation, RoundResult
 
@@ -60,7 +65,15 @@ _STILL_S = 2.5
 """How long it is shown who is waited for after it was last said, s."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PICTURES = 1000
-_SILENT = (Awaiting, AwaitingGenerator, BrokerAway, SearchProgress, Gathering, GenerationProgress)
+_SILENT = (
+    Awaiting,
+    AwaitingGenerator,
+    BrokerAway,
+    Paused,
+    SearchProgress,
+    Gathering,
+    GenerationProgress,
+)
 """Events that come again and again, and are shown as what the run does."""
 
 
@@ -249,6 +262,15 @@ class Watcher:
                 self._training_s = self._training_s or self._clock()
                 state, doing = "training", f"round {event.round}"
                 self._run = replace(self._run, round=event.round)
+            case InterventionAsked(request=PauseRun()) if self._run.state == "training":
+                state = "pausing"
+            case Intervened() if event.done:
+                state = self._changed(event)
+            case StillInForce():
+                if event.deadline_s is not None:
+                    self._run = replace(self._run, deadline_s=event.deadline_s)
+            case Paused():
+                state, doing = "paused", describe(event)
             case RoundFinished():
                 self._finish(event.result)
             case Credited():
@@ -265,6 +287,15 @@ class Watcher:
             )
         if not isinstance(event, _SILENT):
             self._tell(event)
+
+    def _changed(self, event: Intervened) -> RunState | None:
+        """Somebody has changed the run; returns its new state, if it has one."""
+        request = event.request
+        if isinstance(request, SetDeadline):
+            self._run = replace(self._run, deadline_s=request.deadline_s)
+        if isinstance(request, PauseRun):
+            return "paused"
+        return "training" if isinstance(request, GoOn) else None
 
     def _tell(self, event: Event) -> None:
         """Keep an event in words."""

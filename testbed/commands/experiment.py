@@ -181,6 +181,7 @@ def _broker(url: str) -> Any:
             f"--live: neither {BROKER_VARIABLE} nor {BUNDLE_VARIABLE} names a broker; or give "
             "--broker URL or --bundle FILE",
             EXIT_CONFIG,
+            "U001",
         )
     own_fleet(FleetConfig().name, role="coordinator")
     return reach(url)

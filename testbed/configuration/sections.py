@@ -26,12 +26,15 @@ from fimi.learning.data.registry import DATASETS
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.trackers.settings import TrackerSettings
+from fimi.record.carbon_settings import CarbonSettings
 
 STRATEGY_NAMES = tuple(STRATEGIES)
 
 
 class ConfigError(InputError, ValueError):
     """A configuration cannot be used; the message says which key of which file, and what to do."""
+
+    code = "C004"
 
 
 class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -303,6 +306,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     deployment: DeploymentSettings = DeploymentSettings()
     strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
+    carbon: CarbonSettings = CarbonSettings()
     broker: BrokerConfig = BrokerConfig()
     trackers: TrackerSettings = TrackerSettings()
     otlp: OtlpSettings = OtlpSettings()

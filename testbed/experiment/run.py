@@ -201,7 +201,8 @@ def require_fresh(work: ExperimentPlan) -> None:
         raise ConfigError(
             f"{len(stale)} finished runs in {asked.folder} have another configuration than "
             f"{asked.path} now asks for:\n" + "\n".join(lines) + "\n--redo (redo=True in Python) "
-            "runs them again and discards the old ones; or give the experiment another name"
+            "runs them again and discards the old ones; or give the experiment another name",
+            code="X006",
         )
 
 
@@ -218,7 +219,8 @@ def alone(folder: Path) -> Iterator[tuple[int, ...]]:
     except OSError as error:
         raise RunFolderError(
             f"cannot write {folder}: {error.strerror}; set directory in the experiment file (or "
-            "--directory) to a folder that can be written"
+            "--directory) to a folder that can be written",
+            code="U004",
         ) from error
     with file:
         try:
@@ -235,7 +237,8 @@ def alone(folder: Path) -> Iterator[tuple[int, ...]]:
                 if time.monotonic() > limit:
                     raise RunFolderError(
                         f"another 'fimi experiment' works in {folder}, or runs of one that was "
-                        "killed are still ending; wait for it, or end it"
+                        "killed are still ending; wait for it, or end it",
+                        code="X004",
                     ) from error
                 time.sleep(0.5)
         yield (file.fileno(),)
