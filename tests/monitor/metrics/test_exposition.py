@@ -164,6 +164,8 @@ def test_other_energies_stand_apart(seen: Any) -> None:
         ("text/html,application/xhtml+xml,*/*;q=0.8", "text/plain; version=0.0.4"),
         ("text/plain;version=0.0.4", "text/plain; version=0.0.4"),
         ("\x00;;q=,", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; version=nonsense", "application/openmetrics-text"),
+        ("application/openmetrics-text;q=0,text/plain", "text/plain; version=0.0.4"),
     ],
 )
 def test_the_format_is_the_one_that_is_asked_for(seen: Any, accept: str, media: str) -> None:
