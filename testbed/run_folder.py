@@ -13,6 +13,7 @@ again (:meth:`RunFolder.reopen`).
         logs/                  output of child processes
         work/                  what a dry run need not make again; removed when it is completed
         late-models/           models with which late updates are decoded; likewise
+        dashboard.json         where the run is seen while it goes on, and the key to act on it
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from fimi.errors import SurroundingsError
 from fimi.files import FileInUse, whole_file, write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
+from fimi.monitor.server import door
 from fimi.record.reader import STORE_NAME, RunData, read_run
 from fimi.record.record import RunInfo
 from fimi.record.store import RunStore
@@ -43,12 +45,17 @@ from fimi.testbed.nearest import nearest
 FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
 """Names of the trained model's ONNX files."""
 MODEL, NEXT_MODEL = "model.safetensors", "model.next.safetensors"
-_BEGINNINGS = {"logs", "run.lock", STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"}
+_BEGINNINGS = {
+    *("logs", "run.lock", STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"),
+    *(door.NAME, door.NEW),
+}
 """What may be in a run folder before anything was stored."""
 
 
 class RunFolderError(SurroundingsError, RuntimeError):
     """A run folder cannot be used; the message says which and why."""
+
+    code = "R004"
 
 
 class RunFolder:
@@ -87,7 +94,8 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(
                 f"cannot create the run folder {self.path}: {error.strerror}; set run.directory "
-                "(or --directory) to a folder that can be written"
+                "(or --directory) to a folder that can be written",
+                code="U004",
             ) from error
         try:
             described = info or RunInfo(run=self.name)
@@ -121,7 +129,8 @@ class RunFolder:
             last = folder.before.rounds[-1].number if folder.before.rounds else 0
             if folder.store.resumed_after != last:
                 raise RunFolderError(
-                    f"{path}: another process has just gone on with this run; try again"
+                    f"{path}: another process has just gone on with this run; try again",
+                    code="R002",
                 )
             folder.logs.mkdir(exist_ok=True)
             for left_over in path.glob("update-*"):
@@ -129,7 +138,9 @@ class RunFolder:
         except BaseException as error:
             folder.store.close()
             if isinstance(error, OSError):
-                raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+                raise RunFolderError(
+                    f"cannot write {path}: {error.strerror}", code="U004"
+                ) from error
             raise
         return folder
 
@@ -256,7 +267,7 @@ def _make(path: Path) -> None:
         with contextlib.suppress(StoreError):
             RunStore.resumable(path / STORE_NAME)
             said += f", or go on with it: --resume {path.name}"
-        raise RunFolderError(said) from error
+        raise RunFolderError(said, code="R005") from error
 
 
 def _is_beginning(path: Path) -> bool:
@@ -306,4 +317,6 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def _unwritten(path: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(f"cannot write {path}: {error.strerror}; free some space and run again")
+    return RunFolderError(
+        f"cannot write {path}: {error.strerror}; free some space and run again", code="U004"
+    )

@@ -141,7 +141,7 @@ class VirtualBoard(Hardware):
 
     def glance(self) -> Glance:
         """What it drew last, in its own time."""
-        return Glance(self.recorder.power_w)
+        return Glance(self.recorder.power_w, frequency_hz=self._frequency_hz)
 
     def model(self) -> BoardModel:
         """The declared cost parameters."""
@@ -162,7 +162,8 @@ class VirtualBoard(Hardware):
             known = ", ".join(repr(name) for name in self._true_points) or "none"
             raise InputError(
                 f"device {self._index} ({self._declaration.board}) has no operating point "
-                f"{point.setting!r}; it has {known}. Plan again with its present profile"
+                f"{point.setting!r}; it has {known}. Plan again with its present profile",
+                code="P009",
             )
         self._point = measured_point(compute, point)
         if self._point is None:
