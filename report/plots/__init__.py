@@ -5,6 +5,8 @@
 * :mod:`~fimi.report.plots.curves`   accuracy over rounds and joules, errors, similarity
 * :mod:`~fimi.report.plots.devices`  joules, phases, frequencies, images, powers of devices
 * :mod:`~fimi.report.plots.studies`  experiments: curves with bands over seeds
+* :mod:`~fimi.report.plots.powers`   the power of a device in a round
+* :mod:`~fimi.report.plots.lengths`  lengths as people write them
 * :mod:`~fimi.report.plots.drawing`  drawing one with matplotlib: PDF, SVG, PNG at a width
 
 Only the last needs matplotlib (``pip install 'fimi-testbed[figures]'``).

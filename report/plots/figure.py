@@ -19,7 +19,7 @@ from fimi.energy.joules import Energy
 from fimi.report import plot_style
 
 Values = tuple[float | None, ...]
-Style = Literal["line", "dashed", "points", "bars", "thin", "step"]
+Style = Literal["line", "dashed", "points", "bars", "thin", "step", "mean"]
 
 
 class Axis(Struct, frozen=True, kw_only=True):
