@@ -9,11 +9,13 @@ same without the font.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
@@ -70,11 +72,12 @@ def draw(
         _check(font)
         canvas = Canvas(figsize=(width_m / 0.0254, height_m / 0.0254), layout="constrained")
         axes = canvas.add_subplot()
-        _axes(axes, figure)
+        _axes(axes, figure, width_m, height_m)
         for series in figure.series:
             _DRAWN[series.style](axes, figure, series)
         for mark in figure.marks:
             axes.axvline(mark / figure.x.scale, color=LIGHT["line"], linewidth=0.6, dashes=(4, 2))
+        _limits(axes, figure)
         if title and figure.title:
             axes.set_title(figure.title, fontsize=8, loc="left")
         _legend(canvas, figure, axes)
@@ -131,8 +134,8 @@ def _style(font: str) -> dict[str, Any]:
         "legend.columnspacing": 1.2,
         "savefig.facecolor": "white",
         "figure.facecolor": "white",
-        "figure.constrained_layout.h_pad": 0.02,
-        "figure.constrained_layout.w_pad": 0.02,
+        "figure.constrained_layout.h_pad": 0.03,
+        "figure.constrained_layout.w_pad": 0.04,
         "axes.unicode_minus": True,
         "text.parse_math": False,  # a dollar in the name of a device is a dollar
     }
@@ -157,25 +160,41 @@ def _height_m(figure: Figure, width_m: float) -> float:
     return min(0.22, max(0.45 * width_m, 0.018 + 0.0046 * figure.rows))
 
 
-def _axes(axes: Axes, figure: Figure) -> None:
-    axes.set_xlabel(figure.x.words)
-    axes.set_ylabel(figure.y.words)
+def _axes(axes: Axes, figure: Figure, width_m: float, height_m: float) -> None:
+    axes.set_xlabel(_folded(figure.x, width_m))
+    axes.set_ylabel(_folded(figure.y, height_m))
     for axis, kind, place in ((figure.x, "x", axes.xaxis), (figure.y, "y", axes.yaxis)):
         if axis.names:
             step = max(1, -(-len(axis.names) // 40))
             getattr(axes, f"set_{kind}ticks")(range(0, len(axis.names), step), axis.names[::step])
-            getattr(axes, f"set_{kind}lim")(-0.6, len(axis.names) - 0.4)
             place.grid(False)
             place.set_tick_params(length=0)
         elif axis.whole:
             place.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
-        if axis.limits is not None:
-            low, high = axis.limits
-            getattr(axes, f"set_{kind}lim")(low, high + 0.02 * (high - low))
         if axis.log:
             getattr(axes, f"set_{kind}scale")("log")
+
+
+def _limits(axes: Axes, figure: Figure) -> None:
+    """Ends of the axes, once all is drawn."""
+    for axis, limit in ((figure.x, axes.set_xlim), (figure.y, axes.set_ylim)):
+        if axis.names:
+            limit(-0.6, len(axis.names) - 0.4)
+        elif axis.limits is not None:
+            low, high = axis.limits
+            limit(low, high + 0.02 * (high - low))
+        elif axis.from_zero:
+            limit(0.0, None)
     if figure.y.names:
         axes.invert_yaxis()  # the first device on top
+
+
+def _folded(axis: Axis, room_m: float) -> str:
+    """The title of an axis, in lines that are not longer than the figure."""
+    most = max(12, int(0.95 * room_m / (4.6 * 0.0254 / 72.0)))
+    if len(axis.words) <= most or len(axis.unit) <= 4:
+        return "\n".join(textwrap.wrap(axis.words, most))
+    return "\n".join([*textwrap.wrap(f"{axis.title},", most), *textwrap.wrap(axis.unit, most)])
 
 
 def _values(series: Series, figure: Figure) -> tuple[list[float], list[float]]:
@@ -250,10 +269,11 @@ def _step(axes: Axes, figure: Figure, series: Series) -> None:
 
 def _mean(axes: Axes, figure: Figure, series: Series) -> None:
     x, y = _values(series, figure)
+    number = [f"phase-{phase}" for phase in plot_style.PHASE_NAMES].index(str(series.look))
+    dash = list(_DASHES.values())[number % len(_DASHES)]
     axes.plot(
-        x, y, color=LIGHT[str(series.look)], linewidth=2.0, solid_capstyle="butt",
-        label=_label(series),
-    )  # fmt: skip
+        x, y, color=LIGHT[str(series.look)], linewidth=2.0, linestyle=dash, label=_label(series)
+    )
 
 
 def _bars(axes: Axes, figure: Figure, series: Series) -> None:
@@ -296,10 +316,11 @@ def _label(series: Series) -> str:
 
 
 def _legend(canvas: Canvas, figure: Figure, axes: Axes) -> None:
+    """Above the axes, in as many columns as there is room for."""
     handles, labels = axes.get_legend_handles_labels()
-    if not handles:
-        return
-    width_pt = 72.0 * canvas.get_figwidth()
-    longest = max(map(len, labels))
-    columns = max(1, min(len(labels), int(width_pt / (4.6 * longest + 42.0))))
-    canvas.legend(handles, labels, loc="outside upper left", ncols=columns)
+    renderer = FigureCanvasAgg(canvas).get_renderer()
+    for columns in range(len(labels), 0, -1):
+        legend = canvas.legend(handles, labels, loc="outside upper left", ncols=columns)
+        if columns == 1 or legend.get_window_extent(renderer).width <= 0.97 * canvas.bbox.width:
+            return
+        legend.remove()

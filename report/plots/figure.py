@@ -34,6 +34,7 @@ class Axis(Struct, frozen=True, kw_only=True):
         whole: whether it has whole numbers only.
         log: whether it is logarithmic.
         limits: its ends in drawn units; ``None`` where the values say it.
+        from_zero: whether it begins at zero.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Axis(Struct, frozen=True, kw_only=True):
     whole: bool = False
     log: bool = False
     limits: tuple[float, float] | None = None
+    from_zero: bool = False
 
     @property
     def words(self) -> str:
@@ -113,7 +115,8 @@ def joule_axis(title: str, largest_j: float, said: str = "", *, name: str = "ene
         name: column of the CSV.
     """
     scale, unit = plot_style.joule_unit(largest_j)
-    return Axis(name=name, title=title, unit=f"{unit} ({said})" if said else unit, scale=scale)
+    unit = f"{unit} ({said})" if said else unit
+    return Axis(name=name, title=title, unit=unit, scale=scale, from_zero=True)
 
 
 def about(energy: Energy | None) -> dict[str, str]:

@@ -66,7 +66,7 @@ def study_cost(result: StoredResult, point: str | None) -> Figure | None:
         kind="cost",
         title=f"Joules to the target over {key}",
         x=Axis(name=str(key), title=str(key)),
-        y=joule_axis("energy of all boards to the target", largest, result.energy_kind),
+        y=joule_axis("energy to the target", largest, result.energy_kind),
         series=tuple(
             Series(
                 name=label,
