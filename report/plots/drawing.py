@@ -19,9 +19,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from fimi.record.reader import ReportError
 from fimi.report import plot_style
-from fimi.report.plots.figure import Axis, Figure, Series
+from fimi.report.plots.figure import Axis, Figure, FigureError, Series
 from fimi.report.tokens import LIGHT
 
 Format = Literal["pdf", "svg", "png"]
@@ -65,7 +64,7 @@ def draw(
         font: a family that matplotlib finds; its own is the same everywhere.
 
     Raises:
-        ReportError: there is no such font.
+        FigureError: there is no such font.
     """
     height_m = _height_m(figure, width_m) if height_m is None else height_m
     with mpl.rc_context(_style(font)):
@@ -147,7 +146,7 @@ def _check(font: str) -> None:
     try:
         findfont(FontProperties(family=font), fallback_to_default=False)
     except ValueError as error:
-        raise ReportError(
+        raise FigureError(
             f"there is no font {font!r} here; 'DejaVu Sans', 'DejaVu Serif' and 'STIXGeneral' come "
             "with matplotlib"
         ) from error

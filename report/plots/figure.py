@@ -3,6 +3,7 @@
 * :class:`Figure`   one figure, all that drawing needs to know
 * :class:`Axis`     what lies along an axis, in which unit it is drawn
 * :class:`Series`   one line, set of points, set of bars or band
+* :class:`FigureError`  one that cannot be drawn
 * :func:`as_csv`    the numbers, one per line, as they are in the record
 """
 
@@ -16,7 +17,15 @@ from typing import Literal
 from msgspec import Struct
 
 from fimi.energy.joules import Energy
+from fimi.errors import InputError
 from fimi.report import plot_style
+
+
+class FigureError(InputError, ValueError):
+    """A figure that cannot be drawn: no such kind, point, device or font, or no numbers for it."""
+
+    code = "R017"
+
 
 Values = tuple[float | None, ...]
 Style = Literal["line", "dashed", "points", "bars", "thin", "step", "mean"]

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from fimi.record.reader import ReportError, read_run
+from fimi.record.reader import read_run
 from fimi.record.record import RunData
 from fimi.record.summary import Summary, summarise
 from fimi.report.comparison.stored import FILE_NAME, StoredResult, read_result
 from fimi.report.plots import curves, devices, studies
-from fimi.report.plots.figure import Figure
+from fimi.report.plots.figure import Figure, FigureError
 from fimi.report.plots.powers import power_trace
 
 FromRun = Callable[[RunData, Summary], Figure | None]
@@ -79,22 +79,23 @@ def figure_of(folder: Path, kind: str, choice: Choice | None = None) -> Figure:
         choice: which device, round or grid point.
 
     Raises:
-        ReportError: there is no such kind, the folder cannot be read, or it has no numbers for it.
+        FigureError: there is no such kind, or no numbers for it.
+        ReportError: the folder cannot be read.
     """
     choice = choice or Choice()
     if is_study(folder):
         if kind not in STUDY_KINDS:
-            raise ReportError(_unknown(folder, kind, list(STUDY_KINDS), "an experiment"))
+            raise FigureError(_unknown(folder, kind, list(STUDY_KINDS), "an experiment"))
         drawn = STUDY_KINDS[kind](read_result(folder), choice.point)
     elif kind == POWER_TRACE:
         drawn = power_trace(folder, choice.device, choice.round)
     elif kind not in RUN_KINDS:
-        raise ReportError(_unknown(folder, kind, [*RUN_KINDS, POWER_TRACE], "a run"))
+        raise FigureError(_unknown(folder, kind, [*RUN_KINDS, POWER_TRACE], "a run"))
     else:
         run = read_run(folder)
         drawn = RUN_KINDS[kind](run, summarise(run))
     if drawn is None:
-        raise ReportError(
+        raise FigureError(
             f"{folder} has no numbers for the figure {kind}: it shows "
             f"{_of(folder, kind)[0].lower()}{_of(folder, kind)[1:]}"
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from fimi.record.reader import ReportError, read_run
+from fimi.record.reader import read_run
 from fimi.record.readings import trace
 from fimi.report import plot_style
-from fimi.report.plots.figure import Axis, Figure, Series
+from fimi.report.plots.figure import Axis, Figure, FigureError, Series
 
 
 def power_trace(folder: Path, device: str, number: int) -> Figure:
@@ -20,17 +20,17 @@ def power_trace(folder: Path, device: str, number: int) -> Figure:
         number: of the round.
 
     Raises:
-        ReportError: there is no such device or round, or its readings were not stored.
+        FigureError: there is no such device or round, or its readings were not stored.
     """
     run = read_run(folder)
     device = device or next(iter(run.devices), "")
     if device not in run.devices:
         known = ", ".join(run.devices[:8])
-        raise ReportError(f"{folder} has no device {device!r}; it has {known or 'none'}")
+        raise FigureError(f"{folder} has no device {device!r}; it has {known or 'none'}")
     found = trace(folder, device, number)
     if not len(found.times_s):
         why = "; ".join(found.missing) or f"there is no round {number} of it"
-        raise ReportError(
+        raise FigureError(
             f"{folder} has no readings of {device} in round {number}: {why}; readings are stored "
             "as telemetry.readings says"
         )

@@ -12,12 +12,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from fimi.record.reader import ReportError
 from fimi.report.comparison.runs import point_text
 from fimi.report.comparison.statistics import LEAST, Interval, median_interval
 from fimi.report.comparison.stored import StoredResult
 from fimi.report.plots.curves import ACCURACY, ROUND
-from fimi.report.plots.figure import Axis, Figure, Series, joule_axis
+from fimi.report.plots.figure import Axis, Figure, FigureError, Series, joule_axis
 
 Run = dict[str, Any]
 _NOTE = "Lines: medians over seeds; bands: the values that hold the median."
@@ -167,16 +166,16 @@ def _groups(result: StoredResult, point: str | None) -> list[tuple[str, list[Run
     """The runs of each strategy at a grid point.
 
     Raises:
-        ReportError: there are several points and none is given, or there is no such point.
+        FigureError: there are several points and none is given, or there is no such point.
     """
     points = points_of(result)
     if point is None and len(points) > 1:
-        raise ReportError(
+        raise FigureError(
             f"{result.name} has {len(points)} grid points; name one with --point: "
             f"{'; '.join(points[:8])}"
         )
     if point is not None and point not in points:
-        raise ReportError(
+        raise FigureError(
             f"{result.name} has no grid point {point!r}; it has {'; '.join(points[:8]) or 'none'}"
         )
     chosen = points[0] if point is None and points else point
