@@ -35,6 +35,7 @@ from fimi.testbed.commands.meter import meter
 from fimi.testbed.commands.nodes import agent, broker
 from fimi.testbed.commands.optimise import optimise
 from fimi.testbed.commands.pilot import pilot
+from fimi.testbed.commands.plot import plot
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -102,6 +103,7 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 for _command in (
     dry_run,
     report,
+    plot,
     control,
     bundle,
     verify,

@@ -21,6 +21,7 @@
 * :mod:`~fimi.testbed.commands.meter`           ``fimi meter publish`` and ``fimi meter import``
 * :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
 * :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``
+* :mod:`~fimi.testbed.commands.plot`            ``fimi plot``: figures for a paper
 * :mod:`~fimi.testbed.commands.compare`         ``fimi experiment compare``
 * :mod:`~fimi.testbed.commands.bundle`          ``fimi bundle`` and ``fimi verify``
 * :mod:`~fimi.testbed.commands.collection`      ``fimi runs``, ``fimi export``
