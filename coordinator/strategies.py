@@ -198,8 +198,7 @@ class _Strategies(dict[str, Strategy]):
             )
         if said := _impossible(found):
             raise StrategyError(f"run.strategy {name!r}: {said}")
-        self[name] = replace(found, name=name)
-        return self[name]
+        return replace(found, name=name)
 
 
 def _impossible(strategy: Strategy) -> str:

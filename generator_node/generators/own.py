@@ -1,10 +1,10 @@
 """A generator of the user's own: any function that draws one image, ``module:factory``.
 
-``factory(public)`` is called once, with the public part of the run, and gives ``draw(class_id,
-random)``, which gives one image: uint8 (channels, height, width), the shape of the public images.
-``random`` is a NumPy generator that was seeded for this image alone. All that is random must come from
-it, so that an image does not depend on the others. The judge of the quality gate is trained on public
-images, as for every generator that brings none.
+``factory(public)`` is called once, with the public part of the run, and gives
+``draw(class_id, random)``, which gives one image: uint8 (channels, height, width), in the shape of
+the public ones. ``random`` is a NumPy generator that was seeded for this image alone. All that is
+random must come from it, so that an image does not depend on the others. The judge of the quality
+gate is trained on public images, as for every generator that brings none.
 
 The public part is all that FIMI gives it. What else the function reads, its author answers for.
 """

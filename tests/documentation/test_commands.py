@@ -35,6 +35,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+pytestmark = pytest.mark.timeout(400)  # of a machine on which much else goes on
 PLACEHOLDER = re.compile(r"…|\$|\*|\b[A-Z][A-Z_]{2,}\b|^~")
 """Part of a word that stands for something else, which is not known here."""
 SHELL_LINES = [line for block in of("sh") for line in lines(block)]

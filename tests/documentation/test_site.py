@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(400)
 needs_mkdocs = pytest.mark.skipif(
     importlib.util.find_spec("material") is None or importlib.util.find_spec("mkdocs") is None,
     reason="mkdocs-material is not installed (pip install 'fimi-testbed[docs]')",
