@@ -31,6 +31,7 @@ from fimi.edge_agent.tools import AgentSettings, Tools
 from fimi.edge_agent.turns import Turns
 from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import Hardware
+from fimi.energy.ledger import Ledger
 from fimi.errors import FimiError, coded
 from fimi.learning.data.contract import ContractError
 from fimi.messaging.client import Peer
@@ -125,7 +126,9 @@ class Agent:
         )
         self._line = line
         self._answering = answering = Answering(self._peer, self, self._remote)
-        telemetry = TelemetrySender(self._peer, self._telemetry_s, line, lambda: self._board_now)
+        telemetry = TelemetrySender(
+            self._peer, self._telemetry_s, line, lambda: self._board_now, lambda: self._ledger_now
+        )
         try:
             with line, answering, telemetry:
                 while not stop.is_set() and line.failure is None:
@@ -184,6 +187,12 @@ class Agent:
         """Its board; that of the run for an emulated one, which has none outside."""
         member = self.member  # read once: a run may end meanwhile
         return member.hardware if member is not None else self._hardware
+
+    @property
+    def _ledger_now(self) -> Ledger | None:
+        """Where it meters its phases in the present run; ``None`` outside of one."""
+        member = self.member
+        return member.ledger if member is not None else None
 
     def _introduce(self) -> None:
         hardware, board = self._hardware, "an emulated board"

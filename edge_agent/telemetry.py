@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from fimi.edge_agent.line import Line
 from fimi.energy.hardware import Hardware
+from fimi.energy.ledger import Ledger
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.messages.peers import Telemetry
@@ -24,6 +25,8 @@ from fimi.messaging.messages.peers import Telemetry
 log = logging.getLogger(__name__)
 
 POWER_MAX_W = 1e6
+ENERGY_MAX_J = 1e15
+FREQUENCY_MAX_HZ = 1e12
 TEMPERATURES_C = (-300.0, 1000.0)
 SHORTEST_S = 0.1
 """Shortest time between two of them, s."""
@@ -37,15 +40,24 @@ class TelemetrySender:
         interval_s: time between two of them, s; 0 for none at all.
         line: the conversation, which knows the stage.
         board: the board of the moment, if there is one.
+        ledger: where its phases are metered in the run of the moment, if there is one.
     """
 
     def __init__(
-        self, peer: Peer, interval_s: float, line: Line, board: Callable[[], Hardware | None]
+        self,
+        peer: Peer,
+        interval_s: float,
+        line: Line,
+        board: Callable[[], Hardware | None],
+        ledger: Callable[[], Ledger | None],
     ) -> None:
         self._peer = peer
         self._interval_s = max(SHORTEST_S, interval_s) if interval_s > 0.0 else 0.0
         self._line = line
         self._board = board
+        self._ledger = ledger
+        self._metered: tuple[Ledger | None, float] = (None, 0.0)
+        self._used_j = 0.0
         self._number = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._send, name=f"telemetry-{peer.id}", daemon=True)
@@ -74,6 +86,12 @@ class TelemetrySender:
             run=start.run if start is not None else "",
             round=start.round if start is not None else 0,
         )
+        ledger = self._ledger()
+        said = replace(
+            said,
+            phase=ledger.open_phase if ledger is not None else None,
+            energy_j=self._all_used_j(ledger),
+        )
         if hardware is None:
             return said
         glance, meter = hardware.glance(), hardware.describe().meter
@@ -84,7 +102,18 @@ class TelemetrySender:
             source=meter.source[:200],
             scope=meter.scope,
             temperature_c=_within(glance.temperature_c, *TEMPERATURES_C),
+            frequency_hz=_within(glance.frequency_hz, 0.0, FREQUENCY_MAX_HZ),
         )
+
+    def _all_used_j(self, ledger: Ledger | None) -> float:
+        """Joules of all ledgers since the beginning; of each run's, what was seen of it."""
+        before, seen_j = self._metered
+        if ledger is not before:
+            before, seen_j = ledger, 0.0
+        now_j = ledger.used_j if ledger is not None else 0.0
+        self._used_j += max(0.0, now_j - seen_j)
+        self._metered = (before, max(seen_j, now_j))
+        return min(self._used_j, ENERGY_MAX_J)
 
     def _send(self) -> None:
         due_s = time.monotonic()

@@ -94,11 +94,13 @@ class Glance(NamedTuple):
         power_w: W; ``None`` if unknown.
         why_no_power: why it is unknown, in words.
         temperature_c: of the processor, °C; ``None`` if unknown.
+        frequency_hz: of the processor, Hz; ``None`` if unknown.
     """
 
     power_w: float | None = None
     why_no_power: str = ""
     temperature_c: float | None = None
+    frequency_hz: float | None = None
 
 
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

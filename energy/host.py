@@ -199,13 +199,13 @@ class HostHardware(Hardware):
 
     def glance(self) -> Glance:
         """What the meter and the sensors showed last."""
-        temperature_c = self._watch.last_c
+        temperature_c, clock_hz = self._watch.last_c, self._watch.last_hz
         if isinstance(self.recorder, DeclaredPower):
             why = f"no meter: {self.recorder.describe().source.replace(':', ' ')}"
-            return Glance(None, why, temperature_c)
+            return Glance(None, why, temperature_c, clock_hz)
         power_w = self.recorder.power_w
         why = "" if power_w is not None else self.recorder.trouble or "it has not shown any yet"
-        return Glance(power_w, why, temperature_c)
+        return Glance(power_w, why, temperature_c, clock_hz)
 
     def trouble(self) -> str:
         """That the meter shows nothing, or that it reads again; empty if it always did."""

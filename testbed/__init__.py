@@ -15,7 +15,7 @@
 * :mod:`~fimi.testbed.resuming`       whether a run that ended early can be gone on with, and how
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
 * :mod:`~fimi.testbed.live`           progress on the terminal
-* :mod:`~fimi.testbed.sentences`      events in one line each
+* :mod:`~fimi.monitor.sentences`      events in one line each
 * :mod:`~fimi.testbed.logs`           the log of a process: -q, -v, --log-file
 * :mod:`~fimi.testbed.nearest`        the nearest of known names
 * :mod:`~fimi.testbed.child`          ``fimi`` as a child of an experiment

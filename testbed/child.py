@@ -11,11 +11,13 @@ import signal
 import sys
 
 from fimi.children import when_parent_is_gone
+from fimi.testbed.commands.dashboard import VARIABLE
 from fimi.testbed.experiment.engines.base import GRACE_S
 
 
 def main(_orders: bytes) -> None:
     """Run ``fimi`` with this process's arguments."""
+    os.environ[VARIABLE] = "off"  # the parent has its own
     when_parent_is_gone(lambda: os.kill(os.getpid(), signal.SIGTERM), GRACE_S)
     from fimi.testbed.cli import main as fimi
 

@@ -17,9 +17,13 @@ from fimi.report.layout import Paper, entries
 from fimi.testbed import logs
 from fimi.testbed.commands import credentials as _credentials  # noqa: F401  more of fleet
 from fimi.testbed.commands import forget as _forget  # noqa: F401  more of fleet
+from fimi.testbed.commands import home_assistant as _home  # noqa: F401  likewise
 from fimi.testbed.commands.base import CONTEXT, Group
+from fimi.testbed.commands.bundle import bundle, verify
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
+from fimi.testbed.commands.collection import export, runs
+from fimi.testbed.commands.control import control
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.explain import explain
 from fimi.testbed.commands.federation import coordinator, dry_run, report
@@ -97,6 +101,11 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 for _command in (
     dry_run,
     report,
+    control,
+    bundle,
+    verify,
+    runs,
+    export,
     experiment,
     learning_curve,
     pilot,

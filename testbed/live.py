@@ -24,6 +24,7 @@ from rich.text import Text
 
 from fimi.coordinator.training_rounds import in_words
 from fimi.energy.hardware import HardwareDescription
+from fimi.monitor.sentences import describe, describe_backends, describe_round, is_problem
 from fimi.record.clean import clean
 from fimi.record.events import (
     Awaiting,
@@ -40,11 +41,14 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    Intervened,
+    InterventionAsked,
     LateAdded,
     LearningRefitted,
     MeterDoubted,
     ModelKept,
     NotDeployed,
+    Paused,
     PlanInForce,
     Planned,
     Planning,
@@ -56,6 +60,7 @@ from fimi.record.events import (
     RunFinished,
     SearchProgress,
     SenderSetAside,
+    StillInForce,
     SyntheticUse,
     UpdateClipped,
     UpdateRejected,
@@ -66,7 +71,6 @@ from fimi.record.results import RoundResult
 from fimi.record.sums import EnergyTally, Sum
 from fimi.report.words import alike, heading, sum_cell
 from fimi.testbed.logs import SHOWN, folded, one_line
-from fimi.testbed.sentences import describe, describe_backends, describe_round, is_problem
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +88,7 @@ _STILL_S = 2.5
 """How long the display shows who is waited for after it was last said, s."""
 _APART = ("gone", "refused", "awaited")
 """What the display says of devices that are not there, or not in the run."""
-_Waiting = Gathering | AwaitingGenerator | Awaiting | BrokerAway
+_Waiting = Gathering | AwaitingGenerator | Awaiting | BrokerAway | Paused
 """Events that come again and again as long as somebody is waited for."""
 
 _L = TypeVar("_L", bound="Lines")
@@ -153,7 +157,7 @@ class PlainView(Lines):
         self._since_s: dict[type[Event], float] = {Gathering: clock()}
         self._heard: dict[type[Event], tuple[float, str]] = {Gathering: (clock(), "")}
         self._waits: dict[type[Event], tuple[float, object]] = {}
-        self._credited: set[Credited] = set()
+        self._credited: set[tuple[int, str]] = set()
         self._planning_s = math.inf
         self._energy = EnergyTally()
         self.so_far = Sum()
@@ -175,7 +179,7 @@ class PlainView(Lines):
 
     def _line(self, event: Event) -> str:
         match event:
-            case Gathering() | AwaitingGenerator() | Awaiting() | BrokerAway():
+            case Gathering() | AwaitingGenerator() | Awaiting() | BrokerAway() | Paused():
                 return describe(event) if self._is_due(event) else ""
             case Planning():
                 self._planning_s = self._clock()
@@ -188,9 +192,9 @@ class PlainView(Lines):
                 self._energy.add(preparation_parts(event.preparation))
                 self.so_far = self._energy.sum()
             case Credited():  # its work, then its idle time
-                if event in self._credited:
+                if (event.round, event.device) in self._credited:
                     return ""
-                self._credited.add(event)
+                self._credited.add((event.round, event.device))
             case RoundFinished():
                 self._energy.add(round_parts(event.result))
                 self.so_far = self._energy.sum()
@@ -212,7 +216,9 @@ class PlainView(Lines):
         self._heard[kind] = (now_s, what)
         if isinstance(event, Gathering) and event.here >= event.wanted:
             return False
-        who = (event.what, event.devices) if isinstance(event, Awaiting) else None
+        who: object = (event.what, event.devices) if isinstance(event, Awaiting) else None
+        if isinstance(event, Paused):
+            who = event.round
         said_s, before = self._waits.get(kind, (-_SAME_WAITING_S, None))
         pause_s = _SAME_WAITING_S if who is not None and who == before else _WAITING_S
         patience_s = 0.0 if isinstance(event, AwaitingGenerator) else _FIRST_WAITING_S
@@ -283,7 +289,7 @@ class LiveView(LiveDisplay):
         match event:
             case Gathering() | GenerationProgress() | Resumed():
                 self._doing = describe(event)
-            case Awaiting() | AwaitingGenerator() | BrokerAway():
+            case Awaiting() | AwaitingGenerator() | BrokerAway() | Paused():
                 self._waiting, self._waiting_s = describe(event), time.monotonic()
             case DeviceJoined():
                 self._devices.setdefault(event.device, ["", "", "", ""])
@@ -333,6 +339,9 @@ class LiveView(LiveDisplay):
                 | ModelKept()
                 | LateAdded()
                 | SenderSetAside()
+                | InterventionAsked()
+                | Intervened()
+                | StillInForce()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

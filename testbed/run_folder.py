@@ -13,6 +13,7 @@ again (:meth:`RunFolder.reopen`).
         logs/                  output of child processes
         work/                  what a dry run need not make again; removed when it is completed
         late-models/           models with which late updates are decoded; likewise
+        dashboard.json         where the run is seen while it goes on, and the key to act on it
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from fimi.errors import SurroundingsError
 from fimi.files import FileInUse, whole_file, write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
+from fimi.monitor.server import door
 from fimi.record.reader import STORE_NAME, RunData, read_run
 from fimi.record.record import RunInfo
 from fimi.record.store import RunStore
@@ -43,7 +45,10 @@ from fimi.testbed.nearest import nearest
 FILE_NAMES: dict[Variant, str] = {"fp32": "model.onnx", "int8": "model-int8.onnx"}
 """Names of the trained model's ONNX files."""
 MODEL, NEXT_MODEL = "model.safetensors", "model.next.safetensors"
-_BEGINNINGS = {"logs", "run.lock", STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"}
+_BEGINNINGS = {
+    *("logs", "run.lock", STORE_NAME, f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"),
+    *(door.NAME, door.NEW),
+}
 """What may be in a run folder before anything was stored."""
 
 

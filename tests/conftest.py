@@ -21,6 +21,8 @@ from fimi.messaging.broker.passwords import password_hash
 from fimi.messaging.errors import BrokerError
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Runs that tests start are looked at by those tests only that say so.
+os.environ.setdefault("FIMI_DASHBOARD", "off")
 # Of the processes that tests start, the first one compiles the modules and the others read them.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

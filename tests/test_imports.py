@@ -24,9 +24,10 @@ ALLOWED = {
     "generator_node": {"energy", "learning", "messaging"},
     "coordinator": {"energy", "optim", "learning", "messaging", "record"},
     "report": {"energy", "learning", "messaging", "record"},
+    "monitor": {"energy", "learning", "messaging", "optim", "record", "report"},
     "testbed": {
         "energy", "optim", "learning", "messaging", "record", "edge_agent", "generator_node",
-        "coordinator", "report",
+        "coordinator", "report", "monitor",
     },
 }  # fmt: skip
 

@@ -141,7 +141,7 @@ class VirtualBoard(Hardware):
 
     def glance(self) -> Glance:
         """What it drew last, in its own time."""
-        return Glance(self.recorder.power_w)
+        return Glance(self.recorder.power_w, frequency_hz=self._frequency_hz)
 
     def model(self) -> BoardModel:
         """The declared cost parameters."""

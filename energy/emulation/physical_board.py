@@ -99,7 +99,11 @@ class PhysicalBoard(VirtualBoard):
 
     def glance(self) -> Glance:
         """What it drew last, and how warm its chip is, in its own time."""
-        return Glance(self.recorder.power_w, temperature_c=self.chip.temperature_c)
+        return Glance(
+            self.recorder.power_w,
+            temperature_c=self.chip.temperature_c,
+            frequency_hz=self.chip.frequency_hz(self._frequency_hz),
+        )
 
     def observed(self) -> Observation:
         """Achieved frequency, temperature, and how often the firmware throttled."""

@@ -81,6 +81,8 @@ class FrequencyWatch:
         self._samples_c: list[float] = []
         self.last_c: float | None = None
         """The last temperature, °C; ``None`` if it could not be read."""
+        self.last_hz: float | None = None
+        """The last clock while this process worked, Hz; ``None`` if it could not be read."""
         self._last = (time.monotonic(), busy_s())
         self._closed = threading.Event()
         self._cycles: Cycles | None = None
@@ -107,8 +109,9 @@ class FrequencyWatch:
                 return
             if (gpu_hz := self._gpu_hz()) is not None:
                 self._samples_gpu_hz.append(gpu_hz)
-            if self._cycles is None and (now_hz := self._now_hz()) is not None:
-                self._samples_hz.append(now_hz)
+            self.last_hz = self._now_hz()
+            if self._cycles is None and self.last_hz is not None:
+                self._samples_hz.append(self.last_hz)
 
     def take(self) -> AchievedClock:
         """The achieved frequency since the last take."""

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from fimi.errors import InputError
 from fimi.learning.data.dataset import Dataset, DatasetError, SplitKind
 
-PROTOCOL = 6
+PROTOCOL = 7
 """Version of the conversation between the processes; both sides must have the same."""
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]

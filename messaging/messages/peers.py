@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
+from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Kind, Scope
 from fimi.messaging.messages.basis import Count, Message, Stage
 
@@ -55,6 +56,10 @@ class Telemetry(Message, frozen=True, kw_only=True, tag="telemetry"):
         source: name of the meter.
         scope: what the meter sees.
         temperature_c: of the processor, °C; ``None`` if unknown.
+        phase: the phase of a round that it is in; ``None`` between phases.
+        frequency_hz: the processor's clock when it was read last, Hz; ``None`` if unknown.
+        energy_j: of all phases that it has metered since it was started, J; it never falls. 0
+            before the first.
     """
 
     device: str
@@ -69,6 +74,9 @@ class Telemetry(Message, frozen=True, kw_only=True, tag="telemetry"):
     source: Annotated[str, Meta(max_length=200)] = ""
     scope: Scope | None = None
     temperature_c: Annotated[float, Meta(ge=-300, le=1000)] | None = None
+    phase: Phase | None = None
+    frequency_hz: Annotated[float, Meta(ge=0, le=1e12)] | None = None
+    energy_j: Annotated[float, Meta(ge=0, le=1e15)] = 0.0
 
 
 class Lease(Message, frozen=True, kw_only=True, tag="lease"):

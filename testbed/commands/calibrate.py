@@ -339,7 +339,9 @@ def _show(
     page = ""
     if plot is not None:
         try:
-            page = show.page(found, declared)
+            from fimi.testbed.tools.calibrate_page import calibration_page
+
+            page = calibration_page(found, declared)
         except ImportError:
             click.echo(
                 "fimi: no picture: it needs plotly; pip install 'fimi-testbed[coordinator]'",

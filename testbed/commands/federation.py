@@ -11,7 +11,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,8 @@ import msgspec
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
+from fimi.testbed.commands.carbon import CARBON, carbon_of
+from fimi.testbed.commands.dashboard import DASHBOARD, Place
 from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER,
@@ -52,7 +54,14 @@ log = logging.getLogger(__name__)
 @options(COMMON, RUN)
 @click.option("--broker-kind", help="broker.kind: auto, mosquitto or amqtt")
 @click.option("--port", type=int, help="broker.port")
-def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any) -> None:
+@DASHBOARD
+def dry_run(
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    output: str,
+    dashboard: Place | None,
+    **given: Any,
+) -> None:
     """Run a whole federation of emulated devices on this machine."""
     scenario, begun = begin("dry-run", config_path, settings, given)
 
@@ -62,7 +71,7 @@ def dry_run(config_path: Path | None, settings: tuple[str, ...], output: str, **
         return start(scenario, folder, view=view, cancel=cancel)
 
     title = "FIMI dry run, emulated devices"
-    federate(scenario, output, title, run, command="dry-run", begun=begun)
+    federate(scenario, output, title, run, command="dry-run", dashboard=dashboard, begun=begun)
 
 
 @click.group(cls=Group)
@@ -73,8 +82,14 @@ def coordinator() -> None:
 @coordinator.command("run")
 @options(COMMON, RUN)
 @BROKER
+@DASHBOARD
 def coordinator_run(
-    url: str, config_path: Path | None, settings: tuple[str, ...], output: str, **given: Any
+    url: str,
+    config_path: Path | None,
+    settings: tuple[str, ...],
+    output: str,
+    dashboard: Place | None,
+    **given: Any,
 ) -> None:
     """Run a federation over a broker, with devices and generator node started elsewhere."""
     own_fleet(FleetConfig().name, role="coordinator")
@@ -92,7 +107,6 @@ def coordinator_run(
             broker=str(address),
             view=view,
             cancel=cancel,
-            say=view.say,
         )
 
     federate(
@@ -101,6 +115,7 @@ def coordinator_run(
         "FIMI coordinator",
         run,
         command="coordinator run",
+        dashboard=dashboard,
         begun=begun,
         reached=as_typed(url),
     )
@@ -108,14 +123,16 @@ def coordinator_run(
 
 @click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
+@CARBON
 @result_format("text", "json")
-def report(run: Path, output: str) -> None:
+def report(run: Path, carbon: tuple[str, ...], output: str) -> None:
     """Make the report of a run again from its run store; as JSON, print its numbers only."""
     from fimi.testbed.run_folder import find_run
 
     with errors():
         folder = find_run(run)
-        click.echo(as_json(folder) if output == "json" else show_report(folder))
+        given = carbon_of(carbon, folder)
+        click.echo(as_json(folder, given) if output == "json" else show_report(folder, given))
 
 
 def begin(
@@ -167,6 +184,7 @@ def federate(
     run: Callable[[Any, Any, threading.Event], Any],
     *,
     command: BeginCommand,
+    dashboard: Place | None,
     begun: Begun | None = None,
     reached: str = "",
 ) -> None:
@@ -178,6 +196,7 @@ def federate(
         title: of the view.
         run: runs it, with its folder, the view, and an event that ends it.
         command: the command.
+        dashboard: where the dashboard listens; ``None``: there is none.
         begun: the run to go on with; ``None`` for a new one.
         reached: options by which the command line reaches its broker.
     """
@@ -185,6 +204,7 @@ def federate(
 
     from fimi.testbed.live import LiveView, PlainView, View
     from fimi.testbed.processes.torch_cache import torch_cache
+    from fimi.testbed.processes.windows import Windows
     from fimi.testbed.resuming import command_line, describe
     from fimi.testbed.run_folder import RunFolder
 
@@ -208,8 +228,8 @@ def federate(
             view.recall(folder.before)
         federation: Any = None
         try:
-            with view:
-                federation = run(folder, view, stop)
+            with view, Windows(folder, view, title, dashboard) as windows:
+                federation = run(folder, windows, stop)
         finally:
             try:
                 folder.store.spend(wall_s=time.monotonic() - began_s)
@@ -233,21 +253,27 @@ def federate(
         sys.exit(EXIT_INTERRUPTED)
 
 
-def as_json(run: Path) -> bytes:
-    """The numbers of a stored run as one JSON document."""
+def as_json(run: Path, given: Mapping[str, Any] | None = None) -> bytes:
+    """The numbers of a stored run as one JSON document; ``given`` as for its page."""
+    from fimi.record.carbon import with_carbon
     from fimi.record.reader import read_run
     from fimi.record.summary import summarise
     from fimi.report.document import document
 
-    data = read_run(run)
+    data = with_carbon(read_run(run), given or {})
     return msgspec.json.encode(document(data, summarise(data)))
 
 
-def show_report(run: Path) -> str:
-    """Write ``report.html`` of a run and return its tables as text for standard output."""
+def show_report(run: Path, given: Mapping[str, Any] | None = None) -> str:
+    """Write ``report.html`` of a run and return its tables as text for standard output.
+
+    Args:
+        run: its folder.
+        given: settings of a carbon figure, see :func:`fimi.record.carbon.with_carbon`.
+    """
     from fimi.report.layout import Paper
     from fimi.report.page import write_report
     from fimi.report.terminal import as_text
 
-    path = write_report(run)
-    return f"{as_text(run, paper=Paper.of(sys.stdout))}\nreport: {path}"
+    path = write_report(run, given)
+    return f"{as_text(run, paper=Paper.of(sys.stdout), given=given)}\nreport: {path}"

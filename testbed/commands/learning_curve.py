@@ -152,7 +152,9 @@ def learning_curve(
                 write_whole(write, msgspec.json.format(msgspec.json.encode(known)) + b"\n")
         if plot is not None:
             title = f"{training.model} on {config.data.dataset}, public part"
-            show.write_plot(result, title, plot)
+            from fimi.testbed.tools.curve_page import curve_page
+
+            write_whole(plot, curve_page(result, title))
         click.echo(
             msgspec.json.encode(result).decode()
             if output == "json"

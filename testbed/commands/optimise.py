@@ -125,7 +125,10 @@ def optimise(
                 ranges[name] = values
             points = sweep(problem, ranges, seed=seed)
             if plot is not None:
-                show.write_plot(points, problem.objective, plot)
+                from fimi.files import write_whole
+                from fimi.testbed.tools.sweep_page import sweep_page
+
+                write_whole(plot, sweep_page(points, problem.objective, path.name))
             texts = {
                 "table": lambda: show.sweep_table(points, problem.objective, paper) + "\n",
                 "csv": lambda: show.sweep_csv(points),

@@ -24,6 +24,7 @@ from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.training.trainer import TrainingSettings
+from fimi.record.carbon_settings import CarbonSettings
 
 STRATEGY_NAMES = tuple(STRATEGIES)
 GENERATOR_KINDS = ("trained", "gan", "bootstrap", "public", "text")
@@ -307,4 +308,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     deployment: DeploymentSettings = DeploymentSettings()
     strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
+    carbon: CarbonSettings = CarbonSettings()
     broker: BrokerConfig = BrokerConfig()

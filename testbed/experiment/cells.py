@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.record.carbon_settings import CarbonSettings
 from fimi.record.reader import ReportError, read_info
 from fimi.report.comparison.tuning import TuningChoice
 from fimi.testbed.configuration import load as configuration
@@ -32,8 +33,11 @@ from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation, Value
 
 _NAME_MAX = 64
-_OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port", "fleet.members")
-"""Keys that decide where a run is, not what it gives."""
+_OUTSIDE = (
+    *("run.name", "run.directory", "broker.kind", "broker.port", "fleet.members"),
+    *(f"carbon.{name}" for name in CarbonSettings.__struct_fields__),
+)
+"""Keys that decide where a run is, or what is computed from it, and not what it gives."""
 
 Progress = Literal["absent", "unfinished", "stale", "finished"]
 Part = Literal["configured", "tuning", "tuned"]

@@ -36,11 +36,12 @@ from fimi.optim.rounds_defaults import (
     ROUNDS_SCALE,
     ROUNDS_SENSITIVITY,
 )
-from fimi.record.events import Listener, Resumed
+from fimi.record.events import Resumed
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
 from fimi.testbed.processes.devices import emulated_device
 from fimi.testbed.processes.training_graphs import training_graphs
+from fimi.testbed.processes.windows import Windows
 from fimi.testbed.resuming import BeginCommand, describe
 from fimi.testbed.run_folder import RunFolder, RunFolderError
 
@@ -54,9 +55,8 @@ def coordinate(
     folder: RunFolder,
     *,
     broker: str,
-    view: Listener,
+    view: Windows,
     cancel: threading.Event,
-    say: Callable[[str], None] = lambda text: None,
     one_machine: bool = False,
 ) -> Federation:
     """Run a federation as its coordinator, or go on with it.
@@ -67,9 +67,8 @@ def coordinate(
         folder: where results go; its store is filled and stays open. One that was opened again
             says what there is already.
         broker: name and version, for the record.
-        view: called with every event.
+        view: all that shows what happens.
         cancel: ends the run.
-        say: called with the backend that devices train with.
         one_machine: whether the devices are emulated here, as in a dry run.
 
     Raises:
@@ -82,7 +81,7 @@ def coordinate(
     config, split = scenario.config, scenario.split
     strategy = STRATEGIES[config.run.strategy]
     shape, classes = split.test.image_shape, split.test.classes
-    store = folder.store
+    store, say = folder.store, view.say
     info = store.info
     if not info.instance:  # a folder that was made without the description of its run
         command: BeginCommand = "dry-run" if one_machine else "coordinator run"
@@ -134,6 +133,7 @@ def coordinate(
     )
     try:
         with peer:
+            view.connect(peer, broker=broker, exposed=exposed)
             federation = Coordinator(
                 folder.name,
                 config,
@@ -155,6 +155,7 @@ def coordinate(
                 validation=split.validation,
                 meter=meter,
                 watch=watch,
+                controls=view.controls,
             ).run()
     except KeyboardInterrupt:
         store.end("interrupted", "broken off", _now())

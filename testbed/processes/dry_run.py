@@ -21,24 +21,24 @@ from fimi.messaging.errors import PortTaken
 from fimi.messaging.topics import device_names
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.live import View
 from fimi.testbed.processes.generator_node import check as check_generator
 from fimi.testbed.processes.nursery import LEFT_OVER_S, ChildFailedError, Nursery
 from fimi.testbed.processes.orders import FleetOrders, GeneratorOrders
+from fimi.testbed.processes.windows import Windows
 from fimi.testbed.run_folder import RunFolder
 
 DEVICES_PER_PROCESS_MAX = 50
 
 
 def dry_run(
-    scenario: Scenario, folder: RunFolder, *, view: View, cancel: threading.Event
+    scenario: Scenario, folder: RunFolder, *, view: Windows, cancel: threading.Event
 ) -> Federation:
     """Run a federation of emulated devices on this machine, or go on with one.
 
     Args:
         scenario: what to run.
         folder: where results go, and what need not be made again if the run is gone on with.
-        view: shows what happens.
+        view: all that shows what happens.
         cancel: ends the run; what was done is in the result.
 
     Raises:
@@ -72,6 +72,7 @@ def dry_run(
                     devices=tuple(names[each] for each in devices),
                     place=config.data.root,
                     cache=str(cache),
+                    telemetry_s=view.telemetry_s,
                 ),
             )
         if makes_images:
@@ -96,7 +97,6 @@ def dry_run(
                 broker=f"{broker.kind} {broker.version}",
                 view=view,
                 cancel=guard.cancel,
-                say=view.say,
                 one_machine=True,
             )
         finally:

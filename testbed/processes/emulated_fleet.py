@@ -47,6 +47,7 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
             turns=turns,
             trainers=trainers,
             shelf=shelf,
+            telemetry_s=orders.telemetry_s,
         )
         try:
             with peer:

@@ -20,6 +20,7 @@ class FleetOrders(Struct, frozen=True, kw_only=True):
         devices: ids of the devices.
         place: folder with the files of the data set; empty where it needs none.
         cache: folder for what devices fetch once; empty: memory only.
+        telemetry_s: time between two messages in which a device says how it is, s; 0 for none.
     """
 
     broker: BrokerAddress
@@ -27,6 +28,7 @@ class FleetOrders(Struct, frozen=True, kw_only=True):
     devices: tuple[str, ...]
     place: str = ""
     cache: str = ""
+    telemetry_s: float = 0.0
 
 
 class GeneratorOrders(Struct, frozen=True, kw_only=True):

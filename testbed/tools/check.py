@@ -19,6 +19,7 @@ from fimi.coordinator.strategies import STRATEGIES
 from fimi.learning.data.batches import packed_bytes
 from fimi.messaging.messages.facts import Profile
 from fimi.messaging.topics import device_names
+from fimi.monitor.sentences import describe
 from fimi.optim.known_curve import KnownCurve
 from fimi.optim.plans import Plan
 from fimi.report.besides import expected_words
@@ -29,7 +30,6 @@ from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.effects import idle
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.devices import emulated_board
-from fimi.testbed.sentences import describe
 
 _VALUE_WIDTH = 22
 

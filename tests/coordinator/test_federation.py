@@ -36,6 +36,7 @@ from fimi.messaging.messages.facts import UpdateReady
 from fimi.messaging.messages.orders import RoundStart
 from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.messaging.topics import COORDINATOR
+from fimi.monitor.sentences import describe, is_problem
 from fimi.optim.plans import Certified
 from fimi.optim.problem import InfeasibleError
 from fimi.record.events import (
@@ -55,7 +56,6 @@ from fimi.record.phases import round_parts
 from fimi.record.reader import read_run
 from fimi.record.results import RoundResult
 from fimi.record.sums import EnergyTally, Sum
-from fimi.testbed.sentences import describe, is_problem
 
 
 @pytest.fixture

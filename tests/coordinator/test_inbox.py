@@ -20,11 +20,11 @@ from fimi.messaging.messages.documents import Reported
 from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR
 from fimi.messaging.transfers.wire import encode_message
+from fimi.monitor.sentences import describe, is_problem
 from fimi.record.events import DeviceRefused, Event, Logged, MeterDoubted, SenderSetAside
 from fimi.record.record import RunData, RunInfo
 from fimi.record.summary import summarise
 from fimi.report.attendance import lines
-from fimi.testbed.sentences import describe, is_problem
 
 
 def test_a_sender_that_is_set_aside_is_an_event_once() -> None:

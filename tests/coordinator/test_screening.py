@@ -22,13 +22,13 @@ from fimi.learning.training import tensors
 from fimi.learning.training.aggregation import mean
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.messages.orders import RoundStart
+from fimi.monitor.sentences import describe, is_problem
 from fimi.record.events import DeviceSetAside, Event, ModelKept, UpdateClipped, UpdateRejected
 from fimi.record.reader import read_run
 from fimi.record.results import DeviceRound, RoundResult
 from fimi.record.summary import summarise
 from fimi.report.document import document
 from fimi.report.screened import lines, notices
-from fimi.testbed.sentences import describe, is_problem
 
 SIZE = sum(tensor.size for tensor in MODEL.values())
 finite = st.floats(allow_nan=False, allow_infinity=False, width=32)

@@ -15,6 +15,7 @@ from stored_runs import device_plan, profile
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.trainer import Evaluation
+from fimi.monitor.sentences import describe
 from fimi.record.events import (
     Awaiting,
     AwaitingGenerator,
@@ -41,7 +42,6 @@ from fimi.record.events import (
 from fimi.record.record import RunData, RunInfo
 from fimi.record.results import DeviceRound, Preparation, RoundResult
 from fimi.testbed.live import LiveView, PlainView
-from fimi.testbed.sentences import describe
 
 
 def joined(device: str, board: str = "raspberry-pi-4") -> DeviceJoined:

@@ -27,11 +27,14 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    Intervened,
+    InterventionAsked,
     LateAdded,
     LearningRefitted,
     MeterDoubted,
     ModelKept,
     NotDeployed,
+    Paused,
     PlanInForce,
     Planned,
     Planning,
@@ -39,10 +42,12 @@ from fimi.record.events import (
     Resumed,
     RunFinished,
     SenderSetAside,
+    StillInForce,
     SyntheticUse,
     UpdateClipped,
     UpdateRejected,
 )
+from fimi.record.interventions import words as request_words
 from fimi.record.results import Deployment, RoundResult
 from fimi.record.sums import Sum
 from fimi.report.besides import expected_words, server_line
@@ -143,6 +148,19 @@ def describe(event: Event) -> str:
             return _synthetic_use(event)
         case LearningRefitted():
             return _learning_refit(event)
+        case InterventionAsked():
+            return f"{event.by} asks: {request_words(event.request)}"
+        case Intervened() if event.done:
+            return f"{_after(event.round)}, as {event.by} has asked: {event.words}"
+        case Intervened():
+            return f"refused to {event.by}: {request_words(event.request)}: {event.words}"
+        case StillInForce():
+            return _still(event)
+        case Paused():
+            return (
+                f"paused {_after(event.round)} for {event.seconds:.0f} s, as {event.by} has asked; "
+                "'fimi control RUN resume' goes on"
+            )
         case Deployed():
             return _deployment(event.deployment)
         case NotDeployed():
@@ -163,28 +181,27 @@ def describe(event: Event) -> str:
     return ""
 
 
-def describe_round(result: RoundResult, rounds: int, so_far: Sum) -> str:
+def describe_round(result: RoundResult, rounds: int, so_far: Sum | None = None) -> str:
     """A round in one line.
 
     Args:
         result: the round.
         rounds: number of planned rounds.
-        so_far: energy of all boards from the beginning of the run to the end of this round.
+        so_far: energy of all boards from the beginning of the run to the end of this round;
+            ``None``: nothing is said of it.
     """
     said = [f"round {result.number}/{rounds}: accuracy {result.evaluation.accuracy:.1%}"]
     if result.local_error is not None:
         planned = "" if result.planned_error is None else f" (planned {result.planned_error:.3f})"
         said.append(f"local error {result.local_error:.3f}{planned}")
     if result.devices:
-        energy = (
-            f"{sum_cell(so_far, bare=False)} so far"
-            if so_far.known
-            else "energy not metered so far"
-        )
         said.append(f"{result.accepted} of {len(result.participants)} updates")
         if result.absent:
             said.append(f"{len(result.absent)} absent")
-        said.append(energy)
+        if so_far is not None and so_far.known:
+            said.append(f"{sum_cell(so_far, bare=False)} so far")
+        elif so_far is not None:
+            said.append("energy not metered so far")
     if result.model_kept is not None:
         said.append("no new model")
     if server := server_line(result):
@@ -207,6 +224,17 @@ def _plan(event: Planned) -> str:
         f"plan: {passes}{event.synthetic_samples} synthetic samples, rounds of "
         f"{seconds(plan.round_s)}: {energies(plan)}, found by {plan.search}{expected}"
     )
+
+
+def _still(event: StillInForce) -> str:
+    said = [f"{enumerated(event.excluded)} excluded"] if event.excluded else []
+    said += [] if event.deadline_s is None else [f"deadline {event.deadline_s:g} s"]
+    said += ["the run pauses"] if event.paused else []
+    return f"as was asked before: {', '.join(said)}"
+
+
+def _after(number: int) -> str:
+    return f"after round {number}" if number else "before round 1"
 
 
 def _refit(event: Refitted) -> str:

@@ -1,0 +1,90 @@
+"""The file in a run folder that says where the run's dashboard is, and its key.
+
+``dashboard.json`` is there while the run goes on; only who started the run can read it. Commands
+find a running coordinator by it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from fimi.errors import SurroundingsError
+
+NAME, NEW = "dashboard.json", "dashboard.json.new"
+HEADER = "X-FIMI-Key"
+"""In which a command sends the key."""
+
+
+class NoDoorError(SurroundingsError, RuntimeError):
+    """A run has no dashboard at present; the message says why, as far as it is known."""
+
+
+class Door(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where a dashboard is.
+
+    Attributes:
+        url: of the page, without the key.
+        key: lets its holder act.
+        pid: of the coordinator's process.
+    """
+
+    url: str
+    key: str
+    pid: int
+
+    @property
+    def with_key(self) -> str:
+        """The address that a person opens."""
+        return f"{self.url}?key={self.key}"
+
+
+def put_up(folder: Path, url: str, key: str) -> Door:
+    """Write the file; readable by this user only from its first moment on.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    door = Door(url=url, key=key, pid=os.getpid())
+    path = folder / NAME
+    beside = folder / NEW
+    with contextlib.suppress(FileNotFoundError):
+        beside.unlink()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    with os.fdopen(os.open(beside, flags, 0o600), "wb") as file:
+        file.write(msgspec.json.encode(door))
+    beside.replace(path)
+    return door
+
+
+def find(folder: Path) -> Door:
+    """The dashboard of a run.
+
+    Raises:
+        NoDoorError: there is none.
+    """
+    path = folder / NAME
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Door)
+    except FileNotFoundError:
+        raise NoDoorError(
+            f"run {folder.name} has no dashboard now: it is not running here, or it was started "
+            "with --dashboard off"
+        ) from None
+    except PermissionError:
+        raise NoDoorError(
+            f"{path} belongs to another user: only who started the run may act on it"
+        ) from None
+    except (OSError, msgspec.DecodeError) as error:
+        raise NoDoorError(f"{path} cannot be read: {error}") from error
+
+
+def take_down(folder: Path) -> None:
+    """Remove the file if it is this process's."""
+    with contextlib.suppress(NoDoorError, OSError):
+        if find(folder).pid == os.getpid():
+            (folder / NAME).unlink()

@@ -1,0 +1,46 @@
+"""What a dashboard asks of its run, beside snapshots."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class NotNow(Exception):  # noqa: N818 - not an error of anybody
+    """What was asked for is not there at present; says why."""
+
+
+class NoHooks:
+    """Of what takes no requests and keeps no readings."""
+
+    def trace(self, device: str, number: int) -> Any:
+        """There is none."""
+        raise NotNow(f"no readings of {device} in round {number} are kept here")
+
+    def control(self, body: bytes) -> Any:
+        """Nobody can act."""
+        raise NotNow("this takes no requests")
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """There are none."""
+        raise NotNow("there are no metrics here")
+
+
+class Hooks(Protocol):
+    """Is called on worker threads; each may raise :class:`NotNow`."""
+
+    def trace(self, device: str, number: int) -> Any:
+        """The power of a device in a round, with its phases, as something that msgspec encodes."""
+
+    def control(self, body: bytes) -> Any:
+        """Answer a request of an experimenter, a JSON document.
+
+        Raises:
+            ValueError: it is no such request.
+        """
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Figures for other tools, and their media type.
+
+        Args:
+            accept: the media types that are asked for, as HTTP has it.
+        """

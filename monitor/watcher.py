@@ -1,0 +1,371 @@
+"""Events and telemetry become snapshots.
+
+:class:`Watcher` is a listener of the coordinator: it takes every event on the coordinator's thread,
+which costs next to nothing, and adds up what they mean only when somebody asks for a snapshot, on
+that one's thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from fimi.energy.joules import total
+from fimi.messaging.messages.peers import Telemetry
+from fimi.messaging.presence import PeerView
+from fimi.monitor.devices import Devices
+from fimi.monitor.sentences import describe, describe_round, is_problem
+from fimi.monitor.snapshot import (
+    OVER,
+    GeneratorNow,
+    RunNow,
+    RunState,
+    Said,
+    Snapshot,
+)
+from fimi.monitor.tallies import Tallies
+from fimi.record.clean import clean
+from fimi.record.events import (
+    Awaiting,
+    AwaitingGenerator,
+    BatchDelivered,
+    BrokerAway,
+    Credited,
+    Event,
+    Gathering,
+    GenerationProgress,
+    Intervened,
+    InterventionAsked,
+    Paused,
+    Planned,
+    Planning,
+    Prepared,
+    Refitted,
+    Resumed,
+    RoundFinished,
+    RoundStarted,
+    RunFinished,
+    SamplesDrawn,
+    SearchProgress,
+    StillInForce,
+)
+from fimi.record.interventions import GoOn, PauseRun, SetDeadline
+from fimi.record.record import RunData, RunInfo
+from fimi.record.results import Preparation, RoundResult
+
+KEPT = 200
+"""Most events in words that a snapshot holds."""
+_LONGEST = 1000
+_STILL_S = 2.5
+"""How long it is shown who is waited for after it was last said, s."""
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PICTURES = 1000
+_SILENT = (
+    Awaiting,
+    AwaitingGenerator,
+    BrokerAway,
+    Paused,
+    SearchProgress,
+    Gathering,
+    GenerationProgress,
+)
+"""Events that come again and again, and are shown as what the run does."""
+
+
+class Contact(Protocol):
+    """What is asked of the coordinator's :class:`fimi.messaging.client.Peer`."""
+
+    @property
+    def peers(self) -> Mapping[str, PeerView]:
+        """All peers, by id."""
+
+    def telemetry(self) -> Mapping[str, Telemetry]:
+        """The latest telemetry of every device that sends any."""
+
+    def broker_away_s(self) -> float | None:
+        """For how long the broker has been away, s."""
+
+
+class Watcher:
+    """Watches one run.
+
+    Args:
+        info: how the run was set up.
+        title: what was started, in words.
+        clock: monotonic time, s.
+        unix: UNIX time, s.
+    """
+
+    def __init__(
+        self,
+        info: RunInfo,
+        title: str = "",
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        unix: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock, self._unix = clock, unix
+        self._lock = threading.Lock()
+        self._connection: Contact | None = None
+        self._devices = Devices()
+        self._generator = GeneratorNow()
+        self._said: dict[str, Said] = {}
+        self._number = 0
+        self._preparations: dict[str, Preparation] = {}
+        self._results: dict[int, RoundResult] = {}
+        self._tallies = Tallies()
+        self._added: tuple[set[str], set[int]] = (set(), set())
+        self._waiting_s = float("-inf")
+        self._began_s = clock()
+        self._training_s: float | None = None
+        self._own_rounds = 0
+        config = info.config
+        target = config.get("plan.target_accuracy") or None
+        self._run = RunNow(
+            name=info.run,
+            title=title,
+            strategy=info.strategy_title or info.strategy,
+            dataset=info.dataset.name,
+            model=str(config.get("training.model", "")),
+            seed=info.seed,
+            began_unix_s=round(unix(), 1),
+            rounds=int(config.get("rounds.count", 0)),
+            deadline_s=config.get("plan.deadline_s"),
+            target=target,
+            classes=tuple(map(clean, info.dataset.class_names)),
+            doing="starting",
+        )
+
+    def connect(self, connection: Contact | None, *, broker: str = "", exposed: str = "") -> None:
+        """Ask this connection how devices are from now on; ``None``: nobody any more."""
+        with self._lock:
+            self._connection = connection
+            if connection is not None:
+                self._run = replace(self._run, broker=broker, exposed=exposed)
+
+    def recall(self, run: RunData) -> None:
+        """What earlier processes have stored of the run."""
+        with self._lock:
+            self._preparations |= {each.device: each for each in run.preparations}
+            for device, plan in run.device_plans.items():
+                self._devices.recall(device, plan, run.profiles.get(device))
+            for result in run.rounds:
+                self._finish(result)
+                self._devices.take(RoundFinished(result=result))
+            self._own_rounds = 0
+
+    def say(self, text: str, *, problem: bool = False) -> None:
+        """Something that is no event of the run, in words."""
+        with self._lock:
+            self._add(text, problem)
+            if self._training_s is None:
+                self._run = replace(self._run, doing=clean(text, _LONGEST))
+
+    def __call__(self, event: Event) -> None:
+        """Something happened."""
+        with self._lock:
+            self._take(event)
+            self._devices.take(event)
+
+    def snapshot(self) -> Snapshot:
+        """The run as it is now."""
+        with self._lock:
+            self._add_up()
+            now_s, unix_s, connection = self._clock(), self._unix(), self._connection
+            telemetry = connection.telemetry() if connection is not None else {}
+            peers = connection.peers if connection is not None else {}
+            away_s = connection.broker_away_s() if connection is not None else None
+            devices = self._devices.now(self._tallies, telemetry, peers, now_s, unix_s)
+            return Snapshot(
+                unix_s=round(unix_s, 1),
+                run=self._run_now(now_s, away_s),
+                devices=devices,
+                rounds={str(n): each for n, each in self._tallies.rounds.items()},
+                generator=self._generator,
+                said=dict(self._said),
+            )
+
+    # With the lock held.
+
+    def _run_now(self, now_s: float, away_s: float | None) -> RunNow:
+        run, tallies = self._run, self._tallies
+        waits = run.waiting if now_s - self._waiting_s < _STILL_S else ""
+        left_s = None
+        if self._training_s is not None and self._own_rounds and run.state not in OVER:
+            each_s = (now_s - self._training_s) / self._own_rounds
+            left_s = round(each_s * (run.rounds - len(self._results)), 1)
+        last = self._results[max(self._results)] if self._results else None
+        return replace(
+            run,
+            kind=self._devices.kind,
+            waiting=waits,
+            broker_away_s=None if away_s is None else round(away_s, 1),
+            left_s=left_s,
+            accuracy=last.evaluation.accuracy if last is not None else None,
+            energy=tallies.total,
+            server=tallies.server,
+        )
+
+    def _take(self, event: Event) -> None:
+        state: RunState | None = None
+        doing = ""
+        match event:
+            case Gathering():
+                state, doing = "gathering", describe(event)
+            case Awaiting() | AwaitingGenerator() | BrokerAway():
+                self._run = replace(self._run, waiting=clean(describe(event), _LONGEST))
+                self._waiting_s = self._clock()
+            case Resumed():
+                doing = describe(event)
+            case Planning():
+                state, doing = "planning", describe(event)
+            case SearchProgress():
+                doing = f"planning: step {event.step}"
+                state = "planning" if self._training_s is None else None
+            case Planned():
+                state, doing = "drawing", "making synthetic samples"
+                self._devices.plan(event.plan)
+                self._run = replace(
+                    self._run,
+                    plan=describe(event),
+                    plan_round_j=event.plan.energy_j,
+                    plan_objective=event.plan.objective,
+                )
+            case Refitted() if event.plan is not None:
+                self._devices.plan(event.plan)
+                self._run = replace(
+                    self._run,
+                    plan_round_j=event.plan.energy_j,
+                    plan_objective=event.plan.objective,
+                )
+            case GenerationProgress():
+                doing = describe(event)
+                self._generator = replace(
+                    self._generator,
+                    batches_asked=event.devices_asked,
+                    batches_done=event.devices_done,
+                    lacking=event.lacking,
+                    images_per_s=event.images_per_s,
+                )
+            case BatchDelivered():
+                self._delivered(event)
+            case SamplesDrawn():
+                self._picture(event)
+            case Prepared():
+                self._preparations[event.preparation.device] = event.preparation
+            case RoundStarted():
+                self._training_s = self._training_s or self._clock()
+                state, doing = "training", f"round {event.round}"
+                self._run = replace(self._run, round=event.round)
+            case InterventionAsked(request=PauseRun()) if self._run.state == "training":
+                state = "pausing"
+            case Intervened() if event.done:
+                state = self._changed(event)
+            case StillInForce():
+                if event.deadline_s is not None:
+                    self._run = replace(self._run, deadline_s=event.deadline_s)
+            case Paused():
+                state, doing = "paused", describe(event)
+            case RoundFinished():
+                self._finish(event.result)
+            case Credited():
+                self._credit(event)
+            case RunFinished():
+                state = "interrupted" if event.status == "running" else event.status
+                doing = state
+                self._run = replace(self._run, reason=clean(event.reason, _LONGEST), waiting="")
+        if state is not None or doing:
+            self._run = replace(
+                self._run,
+                state=state or self._run.state,
+                doing=clean(doing, _LONGEST) or self._run.doing,
+            )
+        if not isinstance(event, _SILENT):
+            self._tell(event)
+
+    def _changed(self, event: Intervened) -> RunState | None:
+        """Somebody has changed the run; returns its new state, if it has one."""
+        request = event.request
+        if isinstance(request, SetDeadline):
+            self._run = replace(self._run, deadline_s=request.deadline_s)
+        if isinstance(request, PauseRun):
+            return "paused"
+        return "training" if isinstance(request, GoOn) else None
+
+    def _tell(self, event: Event) -> None:
+        """Keep an event in words."""
+        device = getattr(event, "device", "")
+        if isinstance(event, RoundFinished):
+            text = describe_round(event.result, self._run.rounds)
+        else:
+            text = describe(event)
+        if text:
+            self._add(text, is_problem(event), device if isinstance(device, str) else "")
+
+    def _add(self, text: str, problem: bool, device: str = "") -> None:
+        self._number += 1
+        self._said[str(self._number)] = Said(
+            unix_s=round(self._unix(), 1),
+            text=clean(text, _LONGEST),
+            problem=problem,
+            device=device,
+        )
+        if len(self._said) > KEPT:
+            del self._said[next(iter(self._said))]
+
+    def _delivered(self, event: BatchDelivered) -> None:
+        before = self._generator
+        energy = before.energy
+        if event.energy is not None:
+            energy = total(filter(None, (energy, event.energy)))
+        failed = dict(before.failed)
+        failed.pop(event.device, None)
+        if event.error:
+            failed[event.device] = clean(event.error, _LONGEST)
+        self._generator = replace(
+            before,
+            delivered={**before.delivered, event.device: event.delivered},
+            failed=failed,
+            energy=energy,
+        )
+
+    def _picture(self, event: SamplesDrawn) -> None:
+        """Keep an image of each class, as data URLs."""
+        names, pictures = self._run.classes, dict(self._generator.pictures)
+        for each in event.pictures:
+            number = each.class_index
+            name = names[number] if number < len(names) else f"class {number}"
+            data = base64.b64encode(each.png).decode()
+            if each.png.startswith(_PNG) and len(pictures) < _PICTURES:
+                pictures.setdefault(name, f"data:image/png;base64,{data}")
+        self._generator = replace(self._generator, pictures=pictures)
+
+    def _finish(self, result: RoundResult) -> None:
+        self._results[result.number] = result
+        self._own_rounds += 1
+
+    def _credit(self, event: Credited) -> None:
+        """A round says something else of a device now: all is added up again."""
+        result, entry = self._results.get(event.round), event.entry
+        if result is None or entry is None:
+            return
+        devices = tuple(entry if d.device == entry.device else d for d in result.devices)
+        self._results[event.round] = replace(result, devices=devices)
+        self._tallies, self._added = Tallies(), (set(), set())
+
+    def _add_up(self) -> None:
+        """Add what has come since the last snapshot to the sums."""
+        prepared, finished = self._added
+        for device, preparation in self._preparations.items():
+            if device not in prepared:
+                prepared.add(device)
+                self._tallies.prepare(preparation)
+        for number in sorted(self._results):
+            if number not in finished:
+                finished.add(number)
+                self._tallies.finish(self._results[number])

@@ -1,0 +1,70 @@
+"""``--dashboard``: where a run is seen while it goes on."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import click
+
+VARIABLE = "FIMI_DASHBOARD"
+PORT = 8765
+"""Port where none is given; if it is taken on loopback, another one is."""
+_HOST = "127.0.0.1"
+_PLACE = re.compile(r"[\w.\[\]:%-]+")
+
+
+class Place(NamedTuple):
+    """Where a dashboard listens.
+
+    Attributes:
+        host: address.
+        port: port; 0: a free one.
+    """
+
+    host: str = _HOST
+    port: int = PORT
+
+
+class PlaceType(click.ParamType):  # type: ignore[type-arg]  # in click 8.1 it is not generic
+    """``off``, ``HOST``, ``HOST:PORT`` or ``:PORT``; ``None`` for the first."""
+
+    name = "place"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Place | None:
+        """The place."""
+        if value is None or isinstance(value, Place):
+            return value
+        text = str(value).strip()
+        if text in ("off", "no", "none"):
+            return None
+        if text == "on":
+            return Place()
+        try:
+            split = urlsplit(f"//{text}")
+            port = split.port
+        except ValueError:
+            split, port = urlsplit("//"), None
+        whole = split.netloc == text and _PLACE.fullmatch(text)
+        if not whole or (split.hostname is None and port is None):
+            self.fail(
+                f"{text!r} is no place for a dashboard: 'off', an address, an address and a port "
+                "such as 0.0.0.0:8765, or a port such as :8765.",
+                param,
+                ctx,
+            )
+        return Place(split.hostname or _HOST, PORT if port is None else port)
+
+
+DASHBOARD = click.option(
+    "--dashboard",
+    type=PlaceType(),
+    default="on",
+    envvar=VARIABLE,
+    metavar="[HOST][:PORT]|off",
+    help=f"Where the run is seen while it goes on. Default: {_HOST}:{PORT}, or another port. "
+    f"Beyond loopback only with the key in the printed address. Variable: {VARIABLE}.",
+)

@@ -1,0 +1,141 @@
+"""All that looks at a run while it goes on: the terminal, the dashboard, and what they share.
+
+Every event goes to all of them. The dashboard may be there or not; the run does not notice.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fimi.coordinator.controls import Controls
+from fimi.messaging.client import Peer
+from fimi.monitor.tracing import drawing
+from fimi.monitor.watcher import Watcher
+from fimi.record.events import Event
+from fimi.record.reader import ReportError
+from fimi.testbed.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from fimi.testbed.commands.dashboard import Place
+
+
+TELEMETRY_S = 1.0
+"""Time between two messages in which an emulated device says how it is, if anybody may look, s."""
+
+
+class Terminal(Protocol):
+    """What is shown on the terminal."""
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+
+    def say(self, text: str) -> None:
+        """Show what is going on."""
+
+
+class Windows:
+    """Looks at one run. A context manager: inside it, all of it is open.
+
+    Args:
+        folder: of the run.
+        terminal: what is shown there.
+        title: what was started, in words.
+        dashboard: where it listens; ``None``: there is none.
+
+    Attributes:
+        controls: takes what people ask of the run; ``None``: there is no way to ask.
+    """
+
+    def __init__(
+        self, folder: RunFolder, terminal: Terminal, title: str, dashboard: Place | None
+    ) -> None:
+        self._folder, self._terminal, self._place = folder, terminal, dashboard
+        self._stack = ExitStack()
+        self.controls: Controls | None = None
+        self.watcher = Watcher(folder.store.info, title)
+        if folder.before is not None:
+            self.watcher.recall(folder.before)
+
+    @property
+    def telemetry_s(self) -> float:
+        """Time between two messages in which an emulated device says how it is, s; 0: none."""
+        return TELEMETRY_S if self._place is not None else 0.0
+
+    def __enter__(self) -> Windows:
+        if self._place is not None:
+            self._open(self._place)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _open(self, place: Place) -> None:
+        try:
+            from fimi.monitor.server.service import Dashboard
+        except ImportError as error:
+            self.say(f"no dashboard: {error.name} is not installed")
+            return
+        controls = Controls()
+        served = Dashboard(
+            self.watcher,
+            RunHooks(self._folder, self.watcher, controls),
+            folder=self._folder.path,
+            host=place.host,
+            port=place.port,
+            say=self.say,
+        )
+        self._stack.enter_context(served)
+        if served.url:
+            self.controls = controls
+            self._terminal.say(f"dashboard: {served.url}")  # its key is not for all who look
+
+    def __call__(self, event: Event) -> None:
+        """Show an event everywhere."""
+        self.watcher(event)
+        self._terminal(event)
+
+    def say(self, text: str) -> None:
+        """Show what is going on everywhere."""
+        self.watcher.say(text)
+        self._terminal.say(text)
+
+    def connect(self, peer: Peer, *, broker: str, exposed: str) -> None:
+        """The coordinator has its connection: devices are asked how they are over it."""
+        self.watcher.connect(peer, broker=broker, exposed=exposed)
+
+
+class RunHooks:
+    """What the dashboard asks of a run.
+
+    Args:
+        folder: of the run.
+        watcher: of the run.
+        controls: takes requests.
+    """
+
+    def __init__(self, folder: RunFolder, watcher: Watcher, controls: Controls) -> None:
+        self._folder, self._watcher, self._controls = folder, watcher, controls
+
+    def trace(self, device: str, number: int) -> Any:
+        """The power of a device in a round, with its phases."""
+        from fimi.monitor.server.hooks import NotNow
+
+        try:
+            return drawing(self._folder.path, device, number)
+        except ReportError as error:
+            raise NotNow(str(error)) from error
+
+    def control(self, body: bytes) -> Any:
+        """Hand a request in, or say what became of one."""
+        return self._controls.hear(body)
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Figures for Prometheus."""
+        try:
+            from fimi.monitor.metrics.exposition import metrics
+        except ImportError as error:
+            from fimi.monitor.server.hooks import NotNow
+
+            raise NotNow(f"no metrics: {error.name} is not installed") from error
+        return metrics(self._watcher.snapshot(), accept)
