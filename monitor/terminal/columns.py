@@ -271,8 +271,8 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         key="energy",
-        title="J in round",
-        width=10,
+        title="J round",
+        width=9,
         wide=28,
         cell=lambda row: joules_cell(row.now.round_energy, bare=row.common.bare_energy),
         order=lambda row: _value(row.now.round_energy),
@@ -293,7 +293,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         key="total",
-        title="J in run",
+        title="J run",
         width=9,
         wide=28,
         cell=lambda row: joules_cell(row.now.total, bare=row.common.bare_energy),

@@ -7,7 +7,6 @@ does not touch it and draws again once it is in front.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
@@ -177,6 +176,5 @@ class EverySecond:
         now_s = self._clock()
         if now_s - self._taken_s >= 1.0:
             self._taken_s = now_s
-            with contextlib.suppress(RuntimeError):
-                self._last = self._take()
+            self._last = self._take()
         return self._last

@@ -17,11 +17,17 @@ import select
 import time
 from typing import IO, Any
 
-_NAMES: dict[str, str] = {
-    **{"\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace", "\x0c": "redraw"},
-    **{"A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end"},
-    **{"1~": "home", "7~": "home", "4~": "end", "8~": "end", "5~": "page up", "6~": "page down"},
-}
+_PLAIN: dict[str, str] = {
+    "\r": "enter", "\n": "enter", "\x7f": "backspace", "\x08": "backspace", "\x0c": "redraw",
+}  # fmt: skip
+_FINAL: dict[str, str] = {
+    "A": "up", "B": "down", "C": "right", "D": "left", "H": "home", "F": "end",
+}  # fmt: skip
+"""Last characters of sequences."""
+_NUMBERED: dict[str, str] = {
+    "1": "home", "7": "home", "4": "end", "8": "end", "5": "page up", "6": "page down",
+}  # fmt: skip
+"""Numbers in sequences that end with a tilde."""
 _SEQUENCE = re.compile(r"\x1b(?:\[([0-?]*)[ -/]*([@-~])|O([0-9]*)([A-Za-z]))")
 _BEGUN = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|O[0-9]*)?")
 _LONGEST = 64
@@ -48,7 +54,7 @@ class Decoder:
         found = []
         while text:
             if text[0] != "\x1b":
-                found.append(_NAMES.get(text[0], text[0] if text[0].isprintable() else ""))
+                found.append(_PLAIN.get(text[0], text[0] if text[0].isprintable() else ""))
                 text = text[1:]
             elif match := _SEQUENCE.match(text):
                 found.append(_named(match))
@@ -70,8 +76,8 @@ class Decoder:
 def _named(match: re.Match[str]) -> str:
     parameters, final = match[1] or "", match[2] or match[4]
     if final == "~":
-        return _NAMES.get(f"{parameters.split(';')[0]}~", "")
-    return _NAMES.get(final, "") if final.isupper() else ""
+        return _NUMBERED.get(parameters.split(";")[0], "")
+    return _FINAL.get(final, "")
 
 
 class Keyboard:

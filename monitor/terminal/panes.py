@@ -38,7 +38,7 @@ NOTES: tuple[tuple[str, str], ...] = (
     ("≥", "not all of these joules are known; the device's own view says which are missing"),
     ("–", "not known; never zero"),
     ("runs at", "frequency of the processor by its telemetry, else in its last round"),
-    ("J in round", "joules of the last round that the device reported on; J in run: of all"),
+    ("J round", "joules of the last round that the device reported on; J run: of all of them"),
     ("predicted", "joules that the plan predicts for what was metered in that round (modelled)"),
     ("error", "(predicted − metered) / metered"),
     ("seen", "for how long nothing was heard of it"),

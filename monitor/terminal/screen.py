@@ -93,7 +93,7 @@ class Screen:
 
     def _write(self, text: str) -> None:
         """Write in one piece; a terminal that is gone is nobody's trouble."""
-        encoding = self._stream.encoding or "utf-8"
+        encoding = getattr(self._stream, "encoding", None) or "utf-8"
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text.encode(encoding, "replace").decode(encoding, "replace"))
             self._stream.flush()
