@@ -31,7 +31,7 @@ from fimi.messaging.messages.facts import (
     UpdateReady,
 )
 from fimi.messaging.messages.peers import DeviceState
-from fimi.messaging.messages.synthesis import SyntheticBatch
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticSamples
 from fimi.record.events import (
     BrokerAway,
     DeviceJoined,
@@ -40,6 +40,7 @@ from fimi.record.events import (
     Listener,
     MeterDoubted,
     PlanInForce,
+    SamplesDrawn,
     SenderSetAside,
 )
 
@@ -111,6 +112,8 @@ class Inbox:
         self._cancel = cancel
         self.clock = clock or BrokerClock()
         self._host: Host | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called again and again while somebody waits here."""
         self._reminder = Reminder(_AWAY_TOLD_S)
         self._foreign: dict[str, str] = {}
         self._meters: dict[str, str] = {}
@@ -141,6 +144,7 @@ class Inbox:
         while not done() and (left_s := limit_s - clock.now_s()) > 0:
             self.check_cancelled()
             self._conversation.tick()
+            self.meanwhile()
             self._tell_offenders()
             received = self._peer.receive(timeout_s=min(0.2, left_s))
             clock.tick(here=not self._is_broker_away())
@@ -195,6 +199,9 @@ class Inbox:
             for fact in self._conversation.take(message):
                 if not self._fact(sender, self._conversation.start_of(sender, fact), fact):
                     yield sender, fact
+        elif isinstance(message, SyntheticSamples):
+            if message.instance == self._conversation.instance:
+                self._notify(SamplesDrawn(pictures=message.pictures))
         else:
             if isinstance(message, SyntheticBatch) and self._host is not None:
                 self._host.batch(message)

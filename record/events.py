@@ -16,12 +16,15 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
+from fimi.messaging.messages.synthesis import SamplePicture
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import Objective
+from fimi.record.interventions import Request
 from fimi.record.results import (
     Deployment,
     DeviceRound,
@@ -204,6 +207,19 @@ class GenerationProgress(Event, frozen=True, kw_only=True, tag="generation-progr
     devices_asked: int
     lacking: int
     images_per_s: float
+
+
+class SamplesDrawn(Event, frozen=True, kw_only=True, tag="samples-drawn"):
+    """The generator node shows some of its images. Not stored.
+
+    Attributes:
+        pictures: one image of each of some classes.
+    """
+
+    pictures: tuple[SamplePicture, ...]
+
+    def logged(self) -> None:
+        """Nothing."""
 
 
 class Prepared(Event, frozen=True, kw_only=True, tag="prepared"):
@@ -397,6 +413,7 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
         objective: which energy that is: the one that the plan makes least.
         short: devices whose budgets would not have lasted; "the fleet" for that of the fleet.
         fitted: whether the boards were fitted again; not where drifts say nothing of them.
+        plan: the plan in force from now on; it has a table of its own.
     """
 
     round: int
@@ -406,6 +423,13 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     objective: Objective = "dynamic"
     short: tuple[str, ...] = ()
     fitted: bool = True
+    plan: Plan | None = None
+
+    def logged(self) -> dict[str, Any]:
+        """All but the plan."""
+        found: dict[str, Any] = msgspec.to_builtins(replace(self, plan=None))
+        del found["plan"]
+        return found
 
 
 class LearningRefitted(Event, frozen=True, kw_only=True, tag="learning-refitted"):
@@ -445,6 +469,82 @@ class SyntheticUse(Event, frozen=True, kw_only=True, tag="synthetic-use"):
     fades: bool
 
 
+class InterventionAsked(Event, frozen=True, kw_only=True, tag="intervention-asked"):
+    """Somebody asks something of the run; it is served between two rounds.
+
+    Attributes:
+        number: of the request in this process.
+        request: for what.
+        by: who asks, in words.
+        asked_at: UNIX time, s.
+    """
+
+    number: int
+    request: Request
+    by: str
+    asked_at: float
+
+
+class Intervened(Event, frozen=True, kw_only=True, tag="intervened"):
+    """A request was served: done, or refused, which changes nothing.
+
+    Attributes:
+        round: after which.
+        number: of the request in this process.
+        request: for what.
+        by: who asked, in words.
+        asked_at: UNIX time, s.
+        done: whether it was done.
+        words: what became of it; of what was refused, the reason.
+        paused_s: of a pause that has ended with it, wall time, s; else ``None``.
+        planned: whether the fleet has another plan since then.
+    """
+
+    round: int
+    number: int
+    request: Request
+    by: str
+    asked_at: float
+    done: bool
+    words: str
+    paused_s: float | None = None
+    planned: bool = False
+
+
+class Paused(Event, frozen=True, kw_only=True, tag="paused"):
+    """The run pauses between two rounds, as somebody has asked. Not stored; its beginning is.
+
+    Attributes:
+        round: after which.
+        by: who has asked for it, in words.
+        seconds: for how long now, wall time, s.
+    """
+
+    round: int
+    by: str
+    seconds: float
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
+class StillInForce(Event, frozen=True, kw_only=True, tag="still-in-force"):
+    """What people had changed in a run holds as it goes on. Not stored; the changes are.
+
+    Attributes:
+        excluded: devices that rest.
+        deadline_s: that was set, s; ``None``: as configured.
+        paused: whether the run pauses.
+    """
+
+    excluded: tuple[str, ...]
+    deadline_s: float | None
+    paused: bool
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
 class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):
     """The global model was exported, and tried where that was asked for."""
 
@@ -474,7 +574,7 @@ Logged = (
     | RoundStarted | DeviceReported | MeterDoubted | SenderSetAside
     | UpdateRejected | UpdateClipped | DeviceSetAside | ModelKept
     | Credited | LateAdded | Resumed | Refitted | LearningRefitted
-    | SyntheticUse | NotDeployed | RunFinished
+    | SyntheticUse | InterventionAsked | Intervened | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
 

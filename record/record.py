@@ -6,6 +6,7 @@ here contain them. Everything but the name may be missing from a run that ended 
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
 from fimi.record.events import DeviceSetAside, LearningRefitted, NotDeployed, SenderSetAside
 from fimi.record.insight import Insight
+from fimi.record.interventions import Intervention
 from fimi.record.prediction import Residual
 from fimi.record.results import (
     Deployment,
@@ -290,7 +292,7 @@ class Generation(Struct, frozen=True, kw_only=True):
         return self.requested - self.delivered
 
 
-class RunData(Struct, frozen=True, kw_only=True):
+class RunData(Struct, frozen=True, kw_only=True, dict=True):
     """A whole run.
 
     Attributes:
@@ -301,6 +303,7 @@ class RunData(Struct, frozen=True, kw_only=True):
             stores.
         enrolments: devices that have asked to take part, by index; none in older stores.
         resumptions: when another process went on with the run, in order.
+        interventions: what people asked of the run while it went on, in order.
         offenders: senders of what could not be used that were set aside, each as it was told last.
         plan: the last one; ``None`` if none was made.
         device_plans: of that plan, by device.
@@ -327,6 +330,7 @@ class RunData(Struct, frozen=True, kw_only=True):
     confirmed: dict[str, str] = {}
     enrolments: tuple[Enrolment, ...] = ()
     resumptions: tuple[Resumption, ...] = ()
+    interventions: tuple[Intervention, ...] = ()
     offenders: tuple[SenderSetAside, ...] = ()
     plan: PlanSummary | None = None
     device_plans: dict[str, DevicePlan] = {}
@@ -388,9 +392,34 @@ class RunData(Struct, frozen=True, kw_only=True):
         """Devices that have asked to take part and were not used, with the reason."""
         return {e.device: clean(e.why_not, 1000) for e in self.enrolments if e.why_not}
 
+    @property
+    def changed_by_hand(self) -> tuple[Intervention, ...]:
+        """What people have asked for while it went on and was done: it is no undisturbed run."""
+        return tuple(each for each in self.interventions if each.done)
+
     def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
         """A device in each round that it was there, with the number of the round."""
-        return [(r.number, d) for r in self.rounds for d in r.devices if d.device == device]
+        return list(self._by_device.get(device, ()))
+
+    def residuals_of(self, device: str) -> list[Residual]:
+        """The residuals of a device."""
+        return self._residuals_by_device.get(device, [])
+
+    @cached_property
+    def _residuals_by_device(self) -> dict[str, list[Residual]]:
+        found: dict[str, list[Residual]] = {}
+        for each in self.residuals:
+            found.setdefault(each.device, []).append(each)
+        return found
+
+    @cached_property
+    def _by_device(self) -> dict[str, list[tuple[int, DeviceRound]]]:
+        """The same of every device; looked up for each of a thousand."""
+        found: dict[str, list[tuple[int, DeviceRound]]] = {}
+        for result in self.rounds:
+            for entry in result.devices:
+                found.setdefault(entry.device, []).append((result.number, entry))
+        return found
 
     def accepted_of(self, device: str) -> int:
         """How many updates of a device were accepted."""

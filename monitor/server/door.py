@@ -16,6 +16,8 @@ from msgspec import Struct
 from fimi.errors import SurroundingsError
 
 NAME, NEW = "dashboard.json", "dashboard.json.new"
+HEADER = "X-FIMI-Key"
+"""In which a command sends the key."""
 
 
 class NoDoorError(SurroundingsError, RuntimeError):
