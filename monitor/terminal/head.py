@@ -67,6 +67,12 @@ def _title(snapshot: Snapshot, narrow: bool) -> Iterable[Piece]:
     yield from (*state, *name) if narrow else (*name, *state)
 
 
+def bar(done: int, steps: int, length: int) -> str:
+    """How much of something is done."""
+    filled = length * max(0, min(done, steps)) // max(1, steps)
+    return "█" * filled + "░" * (length - filled)
+
+
 def _in_round(run: RunNow) -> str:
     return f"round {run.round}"
 
@@ -83,9 +89,12 @@ def _progress(snapshot: Snapshot, narrow: bool) -> Iterable[Piece]:
         yield run.doing, "plain"
     if run.rounds:
         length = _BAR // 2 if narrow else _BAR
-        filled = length * min(done, run.rounds) // run.rounds
-        bar = "█" * filled + "░" * (length - filled)
-        yield f"{bar} {done}/{rounds_in_number(run.rounds)}", "plain"
+        yield f"{bar(done, run.rounds, length)} {done}/{rounds_in_number(run.rounds)}", "plain"
+    if (study := snapshot.study) is not None:
+        drawn = bar(study.done, study.runs, _BAR // 2 if narrow else _BAR)
+        yield f"{drawn} {study.done} of {study.runs} runs", "plain"
+        if study.failed:
+            yield f"! {len(study.failed)} failed", "problem"
     if run.accuracy is not None:
         aim = "" if run.target is None else f" (target {percent(run.target)})"
         yield f"accuracy {percent(run.accuracy)}{aim}", "plain"
@@ -125,20 +134,16 @@ def predicted_words(found: JoulesNow) -> str:
 
 def _more(snapshot: Snapshot) -> Iterable[Line]:
     """What is worth a line where there is room for it."""
-    run, study = snapshot.run, snapshot.study
+    run = snapshot.run
     if run.exposed:
         yield _marked(exposed_in_words(run.exposed), "warning")
-    if study is not None:
-        failed = f", {study.failed} of them failed" if study.failed else ""
-        doing = f": {study.doing}" if study.doing else ""
-        yield of(f"experiment {study.name}: {study.done} of {study.runs} runs{failed}{doing}")
     if run.plan:
         yield of(run.plan, "faint")
     if (said := _generator(snapshot)) and run.state not in OVER:
         yield of(said, "faint")
     if run.server is not None:
         yield of(f"training on the server: {format_energy(run.server)}", "faint")
-    yield Line((("; ".join(_about(run)), "faint"),))
+    yield of(" · ".join(_about(run)), "faint")
 
 
 def _generator(snapshot: Snapshot) -> str:
@@ -165,5 +170,7 @@ def _about(run: RunNow) -> Iterable[str]:
         yield f"seed {run.seed}"
     if run.deadline_s is not None:
         yield f"deadline {seconds(run.deadline_s)}"
+    if run.trained:
+        yield run.trained
     if run.broker:
         yield run.broker

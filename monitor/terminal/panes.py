@@ -1,4 +1,9 @@
-"""What fills the middle of the picture instead of the table: a device, the events, the keys.
+"""What fills the middle of the picture instead of the table of devices.
+
+* :func:`device`  all about one
+* :func:`events`  what has happened
+* :func:`study`   an experiment and its results so far
+* :func:`keys`    what the keys do, and what the signs mean
 
 Each is a list of lines that is scrolled.
 """
@@ -10,9 +15,10 @@ from collections.abc import Iterable
 
 from fimi.monitor.snapshot import DeviceNow, JoulesNow, Said, Snapshot
 from fimi.monitor.terminal.columns import age, power_words, watts
-from fimi.monitor.terminal.head import energy_words, predicted_words
+from fimi.monitor.terminal.head import bar, energy_words, predicted_words, took
 from fimi.monitor.terminal.state import ViewState
-from fimi.monitor.terminal.text import Line, Look, wrapped
+from fimi.monitor.terminal.text import Line, Look, of, wrapped
+from fimi.report import layout
 from fimi.report.words import MISSING, bits_per_second, hertz, percent
 
 _NAME = 13
@@ -43,6 +49,26 @@ NOTES: tuple[tuple[str, str], ...] = (
     ("error", "(predicted − metered) / metered"),
     ("seen", "for how long nothing was heard of it"),
 )
+
+
+def study(snapshot: Snapshot, width: int) -> list[Line]:
+    """An experiment: what runs, what has failed, and the results so far."""
+    found = snapshot.study
+    if found is None:
+        return []
+    lines: list[Line] = []
+    for name, task in found.running.items():
+        drawn = f"{bar(task.done, task.steps, 10)} {task.done}/{task.steps}" if task.steps else ""
+        lines += wrapped(f"{name}  {drawn} {took(task.since_s)}", width)
+    for name, why in found.failed.items():
+        lines += wrapped(f"! {name} failed: {why}", width, "problem", indent="  ")
+    for each in found.tables:
+        lines += [Line(), *wrapped(each.caption, width, "title")]
+        said = layout.table(each.heading, each.rows, paper=layout.Paper(max(40, width)))
+        lines += [of(line) for line in said.split("\n")]
+    for note in found.notes:
+        lines += [Line(), *wrapped(note, width)]
+    return lines or wrapped("nothing has ended yet", width, "faint")
 
 
 def device(snapshot: Snapshot, name: str, width: int) -> list[Line]:

@@ -49,12 +49,12 @@ def draw(
         runs: whether the run is in this process.
     """
     width, height = max(1, width), max(1, height)
-    footer = _footer(state, width, runs) if height > 1 else []
+    footer = _footer(state, width, runs, snapshot.study is not None) if height > 1 else []
     room = height - len(footer)
     most = 0 if height < 5 else min(5 if height < _LOW else 9, room - 4)
     upper = head(snapshot, width, most, link)
     room -= len(upper)
-    if state.pane == "devices":
+    if state.pane == "devices" and snapshot.study is None:
         picture = _devices(snapshot, state, width, room)
     else:
         picture = _pane(snapshot, state, width, room, runs)
@@ -73,6 +73,9 @@ def still(snapshot: Snapshot, width: int, most: int | None = None, link: str = "
     """
     state = ViewState()
     upper = head(snapshot, width, 20, link)
+    if snapshot.study is not None:
+        lines = [*upper, *panes.study(snapshot, width)][:most]
+        return "\n".join(fit(line, width).text.rstrip() for line in lines)
     rows = table.rows(snapshot, state)
     common = Common.of(snapshot.devices.values())
     room = table.chosen(snapshot, common, width)
@@ -136,7 +139,9 @@ def _latest(snapshot: Snapshot, row: Row | None, width: int, most: int) -> list[
 def _pane(snapshot: Snapshot, state: ViewState, width: int, room: int, runs: bool) -> Picture:
     """A text that is scrolled, below its title."""
     ids = tuple(row.device for row in table.rows(snapshot, state))
-    if state.pane == "device":
+    if state.pane == "devices":
+        name, text = "runs and results so far", panes.study(snapshot, width)
+    elif state.pane == "device":
         name, text = state.chosen, panes.device(snapshot, state.chosen, width)
     elif state.pane == "events":
         name, text = "what has happened", panes.events(snapshot, state, width)
@@ -157,7 +162,7 @@ def _pane(snapshot: Snapshot, state: ViewState, width: int, room: int, runs: boo
     return Picture(lines=(*title, *shown), page=page, devices=ids, length=len(text))
 
 
-def _footer(state: ViewState, width: int, runs: bool) -> list[Line]:
+def _footer(state: ViewState, width: int, runs: bool, is_study: bool) -> list[Line]:
     """The keys of the moment; what is asked or typed comes first."""
     if state.leaving:
         said = "leave this display? the run goes on: q or y leaves, another key stays"
@@ -167,7 +172,7 @@ def _footer(state: ViewState, width: int, runs: bool) -> list[Line]:
         if len(said) + 32 <= width:
             said += "  Enter keeps it, Esc clears it"
         return [fit(Line(((said, "warning"),)), width)]
-    keys = {
+    keys: tuple[str, ...] = {
         "devices": (
             "q leave",
             "? help",
@@ -181,6 +186,8 @@ def _footer(state: ViewState, width: int, runs: bool) -> list[Line]:
         "events": ("q back", "? help", "/ filter", "p problems", "↑↓ scroll"),
         "help": ("q back", "↑↓ scroll"),
     }[state.pane]
-    if state.pane == "devices" and runs:
+    if state.pane == "devices" and is_study:
+        keys = ("q leave", "? help", "e events", "↑↓ scroll")
+    elif state.pane == "devices" and runs:
         keys = (*keys, "Ctrl-C stops the run")
     return flow([(key, "faint") for key in keys], width)[:1]

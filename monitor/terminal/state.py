@@ -150,6 +150,8 @@ def _steps(key: str, page: int) -> int | None:
 
 def _among_devices(state: ViewState, key: str, picture: Picture) -> ViewState:
     devices, orders = picture.devices, picture.orders
+    if picture.length:  # an experiment: results in place of devices
+        return _scrolled(state, key, picture)
     if (step := _steps(key, picture.page)) is not None:
         return _moved(state, step, picture)
     match key:

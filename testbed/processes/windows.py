@@ -25,7 +25,16 @@ TELEMETRY_S = 1.0
 
 
 class Terminal(Protocol):
-    """What is shown on the terminal."""
+    """What is shown on the terminal.
+
+    Attributes:
+        wants_telemetry: whether it shows what devices say of themselves.
+    """
+
+    wants_telemetry: bool
+
+    def watch(self, watcher: Watcher) -> None:
+        """From now on the run can be seen as a state here."""
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -56,11 +65,13 @@ class Windows:
         self.watcher = Watcher(folder.store.info, title)
         if folder.before is not None:
             self.watcher.recall(folder.before)
+        terminal.watch(self.watcher)
 
     @property
     def telemetry_s(self) -> float:
         """Time between two messages in which an emulated device says how it is, s; 0: none."""
-        return TELEMETRY_S if self._place is not None else 0.0
+        looks = self._place is not None or self._terminal.wants_telemetry
+        return TELEMETRY_S if looks else 0.0
 
     def __enter__(self) -> Windows:
         if self._place is not None:
