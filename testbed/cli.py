@@ -42,6 +42,7 @@ from fimi.testbed.commands.shared import (
     fail,
     read_config,
 )
+from fimi.testbed.commands.top import top
 from fimi.testbed.configuration import load as configuration
 
 
@@ -101,6 +102,7 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 for _command in (
     dry_run,
     report,
+    top,
     control,
     bundle,
     verify,

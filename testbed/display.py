@@ -53,6 +53,7 @@ class RunDisplay:
         self._thread: threading.Thread | None = None
         self._stack = ExitStack()
         self._beside = _Beside()
+        self._told: list[tuple[float, str]] = []
 
     def __enter__(self) -> RunDisplay:
         return self
@@ -67,7 +68,8 @@ class RunDisplay:
         """Show this run from now on."""
 
         def take() -> Snapshot:
-            return _with_lines(watcher.snapshot(), self._beside)
+            told = [Said(unix_s=unix_s, text=clean(text, 1000)) for unix_s, text in self._told]
+            return _with_more(watcher.snapshot(), [*told, *self._beside.latest()])
 
         display = Display(self._stream, self._keys, EverySecond(take), runs=True)
         self._stack.enter_context(self._beside)
@@ -85,6 +87,8 @@ class RunDisplay:
         if not self._over.is_set():
             self._beside.give_back()
             self._lines.speak(self._stream)
+            for _, text in self._told:
+                self._lines.say(text)
             self._lines.say("the run goes on; Ctrl-C stops it")
 
     def recall(self, run: RunData) -> None:
@@ -94,6 +98,11 @@ class RunDisplay:
     def say(self, text: str) -> None:
         """Show what is going on."""
         self._lines.say(text)
+
+    def tell(self, text: str) -> None:
+        """Show what is for nobody but the person here."""
+        self._lines.say(text)
+        self._told.append((time.time(), text))
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -126,6 +135,16 @@ class _Beside:
         with self._lock:
             self._lost += len(self.lines) == _KEPT
             self.lines.append((time.time(), line, problem))
+
+    def latest(self) -> list[Said]:
+        """The latest lines, as events."""
+        with self._lock:
+            kept = list(self.lines)[-_SHOWN:]
+        return [
+            Said(unix_s=unix_s, text=clean(line, 1000), problem=problem)
+            for unix_s, line, problem in kept
+            if line.strip()
+        ]
 
     def give_back(self) -> None:
         """Print what was kept."""
@@ -185,15 +204,10 @@ class _Kept:
         return getattr(self._stream, name)
 
 
-def _with_lines(snapshot: Snapshot, beside: _Beside) -> Snapshot:
-    """A run with the lines that were printed among its events."""
-    printed = list(beside.lines)[-_SHOWN:]
-    if not printed:
+def _with_more(snapshot: Snapshot, more: list[Said]) -> Snapshot:
+    """A run with more among its events."""
+    if not more:
         return snapshot
-    said = list(snapshot.said.items())
-    for number, (unix_s, line, problem) in enumerate(printed):
-        if line.strip():
-            text = clean(line, 1000)
-            said.append((f"printed {number}", Said(unix_s=unix_s, text=text, problem=problem)))
+    said = [*snapshot.said.items(), *((f"here {n}", each) for n, each in enumerate(more))]
     said.sort(key=lambda each: each[1].unix_s)
     return replace(snapshot, said=dict(said))

@@ -134,6 +134,10 @@ class PlainView(Lines):
         self.so_far = Sum()
         self.trained_with = ""
 
+    def tell(self, text: str) -> None:
+        """Write what is for nobody but the person here."""
+        self.say(text)
+
     def watch(self, watcher: Watcher) -> None:
         """Lines are of events, not of the state that they lead to."""
 

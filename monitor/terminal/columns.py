@@ -165,10 +165,10 @@ def seen_s(row: Row) -> float | None:
 
 
 def doing(now: DeviceNow) -> str:
-    """State and phase of a device: ``training: upload``."""
-    if now.phase is not None and now.state != "gone":
-        return f"{now.state}: {now.phase}"
-    return now.state
+    """State and phase of a device: ``training: upload``; of downloads not what comes."""
+    if now.phase is None or now.state == "gone":
+        return now.state
+    return f"{now.state}: {'download' if now.phase.endswith('download') else now.phase}"
 
 
 def _value(joules: JoulesNow) -> float | None:
@@ -214,7 +214,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         key="state",
         title="state: phase",
-        width=17,
+        width=18,
         cell=lambda row: doing(row.now),
         order=lambda row: _CONDITIONS.index(row.now.state),
         text=True,

@@ -139,7 +139,7 @@ def _more(snapshot: Snapshot) -> Iterable[Line]:
         yield _marked(exposed_in_words(run.exposed), "warning")
     if run.plan:
         yield of(run.plan, "faint")
-    if (said := _generator(snapshot)) and run.state not in OVER:
+    if (said := _generator(snapshot)) and run.state not in ("drawing", *OVER):
         yield of(said, "faint")
     if run.server is not None:
         yield of(f"training on the server: {format_energy(run.server)}", "faint")
@@ -155,7 +155,7 @@ def _generator(snapshot: Snapshot) -> str:
         rate = f", {made.images_per_s:.0f} a second" if made.images_per_s else ""
         said.append(f"{made.lacking} to draw{rate}")
     if made.failed:
-        said.append(f"{len(made.failed)} devices without theirs")
+        said.append(f"{len(made.failed)} with a problem")
     if made.energy is not None:
         said.append(format_energy(made.energy))
     return f"synthetic images: {', '.join(said)}" if said else ""

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from fimi.monitor.terminal.text import Line, coded
+from fimi.report.layout import columns
 
 _OPEN = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 """The second screen; no cursor; nothing wraps; empty."""
@@ -34,6 +35,15 @@ def has_the_terminal(stream: IO[Any]) -> bool:
         return os.tcgetpgrp(stream.fileno()) == os.getpgrp()
     except (AttributeError, OSError, ValueError):  # Windows, or not the process's own terminal
         return True
+
+
+def _whole(line: Line, width: int, colour: bool) -> str:
+    """A line with the code that clears what is right of it, unless it reaches the edge.
+
+    There the cursor stands on the last column still, which would be cleared.
+    """
+    shorter = columns(line.text) < width and not line.chosen
+    return coded(line, width, colour=colour) + ("\x1b[K" if shorter else "")
 
 
 class Screen:
@@ -80,10 +90,10 @@ class Screen:
         if not self.is_open:
             return
         width, _ = self.size
-        new = [coded(line, width, colour=self._colour) for line in lines]
+        new = [_whole(line, width, self._colour) for line in lines]
         old = self._shown if len(self._shown) == len(new) else []
         said = [
-            f"\x1b[{at};1H{line}\x1b[K"
+            f"\x1b[{at};1H{line}"
             for at, line in enumerate(new, 1)
             if not old or old[at - 1] != line
         ]

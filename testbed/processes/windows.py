@@ -42,6 +42,9 @@ class Terminal(Protocol):
     def say(self, text: str) -> None:
         """Show what is going on."""
 
+    def tell(self, text: str) -> None:
+        """Show something that is for nobody but the person here, such as the dashboard's key."""
+
 
 class Windows:
     """Looks at one run. A context manager: inside it, all of it is open.
@@ -99,7 +102,7 @@ class Windows:
         self._stack.enter_context(served)
         if served.url:
             self.controls = controls
-            self.say(f"dashboard: {served.url}")
+            self._terminal.tell(f"dashboard: {served.url}")
 
     def __call__(self, event: Event) -> None:
         """Show an event everywhere."""
