@@ -73,7 +73,7 @@ def find(folder: Path) -> Door:
     except FileNotFoundError:
         raise NoDoorError(
             f"run {folder.name} has no dashboard now: it is not running here, or it was started "
-            "with dashboard.serve=false"
+            "with --dashboard off"
         ) from None
     except PermissionError:
         raise NoDoorError(

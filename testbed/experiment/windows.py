@@ -88,7 +88,7 @@ class ExperimentWindows(View):
         )
         self._stack.enter_context(served)
         if served.url:
-            self._terminal.say(f"dashboard: {served.url}")  # with the key: for nobody else
+            self._terminal.say(f"dashboard: {served.url}")  # its key is not for all who look
 
     # What is called while it goes on.
 

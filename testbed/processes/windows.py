@@ -102,7 +102,7 @@ class Windows:
         self._stack.enter_context(served)
         if served.url:
             self.controls = controls
-            self._terminal.tell(f"dashboard: {served.url}")
+            self._terminal.tell(f"dashboard: {served.url}")  # its key is not for all who look
 
     def __call__(self, event: Event) -> None:
         """Show an event everywhere."""
