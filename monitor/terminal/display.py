@@ -54,7 +54,7 @@ class Display:
         self._screen, self._keyboard = Screen(stream), Keyboard(keys)
         self._picture = Picture()
         self._drawn: tuple[Any, ...] = ()
-        self._stops = self._continued = False
+        self._shows = self._stops = self._continued = False
         self.state = ViewState()
 
     def run(self, over: Callable[[], bool]) -> None:
@@ -63,6 +63,7 @@ class Display:
         Args:
             over: whether nothing more is to be seen; asked at every tick.
         """
+        self._shows = True
         try:
             while not self.state.done and not over():
                 if self._stops:
@@ -75,6 +76,7 @@ class Display:
                 for key in keys:
                     self._press(key)
         finally:
+            self._shows = False
             self._leave()
 
     @contextmanager
@@ -100,7 +102,10 @@ class Display:
                 signal.signal(number, handler)
 
     def _asked_to_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stops = True
+        if self._shows:
+            self._stops = True
+        else:  # the person has left; the process goes on
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     def _goes_on(self, number: int, frame: FrameType | None) -> None:
         self._continued = True

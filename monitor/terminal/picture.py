@@ -72,7 +72,7 @@ def still(snapshot: Snapshot, width: int, most: int | None = None, link: str = "
         link: what is wrong with the connection to the run; empty: nothing.
     """
     state = ViewState()
-    upper = head(snapshot, width, 20, link)
+    upper = head(snapshot, width, 20 if most is None else max(3, most // 2), link)
     if snapshot.study is not None:
         lines = [*upper, *panes.study(snapshot, width)][:most]
         return "\n".join(fit(line, width).text.rstrip() for line in lines)

@@ -20,6 +20,7 @@ import click
 
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, errors, fail
+from fimi.testbed.nearest import nearest
 
 if TYPE_CHECKING:
     from fimi.monitor.snapshot import Snapshot
@@ -75,16 +76,18 @@ def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
     """The folder of the run that is meant.
 
     Raises:
-        fimi.testbed.run_folder.RunFolderError: there is none of this name.
+        fimi.monitor.server.door.NoDoorError: there is none of this name.
     """
     from fimi.monitor.server import door
-    from fimi.testbed.run_folder import find_run
 
     if run is not None:
-        for below in (Path(), *map(Path, folders)):
-            if (below / run / door.NAME).exists():
-                return below / run
-        return find_run(run, folders[0])
+        below = [each / run for each in (Path(), *map(Path, folders)) if (each / run).is_dir()]
+        for path in sorted(below, key=lambda path: not (path / door.NAME).exists()):
+            return path
+        names = [each.name for path in folders for each in Path(path).glob("*/")]
+        meant = nearest(run.name, names)
+        said = f"did you mean {meant}?" if meant else f"name a folder below {folders[0]}/"
+        raise door.NoDoorError(f"{run}: there is no run here; {said}")
     found = sorted(each for below in folders for each in _going_on(Path(below)))
     if not found:
         fail(
