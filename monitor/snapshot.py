@@ -155,8 +155,8 @@ class RoundNow(Struct, frozen=True, kw_only=True):
     """
 
     accuracy: float
-    validation_accuracy: float | None
-    loss: float | None
+    validation_accuracy: float | None = None
+    loss: float | None = None
     duration_s: float
     elapsed_s: float
     accepted: int

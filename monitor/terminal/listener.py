@@ -31,7 +31,7 @@ AGAIN_S = 1.0
 """Time until the next try, s."""
 _LONGEST = 64 * 2**20
 """Most bytes of a line of the feed."""
-_LINGERS_S = 5.0
+_LINGERS_S = 2.0
 """For how long a run that is over may still say something, s."""
 
 
@@ -162,7 +162,6 @@ class Listener:
         self._latest: Snapshot | None = None
         self._lost: tuple[float, str, str] | None = None
         self._ended = threading.Event()
-        self._answer: http.client.HTTPResponse | None = None
         self._thread = threading.Thread(target=self._run, name="listener", daemon=True)
         self.over = False
         self.trouble = ""
