@@ -189,5 +189,5 @@ def _footer(state: ViewState, width: int, runs: bool, is_study: bool) -> list[Li
     if state.pane == "devices" and is_study:
         keys = ("q leave", "? help", "e events", "↑↓ scroll")
     elif state.pane == "devices" and runs:
-        keys = (*keys, "Ctrl-C stops the run")
+        keys = ("q leave", "Ctrl-C stops the run", *keys[1:5], "Enter", *keys[5:6])
     return flow([(key, "faint") for key in keys], width)[:1]

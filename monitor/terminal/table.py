@@ -140,7 +140,7 @@ def caption(
             phrases.append((f"W {common.power}", "plain"))
         if has_energy:
             phrases.append((f"J {common.energy}", "plain"))
-    if "predicted" in keys:
+    if "predicted" in keys and any(row.now.round_energy.predicted_j for row in shown):
         phrases.append(("predicted J modelled", "plain"))
     way = ", reversed" if state.reverse else ""
     if state.sort == PROBLEMS_FIRST:
