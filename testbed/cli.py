@@ -44,6 +44,7 @@ from fimi.testbed.commands.shared import (
     fail,
     read_config,
 )
+from fimi.testbed.commands.top import top
 from fimi.testbed.configuration import load as configuration
 
 
@@ -104,6 +105,7 @@ for _command in (
     dry_run,
     report,
     plot,
+    top,
     control,
     bundle,
     verify,

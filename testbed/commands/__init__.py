@@ -26,6 +26,7 @@
 * :mod:`~fimi.testbed.commands.bundle`          ``fimi bundle`` and ``fimi verify``
 * :mod:`~fimi.testbed.commands.collection`      ``fimi runs``, ``fimi export``
 * :mod:`~fimi.testbed.commands.compare_runs`    ``fimi compare``
+* :mod:`~fimi.testbed.commands.top`             ``fimi top``: a run in a terminal
 * :mod:`~fimi.testbed.commands.optimise`        ``fimi optimise``
 * :mod:`~fimi.testbed.commands.learning_curve`  ``fimi learning-curve``
 * :mod:`~fimi.testbed.commands.pilot`           ``fimi pilot``

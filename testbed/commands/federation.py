@@ -203,9 +203,9 @@ def federate(
         begun: the run to go on with; ``None`` for a new one.
         reached: options by which the command line reaches its broker.
     """
-    from rich.console import Console
-
-    from fimi.testbed.live import LiveView, PlainView, View
+    from fimi.monitor.terminal.screen import can_be_drawn_on
+    from fimi.testbed.display import RunDisplay
+    from fimi.testbed.live import PlainView
     from fimi.testbed.processes.torch_cache import torch_cache
     from fimi.testbed.processes.tracked import tell_end, tracking_of
     from fimi.testbed.processes.windows import Windows
@@ -214,12 +214,12 @@ def federate(
 
     began_s = time.monotonic()
     rounds = scenario.config.rounds.count
-    console = Console(stderr=output == "json" or logs.quiet())
-    view: View
-    if console.is_terminal and not logs.quiet():
-        view = LiveView(console, rounds, title)
+    stream = sys.stderr if output == "json" or logs.quiet() else sys.stdout
+    view: RunDisplay | PlainView
+    if can_be_drawn_on(stream) and not logs.quiet():
+        view = RunDisplay(stream, sys.stdin, rounds)
     else:
-        view = PlainView(console.file, rounds, quiet=logs.quiet())
+        view = PlainView(stream, rounds, quiet=logs.quiet())
     with errors(), stop_on_signals() as stop, torch_cache(), contextlib.ExitStack() as stack:
         if begun is None:
             about = describe(scenario, command, secrets.token_hex(8))
