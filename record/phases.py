@@ -167,9 +167,9 @@ def fleet_cells(cells: Sequence[PhaseCell], parts: Sequence[EnergyPart]) -> tupl
 
 def phase_seconds(run: RunData, device: str) -> dict[Phase, tuple[float | None, float | None]]:
     """Mean length of a device's phases in the rounds it took part in, metered and predicted, s."""
+    own = {number: d for number, d in run.rounds_of(device) if d.status not in APART}
     rounds = tuple(
-        msgspec.structs.replace(r, devices=tuple(d for d in r.participants if d.device == device))
-        for r in run.rounds
+        msgspec.structs.replace(r, devices=(own[r.number],)) for r in run.rounds if r.number in own
     )
     alone = msgspec.structs.replace(run, preparations=(), rounds=rounds)
     return {

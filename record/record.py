@@ -6,6 +6,7 @@ here contain them. Everything but the name may be missing from a run that ended 
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,7 @@ class Generation(Struct, frozen=True, kw_only=True):
         return self.requested - self.delivered
 
 
-class RunData(Struct, frozen=True, kw_only=True):
+class RunData(Struct, frozen=True, kw_only=True, dict=True):
     """A whole run.
 
     Attributes:
@@ -390,7 +391,27 @@ class RunData(Struct, frozen=True, kw_only=True):
 
     def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
         """A device in each round that it was there, with the number of the round."""
-        return [(r.number, d) for r in self.rounds for d in r.devices if d.device == device]
+        return list(self._by_device.get(device, ()))
+
+    def residuals_of(self, device: str) -> list[Residual]:
+        """The residuals of a device."""
+        return self._residuals_by_device.get(device, [])
+
+    @cached_property
+    def _residuals_by_device(self) -> dict[str, list[Residual]]:
+        found: dict[str, list[Residual]] = {}
+        for each in self.residuals:
+            found.setdefault(each.device, []).append(each)
+        return found
+
+    @cached_property
+    def _by_device(self) -> dict[str, list[tuple[int, DeviceRound]]]:
+        """The same of every device; looked up for each of a thousand."""
+        found: dict[str, list[tuple[int, DeviceRound]]] = {}
+        for result in self.rounds:
+            for entry in result.devices:
+                found.setdefault(entry.device, []).append((result.number, entry))
+        return found
 
     def accepted_of(self, device: str) -> int:
         """How many updates of a device were accepted."""

@@ -315,7 +315,7 @@ def _device(
         bandwidth_hz=plan.point.bandwidth_hz if plan else None,
         energy=tally.sum(),
         compared=tally.compared(),
-        agreement=agreement(r for r in run.residuals if r.device == name),
+        agreement=agreement(run.residuals_of(name)),
         busy_s=mean(busy),
         predicted_busy_s=(
             math.fsum(cost.duration_s for cost in plan.predicted if cost.phase != "idle")

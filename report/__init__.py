@@ -25,6 +25,7 @@
 * :mod:`~fimi.report.comparison`      runs of an experiment compared
 * :mod:`~fimi.report.words`           numbers and kinds of joules as text
 * :mod:`~fimi.report.markup`          HTML that cannot be injected into
+* :mod:`~fimi.report.tokens`          colours of pages and pictures, light and dark
 * :mod:`~fimi.report.plot_style`      one palette, shapes beside colours, axes with units
 
 Imports :mod:`fimi.record` and the rooms below it.

@@ -83,6 +83,9 @@ def trial_table(run: RunData) -> Html | None:
     def ran(trial: Trial, what: str) -> str:
         return what if trial.accuracy is not None else MISSING
 
+    kinds = {said for _, trial in made.tried if (said := _kind(trial))}
+    kind = kinds.pop() if len(kinds) == 1 else ""
+    failed: Column[tuple[str, Trial]] = Column("Not run", "", lambda r: r[1].error, "text")
     columns: list[Column[tuple[str, Trial]]] = [
         Column("Device", "", lambda r: r[0], "name"),
         Column("Board", "", lambda r: board(r[0]), "name"),
@@ -95,18 +98,10 @@ def trial_table(run: RunData) -> Html | None:
         Column("Latency", "median", lambda r: seconds(r[1].latency_median_s)),
         Column("Latency", "95th percentile", lambda r: seconds(r[1].latency_p95_s)),
         Column("Latency", "kind", lambda r: ran(r[1], r[1].latency_kind)),
-        Column(
-            "Energy per inference",
-            "",
-            lambda r: _energy(r[1]),
-        ),
-        Column(
-            "Energy per inference",
-            "above resting",
-            lambda r: plus_minus(one) if (one := r[1].above_one) is not None else MISSING,
-        ),
+        Column("Energy per inference", kind, lambda r: _energy(r[1], bare=bool(kind))),
+        Column("Energy per inference", "above resting", lambda r: _above(r[1], bare=bool(kind))),
         Column("Inferences", "", lambda r: ran(r[1], str(r[1].inferences))),
-        Column("Not run", "", lambda r: r[1].error, "text"),
+        *([failed] if any(trial.error for _, trial in made.tried) else []),
     ]
     return table(columns, made.tried)
 
@@ -141,9 +136,20 @@ def _kind(trial: Trial) -> str:
     return f"{energy.kind}, {energy.scope}" if energy else ""
 
 
-def _energy(trial: Trial) -> str:
+def _energy(trial: Trial, *, bare: bool) -> str:
+    """Joules of an inference, with their kind where the heading does not say it."""
     kind = _kind(trial)
-    return f"{joules(trial.energy_j)} ({kind})" if kind else MISSING
+    if not kind:
+        return MISSING
+    return joules(trial.energy_j) if bare else f"{joules(trial.energy_j)} ({kind})"
+
+
+def _above(trial: Trial, *, bare: bool) -> str:
+    """The same above resting."""
+    if trial.above_one is None:
+        return MISSING
+    said = plus_minus(trial.above_one)
+    return said.removesuffix(f" ({_kind(trial)})") if bare else said
 
 
 def _typical(made: Deployment, variant: str) -> str:

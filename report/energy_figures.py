@@ -199,7 +199,7 @@ def joules_by_phase(summary: Summary) -> Picture | None:
             x=[energy.value_j / scale for _, energy in chosen],
             y=[names.index(c.device) for c, _ in chosen],
             name=plot_style.PHASE_NAMES[phase],
-            marker={"color": colour},
+            marker=plot_style.bar(colour, plot_style.PHASE_PATTERNS[phase]),
             text=[
                 f"<b>{plot_style.label(c.device)}</b>, {plot_style.PHASE_NAMES[phase]}"
                 f"<br>{format_energy(energy)}, {percent_of(energy, whole[c.device])}"
@@ -218,7 +218,7 @@ def joules_by_phase(summary: Summary) -> Picture | None:
             x=[left_j / scale for _, left_j in left],
             y=[names.index(name) for name, _ in left],
             name="not told apart",
-            marker={"color": "#e4e8ee", "pattern": {"shape": "/"}},
+            marker=plot_style.bar(plot_style.LINE, "+"),
             text=[
                 f"<b>{plot_style.label(name)}</b><br>{joules(left_j)} of phases that its meter "
                 "does not tell apart"
@@ -274,7 +274,7 @@ def round_timeline(run: RunData, summary: Summary) -> Picture | None:
                 legendgroup=phase,
                 showlegend=kind == 0,
                 opacity=1.0 if kind == 0 else 0.65,
-                marker={"color": colour},
+                marker=plot_style.bar(colour, plot_style.PHASE_PATTERNS[phase]),
                 text=words,
             )
     deadline_s = run.info.config.get("plan.deadline_s")

@@ -201,8 +201,8 @@ def search_history(run: RunData) -> Picture | None:
         return None
     scale, unit = plot_style.joule_unit(max(best for _, best in steps))
     figure = plot_style.figure(
-        560,
-        xaxis=plot_style.axis("iteration of the search", tickformat="d"),
+        440,
+        xaxis=plot_style.count_axis("iteration of the search", steps[-1][0]),
         yaxis=plot_style.axis(f"{plan.objective} energy of a round, {unit} (modelled)".strip()),
     )
     bound = plan.least.bound_j
@@ -272,7 +272,7 @@ def labels(run: RunData, summary: Summary) -> Picture | None:
             base=[i - scale * n for i, row in enumerate(below) for n in row],
             width=0.74,
             name=name,
-            marker={"color": colour},
+            marker=plot_style.bar(colour, "/" if name == "synthetic" else ""),
             text=[
                 f"<b>{plot_style.label(device.device)}</b>, class {plot_style.label(titles[k])}"
                 f"<br>{real[i][k]} real, {made[i][k]} synthetic samples"
@@ -313,7 +313,7 @@ def class_accuracy(run: RunData) -> Picture | None:
         xgap=1,
         ygap=1,
         colorbar={
-            "title": {"text": "%"},
+            "title": {"text": "accuracy, %", "side": "right"},
             "thickness": 10,
             "outlinewidth": 0,
             "tickvals": [0, 50, 100],

@@ -39,17 +39,20 @@ def skew(run: RunData) -> Picture | None:
         xaxis=plot_style.axis("EMD to the population", range=[-0.05, 2.05]),
         yaxis=plot_style.rows(names, range=[len(names) - 0.45, -0.95]),
     )
+    joins: list[tuple[float | None, int | None]] = []
     for row, device in enumerate(names):
         ends = [before[device].emd, after[device].emd if device in after else None]
         if None not in ends and ends[0] != ends[1]:
-            figure.add_scatter(
-                x=ends,
-                y=[row, row],
-                mode="lines",
-                line={"color": plot_style.LINE, "width": 2},
-                showlegend=False,
-                hoverinfo="skip",
-            )
+            joins += [(ends[0], row), (ends[1], row), (None, None)]
+    if joins:
+        figure.add_scatter(
+            x=[x for x, _ in joins],
+            y=[row for _, row in joins],
+            mode="lines",
+            line={"color": plot_style.LINE, "width": 2},
+            showlegend=False,
+            hoverinfo="skip",
+        )
     for name, colour, shape, stage in (
         ("local", plot_style.MEASURED, "circle", before),
         ("local + synthetic", plot_style.PREDICTED, "diamond", after),

@@ -80,7 +80,7 @@ def _of_insights(
 def _plot(
     found: dict[int, dict[str, float | None]], name: str, title: str, caption: str, unit: str
 ) -> Picture | None:
-    """A faint line for each device, a strong one for their mean; nothing without a value.
+    """Faint lines of the devices, a strong one for their mean; nothing without a value.
 
     ``found`` has values by round and device, ``None`` where one is not known.
     """
@@ -97,19 +97,30 @@ def _plot(
         yaxis=plot_style.axis(unit),
         showlegend=False,
     )
-    for device in devices:
-        points = [(number, of[device]) for number, of in known.items() if device in of]
-        figure.add_scatter(
-            x=[number for number, _ in points],
-            y=[value for _, value in points],
-            mode="lines+markers",
-            name=plot_style.label(device),
-            line={"color": plot_style.MEASURED, "width": 1},
-            marker={"size": 5},
-            opacity=0.45,
-            hovertemplate=f"<b>{plot_style.label(device)}</b><br>round %{{x}}<br>{unit} %{{y:.2f}}"
-            "<extra></extra>",
+    # One trace with gaps between devices: a thousand traces would take a browser minutes.
+    points = [
+        point
+        for device in devices
+        for point in (
+            *((n, of[device], device) for n, of in known.items() if device in of),
+            (None, None, ""),
         )
+    ][:-1]
+    figure.add_scatter(
+        x=[number for number, _, _ in points],
+        y=[value for _, value, _ in points],
+        mode="lines+markers",
+        name="a device",
+        line={"color": plot_style.MEASURED, "width": 1},
+        marker={"size": 5},
+        opacity=0.45,
+        text=[
+            f"<b>{plot_style.label(device)}</b><br>round {number}<br>{unit} {value:.2f}"
+            if value is not None
+            else ""
+            for number, value, device in points
+        ],
+    )
     means = {number: math.fsum(of.values()) / len(of) for number, of in known.items() if of}
     hover = f"round %{{x}}<br>mean {unit} %{{y:.2f}}<extra></extra>"
     plot_style.add_mean(figure, [*means], [*means.values()], hovertemplate=hover)

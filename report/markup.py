@@ -100,7 +100,7 @@ def table(columns: Sequence[Column[T]], items: Iterable[T], *, caption: str | No
         "div",
         element(
             "table",
-            element("caption", caption) if caption else None,
+            element("caption", element("span", caption)) if caption else None,
             element("thead", _head(columns)),
             element("tbody", *(row(column.of(item) for column in columns) for item in items)),
             element("tfoot", row(foot)) if any(foot) else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fimi.energy.observe.link import LinkState
-from fimi.record.clean import clean
+from fimi.record.clean import clean, enumerated
 from fimi.record.observed import DeviceObserved
 from fimi.report.markup import Column, Html, table
 from fimi.report.words import MISSING, bits_per_second, cell, hertz, percent, percent_value
@@ -76,7 +76,12 @@ def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
     ]
     if any(each.doubts for each in found):
         columns.append(Column("Meter doubted", "", lambda e: "; ".join(_doubts(e)) or "0", "text"))
-    return table(columns, found, caption="As the devices observed themselves")
+    there = [c for c in columns if any(c.of(each) != MISSING for each in found)]
+    lacking = dict.fromkeys(f"{c.title} {c.unit}".lower() for c in columns if c not in there)
+    caption = "As the devices observed themselves"
+    if lacking:
+        caption += f"; no device told of {enumerated([name.strip() for name in lacking])}"
+    return table(there, found, caption=caption)
 
 
 def _doubts(each: DeviceObserved) -> list[str]:

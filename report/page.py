@@ -1,19 +1,8 @@
-"""One page, ``report.html``: self-contained, offline, with interactive pictures.
-
-plotly.js comes from the installed package and is written into the page once. The page forbids
-itself to load anything (Content-Security-Policy) and runs no script but the two whose digests it
-names, so that no text from a device can become code.
-"""
+"""The page of a run, ``report.html``: what stands in it, and in which order."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import json
-from importlib import resources
 from pathlib import Path
-
-from plotly.offline import get_plotlyjs
 
 from fimi.files import write_whole
 from fimi.record.reader import ReportError, read_run
@@ -34,7 +23,7 @@ from fimi.report.markup import Html, element, join
 from fimi.report.observed import observed_table
 from fimi.report.plot_style import Picture
 from fimi.report.second import second_table
-from fimi.report.sections import details, pair, picture, section
+from fimi.report.skeleton import details, footer, noscript, page, pair, picture, section
 from fimi.report.words import joules, percent_value, predicted, whole
 
 REPORT_NAME = "report.html"
@@ -74,38 +63,6 @@ def render(run: RunData) -> str:
     summary = summarise(run)
     drawn = pictures(run, summary)
     return page(f"{run.info.run} · FIMI testbed", _content(run, summary, drawn), drawn)
-
-
-def page(title: str, content: Html, drawn: dict[str, Picture]) -> str:
-    """A self-contained page.
-
-    Args:
-        title: of the window.
-        content: what it shows; each picture has its place in it.
-        drawn: the pictures, by name.
-    """
-    style, script = _asset("page.css"), _asset("page.js")
-    library = get_plotlyjs().replace("</script", "<\\/script")
-    policy = (
-        f"default-src 'none'; base-uri 'none'; form-action 'none'; style-src 'unsafe-inline'; "
-        f"img-src data: blob:; script-src {_digest(library)} {_digest(script)}"
-    )
-    head = element(
-        "head",
-        Html('<meta charset="utf-8">'),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Html('<link rel="icon" href="data:,">'),
-        element("title", title),
-        element("style", Html(style)),
-    )
-    scripts = (
-        element("script", Html(_figures_json(drawn)), type="application/json", id="figures"),
-        element("script", Html(library)),
-        element("script", Html(script)),
-    )
-    body = element("body", element("main", content), *(scripts if drawn else ()))
-    return f'<!DOCTYPE html>\n<html lang="en">{head}{body}</html>\n'
 
 
 def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
@@ -174,12 +131,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 details("Configuration", page_tables.configuration_table(run)),
                 details("Versions", page_tables.versions_table(run)),
             ),
-            element(
-                "footer",
-                "Made from ",
-                element("code", run.path.name),
-                ", which holds every reading. This page loads nothing from anywhere.",
-            ),
+            footer("Made from ", element("code", run.path.name), ", which holds every reading."),
         ]
     )
 
@@ -228,35 +180,3 @@ def _division(run: RunData) -> str | None:
         "file": f"divided as {config.get('data.partition_file')} says",
     }
     return ways.get(str(config.get("data.partition")))
-
-
-def noscript() -> Html:
-    """Said where the pictures cannot be drawn."""
-    return element(
-        "noscript",
-        Html("<style>.plot{display:none}</style>"),
-        element(
-            "div",
-            "The pictures need JavaScript, which this page contains; the tables hold the numbers.",
-            class_="notice",
-        ),
-    )
-
-
-def _figures_json(drawn: dict[str, Picture]) -> str:
-    """The pictures as JSON that cannot end its own element."""
-    figures = {
-        name: {**json.loads(each.figure.to_json(validate=False)), "narrow": each.narrow}
-        for name, each in drawn.items()
-    }
-    text = json.dumps(figures, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _asset(name: str) -> str:
-    return (resources.files("fimi.report") / "assets" / name).read_text(encoding="utf-8")
-
-
-def _digest(script: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return f"'sha256-{digest}'"

@@ -55,12 +55,14 @@ def device_table(summary: Summary) -> Html:
     worst = summary.points[-1].fairness.worst if summary.points else None
     even = MISSING if worst is None else f"worst {percent(worst)}"
     fleet = sum_cell(summary.energy, bare=bare)
+    hardware = {device.hardware for device in devices}
+    all_are = hardware.pop() if len(hardware) == 1 else ""
     setting: Column[DeviceSummary] = Column(
-        "Operating point", "", lambda d: d.setting or MISSING, "text"
+        "Operating", "point", lambda d: d.setting or MISSING, "text"
     )
     columns: list[Column[DeviceSummary]] = [
         Column("Device", "", lambda d: d.device, "name", "Fleet"),
-        Column("Board", "", _board, "name"),
+        Column("Board", all_are, lambda d: _board(d, bare=bool(all_are)), "name"),
         Column("Samples", "real", lambda d: _count(d.local_counts), foot=real),
         Column("Samples", "synthetic", lambda d: _count(d.synthetic_counts), foot=made),
         *([setting] if any(device.setting for device in devices) else []),
@@ -96,10 +98,12 @@ def _predicted(compared: Compared) -> str:
     return f"{joules(compared.predicted_j)}{of_part}"
 
 
-def _board(device: DeviceSummary) -> str:
+def _board(device: DeviceSummary, *, bare: bool) -> str:
+    """Its make; whether it is emulated, where the heading does not say it of all."""
     if not device.board:
         return MISSING
-    return f"{device.board} ({device.hardware})" if device.hardware else device.board
+    said = device.hardware and not bare
+    return f"{device.board} ({device.hardware})" if said else device.board
 
 
 def phase_table(summary: Summary) -> Html:

@@ -1,8 +1,9 @@
 """How pictures look: one palette, shapes beside colours, axes with units.
 
-The palette follows Okabe and Ito's, so that no two colours of a picture differ in red and
-green alone; where points of several kinds meet, their shapes differ as well. Colours of text, grid
-and paper are left to the page, which knows whether it is light or dark.
+The palette (:mod:`fimi.report.tokens`) follows Okabe and Ito's, so that no two colours of a
+picture differ in red and green alone; where points of several kinds meet, their shapes differ as
+well, and bars have patterns. Figures have the light colours; a page that is dark replaces them, and
+adds those of text, grid and paper.
 """
 
 from __future__ import annotations
@@ -16,25 +17,31 @@ from msgspec import Struct
 
 from fimi.energy.cost_model import Phase
 from fimi.record.clean import clean
+from fimi.report.tokens import LIGHT
 
-MEASURED = "#2b74b8"
-PREDICTED = "#d97a1a"
-LINE = "#8b95a1"
+INK = LIGHT["ink"]
+MEASURED = LIGHT["measured"]
+PREDICTED = LIGHT["predicted"]
+LINE = LIGHT["line"]
 """Reference lines and what joins two points."""
 
 _PHASE_LOOKS: dict[Phase, tuple[str, str]] = {
-    "synthetic-download": ("#7d4e92", "triangle-up"),
-    "model-download": ("#79bbe3", "square"),
-    "compute": ("#2b74b8", "circle"),
-    "waiting": ("#cc79a7", "hourglass"),
-    "upload": ("#e39a35", "diamond"),
-    "idle": ("#b3bbc5", "x"),
-    "inference": ("#3a9a78", "star"),
+    "synthetic-download": ("triangle-up", "."),
+    "model-download": ("square", "x"),
+    "compute": ("pentagon", ""),
+    "waiting": ("hourglass", "|"),
+    "upload": ("diamond", "/"),
+    "idle": ("x", "-"),
+    "inference": ("star", "\\"),
 }
-PHASE_COLOURS = {phase: colour for phase, (colour, _) in _PHASE_LOOKS.items()}
-PHASE_SHAPES = {phase: shape for phase, (_, shape) in _PHASE_LOOKS.items()}
+PHASE_COLOURS = {phase: LIGHT[f"phase-{phase}"] for phase in _PHASE_LOOKS}
+PHASE_SHAPES = {phase: shape for phase, (shape, _) in _PHASE_LOOKS.items()}
+PHASE_PATTERNS = {phase: pattern for phase, (_, pattern) in _PHASE_LOOKS.items()}
 PHASE_NAMES = {phase: phase.replace("-", " ") for phase in _PHASE_LOOKS}
-SCALE = [[0.0, "#eaf0f6"], [0.5, "#7fa9d1"], [1.0, "#0b3c6f"]]
+SERIES = tuple(LIGHT[f"series-{k}"] for k in range(1, 10))
+DASHES = ("solid", "dash", "dot")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
+SCALE = [[k / 2, LIGHT[f"scale-{k}"]] for k in range(3)]
 
 
 class Picture(Struct, frozen=True, kw_only=True):
@@ -88,10 +95,34 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 8}, "automargin": True, "zeroline": False, **more}
 
 
+def count_axis(title: str, most: float, **more: Any) -> dict[str, Any]:
+    """An axis of whole numbers up to ``most``.
+
+    Where they are few every one has its tick; plotly alone would set some between them, and write
+    two of them as the same number.
+    """
+    few = {"dtick": 1} if most <= 12 else {}
+    return axis(title, **few, **more)
+
+
 def round_axis(count: int, **more: Any) -> dict[str, Any]:
-    """An axis of so many rounds; plotly alone repeats numbers where they are few."""
-    few = {"dtick": 1} if count <= 12 else {}
-    return axis("round", tickformat="d", **few, **more)
+    """An axis of so many rounds."""
+    return count_axis("round", count, **more)
+
+
+def look(index: int) -> dict[str, str]:
+    """Colour, dash and symbol of the so-manieth of several lines; no two of the first 27 agree."""
+    return {
+        "color": SERIES[index % len(SERIES)],
+        "dash": DASHES[index // len(SERIES) % len(DASHES)],
+        "symbol": SYMBOLS[index % len(SYMBOLS)],
+    }
+
+
+def bar(colour: str, pattern: str = "", **more: Any) -> dict[str, Any]:
+    """The look of bars, with a pattern for those who see no colour."""
+    drawn = {"shape": pattern, "fillmode": "overlay", "fgcolor": "rgba(255,255,255,0.55)"}
+    return {"color": colour, "line": {"width": 0}, "pattern": {**drawn, "size": 6}, **more}
 
 
 def accuracy_axis() -> dict[str, Any]:

@@ -20,11 +20,11 @@ from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent_value, signed_percent
 
 CAUSES = {
-    "cycles_j": ("cycles", "#2b74b8", ""),
-    "throttling_j": ("throttling", "#7d4e92", "x"),
-    "rate_j": ("rate", "#e39a35", "/"),
-    "waiting_j": ("waiting", "#b3bbc5", ""),
-    "power_j": ("power", "#3a9a8c", "\\"),
+    "cycles_j": ("cycles", plot_style.SERIES[0], ""),
+    "throttling_j": ("throttling", plot_style.SERIES[4], "x"),
+    "rate_j": ("rate", plot_style.PHASE_COLOURS["upload"], "/"),
+    "waiting_j": ("waiting", plot_style.PHASE_COLOURS["idle"], "-"),
+    "power_j": ("power", plot_style.SERIES[2], "\\"),
 }
 """What an error comes from: name, colour, pattern."""
 
@@ -149,16 +149,7 @@ def cause_plot(summary: Summary) -> Picture | None:
             x=values,
             y=list(range(len(found))),
             name=cause,
-            marker={
-                "color": colour,
-                "line": {"width": 0},
-                "pattern": {
-                    "shape": pattern,
-                    "fillmode": "overlay",
-                    "fgcolor": "rgba(255,255,255,0.6)",
-                    "size": 6,
-                },
-            },
+            marker=plot_style.bar(colour, pattern),
             text=[
                 f"<b>{plot_style.label(name)}</b><br>{cause} {signed_percent(value)}"
                 for name, value in zip(names, values, strict=True)
@@ -169,7 +160,7 @@ def cause_plot(summary: Summary) -> Picture | None:
         y=list(range(len(found))),
         mode="markers",
         name="sum",
-        marker=plot_style.stroke(16, "#c23b3b"),
+        marker=plot_style.stroke(16, plot_style.INK),
         hovertemplate="sum %{x:+.1f} %<extra></extra>",
     )
     return Picture(

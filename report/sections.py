@@ -1,22 +1,20 @@
-"""The texts of a report page (title, notices, headline, method), and frames for its parts.
+"""The texts of a report page: title, notices, headline, method.
 
 All HTML is made with :mod:`fimi.report.markup`, which escapes every text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum, is_told
-from fimi.report import screened
+from fimi.report import screened, skeleton
 from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
 from fimi.report.planned import gap_of_search, over_budget
-from fimi.report.plot_style import Picture
+from fimi.report.skeleton import badge, items, notice
 from fimi.report.words import (
     exposed_in_words,
     gaps_by_device,
@@ -29,11 +27,6 @@ from fimi.report.words import (
     small_percent,
     whole,
 )
-
-
-def badge(word: str) -> Html:
-    """How a number came to be, or how a run ended."""
-    return element("span", word, class_=f"badge {word}")
 
 
 def state(run: RunData) -> str:
@@ -60,17 +53,12 @@ def header(run: RunData) -> Html:
         f"{seconds(info.wall_s)} wall time" if info.wall_s is not None else None,
         info.broker or None,
     ]
-    return element(
-        "header",
-        element("p", "FIMI testbed · run report", class_="kicker"),
-        element("h1", info.run),
-        element("p", info.strategy_title or info.strategy or "strategy unknown", class_="lead"),
-        element(
-            "div",
-            badge(info.status),
-            *(element("span", fact) for fact in facts if fact is not None),
-            class_="meta",
-        ),
+    return skeleton.header(
+        "run report",
+        info.run,
+        badge(info.status),
+        *facts,
+        lead=info.strategy_title or info.strategy or "strategy unknown",
     )
 
 
@@ -85,40 +73,38 @@ def notices(run: RunData, summary: Summary) -> Html:
             why = f"{run.info.reason.rstrip('.')}. "
         below = "Every number below is of the rounds that were finished."
         below = below if run.rounds else "There is nothing to compare."
-        said.append(_notice(f"{state(run).capitalize()}. ", why, below))
+        said.append(notice(f"{state(run).capitalize()}. ", why, below))
     if words := resumed(run):
         said.append(
-            _notice(
+            notice(
                 "Resumed. ",
                 f"Another process went on with this run {words}. Wall time is that of all "
                 "processes, without the time between them.",
             )
         )
-    said += [_notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
+    said += [notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
     if run.info.exposed:
-        said.append(
-            _notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}.")
-        )
+        said.append(notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}."))
     if summary.energy.missing:
         lacking = gaps_by_device(summary.energy.missing).items()
         said.append(
-            _notice(
+            notice(
                 "Energy is incomplete. ",
                 "These are not known, so that every sum they belong to is unknown",
                 f"; all of them can hold {joules(most.value_j)} at most, by the cost parameters of "
                 "the boards:"
                 if (most := summary.energy.unknown_max)
                 else ":",
-                element("ul", *_items([f"{device}: {which}" for device, which in lacking])),
+                items([f"{device}: {which}" for device, which in lacking]),
             )
         )
     for title, sentences in screened.notices(run):
-        said.append(_notice(title, element("ul", *_items(sentences))))
+        said.append(notice(title, items(sentences)))
     if summary.overspent:
-        lines = _items(over_budget(summary))
-        said.append(_notice("The run took more than its budget. ", element("ul", *lines)))
+        lines = items(over_budget(summary))
+        said.append(notice("The run took more than its budget. ", lines))
     if summary.warnings:
-        said.append(_notice("The store is not whole. ", element("ul", *_items(summary.warnings))))
+        said.append(notice("The store is not whole. ", items(summary.warnings)))
     return join(said)
 
 
@@ -197,52 +183,6 @@ def besides(run: RunData, summary: Summary) -> Html | None:
     return element("dl", *(element("div", *pair) for pair in pairs), class_="besides")
 
 
-def picture(drawn: Picture | None) -> Html | None:
-    """A figure with its words; the script fills it."""
-    if drawn is None:
-        return None
-    return element(
-        "figure",
-        element(
-            "figcaption",
-            element("h3", drawn.title),
-            element("p", drawn.caption, class_="how"),
-        ),
-        element(
-            "div",
-            id=drawn.name,
-            class_="plot",
-            style=f"min-height:{drawn.figure.layout.height}px",
-            role="img",
-            aria_label=f"{drawn.title}. {drawn.caption}",
-        ),
-    )
-
-
-def pair(*panels: Html | None) -> Html | None:
-    """Panels side by side, one alone over the whole width."""
-    there = [panel for panel in panels if panel is not None]
-    if not there:
-        return None
-    return element("div", *there, class_="pair" if len(there) > 1 else "single")
-
-
-def section(title: str, lede: str, *parts: Html | None) -> Html | None:
-    """A section, if there is anything in it."""
-    if not any(parts):
-        return None
-    return element(
-        "section", element("h2", title), element("p", lede, class_="lede") if lede else None, *parts
-    )
-
-
-def details(title: str, content: Html | None) -> Html | None:
-    """A part of the page that is closed until it is clicked."""
-    if content is None:
-        return None
-    return element("details", element("summary", title), content)
-
-
 def method(run: RunData, summary: Summary) -> Html:
     """How the numbers came to be."""
     kinds = {
@@ -309,14 +249,6 @@ def method(run: RunData, summary: Summary) -> Html:
     ]
     said = ((element("b", head), text) for head, text in paragraphs if text is not None)
     return element("div", *(element("p", head, " ", text) for head, text in said), class_="method")
-
-
-def _notice(head: str, *rest: Child) -> Html:
-    return element("div", element("strong", head), *rest, class_="notice")
-
-
-def _items(lines: Iterable[str]) -> list[Html]:
-    return [element("li", line) for line in lines]
 
 
 def _card(title: str, value: str, note: Child) -> Html:

@@ -12,8 +12,19 @@ from fimi.report.comparison.runs import point_text
 from fimi.report.comparison.shown import NEVER, Table
 from fimi.report.comparison.tables import chosen, methods, sides, tables
 from fimi.report.markup import Column, Html, element, join, table
-from fimi.report.page import noscript, page
-from fimi.report.sections import details, pair, picture, section
+from fimi.report.skeleton import (
+    badge,
+    details,
+    footer,
+    header,
+    items,
+    noscript,
+    notice,
+    page,
+    pair,
+    picture,
+    section,
+)
 from fimi.report.words import MISSING, joules, percent, seconds
 
 
@@ -46,7 +57,7 @@ def render(result: ExperimentResult) -> str:
             noscript(),
             section("Over the sweep", "", pair(*map(picture, sweeps))),
             *sections,
-            section("Method", "", element("ul", *(element("li", m) for m in methods(result)))),
+            section("Method", "", items(methods(result))),
             section(
                 "Records",
                 "",
@@ -55,11 +66,10 @@ def render(result: ExperimentResult) -> str:
                     for side, each in sides(result)
                 ),
             ),
-            element(
-                "footer",
+            footer(
                 "Made from the run stores; ",
                 element("code", "results.json"),
-                " holds the same numbers. This page loads nothing from anywhere.",
+                " holds the same numbers.",
             ),
         ]
     )
@@ -75,22 +85,9 @@ def _header(result: ExperimentResult) -> Html:
         f"{len(result.points)} grid point{'' if len(result.points) == 1 else 's'}",
         f"target: {result.target}",
     ]
-    return element(
-        "header",
-        element("p", "FIMI testbed · experiment", class_="kicker"),
-        element("h1", result.name),
-        element("p", result.title, class_="lead") if result.title else None,
-        element(
-            "div",
-            element(
-                "span",
-                result.kind,
-                class_=f"badge {'mixed' if '+' in result.kind else result.kind}",
-            ),
-            *(element("span", fact) for fact in facts),
-            class_="meta",
-        ),
-    )
+    kind = "mixed" if "+" in result.kind else result.kind
+    marks = [badge(result.kind, kind)]
+    return header("experiment", result.name, *marks, *facts, lead=result.title)
 
 
 def _notices(result: ExperimentResult) -> Html | None:
@@ -98,12 +95,10 @@ def _notices(result: ExperimentResult) -> Html | None:
         return None
     shown = result.notes[:20]
     more = len(result.notes) - len(shown)
-    return element(
-        "div",
-        element("strong", "Runs that are missing, and what else to know"),
-        element("ul", *(element("li", note) for note in shown)),
+    return notice(
+        "Runs that are missing, and what else to know",
+        items(shown),
         element("p", f"and {more} more") if more else None,
-        class_="notice",
     )
 
 

@@ -16,14 +16,6 @@ from fimi.report.comparison.statistics import Sample
 from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent
 
-COLOURS = (
-    "#2b74b8", "#d97a1a", "#2f9471", "#b8579b", "#7d4e92", "#c9a400", "#4fa8d8", "#b3452c",
-    "#6b7683",
-)  # fmt: skip
-"""After Okabe and Ito; where they come round again, dashes differ."""
-_DASHES = ("solid", "dash", "dot")
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
-
 
 def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int) -> list[Picture]:
     """Accuracy against joules and rounds at one grid point; the names end with its ``number``."""
@@ -207,12 +199,7 @@ def _finite(sample: Sample) -> tuple[float, float, float] | None:
 
 def _look(result: ExperimentResult, label: str) -> dict[str, str]:
     labels = list(dict.fromkeys(s.label for s in result.summaries))
-    index = labels.index(label)
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "dash": _DASHES[index // len(COLOURS) % len(_DASHES)],
-        "symbol": SYMBOLS[index % len(SYMBOLS)],
-    }
+    return plot_style.look(labels.index(label))
 
 
 def _runs(summary: StrategySummary) -> list[RunFigures]:

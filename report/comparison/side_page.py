@@ -7,14 +7,22 @@ from collections.abc import Sequence
 
 from fimi.report import plot_style
 from fimi.report.comparison.page import table_of
-from fimi.report.comparison.pictures import COLOURS, SYMBOLS
 from fimi.report.comparison.shown import shown
 from fimi.report.comparison.side_by_side import MEASURES, LaidStrategy, SideBySide
 from fimi.report.comparison.side_tables import legend, side_methods, side_tables
 from fimi.report.markup import Html, element, join
-from fimi.report.page import noscript, page
 from fimi.report.plot_style import Picture
-from fimi.report.sections import pair, picture, section
+from fimi.report.skeleton import (
+    footer,
+    header,
+    items,
+    noscript,
+    notice,
+    page,
+    pair,
+    picture,
+    section,
+)
 
 
 def side_page(laid: SideBySide) -> str:
@@ -37,28 +45,19 @@ def side_page(laid: SideBySide) -> str:
         )
     content = join(
         [
-            element(
-                "header",
-                element("p", "FIMI testbed · experiments side by side", class_="kicker"),
-                element("h1", " and ".join(dict.fromkeys(r.name for r in laid.results))),
-                element(
-                    "ul",
-                    *(
-                        element("li", element("strong", letter), f" {what}")
-                        for letter, what in legend(laid)
-                    ),
+            header(
+                "experiments side by side",
+                " and ".join(dict.fromkeys(r.name for r in laid.results)),
+                *(
+                    join([element("span", element("strong", letter), f" {what}")])
+                    for letter, what in legend(laid)
                 ),
             ),
             _notice(laid),
             noscript(),
             *sections,
-            section("Method", "", element("ul", *(element("li", m) for m in side_methods(laid)))),
-            element(
-                "footer",
-                "Made from ",
-                element("code", "results.json"),
-                " of each. This page loads nothing from anywhere.",
-            ),
+            section("Method", "", items(side_methods(laid))),
+            footer("Made from ", element("code", "results.json"), " of each."),
         ]
     )
     return page("Experiments side by side · FIMI testbed", content, drawn)
@@ -67,12 +66,7 @@ def side_page(laid: SideBySide) -> str:
 def _notice(laid: SideBySide) -> Html | None:
     if not laid.differences:
         return None
-    return element(
-        "div",
-        element("strong", "What differs besides"),
-        element("ul", *(element("li", each) for each in laid.differences)),
-        class_="notice",
-    )
+    return notice("What differs besides", items(laid.differences))
 
 
 def _ratios(
@@ -120,8 +114,8 @@ def _ratios(
             name=plot_style.label(each.label),
             marker={
                 "size": 8,
-                "color": COLOURS[k % len(COLOURS)],
-                "symbol": SYMBOLS[k % len(SYMBOLS)],
+                "color": plot_style.look(k)["color"],
+                "symbol": plot_style.look(k)["symbol"],
             },
             text=[
                 f"<b>{plot_style.label(each.label)}</b><br>{title}: {shown(i)}"

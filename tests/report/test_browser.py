@@ -1,43 +1,102 @@
-"""The page in a real browser: every picture is drawn, nothing is complained about."""
+"""Pages in a real browser: pictures are drawn, saved light, seen at every width, printed light."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from chromium import CHROMIUM, Browser
 
 from fimi.record.reader import read_run
 from fimi.record.summary import summarise
 from fimi.report.figures import pictures
 from fimi.report.page import write_report
+from fimi.report.tokens import DARK, LIGHT
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="chromium is not installed (apt install chromium)"
+)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (apt install chromium)")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, build: Any) -> Path:
+    where = tmp_path_factory.mktemp("seen")
+    build.write(where / "a-run", names=[f"device-{k}" for k in range(5)])
+    write_report(where / "a-run")
+    return where / "a-run"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with Browser() as started:
+        yield started
+
+
 def test_every_picture_is_drawn_and_nothing_is_complained_about(
-    run_dir: Path, tmp_path: Path
+    browser: Browser, folder: Path
 ) -> None:
-    page = write_report(run_dir)
-    run = read_run(run_dir)
-    wanted = len(pictures(run, summarise(run)))
-    command = [
-        str(CHROMIUM),
-        *("--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--enable-logging=stderr", "--virtual-time-budget=10000"),
-        *(("--no-sandbox",) if os.name == "posix" and os.geteuid() == 0 else ()),
-        f"--user-data-dir={tmp_path / 'browser'}",
-        page.as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    drawn = re.findall(r'class="[^"]*\bjs-plotly-plot\b', done.stdout)
-    assert len(drawn) == wanted > 5
-    assert 'class="bartext' not in done.stdout  # what hovering shows is not written into the bars
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not complaints, complaints
+    run = read_run(folder)
+    browser.look()
+    browser.open(folder / "report.html")
+    drawn = browser.run("document.querySelectorAll('.js-plotly-plot').length")
+    assert drawn == len(pictures(run, summarise(run))) > 5
+    # what hovering shows is not written into the bars
+    assert browser.run("document.querySelectorAll('.bartext').length") == 0
+    assert not browser.run("document.getElementById('too-old').checkVisibility()")
+    assert browser.complaints == []
+
+
+@pytest.mark.parametrize("width", [1400, 800, 420])
+def test_no_page_is_wider_than_its_window(browser: Browser, folder: Path, width: int) -> None:
+    browser.look(width=width)
+    browser.open(folder / "report.html")
+    assert browser.run("document.documentElement.scrollWidth") <= width
+    wide = browser.run(
+        "[...document.querySelectorAll('.scroll')]"
+        ".filter(each => each.scrollWidth > each.clientWidth).length"
+    )
+    assert (wide == 0) == (width == 1400)  # tables fit where there is room, else they scroll
+
+
+def test_a_saved_picture_is_light_where_the_page_is_dark(browser: Browser, folder: Path) -> None:
+    browser.look(dark=True)
+    browser.open(folder / "report.html")
+    shown = browser.run("document.querySelector('#accuracy .lines path').style.stroke")
+    assert shown == f"rgb{tuple(bytes.fromhex(DARK['measured'][1:]))}"
+    # what the button saves is caught on its way to the disk
+    saved = browser.run(
+        """new Promise((then) => {
+            const make = URL.createObjectURL;
+            URL.createObjectURL = (blob) => {
+                blob.text().then(then);
+                URL.createObjectURL = make;
+                return make(blob);
+            };
+            document.querySelector("#accuracy").parentElement.querySelector("button").click();
+        })"""
+    )
+    picture = ET.fromstring(saved)
+    styles = " ".join(each.get("style", "") for each in picture.iter())
+    for name in ("measured", "ink", "soft"):
+        light, dark = (f"rgb{tuple(bytes.fromhex(theme[name][1:]))}" for theme in (LIGHT, DARK))
+        assert light in styles
+        assert dark not in styles
+    assert "rgb(255, 255, 255)" in picture.get("style", "") + styles
+
+
+def test_it_is_printed_light(browser: Browser, folder: Path) -> None:
+    browser.look(dark=True)
+    browser.open(folder / "report.html")
+    browser.run("window.dispatchEvent(new Event('beforeprint'))")
+    browser.wait(
+        "document.querySelector('#accuracy .lines path').style.stroke === "
+        f"'rgb{tuple(bytes.fromhex(LIGHT['measured'][1:]))}'"
+    )
+    browser.run("window.dispatchEvent(new Event('afterprint'))")
+    browser.wait(
+        "document.querySelector('#accuracy .lines path').style.stroke === "
+        f"'rgb{tuple(bytes.fromhex(DARK['measured'][1:]))}'"
+    )

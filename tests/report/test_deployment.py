@@ -108,7 +108,9 @@ def test_labels_before_and_after(deployed: Path) -> None:
     assert "filled with synthetic samples 0.25 and 1.00 bit" in said
     drawn = labels.skew(run)
     assert drawn is not None
-    assert len(drawn.figure.data) == 4  # two lines between, two sets of points
+    between, local, filled = drawn.figure.data
+    assert list(between.x) == [0.75, 0.25, None, 0.75, 0.25, None]
+    assert (list(local.x), list(filled.x)) == ([0.75, 0.75], [0.25, 0.25])
     assert labels.skew_table(run) is not None
 
 

@@ -50,8 +50,19 @@ def run(run_dir: Path) -> RunData:
 
 
 def drawn(picture: Picture | None) -> list[tuple[list[int], list[float]]]:
+    """The lines, those of devices first: one trace holds them, with gaps between."""
     assert picture is not None
-    return [(list(trace.x), list(trace.y)) for trace in picture.figure.data]
+    found = []
+    for trace in picture.figure.data:
+        pieces: list[tuple[list[int], list[float]]] = [([], [])]
+        for x, y in zip(trace.x, trace.y, strict=True):
+            if x is None:
+                pieces.append(([], []))
+            else:
+                pieces[-1][0].append(x)
+                pieces[-1][1].append(y)
+        found += pieces
+    return found
 
 
 class TestGradients:
