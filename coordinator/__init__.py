@@ -13,6 +13,8 @@ The run
 * :mod:`~fimi.coordinator.gathering`    before it begins or goes on: waiting for the fleet
 * :mod:`~fimi.coordinator.patience`     how long others are waited for, and how often that is said;
   a clock that stands still without a broker
+* :mod:`~fimi.coordinator.controls`     what others ask of it: handed in by any thread
+* :mod:`~fimi.coordinator.interventions`  that, served between two rounds
 * :mod:`~fimi.coordinator.checkpoint`   what a run needs to go on after its coordinator was killed
 * :mod:`~fimi.coordinator.inbox`       sorts what arrives
 * :mod:`~fimi.coordinator.registry`    which devices are online or expected back, their profiles

@@ -69,10 +69,7 @@ class Adaptation:
         self._since: dict[str, list[Residual]] = {}
         self._rounds_since = 0
         if state is not None:
-            self._boards |= state.boards
-            self._seen = {d: deque(seen, settings.refit_window) for d, seen in state.seen.items()}
-            self._since = {device: list(found) for device, found in state.since.items()}
-            self._rounds_since = state.rounds_since
+            self.restore(state)
 
     @property
     def state(self) -> AdaptationState:
@@ -83,6 +80,13 @@ class Adaptation:
             since={device: tuple(found) for device, found in self._since.items()},
             rounds_since=self._rounds_since,
         )
+
+    def restore(self, state: AdaptationState) -> None:
+        """As it was then: what was learned since is forgotten, but for devices that are new."""
+        self._boards |= state.boards
+        self._seen = {d: deque(seen, self._settings.refit_window) for d, seen in state.seen.items()}
+        self._since = {device: list(found) for device, found in state.since.items()}
+        self._rounds_since = state.rounds_since
 
     def admit(self, device: str, profile: Profile) -> None:
         """Take a device in that has come later."""

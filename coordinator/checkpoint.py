@@ -8,6 +8,7 @@ written together with it, in one transaction.
 * :class:`DevicePart`   one device: its share, its profile, its answer to the plan
 * :class:`PlanPart`     the plan of the fleet, and each device's plan
 * :class:`RoundPart`    the clock, the model's digest, the boards as fitted, after the last round
+* :class:`ControlPart`  what people have changed in the run
 * :class:`InterimPart`  an export that is not part of the run when it goes on
 * :class:`HeldUpdate`   an update that came late and waits for a round that takes it in
 * :class:`Checkpoint`   all of them
@@ -32,6 +33,7 @@ from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticRequest
 from fimi.optim.plans import Plan
 from fimi.record.checkpoint_parts import LARGE
+from fimi.record.interventions import Pausing
 
 Part = TypeVar("Part", bound=Struct)
 
@@ -109,6 +111,20 @@ class RoundPart(Struct, frozen=True, kw_only=True):
     heard: dict[str, Heard] = {}
 
 
+class ControlPart(Struct, frozen=True, kw_only=True):
+    """What people have changed in a run that goes on.
+
+    Attributes:
+        paused: the pause that goes on; ``None`` for none.
+        excluded: devices that rest, to who asked for it.
+        deadline_s: of the rounds from now on, where it was set, s.
+    """
+
+    paused: Pausing | None = None
+    excluded: dict[str, str] = {}
+    deadline_s: float | None = None
+
+
 class InterimPart(Struct, frozen=True, kw_only=True):
     """The export of a run that was interrupted: when the run goes on, it is as if never made.
 
@@ -147,6 +163,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
         batches: what the generator node has delivered, by :func:`receiver`.
         requests: what it was asked for then; the same request gives the same bytes again.
         rounds: the state after the last round.
+        controls: what people have changed.
         interim: an export that was made when the run was interrupted.
         late: updates that wait for a round that takes them in.
     """
@@ -157,6 +174,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     batches: dict[str, SyntheticBatch] = {}
     requests: dict[str, SyntheticRequest] = {}
     rounds: RoundPart = RoundPart()
+    controls: ControlPart = ControlPart()
     interim: InterimPart = InterimPart()
     late: tuple[HeldUpdate, ...] = ()
 
@@ -195,6 +213,11 @@ def of_batch(to: str, batch: SyntheticBatch, request: SyntheticRequest) -> dict[
 def of_rounds(part: RoundPart) -> dict[str, bytes]:
     """The state after a round, as keys and bytes for the run store."""
     return {"rounds": _encode(part)}
+
+
+def of_controls(part: ControlPart) -> dict[str, bytes]:
+    """What people have changed, as keys and bytes for the run store."""
+    return {"controls": _encode(part)}
 
 
 def of_interim(part: InterimPart) -> dict[str, bytes]:
@@ -250,6 +273,7 @@ def read(stored: Mapping[str, bytes]) -> Checkpoint:
         requests=_parts(stored, _REQUEST, SyntheticRequest),
         plan=_part(stored, "plan", PlanPart) if "plan" in stored else None,
         rounds=_part(stored, "rounds", RoundPart) if "rounds" in stored else RoundPart(),
+        controls=_part(stored, "controls", ControlPart) if "controls" in stored else ControlPart(),
         interim=_part(stored, "interim", InterimPart) if "interim" in stored else InterimPart(),
         late=tuple(_parts(stored, _LATE, HeldUpdate).values()),
     )

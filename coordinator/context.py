@@ -1,6 +1,7 @@
 """The objects that all parts of a coordinator use.
 
 * :class:`Context`          connection, devices, messages and run store
+* :class:`InForce`          what may change while a run goes on
 * :class:`Stopwatch`        the wall time of a run's stages
 * :class:`FederationError`  a federation cannot start or continue
 """
@@ -11,7 +12,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.inbox import Inbox
@@ -49,6 +50,19 @@ class Stopwatch:
                 log.debug("stage %s took %.3g s (wall time)", name, passed_s)
 
 
+@dataclass(slots=True, kw_only=True)
+class InForce:
+    """What people have changed in a run that goes on, see :mod:`fimi.coordinator.interventions`.
+
+    Attributes:
+        excluded: devices that rest and are not planned for, to who asked for it.
+        deadline_s: instead of ``plan.deadline_s``, s; ``None``: as configured.
+    """
+
+    excluded: dict[str, str] = field(default_factory=dict)
+    deadline_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
     """The objects of one run that all parts of its coordinator use.
@@ -65,6 +79,7 @@ class Context:
         store: the run store.
         notify: called with every event.
         watch: measures the wall time of stages.
+        in_force: what people have changed in it.
     """
 
     run: str
@@ -78,3 +93,10 @@ class Context:
     store: RunStore
     notify: Listener
     watch: Stopwatch
+    in_force: InForce = field(default_factory=InForce)
+
+    @property
+    def deadline_s(self) -> float:
+        """T_max of the rounds from now on, s."""
+        changed_s = self.in_force.deadline_s
+        return self.settings.plan.deadline_s if changed_s is None else changed_s

@@ -88,7 +88,7 @@ class DataReplanning:
                 made, event = self._refit(number, self._learning, level)
         if event is None and use == self._plans.use:
             return plan
-        profiles = self._adaptation.profiles(self._plans.members)
+        profiles = self._adaptation.profiles(self._plans.planned)
         held = with_top_ups(self._plans.delivered, made)
         if made or use != self._plans.use:
             used = {device: in_use(counts, use) for device, counts in held.items()}
@@ -132,7 +132,7 @@ class DataReplanning:
         self, number: int, learning: LearningAdaptation, level: float
     ) -> tuple[dict[str, SyntheticBatch], LearningRefitted]:
         """Fit the curve and fetch what devices lack by it."""
-        known, profiles = learning.state, self._adaptation.profiles(self._plans.members)
+        known, profiles = learning.state, self._adaptation.profiles(self._plans.planned)
         found = learning.refit(level, self._holding(profiles))
         self._planner.plan_by(found.curve, found.rounds)
         event = LearningRefitted(

@@ -155,6 +155,12 @@ class DevicePlans:
         return {device: members[device] for device in self.devices if device in members}
 
     @property
+    def planned(self) -> dict[str, Profile]:
+        """Profiles of those that further plans are made for: not of devices that are excluded."""
+        excluded = self._context.in_force.excluded
+        return {device: p for device, p in self.members.items() if device not in excluded}
+
+    @property
     def delivered(self) -> dict[str, tuple[int, ...]]:
         """Synthetic images per class that each device holds; unlabelled ones spread evenly."""
         return {
@@ -300,7 +306,8 @@ class DevicePlans:
                 later[device] = (*later[device], more)
         offers = {d: p.batch for d, p in self.devices.items() if p.batch is not None}
         offers |= {d: batch.offer for d, batch in batches.items() if batch.offer is not None}
-        self.devices = planning.device_plans(
+        rest = {d: p for d, p in self.devices.items() if d in self._context.in_force.excluded}
+        self.devices = rest | planning.device_plans(
             plan,
             profiles,
             self._context.settings,

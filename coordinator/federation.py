@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from fimi.coordinator import checkpoint, learning_adaptation, planning
 from fimi.coordinator.adaptation import Adaptation
-from fimi.coordinator.checkpoint import InterimPart, PlanPart, RoundPart, RunPart
+from fimi.coordinator.checkpoint import ControlPart, InterimPart, PlanPart, RoundPart, RunPart
 from fimi.coordinator.context import Context, Stopwatch
 from fimi.coordinator.context import FederationError as FederationError
+from fimi.coordinator.controls import Controls
 from fimi.coordinator.conversation import Conversation
 from fimi.coordinator.data_replanning import DataReplanning
 from fimi.coordinator.dealt import DealtData
@@ -30,6 +31,7 @@ from fimi.coordinator.gathering import gather
 from fimi.coordinator.host import RunHost
 from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
+from fimi.coordinator.interventions import Interventions, StoppedAsAsked
 from fimi.coordinator.learning_adaptation import LearningAdaptation
 from fimi.coordinator.newcomers import Newcomers
 from fimi.coordinator.outcome import Federation, UnfinishedRun
@@ -101,6 +103,7 @@ class Coordinator:
             ``None`` for none.
         meter: of this machine, for what the server trains; seconds only if left out.
         watch: knows what was done before.
+        controls: what people ask of the run while it goes on; ``None``: nobody can reach it.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class Coordinator:
         validation: Dataset | None = None,
         meter: Metered | None = None,
         watch: Stopwatch | None = None,
+        controls: Controls | None = None,
     ) -> None:
         self._settings = settings
         self._model_bytes = len(tensors.dump(model))
@@ -206,6 +210,13 @@ class Coordinator:
             sample_bytes=packed_bytes(test.image_shape),
             curve=curve,
         )
+        self._interventions = Interventions(
+            context,
+            self._planner,
+            controls,
+            found.controls if found is not None else ControlPart(),
+            found.rounds.number if found is not None else 0,
+        )
         self._interim = found.interim.number if found is not None else 0
         done = tuple(d for d in resume.deployments if d.round != self._interim) if resume else ()
         self._deployments = Deployments(context, export, done) if export is not None else None
@@ -243,8 +254,10 @@ class Coordinator:
             plans, rounds = self._prepare()
             self._train(plans, rounds)
             status, reason = "completed", self._done
-        except Cancelled:
+        except Cancelled as stopped:
             status, reason = "interrupted", f"stopped after {self._done}"
+            if isinstance(stopped, StoppedAsAsked):
+                reason = f"{reason}, {stopped}"
             if self._deployments and self._host.rounds and self._host.rounds.results:
                 number = self._host.rounds.results[-1].number
                 interim = checkpoint.of_interim(InterimPart(number=number))
@@ -262,6 +275,7 @@ class Coordinator:
                 self._host.rounds.close()
             self._spool.close()
             self._dealt.close()
+            self._interventions.close(f"{status}, {reason}")
             self._store.spend(stages_wall_s=context.watch.seconds)
             self._say_goodbye(status, reason)
             self._notify(RunFinished(status=status, reason=reason))
@@ -387,6 +401,7 @@ class Coordinator:
             self._host.newcomers = Newcomers(
                 context, self._roster, plans, adaptation, self._planner, self._synthesis
             )
+        self._interventions.begin(plans, rounds, self._replanning)
         rounds.credit_earlier()
         return plans, rounds
 
@@ -438,9 +453,10 @@ class Coordinator:
         """All rounds, and what becomes of the model."""
         last = self._settings.rounds.count
         after = rounds.results[-1].number if rounds.results else 0
-        if 0 < after < last:
+        if after < last:
             self._follow_up(after, plans, rounds)  # as far as it was not done before
         for number in range(after + 1, last + 1):
+            self._interventions.expect(number)
             rounds.run(number, self._graphs_offer)
             if number < last:
                 self._follow_up(number, plans, rounds)
@@ -449,10 +465,14 @@ class Coordinator:
             self._deploy(last, plans, rounds, at_end=True)
 
     def _follow_up(self, number: int, plans: DevicePlans, rounds: TrainingRounds) -> None:
-        """What is due between two rounds."""
+        """What is due between two rounds, and what people ask for; 0: before the first."""
         watch = self._context.watch
-        with watch.stage("deploy"):
-            self._deploy(number, plans, rounds)
+        if number:
+            with watch.stage("deploy"):
+                self._deploy(number, plans, rounds)
+        self._plan = self._interventions.between(number, self._plan)
+        if not number:
+            return
         with watch.stage("adapt"):
             if self._plan is not None and self._replanning and self._host.newcomers:
                 assert self._data_replanning is not None

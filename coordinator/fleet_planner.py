@@ -69,6 +69,38 @@ class FleetPlanner:
         """Plan by this curve and these rounds from now on, as fitted to the run."""
         self.curve, self.rounds = curve, rounds
 
+    def plan_within(self, deadline_s: float) -> None:
+        """Plan for this ``plan.deadline_s`` from now on."""
+        given: Any = self._settings
+        self._settings = replace(given, plan=replace(given.plan, deadline_s=deadline_s))
+
+    def smallest_deadline_s(
+        self, profiles: Mapping[str, Profile], used: Mapping[str, tuple[int, ...]]
+    ) -> float | None:
+        """The smallest ``plan.deadline_s`` with a plan for these data, budgets aside.
+
+        ``None`` where it is not known: rounds of steps, and resources that nobody plans.
+
+        Args:
+            profiles: profiles with the cost parameters in force.
+            used: images per class that each device trains on.
+        """
+        if self._settings.training.steps or not self._strategy.planned_resources:
+            return None
+        return planning.smallest_deadline_s(
+            profiles,
+            self._settings,
+            self._strategy,
+            model_bytes=self._sizes.model_bytes,
+            update_bytes=self._sizes.update_bytes,
+            sample_bytes=self._sample_bytes,
+            curve=self.curve,
+            epochs=self.first.epochs if self.first is not None else None,
+            given=lambda problem: strategy_plans.with_images(
+                self._strategy, problem, [used[device] for device in problem.devices]
+            ),
+        )
+
     def planned_for(self, devices: int) -> Planning | None:
         """What so many devices are planned for; ``None`` under a strategy that plans nothing."""
         strategy, asked = self._strategy, self._settings.plan

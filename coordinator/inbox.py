@@ -111,6 +111,8 @@ class Inbox:
         self._cancel = cancel
         self.clock = clock or BrokerClock()
         self._host: Host | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
+        """Called again and again while somebody waits here."""
         self._reminder = Reminder(_AWAY_TOLD_S)
         self._foreign: dict[str, str] = {}
         self._meters: dict[str, str] = {}
@@ -141,6 +143,7 @@ class Inbox:
         while not done() and (left_s := limit_s - clock.now_s()) > 0:
             self.check_cancelled()
             self._conversation.tick()
+            self.meanwhile()
             self._tell_offenders()
             received = self._peer.receive(timeout_s=min(0.2, left_s))
             clock.tick(here=not self._is_broker_away())

@@ -86,7 +86,7 @@ class Newcomers:
         members = self._roster.members
         for device in new:
             self._adaptation.admit(device, members[device])
-        known = self._plans.members
+        known = self._plans.planned
         profiles = self._adaptation.profiles(known | {d: members[d] for d in new})
         unasked = [device for device in new if device not in self._asked]
         if unasked:

@@ -185,6 +185,8 @@ def smallest_deadline_s(
     update_bytes: int | None = None,
     sample_bytes: float = 0.0,
     curve: LearningCurve | None = None,
+    epochs: int | None = None,
+    given: Callable[[FimiProblem], FimiProblem] | None = None,
 ) -> float | None:
     """The smallest ``plan.deadline_s`` with a plan, all else but budgets equal; ``None`` for none.
 
@@ -198,6 +200,8 @@ def smallest_deadline_s(
         update_bytes: size of an update as sent; that of the model if left out.
         sample_bytes: size of a synthetic sample as sent.
         curve: as in :func:`make_problem`.
+        epochs: local epochs of a round; the fewest that can be chosen if left out.
+        given: makes of a problem that of given data; data are planned if left out.
     """
     value = settings.plan.synthetic_value
 
@@ -211,8 +215,10 @@ def smallest_deadline_s(
             sample_bytes=sample_bytes,
             deadline_s=deadline_s,
             curve=curve,
-            epochs=min(settings.plan.epochs_choices, default=None),
+            epochs=epochs or min(settings.plan.epochs_choices, default=None),
         )
+        if given is not None:
+            return given(problem)
         if settings.plan.target_accuracy and math.isfinite(problem.error_max):
             local = problem.error(np.maximum(problem.local_samples, 1.0))
             problem = msgspec.structs.replace(problem, error_max=local)

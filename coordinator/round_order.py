@@ -6,7 +6,10 @@
 
 from __future__ import annotations
 
+import math
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.coordinator.update_store import Updates
 from fimi.energy.cost_model import PhaseCost
@@ -33,6 +36,8 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
         invited: all of these, and those that have not joined yet.
         graphs: offer of the training graphs; ``None`` if there are none.
         is_last: no round follows.
+        paused: idling of real boards while the run paused before this round, by the cost model;
+            their first phase of it has that, too.
     """
 
     number: int
@@ -46,6 +51,21 @@ class RoundOrder(Struct, frozen=True, kw_only=True):
     invited: frozenset[str] = frozenset()
     graphs: Offer | None = None
     is_last: bool = False
+    paused: dict[str, PhaseCost] = {}
+
+    def foreseen(self, device: str) -> tuple[PhaseCost, ...]:
+        """What a device's phases are compared with: the prediction, and the pause before it."""
+        costs, pause = self.predicted[device], self.paused.get(device)
+        if pause is None:
+            return costs
+        idle = [cost for cost in costs if cost.phase == "idle"]
+        both = replace(
+            pause,
+            duration_s=math.fsum(cost.duration_s for cost in (pause, *idle)),
+            dynamic_j=math.fsum(cost.dynamic_j for cost in (pause, *idle)),
+            board_j=math.fsum(cost.board_j for cost in (pause, *idle)),
+        )
+        return (*(cost for cost in costs if cost.phase != "idle"), both)
 
     @property
     def resting(self) -> tuple[str, ...]:

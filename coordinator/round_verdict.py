@@ -9,7 +9,8 @@ busy this machine was.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import dropwhile
 
 from msgspec import Struct
 
@@ -19,6 +20,7 @@ from fimi.coordinator.round_end import AtDeadline, BoardDraw, SoFar
 from fimi.coordinator.round_order import RoundOrder, RoundOutcome
 from fimi.coordinator.round_updates import UpdateIntake
 from fimi.coordinator.update_store import Updates, UpdateStore
+from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.messaging.errors import PayloadUnusable, TransferError
 from fimi.messaging.messages.facts import RoundReport
@@ -68,7 +70,7 @@ class Verdict:
             for device, report in reports.items()
             if not implausible(report, order.samples(device, report))
         }
-        self._deadline_s = context.settings.plan.deadline_s
+        self._deadline_s = context.deadline_s
         self._ended = ended
 
     def judge(self) -> RoundOutcome:
@@ -85,7 +87,7 @@ class Verdict:
                 device=device,
                 status=status,
                 reason=reason,
-                predicted=order.predicted[device],
+                predicted=order.foreseen(device),
                 **(reported(report) if report is not None else {}),
             )
             if status == "accepted":
@@ -180,7 +182,13 @@ def draws(order: RoundOrder, reports: Mapping[str, RoundReport]) -> tuple[BoardD
     found = []
     for device, costs in sorted(order.predicted.items()):
         draw, report = BoardDraw.predicted(costs), reports.get(device)
-        found.append(draw if report is None else draw.with_report(report.phases))
+        if report is None:
+            found.append(draw)
+            continue
+        own: Iterable[PhaseRecord] = report.phases
+        if device in order.paused:  # the joules of a pause are not those of a round
+            own = dropwhile(lambda phase: phase.phase == "idle", own)
+        found.append(draw.with_report(own))
     return tuple(found)
 
 

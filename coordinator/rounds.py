@@ -189,7 +189,7 @@ class Round:
         adds = self._context.settings.rounds.late_updates == "add"
         for device in order.resting:
             outcome.devices[device] = DeviceRound(
-                device=device, status="resting", predicted=order.predicted[device]
+                device=device, status="resting", predicted=order.foreseen(device)
             )
         for device in order.absent:
             outcome.devices[device] = DeviceRound(

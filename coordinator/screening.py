@@ -172,9 +172,15 @@ class Screening:
             self._usual.learn([norm for norm, _ in known], whole)
 
 
-def left_out(devices: Collection[str]) -> str:
-    """A part of a sentence about devices that are set aside; empty if there are none."""
-    if not devices:
-        return ""
-    are = "is" if len(devices) == 1 else "are"
-    return f" ({', '.join(sorted(devices))} {are} set aside: updates refused again and again)"
+def left_out(devices: Collection[str], excluded: Collection[str] = ()) -> str:
+    """A part of a sentence about devices that are set aside or excluded; empty without any."""
+    why = {
+        "set aside: updates refused again and again": devices,
+        "excluded; 'fimi control RUN include DEVICE' takes one in again": excluded,
+    }
+    said = [
+        f"{', '.join(sorted(those))} {'is' if len(those) == 1 else 'are'} {what}"
+        for what, those in why.items()
+        if those
+    ]
+    return f" ({'; '.join(said)})" if said else ""

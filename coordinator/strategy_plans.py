@@ -8,6 +8,7 @@ frequency, bandwidth and power are set again for that data.
 * :func:`make_plans`     the result for a strategy and a problem
 * :func:`replan`         plans resources again for the data that devices have
 * :func:`with_data`      the problem for given data
+* :func:`with_images`    the same, with the work that images are under a strategy
 """
 
 from __future__ import annotations
@@ -128,13 +129,20 @@ def replan(
         InfeasibleError: no plan meets the limits.
     """
     held = np.asarray(counts, np.int64)
-    load = _load(strategy, held if used is None else np.asarray(used, np.int64), problem)
+    trained_on = held if used is None else np.asarray(used, np.int64)
     solve = planner if strategy.planned_resources else unplanned
 
     def filled(limits: FimiProblem) -> Plan:
-        return solve(with_data(limits, load))
+        return solve(with_images(strategy, limits, trained_on))
 
     return filled(afforded(problem, held.sum(axis=1), filled))
+
+
+def with_images(
+    strategy: Strategy, problem: FimiProblem, counts: Sequence[Sequence[int]] | Counts
+) -> FimiProblem:
+    """The same for images that devices train on, (I, K) per class, under a strategy."""
+    return with_data(problem, _load(strategy, np.asarray(counts, np.int64), problem))
 
 
 def with_data(problem: FimiProblem, counts: Counts) -> FimiProblem:

@@ -35,6 +35,7 @@ from fimi.coordinator.rounds import Round, RoundFact
 from fimi.coordinator.screening import Screening, left_out
 from fimi.coordinator.server_training import Aggregate, Server
 from fimi.coordinator.update_store import Updates, UpdateStore
+from fimi.energy.cost_model import BoardModel, PhaseCost, idle_cost
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.training import memory, tensors
 from fimi.learning.training.aggregation import is_finite
@@ -174,6 +175,8 @@ class TrainingRounds:
         self.results: list[RoundResult] = list(results)
         self._begun_before = bool(results)  # the next round, by a coordinator that is gone
         self._digest = tensors.digest(tensors.dump(model)) if results else ""
+        self.paused_s = 0.0
+        """Wall time for which the run has paused since the last round, s."""
         self._late = LateUpdates(context, lambda: self.model, self._most_samples, held)
         self._combining = Combining(
             context.settings.rounds, spool, self._screening, self._late, server
@@ -217,6 +220,16 @@ class TrainingRounds:
         if not (isinstance(fact, UpdateReady) and self._late.offered(fact, self.results)):
             self._context.conversation.stored(device, fact)
         return True
+
+    @property
+    def aside(self) -> frozenset[str]:
+        """Devices that rest in every round: set aside for their updates, or excluded."""
+        return self._screening.set_aside | self._context.in_force.excluded.keys()
+
+    @property
+    def there(self) -> frozenset[str]:
+        """Devices that the next round can be with: their plan is in force."""
+        return frozenset(self._plans.ready().keys() - self.aside)
 
     @property
     def _stored(self) -> int:
@@ -303,7 +316,7 @@ class TrainingRounds:
         present = self._present(number)
         drawn = participation.draw(
             tuple(self._plans.devices),
-            present.keys() - self._screening.set_aside,
+            present.keys() - self.aside,
             self._settings.rounds.participants,
             seed=self._settings.run.seed,
             number=number,
@@ -325,6 +338,7 @@ class TrainingRounds:
             number=number,
             start_s=self._plans.fleet_time_s,
             is_last=number == self._settings.rounds.count,
+            paused=self._paused(present, boards),
             wall_timeout_s=self._wall_timeout_s(plans),
             by_wall_clock=self._are_real(plans),
             plans=plans,
@@ -336,6 +350,19 @@ class TrainingRounds:
             invited=frozenset(self._roster.indices),
             graphs=graphs,
         )
+
+    def _paused(
+        self, present: Mapping[str, DevicePlan], boards: Mapping[str, BoardModel]
+    ) -> dict[str, PhaseCost]:
+        """What real boards idled while the run paused; the time of emulated ones stood still."""
+        if not self.paused_s:
+            return {}
+        kinds = {device: self._roster.members[device].hardware.kind for device in present}
+        return {
+            device: idle_cost(boards[device], self.paused_s)
+            for device, kind in kinds.items()
+            if kind == "physical"
+        }
 
     def _late_of(
         self, number: int, devices: tuple[DeviceRound, ...], outcome: RoundOutcome
@@ -426,8 +453,9 @@ class TrainingRounds:
         apart = {e.device for e in ended.devices if e.status == "failed"}  # a part of a round
         if ended.current is not None:
             apart |= ended.current.restarted
-        if self._begun_before:  # real devices have sent twice, or waited: emulated ones have not
-            members, self._begun_before = self._roster.members, False
+        if self._begun_before or self.paused_s:
+            # real devices have sent twice, or waited: emulated ones have not
+            members, self._begun_before, self.paused_s = self._roster.members, False, 0.0
             apart |= {d for d in plans if members[d].hardware.kind == "physical"}
         if self.results:  # who had just come has idled for longer than a round
             here = {e.device for e in self.results[-1].devices if e.status != "absent"}
@@ -536,25 +564,25 @@ class TrainingRounds:
     def _present(self, number: int) -> dict[str, DevicePlan]:
         """Devices whose plan is in force; waits for their return if they are too few."""
         settings, ready = self._settings.rounds, self._plans.ready
-        aside = self._screening.set_aside
+        excluded = self._context.in_force.excluded.keys()
 
         def here() -> int:
-            return len(ready().keys() - aside)
+            return len(self.there)
 
         if not self._context.inbox.wait(
             lambda: here() >= settings.min_devices, settings.gather_timeout_s
         ):
             raise FederationError(
                 f"round {number}: {here()} devices are there with a plan in force"
-                f"{left_out(aside)}, rounds.min_devices asks for {settings.min_devices}; the "
-                f"{number - 1} finished rounds are stored"
+                f"{left_out(self._screening.set_aside, excluded)}, rounds.min_devices asks for "
+                f"{settings.min_devices}; the {number - 1} finished rounds are stored"
             )
         return ready()
 
     def _wall_timeout_s(self, participants: dict[str, DevicePlan]) -> float:
         """How long to wait: for physical devices until the deadline, else the configured limit."""
         if self._are_real(participants):
-            return self._settings.plan.deadline_s + DEADLINE_GRACE_S
+            return self._context.deadline_s + DEADLINE_GRACE_S
         return self._settings.rounds.wall_timeout_s
 
     def _are_real(self, participants: dict[str, DevicePlan]) -> bool:

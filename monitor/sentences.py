@@ -27,11 +27,14 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    Intervened,
+    InterventionAsked,
     LateAdded,
     LearningRefitted,
     MeterDoubted,
     ModelKept,
     NotDeployed,
+    Paused,
     PlanInForce,
     Planned,
     Planning,
@@ -43,6 +46,7 @@ from fimi.record.events import (
     UpdateClipped,
     UpdateRejected,
 )
+from fimi.record.interventions import words as request_words
 from fimi.record.results import Deployment, RoundResult
 from fimi.record.sums import Sum
 from fimi.report.besides import expected_words, server_line
@@ -143,6 +147,17 @@ def describe(event: Event) -> str:
             return _synthetic_use(event)
         case LearningRefitted():
             return _learning_refit(event)
+        case InterventionAsked():
+            return f"{event.by} asks: {request_words(event.request)}"
+        case Intervened() if event.done:
+            return f"{_after(event.round)}, as {event.by} has asked: {event.words}"
+        case Intervened():
+            return f"refused to {event.by}: {request_words(event.request)}: {event.words}"
+        case Paused():
+            return (
+                f"paused {_after(event.round)} for {event.seconds:.0f} s, as {event.by} has asked; "
+                "'fimi control RUN resume' goes on"
+            )
         case Deployed():
             return _deployment(event.deployment)
         case NotDeployed():
@@ -206,6 +221,10 @@ def _plan(event: Planned) -> str:
         f"plan: {passes}{event.synthetic_samples} synthetic samples, rounds of "
         f"{seconds(plan.round_s)}: {energies(plan)}, found by {plan.search}{expected}"
     )
+
+
+def _after(number: int) -> str:
+    return f"after round {number}" if number else "before round 1"
 
 
 def _refit(event: Refitted) -> str:

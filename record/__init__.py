@@ -3,6 +3,7 @@
 Writing
 
 * :mod:`~fimi.record.events`   events of a run
+* :mod:`~fimi.record.interventions`  what is asked of a run that goes on, and what became of it
 * :mod:`~fimi.record.results`  rounds and runs in numbers
 * :mod:`~fimi.record.fairness`  how evenly a model serves the devices
 * :mod:`~fimi.record.insight`  types of the learning metrics of a round

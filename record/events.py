@@ -22,6 +22,7 @@ from fimi.energy.joules import Energy
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import Objective
+from fimi.record.interventions import Request
 from fimi.record.results import (
     Deployment,
     DeviceRound,
@@ -445,6 +446,65 @@ class SyntheticUse(Event, frozen=True, kw_only=True, tag="synthetic-use"):
     fades: bool
 
 
+class InterventionAsked(Event, frozen=True, kw_only=True, tag="intervention-asked"):
+    """Somebody asks something of the run; it is served between two rounds.
+
+    Attributes:
+        number: of the request in this process.
+        request: for what.
+        by: who asks, in words.
+        asked_at: UNIX time, s.
+    """
+
+    number: int
+    request: Request
+    by: str
+    asked_at: float
+
+
+class Intervened(Event, frozen=True, kw_only=True, tag="intervened"):
+    """A request was served: done, or refused, which changes nothing.
+
+    Attributes:
+        round: after which.
+        number: of the request in this process.
+        request: for what.
+        by: who asked, in words.
+        asked_at: UNIX time, s.
+        done: whether it was done.
+        words: what became of it; of what was refused, the reason.
+        paused_s: of a pause that has ended with it, wall time, s; else ``None``.
+        planned: whether the fleet has another plan since then.
+    """
+
+    round: int
+    number: int
+    request: Request
+    by: str
+    asked_at: float
+    done: bool
+    words: str
+    paused_s: float | None = None
+    planned: bool = False
+
+
+class Paused(Event, frozen=True, kw_only=True, tag="paused"):
+    """The run pauses between two rounds, as somebody has asked. Not stored; its beginning is.
+
+    Attributes:
+        round: after which.
+        by: who has asked for it, in words.
+        seconds: for how long now, wall time, s.
+    """
+
+    round: int
+    by: str
+    seconds: float
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
 class Deployed(Event, frozen=True, kw_only=True, tag="deployed"):
     """The global model was exported, and tried where that was asked for."""
 
@@ -474,7 +534,7 @@ Logged = (
     | RoundStarted | DeviceReported | MeterDoubted | SenderSetAside
     | UpdateRejected | UpdateClipped | DeviceSetAside | ModelKept
     | Credited | LateAdded | Resumed | Refitted | LearningRefitted
-    | SyntheticUse | NotDeployed | RunFinished
+    | SyntheticUse | InterventionAsked | Intervened | NotDeployed | RunFinished
 )  # fmt: skip
 """Events that the log keeps whole; the tag names the type."""
 

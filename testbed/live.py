@@ -41,11 +41,14 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    Intervened,
+    InterventionAsked,
     LateAdded,
     LearningRefitted,
     MeterDoubted,
     ModelKept,
     NotDeployed,
+    Paused,
     PlanInForce,
     Planned,
     Planning,
@@ -84,7 +87,7 @@ _STILL_S = 2.5
 """How long the display shows who is waited for after it was last said, s."""
 _APART = ("gone", "refused", "awaited")
 """What the display says of devices that are not there, or not in the run."""
-_Waiting = Gathering | AwaitingGenerator | Awaiting | BrokerAway
+_Waiting = Gathering | AwaitingGenerator | Awaiting | BrokerAway | Paused
 """Events that come again and again as long as somebody is waited for."""
 
 _L = TypeVar("_L", bound="Lines")
@@ -175,7 +178,7 @@ class PlainView(Lines):
 
     def _line(self, event: Event) -> str:
         match event:
-            case Gathering() | AwaitingGenerator() | Awaiting() | BrokerAway():
+            case Gathering() | AwaitingGenerator() | Awaiting() | BrokerAway() | Paused():
                 return describe(event) if self._is_due(event) else ""
             case Planning():
                 self._planning_s = self._clock()
@@ -212,7 +215,9 @@ class PlainView(Lines):
         self._heard[kind] = (now_s, what)
         if isinstance(event, Gathering) and event.here >= event.wanted:
             return False
-        who = (event.what, event.devices) if isinstance(event, Awaiting) else None
+        who: object = (event.what, event.devices) if isinstance(event, Awaiting) else None
+        if isinstance(event, Paused):
+            who = event.round
         said_s, before = self._waits.get(kind, (-_SAME_WAITING_S, None))
         pause_s = _SAME_WAITING_S if who is not None and who == before else _WAITING_S
         patience_s = 0.0 if isinstance(event, AwaitingGenerator) else _FIRST_WAITING_S
@@ -283,7 +288,7 @@ class LiveView(LiveDisplay):
         match event:
             case Gathering() | GenerationProgress() | Resumed():
                 self._doing = describe(event)
-            case Awaiting() | AwaitingGenerator() | BrokerAway():
+            case Awaiting() | AwaitingGenerator() | BrokerAway() | Paused():
                 self._waiting, self._waiting_s = describe(event), time.monotonic()
             case DeviceJoined():
                 self._devices.setdefault(event.device, ["", "", "", ""])
@@ -333,6 +338,8 @@ class LiveView(LiveDisplay):
                 | ModelKept()
                 | LateAdded()
                 | SenderSetAside()
+                | InterventionAsked()
+                | Intervened()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

@@ -14,6 +14,7 @@ from run_contract import of
 from scripted import CLASSES, MODEL, Behaviour, ScriptedDevice
 
 from fimi.coordinator import checkpoint
+from fimi.coordinator.controls import Controls
 from fimi.coordinator.deployment import Export
 from fimi.coordinator.enrolment import Terms
 from fimi.coordinator.federation import Coordinator
@@ -90,6 +91,7 @@ class Lab:
         self.models: list[dict[str, np.ndarray]] = []
         self.devices: list[ScriptedDevice] = []
         self.cancel = threading.Event()
+        self.controls: Controls | None = Controls()
         self.on_event: Callable[[Event], None] = lambda event: None
 
     def run(
@@ -198,6 +200,7 @@ class Lab:
                 cancel=self.cancel,
                 export=export,
                 validation=validation,
+                controls=self.controls,
             ).run()
             limit = time.monotonic() + 3
             while time.monotonic() < limit and any(d.waits_for_the_end for d in self.devices):
