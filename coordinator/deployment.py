@@ -105,6 +105,8 @@ class Deployments:
         store = self._context.store
         with store.together():
             store.write_deployment(deployment, checkpoint=checkpoint(seconds))
+            for device, report in reports.items():
+                store.write_readings(number, device, report.readings)
             store.then(lambda: self.done.append(deployment))
             self._context.notify(Deployed(deployment=deployment))
         for device, report in reports.items():

@@ -251,7 +251,9 @@ class DevicePlans:
             or not (reply.evidence or (reply.phases and plan.batch is not None))
             or (prepared and profile.hardware.kind == "emulated")
         ):
-            self._context.store.write_checkpoint(self._roster.applied(reply, None))
+            with self._context.store.together():
+                self._context.store.write_checkpoint(self._roster.applied(reply, None))
+                self._context.store.write_readings(0, reply.device, reply.readings)
             return
         preparation = Preparation(
             device=reply.device,
@@ -267,6 +269,7 @@ class DevicePlans:
             self._context.store.write_preparation(
                 preparation, checkpoint=self._roster.applied(reply, seconds)
             )
+            self._context.store.write_readings(0, reply.device, reply.readings)
             self._context.notify(Prepared(preparation=preparation))
         self._context.conversation.amend(
             reply.device, self._as_of(self.fleet_time_s, reply.device, plan)

@@ -294,6 +294,7 @@ class Roster:
                 share=self._shares.get(device),
                 hashes=self._hashes,
                 emulated=terms.emulated(index) if terms.emulated is not None else None,
+                readings=context.settings.rounds.readings,
             ),
         )
 

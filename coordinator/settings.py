@@ -301,6 +301,11 @@ class RoundSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     late_rounds: Annotated[
         int, Meta(ge=1, le=20), "s of the latest update that is still added."
     ] = 5
+    readings: Annotated[
+        bool,
+        "Devices report the readings of their meters too, a few kilobytes a round: with them "
+        "'fimi verify' computes every joule again.",
+    ] = True
 
     @property
     def rule(self) -> AggregationRule:

@@ -211,6 +211,8 @@ class TrainingRounds:
         store, device = self._context.store, fact.device
         with store.together():
             changed = None
+            if not isinstance(fact, UpdateReady):
+                store.write_readings(fact.round, device, fact.readings)
             if isinstance(fact, RoundReport):
                 changed = store.credit(fact.round, device, report=fact)
             elif isinstance(fact, RoundSettled):
@@ -479,6 +481,9 @@ class TrainingRounds:
                 drop=ended.drop,
                 stages_wall_s=context.watch.seconds,
             )
+            for device, fact in ended.current.facts if ended.current is not None else ():
+                if not isinstance(fact, UpdateReady):
+                    store.write_readings(fact.round, device, fact.readings)
             if ended.insight is not None:
                 store.write_insight(ended.insight)
             store.then(lambda: self._accept(result))

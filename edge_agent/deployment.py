@@ -58,7 +58,7 @@ def try_file(
     if described.kind == "emulated" and not described.meter.response.settling_s:
         least_s = 0.0
     seconds = max(order.seconds, least_s)
-    ledger.take()
+    ledger.drop()
     ledger.take_evidence()
     _rest(hardware, ledger, "before", rest_s, cancelled)
     while True:

@@ -75,7 +75,7 @@ class Member:
         self._hardware = hardware
         self.data = MixedData(data)
         """Its own samples, and the synthetic ones."""
-        self._metering = Metering(invitation.device, hardware)
+        self._metering = Metering(invitation.device, hardware, keeps=invitation.readings)
         self._batches = PlanBatches(tools, self._metering, self.data, invitation.contract.digest)
         self._training = RoundTraining(tools, self._metering, self.data)
         self._plan: DevicePlan | None = None
@@ -148,6 +148,7 @@ class Member:
             transfers=moved,
             evidence=metering.evidence() if rests else None,
             top_ups=self._batches.top_ups,
+            readings=metering.readings() if anew else (),  # else they go with the next report
         )
         # what a device receives within the rounds is reported with the next one
         self._owed = (*self._owed, *metering.take(0), *idle)
@@ -201,6 +202,7 @@ class Member:
             observed=observed,
             evidence=metering.evidence(),
             coded=done.coded if not done.error else None,
+            readings=metering.readings(done.readings),
         )
         return self._with_faults(report)
 
@@ -238,6 +240,7 @@ class Member:
             round=number,
             phases=phases,
             evidence=self._metering.evidence(),
+            readings=self._metering.readings(),
         )
         earlier = [
             RoundSettled(run=closed.run, device=closed.device, round=before, phases=own)
@@ -291,6 +294,7 @@ class Member:
             so_far = replace(
                 done.report(start, self.data, own, busy_s),
                 transfers=(*done.moved, *self._exchange.moved),
+                readings=self._metering.readings(done.readings, cut=False),
                 error="broken off: its agent was started again, and the round was closed meanwhile",
             )
             self._line.report_update(start, so_far, ready, update, self._hardware.clock.now_s())

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from fimi.energy.cost_model import Phase
 from fimi.energy.hardware import Hardware
+from fimi.energy.journal import BYTES_MOST, PARTS_MOST, Journal, ReadingsPart
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
 from fimi.energy.resting import When, enough_s
 
@@ -29,12 +30,14 @@ class Metering:
     Args:
         device: its id, for the log.
         hardware: its board.
+        keeps: whether readings are kept, to be reported.
     """
 
-    def __init__(self, device: str, hardware: Hardware) -> None:
+    def __init__(self, device: str, hardware: Hardware, *, keeps: bool = False) -> None:
         self._device = device
         self.hardware = hardware
-        self.ledger = Ledger(hardware.clock, hardware.recorder)
+        self._journal = Journal() if keeps else None
+        self.ledger = Ledger(hardware.clock, hardware.recorder, self._journal)
         """For who meters a phase of his own; no phase may be open."""
         self._real = hardware.describe().kind == "physical"
         self._interrupted: Phase | None = None
@@ -125,6 +128,21 @@ class Metering:
         """What readings said since the last call, beside the energy of phases."""
         return self.ledger.take_evidence()
 
+    def readings(
+        self, earlier: tuple[ReadingsPart, ...] = (), *, cut: bool = True
+    ) -> tuple[ReadingsPart, ...]:
+        """What the ledger was told since the last call, behind that of earlier starts.
+
+        Args:
+            earlier: of those; the oldest go where there are too many.
+            cut: whether the next call begins here.
+        """
+        if self._journal is None:
+            return earlier
+        earlier = earlier[-(PARTS_MOST - 1) :]
+        room_bytes = BYTES_MOST - sum(len(part.body or b"") for part in earlier)
+        return (*earlier, *self._journal.part(max(0, room_bytes), cut=cut))
+
     def take(self, number: int) -> tuple[PhaseRecord, ...]:
         """The phases that ended since the last call, without those of waiting for zero seconds.
 
@@ -151,7 +169,7 @@ class Metering:
     def drop(self) -> None:
         """End the open phase; it and those before it are reported nowhere."""
         self.close()
-        self.ledger.take()
+        self.ledger.drop()
         self._faults = []
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from fimi.edge_agent.data import MixedData
+from fimi.energy.journal import ReadingsPart
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training.coding import Coded
 from fimi.messaging.messages.basis import Goodput
@@ -31,6 +32,7 @@ class RoundWork(Struct):
         moved: the transfers of that start.
         busy_s: the seconds of that start, where an emulated clock does not go on by itself.
         samples: local, synthetic and labelled samples of that start's training.
+        readings: of that start's meter.
     """
 
     loss: float | None = None
@@ -44,6 +46,7 @@ class RoundWork(Struct):
     moved: tuple[Goodput, ...] = ()
     busy_s: float = 0.0
     samples: tuple[int, int, int] | None = None
+    readings: tuple[ReadingsPart, ...] = ()
 
     @classmethod
     def of_earlier(cls, report: RoundReport, *, with_update: bool, waits_count: bool) -> RoundWork:
@@ -56,7 +59,7 @@ class RoundWork(Struct):
             with_update: whether its update is there; without it its training was in vain.
             waits_count: whether the board's clock is a real one.
         """
-        work = cls(phases=report.phases, moved=report.transfers)
+        work = cls(phases=report.phases, moved=report.transfers, readings=report.readings)
         if waits_count:
             work.busy_s = report.busy_s + report.waited_s
         if with_update:

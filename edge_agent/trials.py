@@ -51,6 +51,7 @@ def try_out(
         round=test.round,
         trials=tuple(trials),
         seconds=hardware.has_been_busy(began_s),
+        readings=metering.readings(),
     )
 
 

@@ -6,6 +6,9 @@ travels in the round report, is stored by the coordinator and shown in the repor
 is late, the readings of a phase come when it is over: its record is not final, and
 :meth:`Ledger.corrections` gives it once more.
 
+What it is told goes to a :class:`~fimi.energy.journal.Journal` where it has one, from which
+:mod:`fimi.energy.replay` comes to the same figures again.
+
 Beside the records, the ledger keeps what is needed to tell phases apart that the meter does not
 (:mod:`fimi.energy.phase_powers`), and what the board draws at rest (:mod:`fimi.energy.resting`).
 """
@@ -24,8 +27,9 @@ from msgspec import Meta, Struct
 from fimi.energy.clock import Clock
 from fimi.energy.cost_model import PHASES, NonNegative, Phase
 from fimi.energy.joules import Energy
-from fimi.energy.meters import Reading, Recorder
-from fimi.energy.meters.combine import Beside, Combined, WithSecond
+from fimi.energy.journal import Journal, Series, Step
+from fimi.energy.meters import MeterDescription, Reading, Recorder
+from fimi.energy.meters.combine import Beside, HasBeside
 from fimi.energy.phase_energy import PhaseMeter
 from fimi.energy.phase_powers import PowerEquations, PowerSums
 from fimi.energy.phase_readings import PhaseEnergy, Stretch, largest_gap_s
@@ -96,18 +100,29 @@ class Ledger:
     Phases do not overlap; energy drawn between two phases belongs to none of them. One thread
     uses a ledger at a time. The clock is that of the recorder's readings.
 
+    Args:
+        clock: of the device.
+        recorder: of its meter.
+        journal: notes what the ledger is told; ``None``: nobody does.
+
     Attributes:
         regime: name of the operating point in force; phases at different ones have other powers.
         used_j: of all phases that have ended, as far as it was known when they did, J.
     """
 
-    def __init__(self, clock: Clock, recorder: Recorder) -> None:
+    def __init__(self, clock: Clock, recorder: Recorder, journal: Journal | None = None) -> None:
         self._clock = clock
         self._recorder = recorder
         self._meter = PhaseMeter(recorder.describe())
         self._beside: dict[Beside, PhaseMeter] = {}
-        if isinstance(recorder, Combined | WithSecond):
-            self._beside = {n: PhaseMeter(r.describe()) for n, r in recorder.beside.items()}
+        self._several = recorder if isinstance(recorder, HasBeside) else None
+        if self._several is not None:
+            self._beside = {n: PhaseMeter(r.describe()) for n, r in self._several.beside.items()}
+        self._journal = journal
+        if journal is not None:
+            meters: dict[Series, MeterDescription] = {"total": self._meter.described}
+            meters.update({name: meter.described for name, meter in self._beside.items()})
+            journal.begins(meters)
         self._powers = PowerSums(recorder.describe())
         self._open: tuple[Phase, float, int, dict[Beside, int]] | None = None
         self._records: list[_Entry] = []
@@ -136,8 +151,9 @@ class Ledger:
             raise RuntimeError(
                 f"phase {phase!r} cannot begin while {self._open[0]!r} is open; end that first"
             )
-        self._mark()
+        readings = self._mark()
         start_s = self._clock.now_s()
+        self._note("begin", start_s, readings, words=phase, regime=self.regime)
         column = f"{phase}@{self.regime}" if self.regime and phase in _AT_WORK else phase
         self._powers.begin(column, start_s)
         counts = {name: meter.count for name, meter in self._beside.items()}
@@ -158,6 +174,7 @@ class Ledger:
         (phase, start_s, first, counts), self._open = self._open, None
         readings = self._mark()
         end_s = self._clock.now_s()
+        self._note("end", end_s, readings)
         self._powers.begin("", end_s)
         stretch = Stretch(phase, start_s, end_s, first, self._meter.count)
         beside = {
@@ -215,14 +232,16 @@ class Ledger:
         """Meter a ``with`` block in which the board does nothing; it is no phase."""
         if self._open is not None:
             raise RuntimeError(f"the board does not rest while {self._open[0]!r} is open")
-        self._mark()
+        readings = self._mark()
         start_s, first = self._clock.now_s(), self._meter.count
+        self._note("rest", start_s, readings, words=when)
         self._powers.begin(_RESTS, start_s)
         try:
             yield
         finally:
-            self._mark()
+            readings = self._mark()
             end_s = self._clock.now_s()
+            self._note("rested", end_s, readings)
             self._powers.begin("", end_s)
             stretch = Stretch(_RESTS, start_s, end_s, first, self._meter.count)
             if (rest := self._meter.resting(stretch, when)) is not None:
@@ -234,12 +253,15 @@ class Ledger:
         Args:
             number: of the round that they are reported in; 0 if they cannot be corrected any more.
         """
-        taken, self._records = self._records, []
-        for entry in taken:
-            self._again(entry)
-            entry.round = number
-        self._given += [each for each in taken if number and not each.record.final]
-        return tuple(entry.record for entry in taken)
+        if self._journal is not None:
+            self._journal.note("take", number=number)
+        return self._take(number)
+
+    def drop(self) -> None:
+        """The phases that ended since the last take are reported nowhere."""
+        if self._journal is not None:
+            self._journal.note("drop")
+        self._take(0)
 
     def so_far(self) -> tuple[PhaseRecord, ...]:
         """The phases that the next take will return, if nothing more ends."""
@@ -254,6 +276,8 @@ class Ledger:
 
         Those whose readings are still to come are left for another call.
         """
+        if self._journal is not None:
+            self._journal.note("correct")
         given, self._given = self._given, []
         found: dict[int, tuple[PhaseRecord, ...]] = {}
         for entry in given:
@@ -266,9 +290,19 @@ class Ledger:
 
     def take_evidence(self) -> Evidence | None:
         """What the readings since the last call say beside records; ``None`` for nothing."""
+        if self._journal is not None:
+            self._journal.note("evidence")
         powers, rests = self._powers.take(), tuple(self._rests[-_RESTS_MAX:])
         self._rests = []
         return Evidence(powers=powers, rests=rests) if powers is not None or rests else None
+
+    def _take(self, number: int) -> tuple[PhaseRecord, ...]:
+        taken, self._records = self._records, []
+        for entry in taken:
+            self._again(entry)
+            entry.round = number
+        self._given += [each for each in taken if number and not each.record.final]
+        return tuple(entry.record for entry in taken)
 
     def _mark(self) -> list[Reading]:
         """Force a reading; returns all since the last one."""
@@ -276,10 +310,21 @@ class Ledger:
         new = self._meter.add(readings)
         if self._powers.needed:
             self._powers.add(new)
-        if isinstance(self._recorder, Combined | WithSecond):
+        if self._several is not None:
             for name, meter in self._beside.items():
-                meter.add(self._recorder.readings_beside[name])
+                meter.add(self._several.readings_beside[name])
         return readings
+
+    def _note(
+        self, step: Step, at_s: float, readings: list[Reading], *, words: str = "", regime: str = ""
+    ) -> None:
+        """Note an edge with the readings up to it."""
+        if self._journal is not None:
+            given: dict[Series, list[Reading]] = {"total": readings}
+            if self._several is not None:
+                for name, found in self._several.readings_beside.items():
+                    given[name] = found
+            self._journal.note(step, at_s, words=words, regime=regime, readings=given)
 
     def _again(self, entry: _Entry) -> None:
         """Bring a record up to the readings that there are now."""

@@ -15,12 +15,14 @@ Writing
 * :mod:`~fimi.record.checkpoint_parts`  what a process needs to go on with a run, in its store
 * :mod:`~fimi.record.reopening`  whether a run can be gone on with
 * :mod:`~fimi.record.credit`   what a device reports after its round was closed
+* :mod:`~fimi.record.readings_rows`  parts of meters' readings as rows
 * :mod:`~fimi.record.bounds`   the most that a device can have used while nothing was known
 
 Reading
 
 * :mod:`~fimi.record.record`     a run as types
 * :mod:`~fimi.record.reader`     a run store as a :class:`~fimi.record.record.RunData`
+* :mod:`~fimi.record.readings`   what meters showed, as arrays, with the phases it made
 * :mod:`~fimi.record.migration`  an older store, read with the tables of this version
 * :mod:`~fimi.record.clean`      foreign text without control characters
 
@@ -36,6 +38,7 @@ Figures
 * :mod:`~fimi.record.planned`     the plan's round against the rounds that were run by it
 * :mod:`~fimi.record.second`      what a second meter says beside the first one
 * :mod:`~fimi.record.codings`     what codings did: bytes, joules of the upload, errors
+* :mod:`~fimi.record.recount`     every joule once more, from the readings
 * :mod:`~fimi.record.observed`    clock, throttling and link of every board, in numbers
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.

@@ -34,6 +34,7 @@ from fimi.record.description import (
 from fimi.record.events import Event
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Residual
+from fimi.record.readings_rows import StoredReadings
 from fimi.record.record import CheckpointPart, Enrolment, Labels, PlanSummary, RunInfo
 from fimi.record.results import DeviceRound, DeviceStatus, LateUpdate, RoundResult, ServerRound
 
@@ -286,6 +287,22 @@ EVIDENCE = StoreTable(
         packed("rests", "measurements of resting power"),
     ))
 
+READINGS = StoreTable(
+    "readings", StoredReadings, primary=("device", "life", "part"),
+    about="What each device's meters showed, part by part: `fimi.read_readings` unpacks it.",
+    beside=(ROUND_OR_BEFORE, DEVICE),
+    columns=(
+        text("life", "random name of the ledger; another one after each start of the device"),
+        whole("part", "parts", "place in that life, from 0, without gaps"),
+        packed("series", "whose readings, to how many: total, cpu (its share), second"),
+        whole("count", "readings", "of all series"),
+        real("from_s", "s", "the first edge of a phase, on the device's own clock", null=True),
+        real("until_s", "s", "the last one", null=True),
+        text("digest", "SHA-256 of `body`; empty where that is missing"),
+        text("missing", "why there is no `body`; empty if there is"),
+        binary("body", "the readings, with the edges of phases; docs/bundle.md", null=True),
+    ))
+
 OBSERVATION = StoreTable(
     "observation", Observation, primary=("round", "device"),
     about="What a device did in a round besides drawing power; unknown where it did not tell.",
@@ -424,7 +441,7 @@ DEVICE_INSIGHT = StoreTable(
 
 TABLES: tuple[StoreTable[Any], ...] = (
     RUN, EVENT, PROFILE, ENROLMENT, PLAN, DEVICE_PLAN, ROUNDS, DEVICE_ROUND, LATE_UPDATE, SAMPLE,
-    PREDICTION, EVIDENCE, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND, LABEL_SKEW,
-    MODEL_FILE, DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
+    PREDICTION, EVIDENCE, READINGS, TRANSFER, OBSERVATION, RESIDUAL, REFIT, SERVER_ROUND,
+    LABEL_SKEW, MODEL_FILE, DEPLOYMENT, INSIGHT, DEVICE_INSIGHT, CHECKPOINT,
 )  # fmt: skip
 """All of them, in the order of ``docs/record.md``."""

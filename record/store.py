@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from fimi.energy.cost_model import BoardModel
+from fimi.energy.journal import ReadingsPart
 from fimi.learning.data.partition_summary import LabelSkew
 from fimi.messaging.messages.facts import Profile, RoundReport, RoundSettled, Trial
 from fimi.messaging.messages.orders import DevicePlan
@@ -34,11 +35,13 @@ from fimi.record.description import to_json
 from fimi.record.events import Event, Resumed, RunFinished, tag
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
+from fimi.record.readings_rows import PARTS_MOST, stored
 from fimi.record.record import Enrolment, Labels, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult, RunStatus
 from fimi.record.store_file import StoreError, StoreFile
 from fimi.record.views import VIEWS
 
+_READINGS = schema.READINGS.name
 _OF_AN_ENTRY = (
     schema.SAMPLE,
     schema.TRANSFER,
@@ -436,6 +439,26 @@ class RunStore:
                 )
             self._insert_entry(number, after, replace=True)
         return after
+
+    def write_readings(self, number: int, device: str, parts: Iterable[ReadingsPart]) -> None:
+        """Store what a device's meters showed; what is there already stays as it is.
+
+        Args:
+            number: of the round with which it came; 0 for the time before the first.
+            device: whose.
+            parts: as it has sent them.
+        """
+        with self._file.transaction():
+            for part in parts:
+                count = f"SELECT count(*) FROM {_READINGS} WHERE device = ?"
+                (of_round,) = self._db.execute(
+                    f"{count} AND round = ?", [device, number]
+                ).fetchone()
+                (there,) = self._db.execute(
+                    f"{count} AND life = ? AND part = ?", [device, part.life, part.number]
+                ).fetchone()
+                if of_round < PARTS_MOST and not there:
+                    self._file.insert(schema.READINGS, [stored(part)], round=number, device=device)
 
     def write_labels(self, devices: Iterable[str], stages: Mapping[str, LabelSkew]) -> None:
         """Store the label histograms of devices at some stages, and how uneven they are."""

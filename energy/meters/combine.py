@@ -2,6 +2,7 @@
 
 * :class:`Combined`    one for the total, one for the processor's share of it
 * :class:`WithSecond`  a meter, and another that is recorded beside it and is in no sum
+* :class:`HasBeside`   what both have: readings beside those of the first
 
 A wall plug sees the whole device, but not the processor's share. A CPU rail sees the processor and
 nothing else. The two are not added up: the share is part of the total.
@@ -9,7 +10,8 @@ nothing else. The two are not added up: the share is part of the total.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, Protocol, runtime_checkable
 
 from fimi.energy.joules import SCOPE_WIDTH
 from fimi.energy.meters import MeterDescription, MeterUnavailableError, Reading
@@ -18,6 +20,28 @@ from fimi.energy.meters.sums import is_part
 
 Beside = Literal["cpu", "second"]
 """What a recorder beside the first shows: the processor's share, or what a second meter says."""
+
+
+class Described(Protocol):
+    """A recorder that is kept beside the first."""
+
+    def describe(self) -> MeterDescription:
+        """The meter that is read."""
+
+
+@runtime_checkable
+class HasBeside(Protocol):
+    """A recorder that keeps the readings of others beside those of the first.
+
+    Attributes:
+        beside: those, by what they show.
+        readings_beside: their readings between the last two marks.
+    """
+
+    @property
+    def beside(self) -> Mapping[Beside, Described]: ...  # noqa: D102
+    @property
+    def readings_beside(self) -> Mapping[Beside, list[Reading]]: ...  # noqa: D102
 
 
 class Combined:

@@ -6,13 +6,14 @@ Those that are not in the run store yet stand in
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
 from fimi.energy.joules import Energy, share
+from fimi.energy.journal import PARTS_MOST, ReadingsPart
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.learning.training.classifier import Variant
 from fimi.learning.training.coding import Coded
@@ -26,6 +27,10 @@ from fimi.messaging.messages.basis import (
     Seconds,
     Share,
 )
+
+Readings = Annotated[tuple[ReadingsPart, ...], Meta(max_length=PARTS_MOST)]
+"""What the ledger of a device was told since its last report, and what those of earlier starts
+were; empty where it keeps none."""
 
 
 class Refusal(DeviceMessage, frozen=True, kw_only=True, tag="refusal"):
@@ -71,6 +76,7 @@ class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
         transfers: goodput of the batch.
         evidence: what readings said so far, beside the energy of phases: the resting power.
         top_ups: how many of the plan's top-ups the device holds.
+        readings: what ``phases`` were computed from.
     """
 
     applied: Applied | None
@@ -79,6 +85,7 @@ class PlanApplied(DeviceMessage, frozen=True, kw_only=True, tag="plan-applied"):
     transfers: tuple[Goodput, ...] = ()
     evidence: Evidence | None = None
     top_ups: Count = 0
+    readings: Readings = ()
 
 
 class UpdateReady(RoundMessage, frozen=True, kw_only=True, tag="update-ready"):
@@ -110,6 +117,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
             time also where ``phases`` are emulated.
         evidence: what readings said since the last report, beside the energy of phases.
         coded: what the coding of the update did; ``None`` where it went as it is, or not at all.
+        readings: what ``phases`` were computed from.
     """
 
     local_samples: Count
@@ -128,6 +136,7 @@ class RoundReport(RoundMessage, frozen=True, kw_only=True, tag="round-report"):
     trained_at: tuple[float, float] | None = None
     evidence: Evidence | None = None
     coded: Coded | None = None
+    readings: Readings = ()
 
 
 class RoundSettled(RoundMessage, frozen=True, kw_only=True, tag="round-settled"):
@@ -138,11 +147,13 @@ class RoundSettled(RoundMessage, frozen=True, kw_only=True, tag="round-settled")
             came later say more of.
         error: what went wrong, or empty.
         evidence: what readings said since the last report, beside the energy of phases.
+        readings: what ``phases`` were computed from.
     """
 
     phases: tuple[PhaseRecord, ...]
     error: str = ""
     evidence: Evidence | None = None
+    readings: Readings = ()
 
 
 class Trial(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -193,10 +204,12 @@ class DeploymentReport(RoundMessage, frozen=True, kw_only=True, tag="deployment-
     Attributes:
         trials: one for each file.
         seconds: duration of all trials, downloads included, on the device's clock, s.
+        readings: what the phases of the trials were computed from.
     """
 
     trials: tuple[Trial, ...]
     seconds: Seconds
+    readings: Readings = ()
 
 
 FactBody = (

@@ -58,6 +58,7 @@ class Invitation(DeviceMessage, frozen=True, kw_only=True, tag="invitation"):
         share: its indices, or its samples; ``None`` where it has a file of its own.
         hashes: salted hashes of the test and the public images; ``None``: nothing to compare with.
         emulated: the board of a device without a meter.
+        readings: whether the device reports the readings of its meter.
     """
 
     index: Count
@@ -66,6 +67,7 @@ class Invitation(DeviceMessage, frozen=True, kw_only=True, tag="invitation"):
     share: Offer | None = None
     hashes: Offer | None = None
     emulated: EmulatedDevice | None = None
+    readings: bool = False
 
 
 class TopUp(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
