@@ -136,7 +136,11 @@ _KEPT: Mapping[str, str] = {"Cache-Control": "max-age=86400"}
 
 def _asset(name: str) -> Response:
     """A file of the pages, or the tokens of the reports; only names that are there."""
-    folder = files("fimi.report") / "assets" if name == TOKENS else files("fimi.monitor.server") / "pages"
+    folder = (
+        files("fimi.report") / "assets"
+        if name == TOKENS
+        else files("fimi.monitor.server") / "pages"
+    )
     found: Any = next((f for f in folder.iterdir() if f.name == name and f.is_file()), None)
     if found is None:
         return _problem(404, f"there is no {name!r} here")
