@@ -79,13 +79,14 @@ export function chart(figure, title, how, height = 260) {
       return;
     }
     const { data, layout: more, words } = latest();
-    const now = JSON.stringify([data, more, colour("ink"), place.clientWidth]);
+    const now = JSON.stringify([data, more, colour("ink")]);
     if (now === written) return;
     written = now;
     setText(told, data.length ? "" : words);
     told.hidden = data.length > 0;
+    place.hidden = !data.length;
     setAttribute(place, "aria-label", `${title}: ${words}`);
-    await drawer.react(place, data, layout(height, more), { displayModeBar: false, responsive: true });
+    if (data.length) await drawer.react(place, data, layout(height, more), { displayModeBar: false, responsive: true });
   }
 
   new IntersectionObserver((entries) => {

@@ -9,7 +9,7 @@
 
 import { MISSING, SHORT, joules, kindTitle, kindWords } from "./words.js";
 
-const SHAPES = { measured: "●", modelled: "◇", emulated: "▧", mixed: "◐" };
+const SHAPES = { measured: "●", modelled: "◇", emulated: "○", mixed: "◐" };
 
 /** An element; attributes with the value `true` are set empty, with `false` or null left out. */
 export function el(tag, attributes = {}, ...children) {

@@ -3,7 +3,7 @@
 
 import { Amount, el, natural, predicted, setClass, setHidden, setText } from "./dom.js";
 import { OVER, RUN_TONES, isProblem, troubled } from "./states.js";
-import { clock, deviation, joules, percent, plural, seconds, signedPercent } from "./words.js";
+import { clock, deviation, joules, percent, plural, roughly, seconds, signedPercent } from "./words.js";
 
 const at = (id) => document.getElementById(id);
 const SHOWN_TROUBLES = 6;
@@ -71,7 +71,7 @@ export function headline(run) {
     ].filter(Boolean).join("; "));
 
     drawEnergy(now);
-    setText(left.value, over ? now.state : now.left_s === undefined ? "–" : `≈ ${seconds(Math.max(now.left_s, 0))}`);
+    setText(left.value, over ? now.state : roughly(now.left_s === undefined ? undefined : Math.max(now.left_s, 0)));
     setText(left.note, [over ? now.reason : now.left_s === undefined ? "known after the first round" : "by the rounds so far",
       now.deadline_s !== undefined && !over && `deadline of a round ${seconds(now.deadline_s)} on the fleet's clock`,
     ].filter(Boolean).join("; "));

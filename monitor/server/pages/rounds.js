@@ -59,7 +59,7 @@ function accuracyPicture(numbers, list, about) {
       { colour: "series-3", symbol: "square", dash: "dot", hover: `${hover}<extra>on images for validation</extra>` }));
   }
   if (about.target && data.length) {
-    data.push(line("aim of the plan", [numbers[0], Math.max(about.rounds, numbers[0] + 1)], [100 * about.target, 100 * about.target],
+    data.push(line("aim of the plan", [numbers[0], Math.max(numbers.at(-1), numbers[0] + 1)], [100 * about.target, 100 * about.target],
       { colour: "line", symbol: "cross", dash: "dash", hover: "aim of the plan: %{y:.1f} %<extra></extra>" }));
   }
   const words = list.length ? `${percent(list.at(-1).accuracy)} on test images after round ${numbers.at(-1)}` : "no round has ended yet";

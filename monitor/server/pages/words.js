@@ -142,6 +142,14 @@ export function ago(value) {
   return value < 2.5 ? "now" : value < 100 ? `${Math.round(value)} s ago` : `${seconds(value)} ago`;
 }
 
+/** ≈ 29 min: an estimate has no digits to spare. */
+export function roughly(value) {
+  if (!known(value)) return MISSING;
+  if (value < 90) return `≈ ${Math.round(value)} s`;
+  const minutes = Math.round(value / 60);
+  return minutes < 90 ? `≈ ${minutes} min` : `≈ ${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+}
+
 /** 14:03:21 on the clock of this browser */
 export const clock = (unix_s) => new Date(1000 * unix_s).toLocaleTimeString([], { hour12: false });
 
