@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 class FederationError(RunFailedError, RuntimeError):
     """A federation cannot start or continue; the message says what is missing."""
 
+    code = "R013"
+
 
 class Stopwatch:
     """Sums the wall time of named stages, which do not overlap."""

@@ -30,6 +30,7 @@ from fimi.record.interventions import (
     IncludeDevice,
     LookAt,
     PendingRequest,
+    RefusalKind,
     Request,
     decode,
     words,
@@ -70,10 +71,9 @@ class Controls:
             ``accepted`` with the number of the request, or ``refused`` with the reason.
         """
         with self._lock:
-            if reason := self._refusal(request):
-                return ControlAnswer(
-                    number=0, state="refused", after_round=self._round, words=reason
-                )
+            kind, reason = self._refusal(request)
+            if kind:
+                return self._refused(reason, kind)
             self._last += 1
             asked = PendingRequest(
                 number=self._last,
@@ -97,11 +97,10 @@ class Controls:
             for asked in self._waiting:
                 if asked.number == number:
                     return self._accepted(asked)
-            reason = f"there is no request {number}, or it was long ago"
-            return ControlAnswer(number=0, state="refused", after_round=self._round, words=reason)
+            return self._refused(f"there is no request {number}, or it was long ago", "unfit")
 
-    def hear(self, message: bytes) -> bytes:
-        """Deal with a message of :data:`fimi.record.interventions.decode`, both as JSON.
+    def hear(self, message: bytes) -> ControlAnswer:
+        """Deal with a message of :data:`fimi.record.interventions.decode`.
 
         Raises:
             ValueError: it cannot be read; says why.
@@ -112,8 +111,8 @@ class Controls:
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"that is no request: {error}") from error
         if isinstance(told, AskFor):
-            return msgspec.json.encode(self.ask(told.request, told.by))
-        return msgspec.json.encode(self.answer(told.number))
+            return self.ask(told.request, told.by)
+        return self.answer(told.number)
 
     @property
     def state(self) -> ControlState:
@@ -148,16 +147,24 @@ class Controls:
         with self._lock:
             return self._waiting[0] if self._waiting else None
 
-    def served(self, asked: PendingRequest, *, done: bool, after_round: int, said: str) -> None:
-        """Say what became of the request that was :meth:`next`."""
+    def served(
+        self,
+        asked: PendingRequest,
+        *,
+        after_round: int,
+        said: str,
+        refusal: RefusalKind = "",
+    ) -> None:
+        """Say what became of the request that was :meth:`next`: done, unless there is a refusal."""
         with self._lock:
             if self._waiting and self._waiting[0].number == asked.number:
                 self._waiting.popleft()
             self._answers[asked.number] = ControlAnswer(
                 number=asked.number,
-                state="done" if done else "refused",
+                state="refused" if refusal else "done",
                 after_round=after_round,
                 words=said,
+                refusal=refusal,
             )
             while len(self._answers) > KEPT_MOST:
                 self._answers.popitem(last=False)
@@ -183,17 +190,24 @@ class Controls:
             words=f"accepted: {words(asked.request)}, {when}",
         )
 
-    def _refusal(self, request: Request) -> str:
+    def _refused(self, reason: str, kind: RefusalKind) -> ControlAnswer:
+        return ControlAnswer(
+            number=0, state="refused", after_round=self._round, words=reason, refusal=kind
+        )
+
+    def _refusal(self, request: Request) -> tuple[RefusalKind, str]:
         """Why a request is refused at once; empty if it is not."""
         if self._over:
-            return self._over
+            return "over", self._over
         if self._rounds and self._round >= self._rounds:
-            return f"round {self._round} is the last one, after which the run ends by itself"
+            number = self._round
+            return "over", f"round {number} is the last one, after which the run ends by itself"
         if len(self._waiting) >= PENDING_MOST:
-            return f"{PENDING_MOST} requests wait already; ask again when they are served"
+            return "unfit", f"{PENDING_MOST} requests wait already; ask again when they are served"
         if isinstance(request, ExcludeDevice | IncludeDevice) and self._devices:
-            return unknown_device(request.device, self._devices)
-        return ""
+            reason = unknown_device(request.device, self._devices)
+            return ("unfit", reason) if reason else ("", "")
+        return "", ""
 
 
 def unknown_device(device: str, known: Set[str]) -> str:

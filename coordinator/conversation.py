@@ -137,7 +137,7 @@ class Conversation:
         raised: Callable[[int], None] = lambda epoch: None,
     ) -> None:
         self._run = run
-        self._instance = instance
+        self.instance = instance
         self._epoch = epoch
         self._publish = publish
         self._now_s = now_s
@@ -195,7 +195,7 @@ class Conversation:
         if reported.device not in self._lines and len(self._lines) >= MAX_DEVICES:
             return ()
         line = self._line(reported.device)
-        ours, seen = reported.instance == self._instance, (reported.epoch, reported.heard)
+        ours, seen = reported.instance == self.instance, (reported.epoch, reported.heard)
         ahead = seen > (self._epoch, line.document.number if ours else 0)
         if reported.epoch - self._epoch > MAX_LEAP:
             return ()
@@ -305,7 +305,7 @@ class Conversation:
             document = Desired(
                 run=self._run,
                 device=device,
-                instance=self._instance,
+                instance=self.instance,
                 epoch=self._epoch,
                 number=1,
                 heard=self._known.get(device, Heard()),

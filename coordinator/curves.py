@@ -131,7 +131,7 @@ def measured(
     try:
         fit = fit_curve([p.samples for p in points], [p.error for p in points], images)
     except ValueError as error:
-        raise CurveError(str(error)) from error
+        raise CurveError(str(error), code="P007") from error
     return KnownCurve(
         curve=fit.curve,
         source="fitted",
@@ -286,7 +286,8 @@ def _points(
             f"plan.curve_seconds {seconds:g} here ({len(file.points)} trainings of about {STEPS} "
             f"steps were done, {_LEAST} amounts are the least): raise it, or let 'fimi "
             "learning-curve --write FILE' measure it on a faster machine and set plan.curve to "
-            "the file, or give plan.curve_alpha, curve_beta and curve_delta0"
+            "the file, or give plan.curve_alpha, curve_beta and curve_delta0",
+            code="P007",
         )
     return file.points
 

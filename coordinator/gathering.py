@@ -90,5 +90,6 @@ def gather(
             f"{'; missing: ' + enumerated(names) if names else ''}"
             f"{'; ' + refused if refused else ''}; the run starts with {quorum} or "
             "more: start the missing agents, ask for fewer devices, or change rounds.quorum or "
-            "rounds.gather_timeout_s"
+            "rounds.gather_timeout_s",
+            code="R007",
         )

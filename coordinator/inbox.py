@@ -31,7 +31,7 @@ from fimi.messaging.messages.facts import (
     UpdateReady,
 )
 from fimi.messaging.messages.peers import DeviceState
-from fimi.messaging.messages.synthesis import SyntheticBatch
+from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticSamples
 from fimi.record.events import (
     BrokerAway,
     DeviceJoined,
@@ -40,6 +40,7 @@ from fimi.record.events import (
     Listener,
     MeterDoubted,
     PlanInForce,
+    SamplesDrawn,
     SenderSetAside,
 )
 
@@ -198,6 +199,9 @@ class Inbox:
             for fact in self._conversation.take(message):
                 if not self._fact(sender, self._conversation.start_of(sender, fact), fact):
                     yield sender, fact
+        elif isinstance(message, SyntheticSamples):
+            if message.instance == self._conversation.instance:
+                self._notify(SamplesDrawn(pictures=message.pictures))
         else:
             if isinstance(message, SyntheticBatch) and self._host is not None:
                 self._host.batch(message)

@@ -29,7 +29,7 @@ from fimi.coordinator.replanning import NoProposalError, Proposal, Replanning
 from fimi.coordinator.training_rounds import TrainingRounds
 from fimi.energy.joules import format_joules
 from fimi.optim.plans import Plan
-from fimi.record.events import Intervened, InterventionAsked, Paused
+from fimi.record.events import Intervened, InterventionAsked, Paused, StillInForce
 from fimi.record.interventions import (
     ControlState,
     ExcludeDevice,
@@ -39,6 +39,7 @@ from fimi.record.interventions import (
     Pausing,
     PendingRequest,
     PlanAgain,
+    RefusalKind,
     SetDeadline,
     StopRun,
 )
@@ -54,6 +55,10 @@ class StoppedAsAsked(Cancelled):
 
 class _Refused(Exception):  # noqa: N818
     """A request cannot be met; the text says why."""
+
+    def __init__(self, reason: str, kind: RefusalKind = "unfit") -> None:
+        super().__init__(reason)
+        self.kind: RefusalKind = kind
 
 
 class _Effect(Struct, frozen=True, kw_only=True):
@@ -116,6 +121,15 @@ class Interventions:
             replanning: makes other plans; ``None`` where devices do not train.
         """
         self._plans, self._rounds, self._replanning = plans, rounds, replanning
+        part = self._part
+        if part != ControlPart():
+            self._context.notify(
+                StillInForce(
+                    excluded=tuple(sorted(part.excluded)),
+                    deadline_s=part.deadline_s,
+                    paused=part.paused is not None,
+                )
+            )
 
     def expect(self, number: int) -> None:
         """Round ``number`` begins: requests that come now are served after it."""
@@ -172,7 +186,7 @@ class Interventions:
         self._context.inbox.meanwhile = lambda: None
         self.tell()
         while (asked := self._controls.next()) is not None:
-            self._refuse(asked, over)
+            self._refuse(asked, over, "over")
 
     @property
     def _state(self) -> ControlState:
@@ -206,7 +220,7 @@ class Interventions:
         try:
             effect = self._effect(asked, plan)
         except _Refused as reason:
-            self._refuse(asked, str(reason))
+            self._refuse(asked, str(reason), reason.kind)
             return plan
         self._settle(asked, effect)
         return plan if effect.proposal is None else effect.proposal.plan
@@ -227,11 +241,9 @@ class Interventions:
             self._take_effect(before)
             raise
         self.expect(self._number)
-        self._controls.served(
-            asked, done=True, after_round=self._number, said=f"done: {effect.words}"
-        )
+        self._controls.served(asked, after_round=self._number, said=f"done: {effect.words}")
 
-    def _refuse(self, asked: PendingRequest, reason: str) -> None:
+    def _refuse(self, asked: PendingRequest, reason: str, kind: RefusalKind) -> None:
         self._context.notify(
             Intervened(
                 round=self._number,
@@ -243,7 +255,7 @@ class Interventions:
                 words=reason,
             )
         )
-        self._controls.served(asked, done=False, after_round=self._number, said=reason)
+        self._controls.served(asked, after_round=self._number, said=reason, refusal=kind)
 
     def _notify(self, asked: PendingRequest, effect: _Effect) -> None:
         self._context.notify(
@@ -358,7 +370,7 @@ class Interventions:
         try:
             return replanning.propose(plan, refit=True)
         except NoProposalError as error:
-            raise _Refused(str(error)) from error
+            raise _Refused(str(error), "no-plan") from error
         finally:
             self._take_effect(self._part)
 

@@ -123,6 +123,7 @@ class Replanning:
                     objective=plan.objective,
                     short=short,
                     fitted=refits,
+                    plan=plan,
                 )
             )
             self._plans.change(plan, profiles, checkpoint=self._rounds.checkpoint())

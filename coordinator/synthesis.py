@@ -113,7 +113,8 @@ class Synthesis:
             remedy = "; start one, or use --strategy tfl" if patience_s is None else ""
             raise FederationError(
                 f"{context.strategy.name} asks for {sum(map(sum, wanted.values()))} images, and "
-                f"no generator node came within {patience:g} s{remedy}"
+                f"no generator node came within {patience:g} s{remedy}",
+                code="R009",
             )
         while len(batches) < len(wanted):
             generator = registry.generators[0]
@@ -130,18 +131,21 @@ class Synthesis:
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches "
                     f"and then gave no sign of life for {self._silence_s:g} s; see its log, and "
-                    "start it again"
+                    "start it again",
+                    code="R009",
                 )
             if not self._await_generator(patience, gone=True):
                 remedy = "; start it again and resume the run" if patience_s is None else ""
                 raise FederationError(
                     f"generator node {generator} delivered {len(batches)} of {len(wanted)} batches,"
-                    f" went away and did not come back within {patience:g} s{remedy}"
+                    f" went away and did not come back within {patience:g} s{remedy}",
+                    code="R009",
                 )
         if not skip and not any(sum(batch.delivered) for batch in batches.values()):
             raise FederationError(
                 f"generator node {generator} made none of the {sum(map(sum, wanted.values()))} "
-                f"images that the strategy asks for: {batches[min(batches)].error}"
+                f"images that the strategy asks for: {batches[min(batches)].error}",
+                code="R009",
             )
         return batches
 

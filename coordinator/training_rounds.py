@@ -247,7 +247,8 @@ class TrainingRounds:
         if self.results and all(each.model_kept is not None for each in self.results):
             raise FederationError(
                 f"not one usable model came of {in_words(len(self.results))}; of the last one: "
-                f"{self.results[-1].model_kept}"
+                f"{self.results[-1].model_kept}",
+                code="R010",
             )
         devices = [device for each in self.results for device in each.participants]
         late = any(each.late for each in self.results)
@@ -255,7 +256,8 @@ class TrainingRounds:
             last = devices[-1]
             raise FederationError(
                 f"not one update was accepted in {in_words(len(self.results))}; the last of "
-                f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}"
+                f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}",
+                code="R010",
             )
 
     def _with_devices(self, number: int, graphs: Offer | None) -> None:
@@ -411,7 +413,8 @@ class TrainingRounds:
         if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
             raise FederationError(
                 f"{in_words(KEPT_MOST)} in a row gave no usable model; of round {result.number}: "
-                f"{result.model_kept}. The model is that of round {result.number - KEPT_MOST}"
+                f"{result.model_kept}. The model is that of round {result.number - KEPT_MOST}",
+                code="R010",
             )
 
     def _judged(self, ended: _Ended) -> RoundResult:
@@ -580,7 +583,8 @@ class TrainingRounds:
             raise FederationError(
                 f"round {number}: {here()} devices are there with a plan in force"
                 f"{left_out(self._screening.set_aside, excluded)}, rounds.min_devices asks for "
-                f"{settings.min_devices}; the {number - 1} finished rounds are stored"
+                f"{settings.min_devices}; the {number - 1} finished rounds are stored",
+                code="R008",
             )
         return ready()
 

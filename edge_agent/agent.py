@@ -32,7 +32,7 @@ from fimi.edge_agent.turns import Turns
 from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import Hardware
 from fimi.energy.ledger import Ledger
-from fimi.errors import FimiError
+from fimi.errors import FimiError, coded
 from fimi.learning.data.contract import ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import TransferCancelled
@@ -285,7 +285,7 @@ class Agent:
         except Exception as problem:
             line.show("idle")
             said = words(device, problem, "cannot take part")
-            reason = str(problem) if isinstance(problem, FimiError) else said
+            reason = coded(problem) if isinstance(problem, FimiError) else said
             return (Refusal(run=step.run, device=device, reason=reason),), True
         self.member = member = Member(tools, step, hardware, joined.data)
         board, data = hardware.describe(), joined.data

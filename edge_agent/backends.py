@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fimi.edge_agent.kept import Kept
+from fimi.errors import RunFailedError
 from fimi.learning.onnx import graphs
 from fimi.learning.training.trainer import Trainer, TrainingSettings
 
@@ -32,8 +33,10 @@ measured.
 """
 
 
-class BackendError(RuntimeError):
+class BackendError(RunFailedError, RuntimeError):
     """There is no backend for the training; the message says what to install or set."""
+
+    code = "R014"
 
 
 class Trainers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from fimi.edge_agent.course import Step
-from fimi.errors import FimiError
+from fimi.errors import FimiError, coded
 from fimi.learning.training.trainer import TrainingDivergedError
 from fimi.messaging.messages.facts import (
     DeploymentReport,
@@ -40,9 +40,9 @@ def words(device: str, problem: Exception, what: str) -> str:
         what: what failed.
     """
     if isinstance(problem, TrainingDivergedError):
-        said = f"{device} {problem}"
+        said = f"{device} {coded(problem)}"
     else:
-        said = f"{type(problem).__name__}: {problem}"
+        said = f"{type(problem).__name__}: {coded(problem)}"
     if isinstance(problem, FimiError | ValueError | OSError | RuntimeError):
         log.warning("%s, %s: %s", device, what, said)
     else:

@@ -80,7 +80,9 @@ class OwnProfile:
             if self._folder is not None:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not os.access((target := self._target()).parent, os.W_OK):
-            raise RunFailedError(f"its agent may not write into {target.parent.absolute()}")
+            raise RunFailedError(
+                f"its agent may not write into {target.parent.absolute()}", code="U004"
+            )
         return target
 
     def replace(self, made: Path) -> None:

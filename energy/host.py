@@ -54,6 +54,8 @@ _LOOK_AGAIN_S = 0.2
 class UnknownPointError(RunFailedError, ValueError):
     """A plan names an operating point that the profile of this board does not have."""
 
+    code = "P009"
+
 
 class HostHardware(Hardware):
     """A physical board.

@@ -76,6 +76,8 @@ log = logging.getLogger(__name__)
 class ProfileError(InputError, ValueError):
     """A board's profile is missing or wrong; the message says where and what to do."""
 
+    code = "M001"
+
 
 class MeterProfile(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The keys of a profile that are about meters: all that a machine needs which only meters.
@@ -162,8 +164,8 @@ _OLD_TABLE = ("table_frequencies_hz", "table_power_w")
 
 _WHOLE = (
     ". A profile has name, [board], [board.compute] and [board.link], and tables such as [plug] or "
-    "[topic] behind them: docs/guide.md, 'A host instead of an emulated board', shows a whole one. "
-    "With name and [board.link] alone, fimi calibrate measures the rest"
+    "[topic] behind them: docs/calibration.md, 'A host instead of an emulated board', shows a whole "
+    "one. With name and [board.link] alone, fimi calibrate measures the rest"
 )
 _Profile = TypeVar("_Profile", bound=MeterProfile)
 

@@ -9,13 +9,22 @@ class                      exit code  what is wrong
 :class:`RunFailedError`    5          a federation could not start or go on
 =========================  =========  ==============================================
 
-The command ``fimi`` prints the message of such an error and ends with its exit code. This module
-imports no other module of the project; every package may import it.
+The command ``fimi`` prints the message of such an error with its *code*, such as ``B003``, and ends
+with its exit code. ``fimi explain B003`` says what it means and what to do; the texts stand in
+``testbed/explanations/``, and a test holds that every code has one. The letter names the subject:
+C configuration, D data, P planning, M meters and boards, B broker and messages, F fleet and
+credentials, G generator, R runs and records, X experiments and faults on purpose, U the command
+line and this machine. A code is never used for something else.
+
+This module imports no other module of the project; every package may import it.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+CODE_LINE = "error["
+"""How the last line of an error begins: ``error[B003]: …``."""
 
 
 class FimiError(Exception):
@@ -23,9 +32,17 @@ class FimiError(Exception):
 
     Attributes:
         exit_code: exit code of the command ``fimi`` for this error.
+        code: what ``fimi explain`` knows it by. A class has one for all of its errors; one of them
+            gets its own with ``code=``. Empty: it has none.
     """
 
     exit_code: ClassVar[int] = 1
+    code: str = ""
+
+    def __init__(self, *args: object, code: str = "") -> None:
+        super().__init__(*args)
+        if code:
+            self.code = code
 
 
 class InputError(FimiError):
@@ -50,6 +67,12 @@ class RunFailedError(FimiError):
     """A federation could not start or go on."""
 
     exit_code = 5
+
+
+def coded(error: BaseException) -> str:
+    """The message of an error with its code behind it, for a reason that another process shows."""
+    code = error.code if isinstance(error, FimiError) else ""
+    return f"{error} [{code}]" if code else str(error)
 
 
 def of_exit_code(code: int) -> type[FimiError]:

@@ -12,6 +12,7 @@ Questions of people to boards
 * :mod:`~fimi.messaging.farewell`    says goodbye in the place of peers whose credentials have ended
 * :mod:`~fimi.messaging.retained`    what a broker keeps, heard by somebody who is no peer
 * :mod:`~fimi.messaging.forgetting`  lets a broker forget a peer that was put away
+* :mod:`~fimi.messaging.home_assistant`  boards as devices of Home Assistant
 
 A peer's connection
 

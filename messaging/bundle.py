@@ -44,6 +44,8 @@ _AGAIN = "copy the file again, or make a new one: fimi fleet rotate NAME"
 class BundleError(InputError, ValueError):
     """A bundle cannot be used; the message says which one, what is wrong, and what to do."""
 
+    code = "F001"
+
 
 class Bundle(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The credentials of one peer of one fleet.

@@ -34,6 +34,8 @@ from fimi.messaging.messages.peers import Lease
 class MessagingError(SurroundingsError):
     """Base of all errors of this package."""
 
+    code = "B010"
+
 
 class BrokerError(MessagingError):
     """The broker, or the connection to it, is at fault."""
@@ -42,9 +44,13 @@ class BrokerError(MessagingError):
 class BrokerUnreachable(BrokerError):
     """There is no answer at the broker's host and port."""
 
+    code = "B001"
+
 
 class BrokerTimeout(BrokerError):
     """Something answers at the broker's port, but not in time, or not in MQTT."""
+
+    code = "B002"
 
 
 class ClockBehind(BrokerError):
@@ -54,21 +60,31 @@ class ClockBehind(BrokerError):
     time.
     """
 
+    code = "B005"
+
 
 class NotAuthorised(BrokerError):
     """The broker refuses this user, password or client id."""
+
+    code = "B003"
 
 
 class BrokerMissing(BrokerError):
     """No broker program of the wanted kind is installed."""
 
+    code = "B006"
+
 
 class PortTaken(BrokerError):
     """Another program already listens on the wanted port."""
 
+    code = "B007"
+
 
 class BrokerFailed(BrokerError):
     """The embedded broker did not start, or ended by itself."""
+
+    code = "B008"
 
 
 class NotConnected(MessagingError):
@@ -78,6 +94,8 @@ class NotConnected(MessagingError):
 class IdentityTaken(MessagingError):
     """Another process uses the peer id, or has taken it over; ``holder`` is its lease, if known."""
 
+    code = "B009"
+
     def __init__(self, text: str, holder: Lease | None = None) -> None:
         super().__init__(text)
         self.holder = holder
@@ -86,25 +104,37 @@ class IdentityTaken(MessagingError):
 class SendQueueFull(MessagingError):
     """The peer has been offline for so long that no more messages can wait."""
 
+    code = "B012"
+
 
 class MessageRefused(MessagingError):
     """A message must not be sent, or a received one is not valid."""
+
+    code = "B013"
 
 
 class NotAnswered(MessagingError):
     """A board does not answer a console: it is offline, older, of another protocol, or silent."""
 
+    code = "F005"
+
 
 class PeerIsUp(MessagingError):
     """A peer that the broker is to forget answers, or its last word is that it is online."""
+
+    code = "F007"
 
 
 class BoardDeclines(MessagingError):
     """A board does not do what a console has asked; its words say why."""
 
+    code = "F006"
+
 
 class TransferError(MessagingError):
     """A payload could not be fetched."""
+
+    code = "B014"
 
 
 class TransferCancelled(TransferError):

@@ -22,6 +22,7 @@ from fimi.messaging.errors import (
     NotAuthorised,
     PeerIsUp,
 )
+from fimi.messaging.home_assistant import discovery_filter
 from fimi.messaging.messages.peers import Claim
 from fimi.messaging.retained import STEP_S, Retained, state_in
 from fimi.messaging.topics import COORDINATOR
@@ -97,7 +98,11 @@ class _Listener:
         self._broker = Retained(
             address,
             f"{fleet}:forgets",
-            (f"{self._base}/{name}/#", f"{self._base}/+/{name}/#"),
+            (
+                f"{self._base}/{name}/#",
+                f"{self._base}/+/{name}/#",
+                discovery_filter(fleet, name),  # what Home Assistant was told of it
+            ),
             self._mark_topic,
             self._heard,
         )

@@ -15,13 +15,19 @@ from __future__ import annotations
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.messages.basis import Message
 from fimi.messaging.messages.peers import DeviceState, Role
-from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.messages.synthesis import (
+    SyntheticBatch,
+    SyntheticProgress,
+    SyntheticRequest,
+    SyntheticSamples,
+)
 from fimi.messaging.topics import COORDINATOR, EVERYBODY
 
 _ONLY: dict[type, Role] = {
     SyntheticRequest: "coordinator",
     SyntheticBatch: "generator",
     SyntheticProgress: "generator",
+    SyntheticSamples: "generator",
 }
 """Messages that peers of one role send, and nobody else checks."""
 

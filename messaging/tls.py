@@ -39,10 +39,12 @@ def context(where: BrokerAddress) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cafile=where.ca_path, cadata=where.ca_pem or None)
     except FileNotFoundError as error:
-        raise BrokerError(f"{where}: the ca file {where.ca_path!r} does not exist") from error
+        raise BrokerError(
+            f"{where}: the ca file {where.ca_path!r} does not exist", code="B004"
+        ) from error
     except (OSError, ValueError) as error:  # of ssl, too
         what = f"the ca file {where.ca_path!r}" if where.ca_path else "ca_pem of its bundle"
-        raise BrokerError(f"{where}: {what} holds no certificate ({error})") from error
+        raise BrokerError(f"{where}: {what} holds no certificate ({error})", code="B004") from error
     if not where.has_certificate:
         return made
     try:
@@ -53,11 +55,12 @@ def context(where: BrokerAddress) -> ssl.SSLContext:
                 made.load_cert_chain(path)
     except FileNotFoundError as error:
         named = f"{where.cert_path!r} or {where.key_path!r}"
-        raise BrokerError(f"{where}: {named} does not exist") from error
+        raise BrokerError(f"{where}: {named} does not exist", code="B004") from error
     except (OSError, ValueError) as error:
         raise BrokerError(
             f"{where}: its certificate and private key cannot be used ({error}); they must be PEM, "
-            "belong together, and have no passphrase"
+            "belong together, and have no passphrase",
+            code="B004",
         ) from error
     return made
 

@@ -23,15 +23,18 @@ from fimi.record.events import (
     DeviceReported,
     DeviceSetAside,
     Event,
+    Intervened,
     MeterDoubted,
     PlanInForce,
     RoundFinished,
     RoundStarted,
+    StillInForce,
     UpdateRejected,
 )
+from fimi.record.interventions import ExcludeDevice, IncludeDevice
 from fimi.record.results import DeviceRound
 
-_STAYS: tuple[Condition, ...] = ("refused", "set-aside", "excluded")
+_STAYS: tuple[Condition, ...] = ("refused", "set-aside")
 """States that a new round does not end."""
 
 
@@ -41,6 +44,7 @@ class Devices:
     def __init__(self) -> None:
         self._known: dict[str, DeviceNow] = {}
         self._lost: dict[str, str] = {}
+        self._excluded: set[str] = set()
 
     @property
     def kind(self) -> str:
@@ -120,6 +124,12 @@ class Devices:
                 self.update(event.device, problem=clean("; ".join(event.doubts), 1000))
             case DeviceSetAside():
                 self.update(event.device, state="set-aside", problem=clean(event.reason, 1000))
+            case Intervened(request=ExcludeDevice() as request) if event.done:
+                self._excluded.add(request.device)
+            case Intervened(request=IncludeDevice() as request) if event.done:
+                self._excluded.discard(request.device)
+            case StillInForce():
+                self._excluded = set(event.excluded)
             case RoundFinished():
                 for entry in event.result.devices:
                     if not entry.is_outside:
@@ -177,7 +187,9 @@ class Devices:
             online = device not in self._lost if view is None else view.online
             if view is not None:
                 fields["seen_unix_s"] = round(unix_s - (clock_s - view.last_heard_s), 1)
-            if not online and known.state not in _STAYS:
+            if device in self._excluded:
+                fields.update(state="excluded", problem="")
+            elif not online and known.state not in _STAYS:
                 lost = self._lost.get(device) or "it is not connected"
                 fields.update(state="gone", problem=lost)
             if (total := tallies.of_device.get(device)) is not None:

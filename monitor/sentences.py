@@ -42,6 +42,7 @@ from fimi.record.events import (
     Resumed,
     RunFinished,
     SenderSetAside,
+    StillInForce,
     SyntheticUse,
     UpdateClipped,
     UpdateRejected,
@@ -153,6 +154,8 @@ def describe(event: Event) -> str:
             return f"{_after(event.round)}, as {event.by} has asked: {event.words}"
         case Intervened():
             return f"refused to {event.by}: {request_words(event.request)}: {event.words}"
+        case StillInForce():
+            return _still(event)
         case Paused():
             return (
                 f"paused {_after(event.round)} for {event.seconds:.0f} s, as {event.by} has asked; "
@@ -221,6 +224,13 @@ def _plan(event: Planned) -> str:
         f"plan: {passes}{event.synthetic_samples} synthetic samples, rounds of "
         f"{seconds(plan.round_s)}: {energies(plan)}, found by {plan.search}{expected}"
     )
+
+
+def _still(event: StillInForce) -> str:
+    said = [f"{enumerated(event.excluded)} excluded"] if event.excluded else []
+    said += [] if event.deadline_s is None else [f"deadline {event.deadline_s:g} s"]
+    said += ["the run pauses"] if event.paused else []
+    return f"as was asked before: {', '.join(said)}"
 
 
 def _after(number: int) -> str:

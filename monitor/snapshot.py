@@ -10,7 +10,7 @@ change of one device is a change of one key (:mod:`fimi.monitor.changes`).
 * :class:`DeviceNow`     a device
 * :class:`RoundNow`      a finished round
 * :class:`GeneratorNow`  drawing of synthetic images
-* :class:`StudyNow`      the experiment that the run belongs to
+* :class:`StudyNow`      an experiment
 * :class:`Said`          an event in words
 """
 
@@ -176,7 +176,7 @@ class GeneratorNow(Struct, frozen=True, kw_only=True):
         delivered: images by device.
         failed: devices without a batch, with the reason.
         energy: of drawing; ``None`` if not metered.
-        pictures: images by class name, a PNG as a data URL each; those of the run's own generator.
+        pictures: an image by class name: a PNG as a data URL.
     """
 
     batches_asked: int = 0
@@ -186,7 +186,35 @@ class GeneratorNow(Struct, frozen=True, kw_only=True):
     delivered: dict[str, int] = {}
     failed: dict[str, str] = {}
     energy: Energy | None = None
-    pictures: dict[str, tuple[str, ...]] = {}
+    pictures: dict[str, str] = {}
+
+
+class TaskNow(Struct, frozen=True, kw_only=True):
+    """A run of an experiment that goes on.
+
+    Attributes:
+        done: rounds that are finished, or steps of a training.
+        steps: all of them; 0: unknown.
+        since_s: for how long it has gone on, s.
+    """
+
+    done: int
+    steps: int
+    since_s: float
+
+
+class StudyTable(Struct, frozen=True, kw_only=True):
+    """A table of results so far; what it says is text, as ``fimi experiment`` prints it.
+
+    Attributes:
+        caption: what it shows.
+        heading: of its columns; a line break stands before the unit.
+        rows: the cells.
+    """
+
+    caption: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 class StudyNow(Struct, frozen=True, kw_only=True):
@@ -194,19 +222,25 @@ class StudyNow(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: of the experiment.
+        title: what it is about.
         done: runs that have ended.
         runs: runs in all.
-        failed: of those that have ended.
-        doing: what it does now, in words.
-        table: the results so far: heading of the rows, then a row per cell that has any.
+        failed: of those that have ended, with the reason.
+        running: those that go on, by name.
+        left_s: estimate of the wall time until all have ended, s.
+        tables: the results so far.
+        notes: what is to be said of them.
     """
 
     name: str
-    done: int
-    runs: int
-    failed: int = 0
-    doing: str = ""
-    table: tuple[tuple[str, ...], ...] = ()
+    title: str = ""
+    done: int = 0
+    runs: int = 0
+    failed: dict[str, str] = {}
+    running: dict[str, TaskNow] = {}
+    left_s: float | None = None
+    tables: tuple[StudyTable, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Said(Struct, frozen=True, kw_only=True):
@@ -297,7 +331,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
         rounds: finished rounds, by number as text.
         generator: drawing of images.
         said: events, by a number that grows, as text; only the latest are kept.
-        study: the experiment that the run belongs to; ``None`` for a run by itself.
+        study: an experiment, in place of a run; ``None`` for a run.
     """
 
     unix_s: float

@@ -7,6 +7,7 @@ that one's thread.
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,7 +27,6 @@ from fimi.monitor.snapshot import (
     RunState,
     Said,
     Snapshot,
-    StudyNow,
 )
 from fimi.monitor.tallies import Tallies
 from fimi.record.clean import clean
@@ -39,15 +39,22 @@ from fimi.record.events import (
     Event,
     Gathering,
     GenerationProgress,
+    Intervened,
+    InterventionAsked,
+    Paused,
     Planned,
     Planning,
     Prepared,
+    Refitted,
     Resumed,
     RoundFinished,
     RoundStarted,
     RunFinished,
+    SamplesDrawn,
     SearchProgress,
+    StillInForce,
 )
+from fimi.record.interventions import GoOn, PauseRun, SetDeadline
 from fimi.record.record import RunData, RunInfo
 from fimi.record.results import Preparation, RoundResult
 
@@ -56,7 +63,17 @@ KEPT = 200
 _LONGEST = 1000
 _STILL_S = 2.5
 """How long it is shown who is waited for after it was last said, s."""
-_SILENT = (Awaiting, AwaitingGenerator, BrokerAway, SearchProgress, Gathering, GenerationProgress)
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PICTURES = 1000
+_SILENT = (
+    Awaiting,
+    AwaitingGenerator,
+    BrokerAway,
+    Paused,
+    SearchProgress,
+    Gathering,
+    GenerationProgress,
+)
 """Events that come again and again, and are shown as what the run does."""
 
 
@@ -107,7 +124,6 @@ class Watcher:
         self._began_s = clock()
         self._training_s: float | None = None
         self._own_rounds = 0
-        self._study: StudyNow | None = None
         config = info.config
         target = config.get("plan.target_accuracy") or None
         self._run = RunNow(
@@ -131,16 +147,6 @@ class Watcher:
             self._connection = connection
             if connection is not None:
                 self._run = replace(self._run, broker=broker, exposed=exposed)
-
-    def study(self, study: StudyNow | None) -> None:
-        """The experiment that the run belongs to, as it is now."""
-        with self._lock:
-            self._study = study
-
-    def picture(self, pictures: Mapping[str, tuple[str, ...]]) -> None:
-        """Images of the generator by class, as data URLs."""
-        with self._lock:
-            self._generator = replace(self._generator, pictures=dict(pictures))
 
     def recall(self, run: RunData) -> None:
         """What earlier processes have stored of the run."""
@@ -182,7 +188,6 @@ class Watcher:
                 rounds={str(n): each for n, each in self._tallies.rounds.items()},
                 generator=self._generator,
                 said=dict(self._said),
-                study=self._study,
             )
 
     # With the lock held.
@@ -231,6 +236,13 @@ class Watcher:
                     plan_round_j=event.plan.energy_j,
                     plan_objective=event.plan.objective,
                 )
+            case Refitted() if event.plan is not None:
+                self._devices.plan(event.plan)
+                self._run = replace(
+                    self._run,
+                    plan_round_j=event.plan.energy_j,
+                    plan_objective=event.plan.objective,
+                )
             case GenerationProgress():
                 doing = describe(event)
                 self._generator = replace(
@@ -242,12 +254,23 @@ class Watcher:
                 )
             case BatchDelivered():
                 self._delivered(event)
+            case SamplesDrawn():
+                self._picture(event)
             case Prepared():
                 self._preparations[event.preparation.device] = event.preparation
             case RoundStarted():
                 self._training_s = self._training_s or self._clock()
                 state, doing = "training", f"round {event.round}"
                 self._run = replace(self._run, round=event.round)
+            case InterventionAsked(request=PauseRun()) if self._run.state == "training":
+                state = "pausing"
+            case Intervened() if event.done:
+                state = self._changed(event)
+            case StillInForce():
+                if event.deadline_s is not None:
+                    self._run = replace(self._run, deadline_s=event.deadline_s)
+            case Paused():
+                state, doing = "paused", describe(event)
             case RoundFinished():
                 self._finish(event.result)
             case Credited():
@@ -264,6 +287,15 @@ class Watcher:
             )
         if not isinstance(event, _SILENT):
             self._tell(event)
+
+    def _changed(self, event: Intervened) -> RunState | None:
+        """Somebody has changed the run; returns its new state, if it has one."""
+        request = event.request
+        if isinstance(request, SetDeadline):
+            self._run = replace(self._run, deadline_s=request.deadline_s)
+        if isinstance(request, PauseRun):
+            return "paused"
+        return "training" if isinstance(request, GoOn) else None
 
     def _tell(self, event: Event) -> None:
         """Keep an event in words."""
@@ -304,6 +336,17 @@ class Watcher:
             failed=failed,
             energy=energy,
         )
+
+    def _picture(self, event: SamplesDrawn) -> None:
+        """Keep an image of each class, as data URLs."""
+        names, pictures = self._run.classes, dict(self._generator.pictures)
+        for each in event.pictures:
+            number = each.class_index
+            name = names[number] if number < len(names) else f"class {number}"
+            data = base64.b64encode(each.png).decode()
+            if each.png.startswith(_PNG) and len(pictures) < _PICTURES:
+                pictures.setdefault(name, f"data:image/png;base64,{data}")
+        self._generator = replace(self._generator, pictures=pictures)
 
     def _finish(self, result: RoundResult) -> None:
         self._results[result.number] = result

@@ -34,6 +34,8 @@ _BY_NAME = ("digits", "cifar-10", "cifar-100", "fashion-mnist", "gtsrb")
 class CurveError(InputError, ValueError):
     """There is no learning curve for a run, or one that is for another run."""
 
+    code = "P006"
+
 
 class CurveSubject(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What is learned, and how.

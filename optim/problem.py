@@ -73,6 +73,16 @@ _REMEDY = {
 class ProblemError(InputError, ValueError):
     """A problem was described with impossible values."""
 
+    code = "P001"
+
+
+_CODES: dict[Constraint, str] = {
+    "deadline": "P002",
+    "bandwidth": "P003",
+    "learning error": "P004",
+    "energy budget": "P005",
+}
+
 
 class InfeasibleError(NoPlanError, ValueError):
     """No plan meets every constraint.
@@ -110,6 +120,7 @@ class InfeasibleError(NoPlanError, ValueError):
         advice = f"; feasible with {', or '.join(remedies)}" if remedies else ""
         super().__init__(message + advice)
         self.constraint: Constraint = constraint
+        self.code = _CODES[constraint]
         self.what = message
         self.remedies = tuple(remedies)
         self.devices = tuple(devices)

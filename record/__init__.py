@@ -23,8 +23,11 @@ Reading
 * :mod:`~fimi.record.record`     a run as types
 * :mod:`~fimi.record.reader`     a run store as a :class:`~fimi.record.record.RunData`
 * :mod:`~fimi.record.readings`   what meters showed, as arrays, with the phases it made
+* :mod:`~fimi.record.headline`   a run in one line, without the rest of its store
+* :mod:`~fimi.record.catalogue`  the runs below a folder, broken ones included
 * :mod:`~fimi.record.migration`  an older store, read with the tables of this version
 * :mod:`~fimi.record.clean`      foreign text without control characters
+* :mod:`~fimi.record.export`     its tables as CSV, Parquet or JSON files
 
 Figures
 
@@ -39,6 +42,8 @@ Figures
 * :mod:`~fimi.record.second`      what a second meter says beside the first one
 * :mod:`~fimi.record.codings`     what codings did: bytes, joules of the upload, errors
 * :mod:`~fimi.record.recount`     every joule once more, from the readings
+* :mod:`~fimi.record.carbon`      a carbon figure by ISO/IEC 21031, where an intensity is given
+* :mod:`~fimi.record.carbon_settings`  what it needs beside joules
 * :mod:`~fimi.record.observed`    clock, throttling and link of every board, in numbers
 
 Imports :mod:`fimi.energy`, :mod:`fimi.optim`, :mod:`fimi.learning` and :mod:`fimi.messaging`.

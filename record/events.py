@@ -16,9 +16,11 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
+from fimi.messaging.messages.synthesis import SamplePicture
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
 from fimi.optim.problem import Objective
@@ -205,6 +207,19 @@ class GenerationProgress(Event, frozen=True, kw_only=True, tag="generation-progr
     devices_asked: int
     lacking: int
     images_per_s: float
+
+
+class SamplesDrawn(Event, frozen=True, kw_only=True, tag="samples-drawn"):
+    """The generator node shows some of its images. Not stored.
+
+    Attributes:
+        pictures: one image of each of some classes.
+    """
+
+    pictures: tuple[SamplePicture, ...]
+
+    def logged(self) -> None:
+        """Nothing."""
 
 
 class Prepared(Event, frozen=True, kw_only=True, tag="prepared"):
@@ -398,6 +413,7 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
         objective: which energy that is: the one that the plan makes least.
         short: devices whose budgets would not have lasted; "the fleet" for that of the fleet.
         fitted: whether the boards were fitted again; not where drifts say nothing of them.
+        plan: the plan in force from now on; it has a table of its own.
     """
 
     round: int
@@ -407,6 +423,13 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     objective: Objective = "dynamic"
     short: tuple[str, ...] = ()
     fitted: bool = True
+    plan: Plan | None = None
+
+    def logged(self) -> dict[str, Any]:
+        """All but the plan."""
+        found: dict[str, Any] = msgspec.to_builtins(replace(self, plan=None))
+        del found["plan"]
+        return found
 
 
 class LearningRefitted(Event, frozen=True, kw_only=True, tag="learning-refitted"):
@@ -500,6 +523,23 @@ class Paused(Event, frozen=True, kw_only=True, tag="paused"):
     round: int
     by: str
     seconds: float
+
+    def logged(self) -> None:
+        """Nothing."""
+
+
+class StillInForce(Event, frozen=True, kw_only=True, tag="still-in-force"):
+    """What people had changed in a run holds as it goes on. Not stored; the changes are.
+
+    Attributes:
+        excluded: devices that rest.
+        deadline_s: that was set, s; ``None``: as configured.
+        paused: whether the run pauses.
+    """
+
+    excluded: tuple[str, ...]
+    deadline_s: float | None
+    paused: bool
 
     def logged(self) -> None:
         """Nothing."""

@@ -20,6 +20,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+RefusalKind = Literal["", "no-plan", "over", "unfit"]
 LONGEST_BY = 200
 """Characters that say who asks."""
 
@@ -116,12 +117,15 @@ class ControlAnswer(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
             nothing was changed.
         after_round: after which round; 0: before the first.
         words: the same in a sentence; of what was refused, the reason.
+        refusal: why it was refused: ``no-plan`` meets the limits, the run is ``over``, or it does
+            not fit (``unfit``); empty if it was not.
     """
 
     number: int
     state: Literal["accepted", "done", "refused"]
     after_round: int
     words: str
+    refusal: RefusalKind = ""
 
 
 class PendingRequest(Struct, frozen=True, kw_only=True):

@@ -54,6 +54,7 @@ def plan_held(
         above: from :func:`fimi.record.resolution.above_rest`.
     """
     changed = [*run.refits, *(number - 1 for number in run.joined_late.values())]
+    changed += [each.after_round for each in run.changed_by_hand if each.planned]
     since = max([*changed, *_other_data(run)], default=0)
     lengths_s = [result.duration_s for result in run.rounds if result.number > since]
     if run.plan is None or not lengths_s:

@@ -2,6 +2,7 @@
 
 * :func:`read_run`     the store of a run folder as a :class:`~fimi.record.record.RunData`
 * :func:`open_store`   a store for SQL; an older one with the tables of this version
+* :func:`info_of`      the table ``run`` of an open store
 * :class:`ReportError` no such run, not a run store, unreadable
 
 A part that cannot be read is named in ``RunData.warnings`` if the rest can be used.
@@ -34,6 +35,7 @@ from fimi.record.events import (
     DeviceLost,
     DeviceSetAside,
     Event,
+    Intervened,
     LearningRefitted,
     Logged,
     NotDeployed,
@@ -44,6 +46,7 @@ from fimi.record.events import (
     tag,
 )
 from fimi.record.insight import Insight
+from fimi.record.interventions import Intervention
 from fimi.record.record import (
     Enrolment,
     Generation,
@@ -56,7 +59,16 @@ from fimi.record.record import (
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult
 from fimi.record.store_file import StoreError
 
-__all__ = ["STORE_NAME", "ReportError", "RunData", "open_store", "read_info", "read_run"]
+__all__ = [
+    "STORE_NAME",
+    "ReportError",
+    "RunData",
+    "faults",
+    "info_of",
+    "open_store",
+    "read_info",
+    "read_run",
+]
 
 STORE_NAME = "run.sqlite"
 
@@ -78,6 +90,8 @@ _MAY_LACK_ROWS = {
 class ReportError(StoreError):
     """A run cannot be read or reported; the message says which, why and what to do."""
 
+    code = "R003"
+
 
 def read_run(path: Path | str) -> RunData:
     """Read a run.
@@ -89,7 +103,7 @@ def read_run(path: Path | str) -> RunData:
         ReportError: there is none, it is no run store, it is of a newer version, or it cannot be
             read.
     """
-    with open_store(path) as (store, db), _faults(store):
+    with open_store(path) as (store, db), faults(store):
         return _Reader(store, db).read()
 
 
@@ -102,9 +116,18 @@ def read_info(path: Path | str) -> tuple[RunInfo, int]:
     Raises:
         ReportError: as :func:`read_run`.
     """
-    with open_store(path) as (store, db), _faults(store):
+    with open_store(path) as (store, db), faults(store):
         (rounds,) = db.execute(f"SELECT count(*) FROM {schema.ROUNDS.name}").fetchone()
-        return _Reader(store, db).info(), rounds
+        return info_of(store, db), rounds
+
+
+def info_of(store: Path, db: sqlite3.Connection) -> RunInfo:
+    """The table ``run`` of an open store; what of it cannot be read is left out.
+
+    Raises:
+        sqlite3.Error: the store cannot be read.
+    """
+    return _Reader(store, db).info()
 
 
 @contextmanager
@@ -130,7 +153,7 @@ def open_store(path: Path | str) -> Iterator[tuple[Path, sqlite3.Connection]]:
             f"{path}: there is no run here (no {STORE_NAME}); name a folder below runs/"
         )
     with ExitStack() as stack:
-        with _faults(store):
+        with faults(store):
             db = stack.enter_context(_open(store))
             _check(store, db)
             migration.bring_up(db)
@@ -138,7 +161,7 @@ def open_store(path: Path | str) -> Iterator[tuple[Path, sqlite3.Connection]]:
 
 
 @contextmanager
-def _faults(store: Path) -> Iterator[None]:
+def faults(store: Path) -> Iterator[None]:
     """Errors of reading become a :class:`ReportError` that names the store."""
     try:
         yield
@@ -231,6 +254,7 @@ class _Reader:
             confirmed={device: digest for device, (_, digest) in told.items() if digest},
             enrolments=self._enrolments(),
             resumptions=self._resumptions(),
+            interventions=self._interventions(),
             offenders=self._offenders(),
             plan=plan,
             device_plans=device_plans,
@@ -352,6 +376,30 @@ class _Reader:
                 event = msgspec.json.decode(body, type=Resumed)
                 told = {"after_round": event.after_round, "at": at, "changes": event.changes}
                 found.append(msgspec.convert(told, Resumption))
+            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+                self._warn(f"event {name}", str(error))
+        return tuple(found)
+
+    def _interventions(self) -> tuple[Intervention, ...]:
+        name = tag(Intervened)
+        query = f"SELECT at, body FROM {schema.EVENT.name} WHERE event = ? ORDER BY id"
+        found = []
+        for at, body in self._db.execute(query, [name]):
+            try:
+                event = msgspec.json.decode(body, type=Intervened)
+                found.append(
+                    Intervention(
+                        after_round=event.round,
+                        request=event.request,
+                        by=clean(event.by),
+                        asked_at=event.asked_at,
+                        at=msgspec.convert(at, float),
+                        done=event.done,
+                        words=clean(event.words, 1000),
+                        paused_s=event.paused_s,
+                        planned=event.planned,
+                    )
+                )
             except (msgspec.DecodeError, msgspec.ValidationError) as error:
                 self._warn(f"event {name}", str(error))
         return tuple(found)

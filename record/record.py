@@ -22,6 +22,7 @@ from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
 from fimi.record.events import DeviceSetAside, LearningRefitted, NotDeployed, SenderSetAside
 from fimi.record.insight import Insight
+from fimi.record.interventions import Intervention
 from fimi.record.prediction import Residual
 from fimi.record.results import (
     Deployment,
@@ -302,6 +303,7 @@ class RunData(Struct, frozen=True, kw_only=True, dict=True):
             stores.
         enrolments: devices that have asked to take part, by index; none in older stores.
         resumptions: when another process went on with the run, in order.
+        interventions: what people asked of the run while it went on, in order.
         offenders: senders of what could not be used that were set aside, each as it was told last.
         plan: the last one; ``None`` if none was made.
         device_plans: of that plan, by device.
@@ -328,6 +330,7 @@ class RunData(Struct, frozen=True, kw_only=True, dict=True):
     confirmed: dict[str, str] = {}
     enrolments: tuple[Enrolment, ...] = ()
     resumptions: tuple[Resumption, ...] = ()
+    interventions: tuple[Intervention, ...] = ()
     offenders: tuple[SenderSetAside, ...] = ()
     plan: PlanSummary | None = None
     device_plans: dict[str, DevicePlan] = {}
@@ -388,6 +391,11 @@ class RunData(Struct, frozen=True, kw_only=True, dict=True):
     def not_used(self) -> dict[str, str]:
         """Devices that have asked to take part and were not used, with the reason."""
         return {e.device: clean(e.why_not, 1000) for e in self.enrolments if e.why_not}
+
+    @property
+    def changed_by_hand(self) -> tuple[Intervention, ...]:
+        """What people have asked for while it went on and was done: it is no undisturbed run."""
+        return tuple(each for each in self.interventions if each.done)
 
     def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
         """A device in each round that it was there, with the number of the round."""

@@ -109,6 +109,7 @@ class Recount(Struct, frozen=True, kw_only=True):
         evidence: pieces of evidence that are stored, and how many of these hold.
         other_evidence: sentences, one for each piece that does not.
         missing: sentences on parts of readings that are not there, one for each.
+        damaged: sentences on those that are there, and are not as they came.
         parts: how many parts of readings there are.
         readings: how many readings are in them.
     """
@@ -117,6 +118,7 @@ class Recount(Struct, frozen=True, kw_only=True):
     evidence: tuple[int, int] = (0, 0)
     other_evidence: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
     parts: int = 0
     readings: int = 0
 
@@ -129,7 +131,7 @@ class Recount(Struct, frozen=True, kw_only=True):
     def holds(self) -> bool:
         """Whether nothing that can be checked differs."""
         wrong = any(each.verdict in ("differs", "absent") for each in self.phases)
-        return not wrong and not self.other_evidence
+        return not wrong and not self.other_evidence and not self.damaged
 
 
 class _Given(Struct, frozen=True):
@@ -153,6 +155,7 @@ class _Known(Struct):
         told: phases by kind and beginning, each as often as it was given.
         evidence: what was said beside them.
         missing: sentences on parts that are not there.
+        damaged: sentences on parts that are there, and are not as they came.
         parts: how many there are.
         readings: how many readings these have.
         declared: whether the meter is a declared power.
@@ -162,10 +165,16 @@ class _Known(Struct):
     told: dict[tuple[Phase, float], list[_Given]] = {}
     evidence: list[Evidence] = []
     missing: list[str] = []
+    damaged: list[str] = []
     parts: int = 0
     readings: int = 0
     declared: bool = False
     lives: int = 0
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no part is missing or damaged."""
+        return not self.missing and not self.damaged
 
 
 def recount(path: Path | str, run: RunData | None = None) -> Recount:
@@ -189,7 +198,7 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
     wrong = [
         f"{device}, {_of(number)}: no readings give this evidence"
         for device, number, evidence in _evidence(run)
-        if device in known and not known[device].missing and not _is_in(evidence, known[device])
+        if device in known and known[device].is_whole and not _is_in(evidence, known[device])
     ]
     told = len(list(_evidence(run)))
     return Recount(
@@ -197,6 +206,7 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         evidence=(told, told - len(wrong)),
         other_evidence=tuple(wrong),
         missing=tuple(said for each in known.values() for said in each.missing),
+        damaged=tuple(said for each in known.values() for said in each.damaged),
         parts=sum(each.parts for each in known.values()),
         readings=sum(each.readings for each in known.values()),
     )
@@ -267,7 +277,8 @@ def _known(device: str, parts: list[StoredPart]) -> _Known:
             try:
                 noted.append(part.noted())
             except ValueError as error:
-                known.missing.append(f"{device}, {_of(part.round)}: {error}")
+                where = known.missing if part.row.body is None else known.damaged
+                where.append(f"{device}, {_of(part.round)}, part {part.row.part}: {error}")
                 noted.append(None)
                 continue
             known.parts += 1
@@ -319,8 +330,8 @@ def _compared(known: _Known | None, device: str, number: int, record: PhaseRecor
             return found("unchecked", "nothing was metered")
         if known is None:
             return found("unchecked", "its device has reported no readings")
-        if known.missing:
-            return found("unchecked", f"its readings are not there: {known.missing[0]}")
+        if gone := known.missing + known.damaged:
+            return found("unchecked", f"its readings are not there: {gone[0]}")
         return found("differs", "there are no readings of such a phase")
     last = versions[-1]
     again = last.told.record

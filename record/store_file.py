@@ -26,6 +26,8 @@ from fimi.record.description import StoreTable
 class StoreError(SurroundingsError, RuntimeError):
     """The run store cannot be created, written or read; the message says where and why."""
 
+    code = "R001"
+
 
 def lock_store(path: Path) -> FileLock:
     """The lock that whoever writes a store holds, ``run.lock`` beside it.
@@ -63,7 +65,8 @@ class StoreFile:
             self._alone = lock_store(path)
         except FileInUse as error:
             raise StoreError(
-                f"{path} is written by {error}; wait until that has ended, or end it"
+                f"{path} is written by {error}; wait until that has ended, or end it",
+                code="R002",
             ) from error
         except OSError as error:
             raise StoreError(

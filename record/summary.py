@@ -16,9 +16,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+import msgspec
 from msgspec import Struct
 
 from fimi.energy.joules import Energy
+from fimi.record.carbon import Carbon, carbon
 from fimi.record.codings import CodingFigures, coding_figures
 from fimi.record.curve import (
     Price,
@@ -28,6 +30,7 @@ from fimi.record.curve import (
     points,
     price,
 )
+from fimi.record.interventions import Intervention
 from fimi.record.observed import DeviceObserved, device_observed
 from fimi.record.phases import PhaseCell, device_cells, fleet_cells, run_parts
 from fimi.record.planned import PlanHeld, plan_held
@@ -149,7 +152,10 @@ class Summary(Struct, frozen=True, kw_only=True):
             energy; ``None`` without a real board or ``insight_s``.
         budgets: of joules, the fleet's first, as far as any joules are known.
         coding: what codings of models and updates did; ``None`` where nothing was coded.
+        carbon: emissions by ISO/IEC 21031; ``None`` where no intensity is given.
         warnings: what else a reader must know.
+        interventions: what people have changed while it went on: with any, it is no undisturbed
+            run.
     """
 
     devices: tuple[DeviceSummary, ...]
@@ -175,7 +181,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     insight_idle_j: float | None
     budgets: tuple[Budget, ...]
     coding: CodingFigures | None
+    carbon: Carbon | None
     warnings: tuple[str, ...]
+    interventions: tuple[Intervention, ...]
 
     @property
     def overspent(self) -> tuple[Budget, ...]:
@@ -220,6 +228,9 @@ def summarise(run: RunData) -> Summary:
     unknown = sorted({gap.device for gap in dynamic.missing} - set(resting))
     looked = [each.seconds for each in run.insights if each.seconds is not None]
     insight_s = math.fsum(looked) if looked else None
+    prices = tuple(price(curve, target) for target in run.targets)
+    total = end.total_so_far if end else joined(energy, generator)
+    emitted, unread = _carbon(run, curve, prices, energy, total)
     return Summary(
         devices=devices,
         phases=fleet_cells(cells, told),
@@ -234,26 +245,29 @@ def summarise(run: RunData) -> Summary:
         mape_percent=mean(device_errors(parts)),
         agreement=agreement(run.residuals),
         held=plan_held(run, parts, above),
-        prices=tuple(price(curve, target) for target in run.targets),
+        prices=prices,
         synthetic_samples=sum(
             sum(plan.synthetic_counts) + plan.unlabelled for plan in run.device_plans.values()
         ),
         server=server,
         generator=generator,
-        total=end.total_so_far if end else joined(energy, generator),
+        total=total,
         server_s=math.fsum(training.seconds for training in trained) if trained else None,
         insight_s=insight_s,
         insight_idle_j=_idled_j(run, resting, insight_s),
         budgets=_budgets(run, devices, energy),
         coding=coding_figures(run, parts),
+        carbon=emitted,
         warnings=(
             *run.warnings,
+            *unread,
             *(
                 f"the idle power of {device} is unknown (no profile, no idle phase): its dynamic "
                 "energy is unknown, too"
                 for device in unknown
             ),
         ),
+        interventions=run.changed_by_hand,
     )
 
 
@@ -275,6 +289,20 @@ def _budgets(run: RunData, devices: tuple[DeviceSummary, ...], fleet: Sum) -> tu
         for device, taken, budget_j in given
         if budget_j and taken.known is not None
     )
+
+
+def _carbon(
+    run: RunData,
+    curve: tuple[RoundPoint, ...],
+    prices: tuple[Price, ...],
+    energy: Sum,
+    total: Sum,
+) -> tuple[Carbon | None, tuple[str, ...]]:
+    """The carbon figures; none, and why, where a store has settings that no run can have."""
+    try:
+        return carbon(run, curve, prices, energy, total), ()
+    except (msgspec.ValidationError, ValueError) as error:
+        return None, (f"there is no carbon figure: carbon.* of the configuration: {error}",)
 
 
 def _idled_j(run: RunData, resting: dict[str, RestFigure], seconds: float | None) -> float | None:

@@ -16,13 +16,16 @@
 * :mod:`~fimi.report.labels`  how uneven the devices' labels are, before and after the plan fills
   them
 * :mod:`~fimi.report.attendance`      who took part: absent, late, not used; and resumes
+* :mod:`~fimi.report.interventions`   what people asked of the run while it went on
 * :mod:`~fimi.report.screened`        updates that were clipped, devices set aside, models kept
 * :mod:`~fimi.report.besides`         generation, training on the server, pseudo-labels
+* :mod:`~fimi.report.carbon`          emissions by ISO/IEC 21031, in words and as a table
 * :mod:`~fimi.report.deployment`      the trained model as files, and how devices ran it
 * :mod:`~fimi.report.terminal`        the report in a terminal, and as plain text
 * :mod:`~fimi.report.layout`          text for a terminal of 80 columns
 * :mod:`~fimi.report.document`        a run in numbers, as ``--format json`` prints it
 * :mod:`~fimi.report.comparison`      runs of an experiment compared
+* :mod:`~fimi.report.collection`      runs as a collection: chosen, sorted, listed
 * :mod:`~fimi.report.words`           numbers and kinds of joules as text
 * :mod:`~fimi.report.markup`          HTML that cannot be injected into
 * :mod:`~fimi.report.tokens`          colours of pages and pictures, light and dark

@@ -4,6 +4,7 @@
   ended for those who were invited, and which late updates were added
 * :func:`resumed`           that other processes went on with the run, and when
 * :func:`attendance_table`  devices that were not there all the time
+* :func:`zone_of`, :func:`moment`  times of a run as text, in the zone of its own
 
 All are empty where one process ran the whole run with all its devices.
 """
@@ -56,10 +57,10 @@ def _added(run: RunData) -> list[tuple[str, str]]:
 
 def resumed(run: RunData) -> str:
     """``after round 5 (2026-11-28 12:01:05)``, each time that it was; empty if it never was."""
-    zone = _zone(run.info.started_at)
+    zone = zone_of(run.info.started_at)
     return ", ".join(
         f"{f'after round {each.after_round}' if each.after_round else 'before round 1'} "
-        f"({'; '.join([_moment(each.at, zone), *(clean(said) for said in each.changes)])})"
+        f"({'; '.join([moment(each.at, zone), *(clean(said) for said in each.changes)])})"
         for each in run.resumptions
     )
 
@@ -116,7 +117,7 @@ def _reason(run: RunData, device: str) -> str:
     return told.most_common(1)[0][0] if told else ""
 
 
-def _zone(started_at: str) -> tzinfo:
+def zone_of(started_at: str) -> tzinfo:
     """The time zone in which the run's own times are."""
     try:
         return datetime.fromisoformat(started_at).tzinfo or timezone.utc
@@ -124,7 +125,8 @@ def _zone(started_at: str) -> tzinfo:
         return timezone.utc
 
 
-def _moment(at: float, zone: tzinfo) -> str:
+def moment(at: float, zone: tzinfo) -> str:
+    """A UNIX time as text."""
     try:
         return f"{datetime.fromtimestamp(at, zone):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):

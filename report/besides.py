@@ -1,4 +1,4 @@
-"""Figures beside those of devices: what was expected, synthetic samples, the server, budgets.
+"""Figures beside those of devices: what was expected, images, the server, budgets, carbon.
 
 The server's and the generator node's seconds and joules are in no sum of the devices'; what all of
 them took together is a figure of its own.
@@ -16,6 +16,7 @@ from fimi.record.curve import price
 from fimi.record.record import Expectation, RunData
 from fimi.record.results import RoundResult
 from fimi.record.summary import Summary
+from fimi.report.carbon import carbon_words
 from fimi.report.words import MISSING, at_least, joules, percent, seconds, whole
 
 
@@ -44,6 +45,7 @@ def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
         _insight(run, summary),
         _pseudo_labels(run),
         *_kept(summary),
+        _carbon(summary),
     )
     return tuple(extra for extra in found if extra is not None)
 
@@ -175,6 +177,12 @@ def _total(summary: Summary) -> Extra | None:
         value=at_least(summary.total),
         note=f"of all machines: boards {boards}, {others}",
     )
+
+
+def _carbon(summary: Summary) -> Extra | None:
+    """Emissions; nothing where no intensity is given."""
+    value, note = carbon_words(summary.carbon)
+    return Extra(term="carbon", value=f"{value};", note=note) if value else None
 
 
 def _insight(run: RunData, summary: Summary) -> Extra | None:

@@ -13,10 +13,12 @@ from collections import Counter
 from msgspec import Struct
 
 from fimi.learning.training.classifier import FileCheck
+from fimi.record.carbon import Carbon
 from fimi.record.codings import CodingFigures
 from fimi.record.curve import Price
 from fimi.record.events import LearningRefitted
 from fimi.record.fairness import Fairness
+from fimi.record.interventions import Intervention
 from fimi.record.planned import PlanHeld
 from fimi.record.record import Expectation, PlanSummary, RunData
 from fimi.record.summary import Budget, Summary
@@ -75,6 +77,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     plan_expected: Expectation | None
     plan_held: PlanHeld | None
     coding: CodingFigures | None
+    carbon: Carbon | None
     budgets: tuple[Budget, ...]
     overspent: tuple[Budget, ...]
     orthogonality: dict[int, float | None]
@@ -106,6 +109,7 @@ class RunDocument(Struct, frozen=True, kw_only=True):
     set_aside: dict[str, int]
     model_kept: dict[int, str]
     resumed_after: tuple[int, ...]
+    interventions: tuple[Intervention, ...]
     offenders: dict[str, str]
     exposed: str | None
 
@@ -217,6 +221,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         plan_expected=plan.expected,
         plan_held=summary.held,
         coding=summary.coding,
+        carbon=summary.carbon,
         budgets=summary.budgets,
         overspent=summary.overspent,
         orthogonality={each.round: each.orthogonality for each in run.insights},
@@ -271,6 +276,7 @@ def document(run: RunData, summary: Summary) -> RunDocument:
         set_aside={event.device: event.round for event in run.set_aside},
         model_kept={r.number: r.model_kept for r in run.rounds if r.model_kept is not None},
         resumed_after=tuple(each.after_round for each in run.resumptions),
+        interventions=run.interventions,
         offenders={each.sender: each.words for each in run.offenders},
         exposed=run.info.exposed,
     )

@@ -80,7 +80,7 @@ def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
     lacking = dict.fromkeys(f"{c.title} {c.unit}".lower() for c in columns if c not in there)
     caption = "As the devices observed themselves"
     if lacking:
-        caption += f"; no device told of {enumerated([name.strip() for name in lacking])}"
+        caption += f"; no device told of {enumerated([name.strip() for name in lacking], 20)}"
     return table(there, found, caption=caption)
 
 

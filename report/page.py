@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from fimi.files import write_whole
+from fimi.record.carbon import with_carbon
 from fimi.record.reader import ReportError, read_run
 from fimi.record.record import RunData
 from fimi.record.summary import Summary, summarise
 from fimi.report import (
     attendance,
+    carbon,
     coding,
     deployment,
+    interventions,
     labels,
     page_tables,
     prediction,
@@ -34,11 +39,12 @@ _SPLITS = {
 }
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, given: Mapping[str, Any] | None = None) -> Path:
     """Write a run's page beside its store, whole or not at all.
 
     Args:
         run_dir: folder of the run.
+        given: settings of a carbon figure, see :func:`fimi.record.carbon.with_carbon`.
 
     Returns:
         The page.
@@ -46,7 +52,7 @@ def write_report(run_dir: Path) -> Path:
     Raises:
         ReportError: the run cannot be read, or the page not be written.
     """
-    page = render(read_run(run_dir))
+    page = render(with_carbon(read_run(run_dir), given or {}))
     target = run_dir / REPORT_NAME
     try:
         write_whole(target, page)
@@ -102,6 +108,7 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 pair(show("joules-by-phase"), show("round-timeline")),
                 page_tables.device_table(summary) if summary.devices else None,
                 attendance.attendance_table(run, summary),
+                interventions.intervention_table(run),
                 second_table(summary),
                 coding.coding_table(summary.coding),
                 observed_table([device.observed for device in summary.devices]),
@@ -121,6 +128,11 @@ def _content(run: RunData, summary: Summary, drawn: dict[str, Picture]) -> Html:
                 deployment.file_table(run),
                 deployment.trial_table(run),
                 deployment.remarks(run),
+            ),
+            section(
+                "Carbon",
+                carbon.carbon_method(summary.carbon) if summary.carbon else "",
+                carbon.carbon_table(summary.carbon),
             ),
             section("Method", "", sections.method(run, summary)),
             section(

@@ -9,7 +9,7 @@ from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum, is_told
-from fimi.report import screened, skeleton
+from fimi.report import interventions, screened, skeleton
 from fimi.report.attendance import resumed
 from fimi.report.besides import extras
 from fimi.report.markup import Child, Html, element, join
@@ -82,6 +82,8 @@ def notices(run: RunData, summary: Summary) -> Html:
                 "processes, without the time between them.",
             )
         )
+    if done := interventions.notices(run):
+        said.append(notice("Somebody intervened. ", interventions.MEANING, items(done)))
     said += [notice("Set aside. ", clean(each.words, 600)) for each in run.offenders]
     if run.info.exposed:
         said.append(notice("Messages were unprotected. ", f"{exposed_in_words(run.info.exposed)}."))

@@ -7,9 +7,11 @@ columns; colours repeat what the words say.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from fimi.record.carbon import with_carbon
 from fimi.record.clean import clean, enumerated
 from fimi.record.reader import read_run
 from fimi.record.record import RunData
@@ -19,6 +21,7 @@ from fimi.report import (
     attendance,
     coding,
     deployment,
+    interventions,
     labels,
     prediction,
     resolution,
@@ -60,11 +63,17 @@ _STYLES: dict[str, Style] = {
     "absent": "warning",
     "over budget": "warning",
     "unprotected": "warning",
+    "intervention": "warning",
     "warning": "warning",
 }
 
 
-def as_text(run_dir: Path, encoding: str | None = None, paper: Paper | None = None) -> str:
+def as_text(
+    run_dir: Path,
+    encoding: str | None = None,
+    paper: Paper | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> str:
     """A run's report as text.
 
     Args:
@@ -72,12 +81,13 @@ def as_text(run_dir: Path, encoding: str | None = None, paper: Paper | None = No
         encoding: what the text is for; characters that it lacks are replaced by plainer ones.
             Standard output's if left out.
         paper: what the text is for; plain text of 80 columns if left out.
+        given: settings of a carbon figure, see :func:`fimi.record.carbon.with_carbon`.
 
     Raises:
         ReportError: the run cannot be read.
     """
     paper = paper or Paper()
-    run = read_run(run_dir)
+    run = with_carbon(read_run(run_dir), given or {})
     summary = summarise(run)
     blocks = [device_table(summary, paper)] if summary.devices else []
     blocks.append(entries(lines(run, summary), indent=_TERM_WIDTH, paper=paper))
@@ -176,6 +186,7 @@ def lines(run: RunData, summary: Summary) -> list[tuple[str, str]]:
     out_of_order = attendance.lines(run, summary)
     for term in dict.fromkeys(term for term, _ in out_of_order):
         said += _first([words for words in out_of_order if words[0] == term])
+    said += _first(interventions.lines(run), "interventions")
     said += _first(
         [
             ("not metered", f"{row.device}: {gaps_by_device(row.energy.missing)[row.device]}")

@@ -10,6 +10,7 @@
 * :mod:`~fimi.testbed.chaos`          faults on purpose: bad links, killed processes
 * :mod:`~fimi.testbed.experiment`     many runs compared: strategies, seeds and a grid of settings
 * :mod:`~fimi.testbed.tools`          the work of commands that run no federation
+* :mod:`~fimi.testbed.explanations`   what ``fimi explain`` says of the code of an error
 * :mod:`~fimi.testbed.recordings`     recordings of other tools as recordings of fimi
 * :mod:`~fimi.testbed.resuming`       whether a run that ended early can be gone on with, and how
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report

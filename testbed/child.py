@@ -17,7 +17,7 @@ from fimi.testbed.experiment.engines.base import GRACE_S
 
 def main(_orders: bytes) -> None:
     """Run ``fimi`` with this process's arguments."""
-    os.environ.setdefault(VARIABLE, "off")  # the parent has its own
+    os.environ[VARIABLE] = "off"  # the parent has its own
     when_parent_is_gone(lambda: os.kill(os.getpid(), signal.SIGTERM), GRACE_S)
     from fimi.testbed.cli import main as fimi
 

@@ -17,10 +17,15 @@ from fimi.report.layout import Paper, entries
 from fimi.testbed import logs
 from fimi.testbed.commands import credentials as _credentials  # noqa: F401  more of fleet
 from fimi.testbed.commands import forget as _forget  # noqa: F401  more of fleet
+from fimi.testbed.commands import home_assistant as _home  # noqa: F401  likewise
 from fimi.testbed.commands.base import CONTEXT, Group
+from fimi.testbed.commands.bundle import bundle, verify
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
+from fimi.testbed.commands.collection import export, runs
+from fimi.testbed.commands.control import control
 from fimi.testbed.commands.experiment import experiment
+from fimi.testbed.commands.explain import explain
 from fimi.testbed.commands.federation import coordinator, dry_run, report
 from fimi.testbed.commands.fleet import fleet
 from fimi.testbed.commands.generate import generator
@@ -32,6 +37,7 @@ from fimi.testbed.commands.pilot import pilot
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
+    code_of,
     errors,
     fail,
     read_config,
@@ -51,11 +57,11 @@ def main() -> None:
 def init(path: Path, force: bool) -> None:
     """Write a configuration with every key and what it means, defaults as comments."""
     if path.exists() and not force:
-        fail(f"{path} exists; --force replaces it", EXIT_CONFIG)
+        fail(f"{path} exists; --force replaces it", EXIT_CONFIG, "U002")
     try:
         write_whole(path, configuration.template())
     except OSError as error:
-        fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS)
+        fail(f"cannot write {path}: {error.strerror}", EXIT_SURROUNDINGS, code_of(error))
     click.echo(f"{path} written; check it with: fimi check {path}")
 
 
@@ -95,6 +101,11 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 for _command in (
     dry_run,
     report,
+    control,
+    bundle,
+    verify,
+    runs,
+    export,
     experiment,
     learning_curve,
     pilot,
@@ -107,6 +118,7 @@ for _command in (
     optimise,
     calibrate,
     chaos,
+    explain,
 ):
     main.add_command(_command)
 

@@ -31,7 +31,7 @@ from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.sections import ConfigError
 from fimi.testbed.experiment import run
-from fimi.testbed.experiment.engines.base import GRACE_S, Task, View, last_words
+from fimi.testbed.experiment.engines.base import GRACE_S, Task, View, last_code, last_words
 from fimi.testbed.experiment.file import read_experiment
 from fimi.testbed.experiment.where import Where
 
@@ -74,13 +74,16 @@ def dry_run(
     if isinstance(config, Mapping):
         raise ConfigError(
             "config is a dict; it is the path of a file: give keys as settings={...}, the second "
-            "argument"
+            "argument",
+            code="C003",
         )
     given = dict(settings or {})
     if run_dir is not None:
         path = Path(run_dir).absolute()
         if path.exists():
-            raise errors.SurroundingsError(f"run_dir {path} exists; name a folder that does not")
+            raise errors.SurroundingsError(
+                f"run_dir {path} exists; name a folder that does not", code="R005"
+            )
         given |= {"run.directory": str(path.parent), "run.name": path.name}
     written = [f"{key}={_toml(key, value)}" for key, value in given.items()]
     read = dict(configuration.parse_setting(text, "settings") for text in written)
@@ -104,9 +107,11 @@ def dry_run(
             child.end(GRACE_S)
         _pass_on(log, said, say)
         if (code := child.code) in (-signal.SIGKILL, -signal.SIGTERM, EXIT_INTERRUPTED):
-            raise errors.RunFailedError(f"the run was stopped from outside (exit code {code})")
+            raise errors.RunFailedError(
+                f"the run was stopped from outside (exit code {code})", code="R012"
+            )
         if code:
-            raise errors.of_exit_code(code)(last_words(log))
+            raise errors.of_exit_code(code)(last_words(log), code=last_code(log))
         result = log.read_text(encoding="utf-8").splitlines()[-1]
         return read_run(Path(msgspec.json.decode(result, type=_Printed).run_dir))
 
@@ -186,7 +191,8 @@ def _address(url: str) -> BrokerAddress:
     if (exposed := address.exposed()) and os.environ.get("FIMI_INSECURE") != "1":
         raise InputError(
             f"{address}: {exposed}. Use TLS and credentials (docs/security.md), or set "
-            "FIMI_INSECURE=1 on a network that you trust"
+            "FIMI_INSECURE=1 on a network that you trust",
+            code="B011",
         )
     return address
 
@@ -234,7 +240,8 @@ def _toml(key: str, value: Any) -> str:
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"settings: {key} is a {type(value).__name__}; give a number, a text, a truth value or "
-            "a list of those"
+            "a list of those",
+            code="C003",
         ) from error
 
 

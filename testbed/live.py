@@ -60,6 +60,7 @@ from fimi.record.events import (
     RunFinished,
     SearchProgress,
     SenderSetAside,
+    StillInForce,
     SyntheticUse,
     UpdateClipped,
     UpdateRejected,
@@ -340,6 +341,7 @@ class LiveView(LiveDisplay):
                 | SenderSetAside()
                 | InterventionAsked()
                 | Intervened()
+                | StillInForce()
             ):
                 self._notices = [*self._notices[-2:], describe(event)]
             case RunFinished():

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 import textwrap
 from datetime import datetime
@@ -29,6 +30,8 @@ from fimi.report.layout import Paper, Style
 SHOWN: dict[str, Any] = {"shown": True}
 """``extra`` of a record that the terminal already shows in another way."""
 _LONGEST = 10_000
+_KEY = re.compile(r"([?&]key=)[\w-]+")
+"""The key of a dashboard in its address: others may read a log file."""
 
 
 class LogSettings(Struct, frozen=True, kw_only=True):
@@ -103,7 +106,8 @@ class _Line(logging.Formatter):
         at = datetime.fromtimestamp(record.created).astimezone().isoformat(timespec="milliseconds")
         words = record.name.split(".")
         room = words[1] if words[0] == "fimi" and len(words) > 1 else record.name
-        line = f"{at} {record.levelname:<7} {room:<14} {one_line(record.getMessage())}"
+        said = _KEY.sub(r"\1…", one_line(record.getMessage()))
+        line = f"{at} {record.levelname:<7} {room:<14} {said}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

@@ -60,6 +60,8 @@ _NOT_COMPARED = ("platform",)
 class ResumeError(InputError, ValueError):
     """A run cannot be gone on with as it is asked for; the message says why and what to do."""
 
+    code = "R006"
+
 
 class Begun(Struct, frozen=True, kw_only=True):
     """A run that ended early.

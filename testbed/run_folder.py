@@ -55,6 +55,8 @@ _BEGINNINGS = {
 class RunFolderError(SurroundingsError, RuntimeError):
     """A run folder cannot be used; the message says which and why."""
 
+    code = "R004"
+
 
 class RunFolder:
     """One run's files.
@@ -92,7 +94,8 @@ class RunFolder:
         except OSError as error:
             raise RunFolderError(
                 f"cannot create the run folder {self.path}: {error.strerror}; set run.directory "
-                "(or --directory) to a folder that can be written"
+                "(or --directory) to a folder that can be written",
+                code="U004",
             ) from error
         try:
             described = info or RunInfo(run=self.name)
@@ -126,7 +129,8 @@ class RunFolder:
             last = folder.before.rounds[-1].number if folder.before.rounds else 0
             if folder.store.resumed_after != last:
                 raise RunFolderError(
-                    f"{path}: another process has just gone on with this run; try again"
+                    f"{path}: another process has just gone on with this run; try again",
+                    code="R002",
                 )
             folder.logs.mkdir(exist_ok=True)
             for left_over in path.glob("update-*"):
@@ -134,7 +138,9 @@ class RunFolder:
         except BaseException as error:
             folder.store.close()
             if isinstance(error, OSError):
-                raise RunFolderError(f"cannot write {path}: {error.strerror}") from error
+                raise RunFolderError(
+                    f"cannot write {path}: {error.strerror}", code="U004"
+                ) from error
             raise
         return folder
 
@@ -261,7 +267,7 @@ def _make(path: Path) -> None:
         with contextlib.suppress(StoreError):
             RunStore.resumable(path / STORE_NAME)
             said += f", or go on with it: --resume {path.name}"
-        raise RunFolderError(said) from error
+        raise RunFolderError(said, code="R005") from error
 
 
 def _is_beginning(path: Path) -> bool:
@@ -311,4 +317,6 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def _unwritten(path: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(f"cannot write {path}: {error.strerror}; free some space and run again")
+    return RunFolderError(
+        f"cannot write {path}: {error.strerror}; free some space and run again", code="U004"
+    )

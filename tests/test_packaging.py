@@ -24,6 +24,8 @@ pytest.importorskip("editables", reason="makes an editable installation")
 ROOT = Path(__file__).parents[1]
 SAFELY: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
 CARD = {f"share/fimi/card/{path.name}" for path in (ROOT / "packaging/card").iterdir()}
+SHARED = CARD | {"share/fimi/grafana/fimi.json"}
+"""What goes beside the package."""
 
 LOOK = """
 import fimi, fimi.energy.joules, fimi.generator_node.generators.base, fimi.report, fimi.testbed.cli
@@ -106,9 +108,9 @@ def test_a_wheel_holds_every_file_of_every_room_and_nothing_else(wheel: Path) ->
     assert {name for name in names if name.startswith("fimi/")} == inside
     beside = {name.split("/", 1)[1] for name in names - inside}
     assert len(CARD) == 3
-    assert {f"data/{path}" for path in CARD} <= beside
+    assert {f"data/{path}" for path in SHARED} <= beside
     assert sum(name.endswith("/digits.md") for name in names) == 2  # with the data and as a licence
-    assert all(".dist-info/" in name or name.endswith(tuple(CARD)) for name in names - inside)
+    assert all(".dist-info/" in name or name.endswith(tuple(SHARED)) for name in names - inside)
 
 
 def test_a_wheel_of_the_source_archive_is_the_wheel_of_the_tree(
@@ -130,7 +132,7 @@ def test_only_fimi_is_installed_and_works(
     added = install(environment, *([wheel] if kind == "wheel" else ["--editable", ROOT]))
     others = {name for name in added if not name.endswith((".dist-info", ".pth"))}
     assert others == (set() if kind == "editable" else {"fimi"})
-    assert all((environment / path).is_file() for path in CARD)
+    assert all((environment / path).is_file() for path in SHARED)
     (tmp_path / "elsewhere").mkdir()
     said = run(environment / "bin" / "fimi", "--help", cwd=tmp_path / "elsewhere")
     assert "dry-run" in said

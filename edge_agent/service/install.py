@@ -52,9 +52,13 @@ _STATE = ("var/lib/fimi", VERSIONS.lstrip("/"))
 class InstallError(SurroundingsError):
     """The agent cannot be installed or removed; the message says why and what to do."""
 
+    code = "F009"
+
 
 class InstallInputError(InputError, ValueError):
     """What was given for an installation cannot be used."""
+
+    code = "F008"
 
 
 class InstallOrder(Struct, frozen=True, kw_only=True):

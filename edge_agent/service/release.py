@@ -52,9 +52,13 @@ _INSTALL = "pip install 'fimi-testbed[update]'"
 class UpdateError(SurroundingsError):
     """An update cannot be used; the message says why and what to do."""
 
+    code = "F011"
+
 
 class SigningKeyError(InputError, ValueError):
     """A key or a wheel on the desk cannot be used to sign an update."""
+
+    code = "F012"
 
 
 class Release(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

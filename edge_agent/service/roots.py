@@ -29,6 +29,8 @@ _MOST_LINKS = 40
 class NotRootsError(SurroundingsError):
     """Somebody else can change a file or a folder that root relies on."""
 
+    code = "F010"
+
 
 class Roots:
     """The files below a root.

@@ -162,7 +162,8 @@ class VirtualBoard(Hardware):
             known = ", ".join(repr(name) for name in self._true_points) or "none"
             raise InputError(
                 f"device {self._index} ({self._declaration.board}) has no operating point "
-                f"{point.setting!r}; it has {known}. Plan again with its present profile"
+                f"{point.setting!r}; it has {known}. Plan again with its present profile",
+                code="P009",
             )
         self._point = measured_point(compute, point)
         if self._point is None:

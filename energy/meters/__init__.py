@@ -52,6 +52,8 @@ from fimi.errors import SurroundingsError
 class MeterUnavailableError(SurroundingsError):
     """A meter cannot be read; the message says which, why, and what to do about it."""
 
+    code = "M002"
+
 
 class MeterDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a meter is.

@@ -38,6 +38,8 @@ class SeveralError(MeterUnavailableError):
         choices: these lines, where they are known one by one.
     """
 
+    code = "M003"
+
     choices: tuple[str, ...] = ()
 
 

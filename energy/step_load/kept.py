@@ -133,7 +133,8 @@ def keep(path: Path, source: str, kept: KeptResponse) -> None:
     if found != wanted:
         raise InputError(
             f"{path} has {_TABLE} in a form that cannot be replaced line by line. Remove it from "
-            f"the file, or write these lines there yourself:\n" + "\n".join(lines)
+            f"the file, or write these lines there yourself:\n" + "\n".join(lines),
+            code="M001",
         )
     write_whole(path, new)
 

@@ -43,6 +43,8 @@ _LOOK_AGAIN_S = 0.2
 class StepLoadError(SurroundingsError):
     """A step load taught nothing; the message says why, and what to do."""
 
+    code = "M004"
+
 
 class Edges(Struct, frozen=True, kw_only=True):
     """When a load was on, by the clock of the meter's readings.

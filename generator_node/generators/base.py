@@ -29,9 +29,13 @@ Image = NDArray[np.uint8]
 class GeneratorError(SurroundingsError):
     """A generator cannot be loaded or used; the message says why and what to do."""
 
+    code = "G001"
+
 
 class WrongDataError(GeneratorError):
     """A generator was trained on other data than the public part of the run."""
+
+    code = "G002"
 
 
 class Provenance(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

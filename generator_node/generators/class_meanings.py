@@ -219,14 +219,16 @@ def meanings_of(dataset: Dataset, table: str = "") -> tuple[str, ...]:
             raise GeneratorError(
                 f"generator.class_meanings {table}: {', '.join(strange[:8])} is no class of "
                 f"{dataset.name}, which has {', '.join(dataset.class_names[:8])}"
-                f"{', …' if dataset.classes > 8 else ''}"
+                f"{', …' if dataset.classes > 8 else ''}",
+                code="G004",
             )
     else:
         known = MEANINGS.get(table or dataset.name.split("/")[0], {})
         if table and not known.keys() & set(dataset.class_names):
             raise GeneratorError(
                 f"generator.class_meanings {table} has none of the classes of {dataset.name}, "
-                f"{', '.join(dataset.class_names[:8])}{', …' if dataset.classes > 8 else ''}"
+                f"{', '.join(dataset.class_names[:8])}{', …' if dataset.classes > 8 else ''}",
+                code="G004",
             )
     dumb = [
         name
@@ -238,7 +240,8 @@ def meanings_of(dataset: Dataset, table: str = "") -> tuple[str, ...]:
             f"class {', '.join(dumb[:8])}{', …' if len(dumb) > 8 else ''} of {dataset.name} says "
             f'nothing to a text-to-image model, which would draw "a photo of {dumb[0]}"; name a '
             f'file with lines {dumb[0]} = "a stop sign", or one of {", ".join(MEANINGS)}, as '
-            "generator.class_meanings"
+            "generator.class_meanings",
+            code="G004",
         )
     return tuple(known.get(name, name.replace("_", " ")) for name in dataset.class_names)
 
@@ -249,8 +252,11 @@ def _read(path: Path) -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise GeneratorError(
             f"generator.class_meanings {path} cannot be read: {error}; it is one of "
-            f'{", ".join(MEANINGS)}, or a TOML file with lines name = "meaning"'
+            f'{", ".join(MEANINGS)}, or a TOML file with lines name = "meaning"',
+            code="G004",
         ) from error
     if wrong := [name for name, text in found.items() if not isinstance(text, str)]:
-        raise GeneratorError(f"generator.class_meanings {path}: {wrong[0]} must be a text")
+        raise GeneratorError(
+            f"generator.class_meanings {path}: {wrong[0]} must be a text", code="G004"
+        )
     return {name: str(text) for name, text in found.items()}

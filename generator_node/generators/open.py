@@ -95,8 +95,9 @@ def require_cuda(device: str = "cuda", instead: str = "generator.engine = 'auto'
     if not torch.cuda.is_available():
         raise GeneratorError(
             f"no CUDA device: PyTorch sees none; take {instead}, or install a driver and a PyTorch "
-            "with CUDA"
+            "with CUDA",
+            code="G005",
         )
     there = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     if device not in ("cuda", *there):
-        raise GeneratorError(f"no CUDA device {device}; there is {', '.join(there)}")
+        raise GeneratorError(f"no CUDA device {device}; there is {', '.join(there)}", code="G005")

@@ -94,7 +94,8 @@ class TextToImageGenerator(Generator):
         if like.image_shape[0] not in (1, 3):
             raise GeneratorError(
                 f"{like.name} has images of {like.image_shape[0]} channels; a text-to-image model "
-                "makes colour or grey ones, 3 or 1"
+                "makes colour or grey ones, 3 or 1",
+                code="G004",
             )
         super().__init__(like.classes, like.image_shape)
         self._pipeline = pipeline
@@ -138,7 +139,8 @@ class TextToImageGenerator(Generator):
             raise GeneratorError(
                 f"text-to-image model {settings.model!r} cannot be loaded: {reason}; name a folder "
                 "that a diffusers pipeline was saved to, or a model id that can be reached from "
-                "here, as generator.text_model"
+                "here, as generator.text_model",
+                code="G004",
             ) from error
         pipeline.set_progress_bar_config(disable=True)
         digest = folder_digest(Path(settings.model)) if local else NO_DIGEST

@@ -6,6 +6,7 @@
 * :mod:`~fimi.generator_node.service.drawing`       draws, judges and keeps images
 * :mod:`~fimi.generator_node.service.pool`          every draw, on disk, once
 * :mod:`~fimi.generator_node.service.gate`          the quality gate: accepts or refuses images
+* :mod:`~fimi.generator_node.service.showcase`      a few images for people to look at
 * :mod:`~fimi.generator_node.service.trial`         whether a generator is of any use
 * :mod:`~fimi.generator_node.service.seeds`         a seed for every image of every device
 """

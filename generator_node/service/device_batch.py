@@ -31,6 +31,7 @@ class MadeBatch(Struct, frozen=True, kw_only=True):
             where nothing was drawn.
         error: why it has fewer images than requested, or empty.
         failed: whether an error occurred, so that a repeated request may help.
+        firsts: the place of the first image of each class in the pool.
     """
 
     request: SyntheticRequest
@@ -42,6 +43,7 @@ class MadeBatch(Struct, frozen=True, kw_only=True):
     energy: Energy | None = None
     error: str = ""
     failed: bool = False
+    firsts: tuple[Place, ...] = ()
 
 
 class DrawingTally:
@@ -131,6 +133,7 @@ class Making:
             energy=self.tally.energy,
             error=self.error or "; ".join(self._shortfall(generator, len(there))),
             failed=bool(self.error),
+            firsts=tuple({place[0]: place for place in reversed(there)}.values()),
         )
 
     def _shortfall(self, generator: Generator, there: int) -> Iterator[str]:

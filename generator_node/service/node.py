@@ -28,13 +28,19 @@ from msgspec import Struct
 from fimi.files import write_whole
 from fimi.generator_node.service.device_batch import MadeBatch
 from fimi.generator_node.service.service import BatchService, QueueProgress, RequestRefusedError
+from fimi.generator_node.service.showcase import Showcase
 from fimi.learning.data import contract as contracts
 from fimi.learning.data.batches import MEDIA
 from fimi.learning.data.contract import Contract, ContractError
 from fimi.messaging.client import Peer
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.messages.orders import RunEnded
-from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.messages.synthesis import (
+    SyntheticBatch,
+    SyntheticProgress,
+    SyntheticRequest,
+    SyntheticSamples,
+)
 from fimi.messaging.topics import COORDINATOR
 
 POLL_S = 0.2
@@ -120,6 +126,7 @@ class GeneratorNode:
         self._patience_s = patience_s
         self._waiting: dict[tuple[str, int], SyntheticRequest] = {}
         self._answered: dict[tuple[str, int], _Answered] = {}
+        self._showcase = Showcase()
         self._told = (time.monotonic(), 0)  # time of the last progress message, images by then
 
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
@@ -260,6 +267,19 @@ class GeneratorNode:
             request=request, answer=answer, final=not made.failed
         )
         self._send(answer)
+        self._show(made)
+
+    def _show(self, made: MadeBatch) -> None:
+        """Let the coordinator show an image of each class."""
+        request = made.request
+        try:
+            for pictures in self._service.samples(made, self._showcase):
+                message = SyntheticSamples(
+                    run=request.run, instance=request.instance, pictures=pictures
+                )
+                self._peer.send(COORDINATOR, message)
+        except MessagingError as error:
+            log.debug("samples not sent: %s", error)
 
     def _send(self, answer: SyntheticBatch) -> None:
         try:

@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 class PoolError(GeneratorError):
     """The pool's folder cannot be used; the message says why and what to do."""
 
+    code = "G003"
+
 
 class Draw(Struct, frozen=True, kw_only=True):
     """One image that was drawn.

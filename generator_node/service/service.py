@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from collections.abc import Iterator
 
 import msgspec
 from msgspec import Struct
@@ -25,8 +26,9 @@ from fimi.generator_node.service.drawing import Drawing, Place, made_by
 from fimi.generator_node.service.gate import Gate
 from fimi.generator_node.service.pool import Pool
 from fimi.generator_node.service.seeds import image_seeds, stock_seeds
+from fimi.generator_node.service.showcase import Showcase
 from fimi.generator_node.service.trial import ClassesSeen, GeneratorTrial
-from fimi.messaging.messages.synthesis import SyntheticRequest
+from fimi.messaging.messages.synthesis import SamplePicture, SyntheticRequest
 
 CHUNK = 256
 """Most images of a chunk."""
@@ -157,6 +159,11 @@ class BatchService:
             ready = [making for making in ready if making.error]
         self._queue = deque(making for making in self._queue if making not in ready)
         return [making.batch(self._pool, self.generator, self._provenance) for making in ready]
+
+    def samples(self, made: MadeBatch, showcase: Showcase) -> Iterator[tuple[SamplePicture, ...]]:
+        """Pictures of a batch for people to look at: of classes that were not shown yet."""
+        run = (made.request.run, made.request.instance)
+        return showcase.show(run, made.firsts, self._pool)
 
     def make(self, request: SyntheticRequest) -> MadeBatch:
         """Make the batch of one request.

@@ -128,6 +128,8 @@ class ContractError(InputError, ValueError):
         differences: all of them.
     """
 
+    code = "D003"
+
     def __init__(self, message: str, differences: tuple[Difference, ...] = ()) -> None:
         super().__init__(message)
         self.differences = differences

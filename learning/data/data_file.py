@@ -24,6 +24,8 @@ from fimi.learning.data.dataset import Dataset, DatasetError, validate
 class DataFileError(DatasetError):
     """A data file cannot be used; the message says which and why."""
 
+    code = "D002"
+
 
 class DataFile(Struct, frozen=True, kw_only=True):
     """What a data file holds.

@@ -122,6 +122,8 @@ def load_digits() -> Dataset:
 class DatasetError(InputError, ValueError):
     """Images cannot be read or used; the message says which, why and what to do."""
 
+    code = "D001"
+
 
 def validate(dataset: Dataset, where: str) -> Dataset:
     """The data set itself, after its types, shapes and labels were checked.

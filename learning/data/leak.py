@@ -42,6 +42,8 @@ _NOTE_BYTES = 4096  # hashes are random and hardly compress: twice their size is
 class LeakError(InputError, ValueError):
     """A device's images are also test or public images of the run, or another device's images."""
 
+    code = "D004"
+
 
 class HeldOut(Struct, frozen=True, kw_only=True):
     """Hashes of images that devices must not train on.
@@ -200,7 +202,8 @@ def require_own_data(device: str, found: str, others: Mapping[str, str]) -> None
         if other != device and known == found:
             raise LeakError(
                 f"{device} brings the same images as {other}: one of them was given the data file "
-                "of the other; give each device its own"
+                "of the other; give each device its own",
+                code="D005",
             )
 
 

@@ -39,6 +39,8 @@ LARGE_IMAGE = 64
 class ModelError(InputError, ValueError):
     """A network cannot be built, or does not fit the data; the message says why."""
 
+    code = "C007"
+
 
 class SmallCNN(nn.Module):
     """Two 3×3 convolutions, one pooling, two linear layers: 38,282 parameters on 8×8 digits."""

@@ -36,6 +36,8 @@ class ExportError(InputError, ValueError):
     The caller adds what can be done, because it knows the purpose of the graph.
     """
 
+    code = "C009"
+
 
 def trace(
     module: nn.Module, image_shape: tuple[int, int, int], *, training: bool

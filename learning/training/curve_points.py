@@ -62,7 +62,8 @@ def amounts_of(data: Dataset, batch_size: int, count: int = 8, most: int = 0) ->
     if last < 2 * first:
         raise DatasetError(
             f"{last} samples of {data.name} are too few for a learning curve that begins at "
-            f"{first}; lower training.batch_size, or raise data.public_fraction or data.limit"
+            f"{first}; lower training.batch_size, or raise data.public_fraction or data.limit",
+            code="D006",
         )
     return tuple(sorted({round(each) for each in np.geomspace(first, last, count).tolist()}))
 
@@ -94,18 +95,21 @@ def check_amounts(data: Dataset, amounts: Sequence[int]) -> None:
     if lacking := missing_classes(data):
         raise DatasetError(
             f"{data.name} has no sample of class {', '.join(lacking[:8])}; errors on it would "
-            "never fall, whatever the amount"
+            "never fall, whatever the amount",
+            code="D006",
         )
     if len(set(amounts)) < 3:
         raise DatasetError(
             f"{len(set(amounts))} different amounts of data; a curve of three parameters needs at "
-            "least 3"
+            "least 3",
+            code="D006",
         )
     for amount in amounts:
         if not data.classes <= amount <= len(data):
             raise DatasetError(
                 f"an amount of {amount}: {data.name} has {data.classes} classes and {len(data)} "
-                "samples; take amounts between the two"
+                "samples; take amounts between the two",
+                code="D006",
             )
 
 
@@ -203,12 +207,15 @@ class PointFile:
             whole = lines[1:] if path.read_bytes().endswith(b"\n") else lines[1:-1]
             self.points = tuple(msgspec.json.decode(line, type=CurvePoint) for line in whole)
         except (IndexError, msgspec.DecodeError) as error:
-            raise DatasetError(f"{path} holds no points of a learning curve: {error}") from error
+            raise DatasetError(
+                f"{path} holds no points of a learning curve: {error}", code="D006"
+            ) from error
         if kept != what:
             other = sorted(k for k in {*kept, *what} if kept.get(k) != what.get(k))
             raise DatasetError(
                 f"{path} holds points of another {', '.join(other)}; name another file, or remove "
-                "it"
+                "it",
+                code="D006",
             )
         if len(whole) < len(lines) - 1:
             write_whole(path, b"\n".join([lines[0], *whole]) + b"\n")

@@ -24,6 +24,8 @@ _START_SCALE, _GROWTH_STEPS = 65536.0, 2000
 class PrecisionError(InputError, ValueError):
     """This machine's PyTorch cannot follow the settings; the message says why and what to do."""
 
+    code = "C008"
+
 
 def device_of(settings: TrainingSettings) -> torch.device:
     """The device to train on.

@@ -179,6 +179,8 @@ class TrainingDivergedError(RunFailedError, RuntimeError):
         learning_rate: the step size that was set.
     """
 
+    code = "R011"
+
     def __init__(
         self, what: str, *, epoch: int, step: int, samples: int, learning_rate: float
     ) -> None:

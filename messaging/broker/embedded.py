@@ -247,7 +247,11 @@ def _write_mosquitto_files(directory: Path, orders: BrokerOrders) -> None:
     for path, text in (
         (passwords, f"{orders.username}:{hashed}\n"),
         # all peers of the run are one user; for a user per device, use the rules in topics.py
-        (rights, f"user {orders.username}\ntopic readwrite fimi/v1/#\n"),
+        (
+            rights,
+            f"user {orders.username}\ntopic readwrite fimi/v1/#\n"
+            "topic readwrite +/device/+/+/config\n",  # fimi.messaging.home_assistant
+        ),
         (config, "\n".join(lines) + "\n"),
     ):
         write_whole(path, text, mode=0o600, durable=False)

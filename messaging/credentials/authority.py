@@ -33,6 +33,8 @@ EARLIER = timedelta(days=1)
 class LibraryMissing(SurroundingsError):  # noqa: N818 - it says what has happened
     """The library that makes certificates is not installed here."""
 
+    code = "U007"
+
 
 class Issued(Struct, frozen=True, kw_only=True):
     """A certificate with its private key.

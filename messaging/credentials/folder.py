@@ -70,6 +70,8 @@ _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 class FolderError(InputError, ValueError):
     """A fleet's folder cannot be used, or does not allow what is asked for."""
 
+    code = "F002"
+
 
 class FleetFolder:
     """A fleet's folder. :meth:`begin` makes one, :meth:`open` takes one that is there."""

@@ -17,6 +17,9 @@ Everybody reads what is for it (``+/{itself}/#``), what is for all (``+/all/#``,
 and generator nodes write), and shared models (``+/shared/#``). Nobody may do anything in another
 fleet.
 
+Documents for Home Assistant (:mod:`fimi.messaging.home_assistant`), below any prefix of one level,
+are written by the coordinator and the keeper alone, those of this fleet only.
+
 A user that was revoked is denied everything, as long as its connection lasts; it gets no new one.
 """
 
@@ -24,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fimi.messaging.home_assistant import discovery_filter
 from fimi.messaging.topics import COORDINATOR, EVERYBODY, SHARED, VERSION, Kind
 
 TO_COORDINATOR: tuple[Kind, ...] = (
@@ -59,9 +63,11 @@ def access_rules(fleet: str, generators: Sequence[str], revoked: Sequence[str]) 
         "",
         f"user {COORDINATOR}",
         f"topic write {base}/{COORDINATOR}/#",
+        f"topic write {discovery_filter(fleet)}",
         "",
         f"user {KEEPER}",
         f"topic readwrite {base}/#",
+        f"topic readwrite {discovery_filter(fleet)}",
     ]
     for node in generators:
         lines += [

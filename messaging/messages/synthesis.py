@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, field
+from msgspec import Meta, Struct, field
 
 from fimi.energy.joules import Energy
 from fimi.learning.data.contract import Contract
@@ -76,3 +76,29 @@ class SyntheticProgress(RunMessage, frozen=True, kw_only=True, tag="synthetic-pr
     devices_asked: Count
     lacking: Count
     images_per_s: Annotated[float, Meta(ge=0)]
+
+
+class SamplePicture(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A synthetic image for people to look at.
+
+    Attributes:
+        class_index: its class.
+        png: the image, at most 64 × 64 pixels, as a PNG.
+    """
+
+    class_index: Count
+    png: Annotated[bytes, Meta(max_length=32_768)]
+
+
+class SyntheticSamples(RunMessage, frozen=True, kw_only=True, tag="synthetic-samples"):
+    """Generator node to coordinator: a few of a run's images, once, for people to look at.
+
+    It may be lost, and nothing waits for it.
+
+    Attributes:
+        instance: of the run that has asked.
+        pictures: one image of each of some classes.
+    """
+
+    instance: str = ""
+    pictures: Annotated[tuple[SamplePicture, ...], Meta(max_length=64)]

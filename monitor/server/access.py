@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
-HEADER = "X-FIMI-Key"
+from fimi.monitor.server.door import HEADER
+
 _NAMES = ("localhost", "localhost.")
 
 

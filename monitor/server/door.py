@@ -16,6 +16,8 @@ from msgspec import Struct
 from fimi.errors import SurroundingsError
 
 NAME, NEW = "dashboard.json", "dashboard.json.new"
+HEADER = "X-FIMI-Key"
+"""In which a command sends the key."""
 
 
 class NoDoorError(SurroundingsError, RuntimeError):
@@ -71,7 +73,7 @@ def find(folder: Path) -> Door:
     except FileNotFoundError:
         raise NoDoorError(
             f"run {folder.name} has no dashboard now: it is not running here, or it was started "
-            "with dashboard.serve=false"
+            "with --dashboard off"
         ) from None
     except PermissionError:
         raise NoDoorError(

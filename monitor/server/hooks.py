@@ -9,6 +9,22 @@ class NotNow(Exception):  # noqa: N818 - not an error of anybody
     """What was asked for is not there at present; says why."""
 
 
+class NoHooks:
+    """Of what takes no requests and keeps no readings."""
+
+    def trace(self, device: str, number: int) -> Any:
+        """There is none."""
+        raise NotNow(f"no readings of {device} in round {number} are kept here")
+
+    def control(self, body: bytes) -> Any:
+        """Nobody can act."""
+        raise NotNow("this takes no requests")
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """There are none."""
+        raise NotNow("there are no metrics here")
+
+
 class Hooks(Protocol):
     """Is called on worker threads; each may raise :class:`NotNow`."""
 

@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import uvicorn
 
@@ -21,7 +22,7 @@ from fimi.monitor.server import door
 from fimi.monitor.server.access import Access, is_loopback
 from fimi.monitor.server.app import app
 from fimi.monitor.server.hooks import Hooks
-from fimi.monitor.watcher import Watcher
+from fimi.monitor.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +30,18 @@ _STARTS_S = 10.0
 _ENDS_S = 5.0
 
 
+class Watched(Protocol):
+    """What is looked at: a run, or an experiment."""
+
+    def snapshot(self) -> Snapshot:
+        """It as it is now; called on a thread of its own."""
+
+
 class Dashboard:
-    """Serves one run. A context manager: inside it, it does.
+    """Serves one run or experiment. A context manager: inside it, it does.
 
     Args:
-        watcher: of the run.
+        watcher: of it.
         hooks: what the run gives beside snapshots.
         folder: the run's folder, for the file that says where the dashboard is; ``None``: nowhere.
         host: address to listen on.
@@ -46,7 +54,7 @@ class Dashboard:
 
     def __init__(
         self,
-        watcher: Watcher,
+        watcher: Watched,
         hooks: Hooks,
         *,
         folder: Path | None,

@@ -72,6 +72,10 @@
         for (const key of keys) place = place[key] ??= {};
         place[last] = value;
       }
+      for (const [key, axis] of Object.entries(layout)) {  // long titles in two lines
+        const title = key.startsWith("xaxis") ? axis.title?.text : undefined;
+        if (title?.length > 40) axis.title.text = title.replace(", ", ",<br>");
+      }
     }
     return { data: coloured(figure.data, other), layout };
   }

@@ -38,6 +38,8 @@ _MOST = 12
 class ComparisonError(RunFailedError, RuntimeError):
     """Runs that cannot be compared; the message says which, why and what to do."""
 
+    code = "X001"
+
 
 class Record(Struct, frozen=True, kw_only=True):
     """One cell.
@@ -219,6 +221,8 @@ def _attendance(records: Sequence[Record]) -> str:
             ]
             if run.resumed:
                 told.append(f"run{seed} resumed {_times(run.resumed)}")
+            if run.interventions:
+                told.append(f"run{seed} changed by hand {_times(run.interventions)}")
             temperatures_c += run.first_temperature_c.values()
         told += [f"run{seed} {remark}" for remark in cell.remarks]
     if temperatures_c:

@@ -75,6 +75,7 @@ class RunFigures(Struct, frozen=True, kw_only=True):
         absent: rounds for which a device was not there, or was silent, by device; not those before
             it had joined.
         resumed: how often another process went on with the run.
+        interventions: how often people changed it while it went on.
         first_temperature_c: mean of a device's processor in the first round that says so, °C.
         scope: what the devices' meters see: ``board``, or several scopes joined by ``+``.
         config: dotted key to value.
@@ -96,6 +97,7 @@ class RunFigures(Struct, frozen=True, kw_only=True):
     device_rounds: int = 0
     absent: dict[str, tuple[int, ...]] = {}
     resumed: int = 0
+    interventions: int = 0
     first_temperature_c: dict[str, float] = {}
     scope: str = ""
     config: dict[str, Any] = {}
@@ -198,6 +200,7 @@ def figures_of(run: RunData) -> RunFigures:
         device_rounds=len({(part.device, part.round) for part in parts}),
         absent=_absent(run),
         resumed=run.info.resumed,
+        interventions=len(summary.interventions),
         first_temperature_c=_first_temperature_c(run),
         scope="+".join(sorted({each.scope for each in energies})),
         config=run.info.config,

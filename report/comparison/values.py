@@ -90,7 +90,8 @@ def _columns_beside(run: RunFigures | None) -> dict[str, Any]:
             row[f"left_out_{name}"] = own.lacking / own.among if own.among else None
     absent = run.absent if run else {}
     said = "; ".join(f"{device}: {rounds_in_words(own)}" for device, own in absent.items())
-    return row | {"absent": said, "resumed": run.resumed if run else None}
+    counts = {name: getattr(run, name, None) for name in ("resumed", "interventions")}
+    return row | {"absent": said, **counts}
 
 
 def as_json(result: ExperimentResult) -> bytes:
@@ -234,6 +235,7 @@ def _series(run: RunFigures | None) -> dict[str, Any] | None:
         },
         "absent": run.absent,
         "resumed": run.resumed,
+        "interventions": run.interventions,
         "first_temperature_c": run.first_temperature_c,
         "data": run.data,
         "synthetic_samples": run.synthetic_samples,

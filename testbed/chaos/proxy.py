@@ -57,6 +57,8 @@ Order = Callable[[float], object]
 class ProxyError(SurroundingsError):
     """The proxy cannot listen, or its broker's name cannot be found."""
 
+    code = "X009"
+
 
 class ProxyCounters(Struct):
     """What a proxy has done.

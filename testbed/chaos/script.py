@@ -45,6 +45,8 @@ Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 class ScriptError(InputError):
     """A script of faults cannot be used; the message says what, where, and what to do."""
 
+    code = "X007"
+
 
 class ProxyPart(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """``[proxy.NAME]``: a link between peers and the broker.

@@ -44,6 +44,8 @@ _SOURCE = Path(__file__).with_name("own_clock.c")
 class FaultError(SurroundingsError):
     """A fault cannot be made on this machine; the message says why, and what is missing."""
 
+    code = "X008"
+
 
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:

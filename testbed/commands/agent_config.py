@@ -20,6 +20,8 @@ from fimi.testbed.nearest import hint
 class AgentConfigError(InputError, ValueError):
     """The file cannot be used; the message says which key, why, and what to do."""
 
+    code = "C010"
+
 
 def read_agent_config(path: Path, options: Mapping[str, click.Option]) -> dict[str, Any]:
     """Read the file.

@@ -18,7 +18,7 @@ import click
 from fimi.testbed import logs
 from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, harmless_interrupts
 from fimi.testbed.commands.lacking import lacking
-from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, end_if_unread, fail
+from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, code_of, end_if_unread, fail
 from fimi.testbed.nearest import nearest
 
 log = logging.getLogger(__name__)
@@ -89,6 +89,7 @@ class Command(click.Command):
                 f"--log-file {file} cannot be written: {error.strerror}; name a file in a folder "
                 "that exists and can be written",
                 EXIT_SURROUNDINGS,
+                code_of(error),
             )
         try:
             return super().invoke(ctx)
@@ -100,7 +101,7 @@ class Command(click.Command):
             if isinstance(error, ModuleNotFoundError):
                 words = ctx.command_path.split()
                 if said := lacking(error, words[1] if len(words) > 1 else words[0]):
-                    fail(said, EXIT_SURROUNDINGS)
+                    fail(said, EXIT_SURROUNDINGS, "U007")
             log.critical("stopped by an error of ours", exc_info=True, extra=logs.SHOWN)
             raise
 

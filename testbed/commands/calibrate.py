@@ -20,6 +20,7 @@ from fimi.testbed.commands.shared import (
     EXIT_SURROUNDINGS,
     ROOT,
     WordChoice,
+    code_of,
     errors,
     fail,
     result_format,
@@ -105,12 +106,12 @@ MAKES = ("raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", 
 def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> None:
     """Measure a board's cost parameters: operating points, law, idle power, radio."""
     if (emulated is None) == (host_profile is None):
-        fail("calibrate: give either --emulated MAKE or --host-profile FILE", EXIT_CONFIG)
+        fail("calibrate: give either --emulated MAKE or --host-profile FILE", EXIT_CONFIG, "U001")
     out = given.pop("out") or host_profile or Path(f"{emulated}.toml")
     if out.exists() and not given["force"]:
-        fail(f"{out} exists; --force replaces it, --out writes another file", EXIT_CONFIG)
+        fail(f"{out} exists; --force replaces it, --out writes another file", EXIT_CONFIG, "U002")
     if not out.resolve().parent.is_dir():
-        fail(f"{out}: there is no folder {out.resolve().parent}", EXIT_SURROUNDINGS)
+        fail(f"{out}: there is no folder {out.resolve().parent}", EXIT_SURROUNDINGS, "U003")
     from fimi.energy.calibration.sweep_plan import (
         CalibrationAbortedError,
         CalibrationImpossibleError,
@@ -133,16 +134,18 @@ def calibrate(emulated: str | None, host_profile: Path | None, **given: Any) -> 
                     f"{found.stopped}; the board is as it was. What was measured until then is in "
                     f"{target}; {kept_settings.said()}",
                     EXIT_INTERRUPTED if stop.is_set() else EXIT_SURROUNDINGS,
+                    "M006",
                 )
             kept_settings.remove()
         except CalibrationAbortedError as error:
-            fail(f"{error}\n{kept_settings.said()}", EXIT_INTERRUPTED)
+            fail(f"{error}\n{kept_settings.said()}", EXIT_INTERRUPTED, "M006")
         except CalibrationImpossibleError as error:
-            fail(f"{error}\n{kept_settings.said()}", EXIT_SURROUNDINGS)
+            fail(f"{error}\n{kept_settings.said()}", EXIT_SURROUNDINGS, "M005")
         except MeterUnavailableError as error:
-            fail(f"this board cannot be calibrated:\n- a meter: {error}", EXIT_SURROUNDINGS)
+            said = f"this board cannot be calibrated:\n- a meter: {error}"
+            fail(said, EXIT_SURROUNDINGS, error.code)
         except ValueError as error:
-            fail(str(error), EXIT_CONFIG)
+            fail(str(error), EXIT_CONFIG, code_of(error, "M005"))
 
 
 class _KeptSettings:
@@ -336,7 +339,9 @@ def _show(
     page = ""
     if plot is not None:
         try:
-            page = show.page(found, declared)
+            from fimi.testbed.tools.calibrate_page import calibration_page
+
+            page = calibration_page(found, declared)
         except ImportError:
             click.echo(
                 "fimi: no picture: it needs plotly; pip install 'fimi-testbed[coordinator]'",

@@ -16,6 +16,7 @@ from fimi.testbed.commands.interrupts import stop_on_signals
 from fimi.testbed.commands.reaching import BROKER_VARIABLE, BUNDLE_VARIABLE
 from fimi.testbed.commands.shared import (
     EXIT_SURROUNDINGS,
+    code_of,
     errors,
     fail,
     options,
@@ -223,7 +224,8 @@ def _start(command: tuple[str, ...], url: str) -> subprocess.Popen[bytes] | None
     try:
         return subprocess.Popen(command, env=environment)
     except OSError as error:
-        fail(f"{command[0]!r} cannot be started: {error.strerror}", EXIT_SURROUNDINGS)
+        said = f"{command[0]!r} cannot be started: {error.strerror}"
+        fail(said, EXIT_SURROUNDINGS, code_of(error))
 
 
 def _ended(child: subprocess.Popen[bytes] | None) -> int:

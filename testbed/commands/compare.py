@@ -63,5 +63,5 @@ def compare(
         if len(places) > _MOST:
             click.echo(f"… and {len(places) - _MOST} more", err=True)
     if count := sum(map(len, found)):
-        fail(f"the tables are not the same: {count} values differ", EXIT_FEDERATION)
+        fail(f"the tables are not the same: {count} values differ", EXIT_FEDERATION, "X003")
     click.echo("the tables are the same to the last digit", err=True)

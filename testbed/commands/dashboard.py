@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ VARIABLE = "FIMI_DASHBOARD"
 PORT = 8765
 """Port where none is given; if it is taken on loopback, another one is."""
 _HOST = "127.0.0.1"
+_PLACE = re.compile(r"[\w.\[\]:%-]+")
 
 
 class Place(NamedTuple):
@@ -46,7 +48,7 @@ class PlaceType(click.ParamType):  # type: ignore[type-arg]  # in click 8.1 it i
             port = split.port
         except ValueError:
             split, port = urlsplit("//"), None
-        whole = split.netloc == text and "@" not in text and text
+        whole = split.netloc == text and _PLACE.fullmatch(text)
         if not whole or (split.hostname is None and port is None):
             self.fail(
                 f"{text!r} is no place for a dashboard: 'off', an address, an address and a port "

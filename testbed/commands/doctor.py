@@ -24,7 +24,14 @@ from fimi.testbed.commands.reaching import (
     parsed,
     reach,
 )
-from fimi.testbed.commands.shared import EXIT_CONFIG, EXIT_SURROUNDINGS, ROOT, fail, result_format
+from fimi.testbed.commands.shared import (
+    EXIT_CONFIG,
+    EXIT_SURROUNDINGS,
+    ROOT,
+    code_of,
+    fail,
+    result_format,
+)
 from fimi.testbed.commands.step_load import step_load
 
 if TYPE_CHECKING:
@@ -100,7 +107,7 @@ def doctor(
             broker=parsed(url) if is_named(url) else None,
         )
     except (ProfileError, ValueError) as error:
-        fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG, code_of(error, "M001"))
     checks = examine(machine)
     failures = sum(check.status == "failure" for check in checks)
     if output == "json":
@@ -167,7 +174,7 @@ def _discover(url: str, output: Literal["text", "json"]) -> None:
     if useful:
         click.echo(
             "# The lines of one meter go at the end of the board's profile, beside its name and "
-            "[board]\n# (docs/guide.md, 'A host instead of an emulated board')\n"
+            "[board]\n# (docs/calibration.md, 'A host instead of an emulated board')\n"
         )
     click.echo(
         f"{_count(useful, 'meter')} to choose from on {address}"
@@ -201,9 +208,10 @@ def restore(root: Path, state: Path | None) -> None:
     try:
         said = Journal(folder, root).recover()
     except SteeredElsewhereError:
-        fail(f"an agent is running and steers this machine ({folder})", EXIT_SURROUNDINGS)
+        steered = f"an agent is running and steers this machine ({folder})"
+        fail(steered, EXIT_SURROUNDINGS, "M007")
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}", EXIT_SURROUNDINGS)
+        fail(f"{error.filename}: {error.strerror}", EXIT_SURROUNDINGS, code_of(error))
     for line in said or ["nothing to put back"]:
         click.echo(line)
     if any(line.startswith("not ") for line in said):

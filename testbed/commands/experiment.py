@@ -15,6 +15,7 @@ import click
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Branching
 from fimi.testbed.commands.compare import compare
+from fimi.testbed.commands.dashboard import DASHBOARD, Place
 from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, stop_on_signals
 from fimi.testbed.commands.reaching import (
     BROKER_OF_STUDY,
@@ -60,6 +61,7 @@ from fimi.testbed.configuration.sections import FleetConfig
     is_flag=True,
     help="With boards: a generator node here, beside each run that needs images.",
 )
+@DASHBOARD
 @result_format("text", "json")
 def experiment(
     path: Path,
@@ -72,6 +74,7 @@ def experiment(
     url: str,
     live: bool,
     generator: bool,
+    dashboard: Place | None,
     output: Literal["text", "json"],
 ) -> None:
     """Run an experiment file: every strategy, seed and grid point, each a dry run of its own.
@@ -107,7 +110,7 @@ def experiment(
     with errors():
         if not summarise:
             with run.alone(asked.folder) as held:
-                outcome = _run(asked, where, url, held)
+                outcome = _run(asked, where, url, held, dashboard)
             failures, interrupted = outcome.failures, outcome.interrupted
         result = run.summarise(asked)
         _show(result, asked.folder, output)
@@ -132,25 +135,30 @@ def experiment(
 experiment.commands["compare"] = compare
 
 
-def _run(asked: Any, where: Any, url: str, held: tuple[int, ...]) -> Any:
+def _run(asked: Any, where: Any, url: str, held: tuple[int, ...], dashboard: Place | None) -> Any:
     """Run what is not finished, and show the progress."""
     from rich.console import Console
 
     from fimi.testbed.experiment import run
     from fimi.testbed.experiment.engines.base import Outcome, Stopped
     from fimi.testbed.experiment.progress import ExperimentLiveView, ExperimentPlainView
+    from fimi.testbed.experiment.windows import ExperimentWindows
 
     # Another process may have finished runs while this one waited for the folder.
     work = run.plan(asked)
     console = Console(stderr=True)
     to_do, kept = work.to_do, len(work.having("finished"))
     title = f"experiment {work.experiment.name}"
-    view: ExperimentLiveView | ExperimentPlainView
+    terminal: ExperimentLiveView | ExperimentPlainView
     if console.is_terminal and not logs.quiet():
-        view = ExperimentLiveView(console, to_do, title)
+        terminal = ExperimentLiveView(console, to_do, title)
     else:
-        view = ExperimentPlainView(console.file, to_do, quiet=logs.quiet())
-    with stop_on_signals() as stop, view:
+        terminal = ExperimentPlainView(console.file, to_do, quiet=logs.quiet())
+    with (
+        stop_on_signals() as stop,
+        terminal,
+        ExperimentWindows(work.experiment, to_do, terminal, dashboard) as view,
+    ):
         most = "at most " if work.to_come else ""
         view.say(f"{title}: {most}{to_do} to do, {kept} runs finished before")
         if not to_do:
@@ -173,6 +181,7 @@ def _broker(url: str) -> Any:
             f"--live: neither {BROKER_VARIABLE} nor {BUNDLE_VARIABLE} names a broker; or give "
             "--broker URL or --bundle FILE",
             EXIT_CONFIG,
+            "U001",
         )
     own_fleet(FleetConfig().name, role="coordinator")
     return reach(url)

@@ -11,7 +11,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ import msgspec
 
 from fimi.testbed import logs
 from fimi.testbed.commands.base import Command, Group
+from fimi.testbed.commands.carbon import CARBON, carbon_of
 from fimi.testbed.commands.dashboard import DASHBOARD, Place
 from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, stop_on_signals
 from fimi.testbed.commands.reaching import (
@@ -122,14 +123,16 @@ def coordinator_run(
 
 @click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
+@CARBON
 @result_format("text", "json")
-def report(run: Path, output: str) -> None:
+def report(run: Path, carbon: tuple[str, ...], output: str) -> None:
     """Make the report of a run again from its run store; as JSON, print its numbers only."""
     from fimi.testbed.run_folder import find_run
 
     with errors():
         folder = find_run(run)
-        click.echo(as_json(folder) if output == "json" else show_report(folder))
+        given = carbon_of(carbon, folder)
+        click.echo(as_json(folder, given) if output == "json" else show_report(folder, given))
 
 
 def begin(
@@ -250,21 +253,27 @@ def federate(
         sys.exit(EXIT_INTERRUPTED)
 
 
-def as_json(run: Path) -> bytes:
-    """The numbers of a stored run as one JSON document."""
+def as_json(run: Path, given: Mapping[str, Any] | None = None) -> bytes:
+    """The numbers of a stored run as one JSON document; ``given`` as for its page."""
+    from fimi.record.carbon import with_carbon
     from fimi.record.reader import read_run
     from fimi.record.summary import summarise
     from fimi.report.document import document
 
-    data = read_run(run)
+    data = with_carbon(read_run(run), given or {})
     return msgspec.json.encode(document(data, summarise(data)))
 
 
-def show_report(run: Path) -> str:
-    """Write ``report.html`` of a run and return its tables as text for standard output."""
+def show_report(run: Path, given: Mapping[str, Any] | None = None) -> str:
+    """Write ``report.html`` of a run and return its tables as text for standard output.
+
+    Args:
+        run: its folder.
+        given: settings of a carbon figure, see :func:`fimi.record.carbon.with_carbon`.
+    """
     from fimi.report.layout import Paper
     from fimi.report.page import write_report
     from fimi.report.terminal import as_text
 
-    path = write_report(run)
-    return f"{as_text(run, paper=Paper.of(sys.stdout))}\nreport: {path}"
+    path = write_report(run, given)
+    return f"{as_text(run, paper=Paper.of(sys.stdout), given=given)}\nreport: {path}"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WATCH_S = 2.0
 """Time between two looks of ``--watch``, s."""
 
-_FLEET = [
+FLEET = [
     BROKER,
     click.option(
         "--fleet",
@@ -56,7 +56,7 @@ def fleet() -> None:
 
 
 @contextmanager
-def _console(url: str, name: str) -> Iterator[Console]:
+def console_of(url: str, name: str) -> Iterator[Console]:
     """A connection to a fleet; what goes wrong is said on one screen."""
     from fimi.messaging.console import Console
     from fimi.messaging.topics import check_name
@@ -75,7 +75,7 @@ def _json(body: Any) -> None:
 
 
 @fleet.command("status", cls=Command)
-@options(_FLEET)
+@options(FLEET)
 @click.option("--watch", is_flag=True, help="Look again every 2 seconds until Ctrl-C.")
 @result_format("text", "json")
 def fleet_status(url: str, name: str, watch: bool, output: Literal["text", "json"]) -> None:
@@ -84,7 +84,7 @@ def fleet_status(url: str, name: str, watch: bool, output: Literal["text", "json
 
     if watch and output == "json":
         raise click.UsageError("'--watch' goes with text; ask for JSON as often as you like.")
-    with _console(url, name) as console:
+    with console_of(url, name) as console:
         if watch:
             with stop_on_signals() as stop:
                 _watch(console, stop)
@@ -97,12 +97,13 @@ def fleet_status(url: str, name: str, watch: bool, output: Literal["text", "json
             click.echo(line)
 
 
-_BOARDS = click.argument("ids", nargs=-1, metavar="[ID]...")
+BOARDS = click.argument("ids", nargs=-1, metavar="[ID]...")
+"""Ids of boards; none: all."""
 
 
 @fleet.command("doctor", cls=Command)
-@options(_FLEET)
-@_BOARDS
+@options(FLEET)
+@BOARDS
 @result_format("text", "json")
 def fleet_doctor(
     url: str, name: str, ids: tuple[str, ...], output: Literal["text", "json"]
@@ -115,7 +116,7 @@ def fleet_doctor(
     from fimi.testbed.fleet import doctor
     from fimi.testbed.fleet.boards import chosen
 
-    with _console(url, name) as console:
+    with console_of(url, name) as console:
         found = doctor.examine(console, chosen(console.look(), ids))
     if output == "json":
         _json(doctor.body(found))
@@ -126,7 +127,7 @@ def fleet_doctor(
 
 
 @fleet.command("check", cls=Command)
-@options(_FLEET)
+@options(FLEET)
 @click.option(
     "--config",
     "config_path",
@@ -151,7 +152,7 @@ def fleet_check(
 
     asked = config_path is not None or bool(settings)
     scenario = read_config(config_path, settings, {}) if asked else None
-    with _console(url, name) as console:
+    with console_of(url, name) as console:
         seen = console.look()
         found = check.check(console, [seen[board] for board in sorted(seen)], scenario)
     if output == "json":
@@ -163,8 +164,8 @@ def fleet_check(
 
 
 @fleet.command("restart", cls=Command)
-@options(_FLEET)
-@_BOARDS
+@options(FLEET)
+@BOARDS
 @click.option("--all", "every", is_flag=True, help="Every board that answers.")
 @click.option("--force", is_flag=True, help="Also in the middle of a run.")
 def fleet_restart(url: str, name: str, ids: tuple[str, ...], every: bool, force: bool) -> None:
@@ -178,18 +179,18 @@ def fleet_restart(url: str, name: str, ids: tuple[str, ...], every: bool, force:
     from fimi.testbed.fleet.restart import restart
 
     _check_named(ids, every)
-    with _console(url, name) as console:
+    with console_of(url, name) as console:
         boards = _named(console, ids)
         done = each_of(boards, lambda board: restart(console, board.device, force=force))
     for board, took in done.items():
         if not isinstance(took, MessagingError):
             click.echo(f"{board} is back after {seconds(took)}")
-    _end("not restarted", done)
+    end("not restarted", done)
 
 
 @fleet.command("update", cls=Command)
-@options(_FLEET)
-@_BOARDS
+@options(FLEET)
+@BOARDS
 @click.option("--all", "every", is_flag=True, help="Every board that answers.")
 @click.option(
     "--wheel",
@@ -229,7 +230,7 @@ def fleet_update(
     from fimi.testbed.fleet.update import signed_wheel, update
 
     _check_named(ids, every)
-    with _console(url, name) as console:
+    with console_of(url, name) as console:
         signed = signed_wheel(wheel, key, fleet=console.fleet, older=older)
 
         def one(board: SeenBoard) -> float:
@@ -247,10 +248,10 @@ def fleet_update(
     for board, took in done.items():
         if not isinstance(took, MessagingError):
             click.echo(f"{board} is in the new version after {seconds(took)}")
-    _end("not updated", done)
+    end("not updated", done)
 
 
-def _end(what: str, done: Mapping[str, object]) -> None:
+def end(what: str, done: Mapping[str, object]) -> None:
     """Say which boards have not done what they were told, and why; exit with 3 if there are any."""
     from fimi.testbed.fleet.boards import alike, together
 
@@ -276,8 +277,8 @@ def _check_named(ids: tuple[str, ...], every: bool) -> None:
 
 
 @fleet.command("calibrate", cls=Command)
-@options(_FLEET)
-@_BOARDS
+@options(FLEET)
+@BOARDS
 @click.option("--all", "every", is_flag=True, help="Every board that answers.")
 @click.option("--at-once", is_flag=True, help="All at the same time. Left out: in turn.")
 @click.option("--last", is_flag=True, help="Measure nothing: fetch what was found last.")
@@ -322,7 +323,7 @@ def fleet_calibrate(
         return calibrate.store(board.device, reply, folder)
 
     _check_named(ids, every)
-    with _console(url, name) as console:
+    with console_of(url, name) as console:
         boards = _named(console, ids)
         done = each_of(boards, one, in_turn=not at_once)
     for stored in done.values():
@@ -331,11 +332,11 @@ def fleet_calibrate(
         for line in calibrate.compared(stored, Paper.of(sys.stdout)):
             click.echo(line)
         click.echo()
-    _end("not calibrated", done)
+    end("not calibrated", done)
 
 
 @fleet.command("logs", cls=Command)
-@options(_FLEET)
+@options(FLEET)
 @click.argument("board", metavar="ID")
 @click.option("-n", "count", type=click.IntRange(1, 10_000), default=200, show_default=True)
 @click.option("--follow", is_flag=True, help="And those that come, until Ctrl-C.")
@@ -345,7 +346,7 @@ def fleet_logs(url: str, name: str, board: str, count: int, follow: bool) -> Non
     from fimi.testbed.fleet.logs import follow as following
     from fimi.testbed.fleet.logs import last
 
-    with _console(url, name) as console:
+    with console_of(url, name) as console:
         (seen,) = chosen(console.look(), [board])
         if not follow:
             for line in last(console, seen.device, count):

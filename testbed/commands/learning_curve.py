@@ -72,11 +72,13 @@ def learning_curve(
     config = scenario.config
     for path in (keep, write, plot):
         if path is not None and not path.absolute().parent.is_dir():
-            fail(f"{path}: there is no folder {path.parent}; create it", EXIT_CONFIG)
+            said = f"{path}: there is no folder {path.parent}; create it"
+            fail(said, EXIT_CONFIG, "U003")
     try:
         wanted = tuple(sorted({int(each) for each in amounts.split(",")})) if amounts else ()
     except ValueError:
-        fail(f"--amounts {amounts!r}: write whole numbers, for example 50,100,200", EXIT_CONFIG)
+        said = f"--amounts {amounts!r}: write whole numbers, for example 50,100,200"
+        fail(said, EXIT_CONFIG, "U001")
     from fimi.coordinator.curves import measured
     from fimi.files import write_whole
     from fimi.learning.training.curve_points import (
@@ -150,7 +152,9 @@ def learning_curve(
                 write_whole(write, msgspec.json.format(msgspec.json.encode(known)) + b"\n")
         if plot is not None:
             title = f"{training.model} on {config.data.dataset}, public part"
-            show.write_plot(result, title, plot)
+            from fimi.testbed.tools.curve_page import curve_page
+
+            write_whole(plot, curve_page(result, title))
         click.echo(
             msgspec.json.encode(result).decode()
             if output == "json"
@@ -159,4 +163,4 @@ def learning_curve(
         if interrupted:
             sys.exit(EXIT_INTERRUPTED)
         if result.fit is None:
-            fail(f"no learning curve: {result.reason}", EXIT_CONFIG)
+            fail(f"no learning curve: {result.reason}", EXIT_CONFIG, "P007")

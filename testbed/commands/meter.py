@@ -19,6 +19,7 @@ from fimi.testbed.commands.shared import (
     EXIT_SURROUNDINGS,
     ROOT,
     WordChoice,
+    code_of,
     errors,
     fail,
 )
@@ -89,10 +90,10 @@ def publish(
         named = [_named(text) for text in meters]
         topics = [topic_of(name) for _, name in named]
     except (ProfileError, ValueError) as error:
-        fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG, code_of(error, "M002"))
     for topic in topics:
         if topics.count(topic) > 1:
-            fail(f"two meters have the name {topic!r}; give each its own", EXIT_CONFIG)
+            fail(f"two meters have the name {topic!r}; give each its own", EXIT_CONFIG, "U001")
     with errors(), stop_on_signals() as stop, contextlib.ExitStack() as opened:
         address = reach(url)
         senders = []
@@ -222,9 +223,9 @@ def import_(
     from fimi.testbed.recordings.recording import ImportSettings
 
     if out is not None and out.exists() and file.exists() and out.samefile(file):
-        fail(f"{out} is the file that is read; write to another", EXIT_CONFIG)
+        fail(f"{out} is the file that is read; write to another", EXIT_CONFIG, "U002")
     if out is not None and out.exists() and not force:
-        fail(f"{out} exists; --force replaces it", EXIT_CONFIG)
+        fail(f"{out} exists; --force replaces it", EXIT_CONFIG, "U002")
     with errors():
         settings = ImportSettings(
             unit=unit,
@@ -246,5 +247,5 @@ def import_(
         try:
             importing.write(recording, out)
         except OSError as error:
-            fail(f"cannot write {out}: {error.strerror}", EXIT_SURROUNDINGS)
+            fail(f"cannot write {out}: {error.strerror}", EXIT_SURROUNDINGS, code_of(error))
         click.echo(f'{out} written; in a profile:\nmeter = "replay"\nreplay = {quoted(str(out))}')

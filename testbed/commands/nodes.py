@@ -150,6 +150,7 @@ def broker(
             "everybody. 'fimi fleet init' makes a broker with credentials, 'fimi broker --config' "
             "runs it; on a network that you trust say --insecure",
             EXIT_CONFIG,
+            "B011",
         )
     from fimi.messaging.broker.embedded import EmbeddedBroker
 
@@ -170,7 +171,7 @@ def broker(
         sys.stdout.flush()
         while not stop.wait(0.5):
             if not running.alive:
-                fail("the broker ended by itself", EXIT_SURROUNDINGS)
+                fail("the broker ended by itself", EXIT_SURROUNDINGS, "B008")
 
 
 def _run_fleet_broker(path: Path) -> None:
@@ -197,7 +198,7 @@ def _run_fleet_broker(path: Path) -> None:
         while not stop.wait(0.5):
             if not running.alive:
                 said = running.said() or "it said nothing"
-                fail(f"the broker ended by itself: {said}", EXIT_SURROUNDINGS)
+                fail(f"the broker ended by itself: {said}", EXIT_SURROUNDINGS, "B008")
             done = running.follow()
             if done == "reread":
                 click.echo("credentials have changed: the broker has read them again")
@@ -379,7 +380,7 @@ def agent_data(
     scenario = read_config(config_path, settings, given)
     devices = scenario.config.fleet.devices
     if index >= devices:
-        fail(f"--index {index}: there are {devices} devices", EXIT_CONFIG)
+        fail(f"--index {index}: there are {devices} devices", EXIT_CONFIG, "U001")
     from fimi.learning.data import data_file
 
     with errors():

@@ -71,22 +71,26 @@ def optimise(
         click.echo(problem_file.EXAMPLE, nl=False)
         return
     if path is None:
-        fail("optimise: give a problem file; --example prints one", EXIT_CONFIG)
+        fail("optimise: give a problem file; --example prints one", EXIT_CONFIG, "U001")
     if plot is not None and not sweeps:
-        fail("--plot draws a sweep; give --sweep as well", EXIT_CONFIG)
+        fail("--plot draws a sweep; give --sweep as well", EXIT_CONFIG, "U001")
     if plot is not None and not plot.absolute().parent.is_dir():
-        fail(f"--plot {plot}: there is no folder {plot.parent}; create it", EXIT_CONFIG)
+        wrong = f"--plot {plot}: there is no folder {plot.parent}; create it"
+        fail(wrong, EXIT_CONFIG, "U003")
     if plot is not None and plot.is_dir():
-        fail(f"--plot {plot} is a folder; give a file name in it", EXIT_CONFIG)
+        fail(f"--plot {plot} is a folder; give a file name in it", EXIT_CONFIG, "U001")
     if sweeps and target_accuracy is not None:
-        fail("--sweep and --target-accuracy are two questions; ask one at a time", EXIT_CONFIG)
+        wrong = "--sweep and --target-accuracy are two questions; ask one at a time"
+        fail(wrong, EXIT_CONFIG, "U001")
     if sweeps and inner != "fast":
         fail(
             f"--inner {inner} is for a single plan; --sweep plans by dual decomposition",
             EXIT_CONFIG,
+            "U001",
         )
     if sweeps and search != "dual":
-        fail("--search is for a single plan; --sweep plans by dual decomposition", EXIT_CONFIG)
+        wrong = "--search is for a single plan; --sweep plans by dual decomposition"
+        fail(wrong, EXIT_CONFIG, "U001")
     from fimi.optim.cross_entropy import SearchSettings
     from fimi.optim.doubts import doubts, never_chosen
     from fimi.optim.quality import choose, plan
@@ -110,16 +114,21 @@ def optimise(
                 f"{path}: --sweep counts a synthetic sample as a real one, synthetic_value is "
                 f"{value:g}; plan each point by itself, or leave synthetic_value out",
                 EXIT_CONFIG,
+                "P001",
             )
         if sweeps:
             ranges: dict[str, tuple[float, ...]] = {}
             for name, values in map(parse_range, sweeps):
                 if name in ranges:
-                    fail(f"--sweep {name} is given twice; list all its values once", EXIT_CONFIG)
+                    wrong = f"--sweep {name} is given twice; list all its values once"
+                    fail(wrong, EXIT_CONFIG, "U001")
                 ranges[name] = values
             points = sweep(problem, ranges, seed=seed)
             if plot is not None:
-                show.write_plot(points, problem.objective, plot)
+                from fimi.files import write_whole
+                from fimi.testbed.tools.sweep_page import sweep_page
+
+                write_whole(plot, sweep_page(points, problem.objective, path.name))
             texts = {
                 "table": lambda: show.sweep_table(points, problem.objective, paper) + "\n",
                 "csv": lambda: show.sweep_csv(points),

@@ -57,9 +57,10 @@ def pilot(
     try:
         tried = tuple(sorted({int(each) for each in epochs.split(",")}))
     except ValueError:
-        fail(f"--epochs {epochs!r}: write whole numbers, for example 2,5", EXIT_CONFIG)
+        fail(f"--epochs {epochs!r}: write whole numbers, for example 2,5", EXIT_CONFIG, "U001")
     if len(tried) < 2 or tried[0] < 1:
-        fail(f"--epochs {epochs!r}: give at least two numbers of 1 or more", EXIT_CONFIG)
+        said = f"--epochs {epochs!r}: give at least two numbers of 1 or more"
+        fail(said, EXIT_CONFIG, "U001")
     config = scenario.config
     target = target_accuracy or config.plan.target_accuracy or 0.9
     from fimi.coordinator import curves

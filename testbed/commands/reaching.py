@@ -26,7 +26,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
-from fimi.testbed.commands.shared import EXIT_CONFIG, fail
+from fimi.testbed.commands.shared import EXIT_CONFIG, code_of, fail
 from fimi.testbed.configuration.sections import FleetConfig
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def chosen_bundle() -> Bundle | None:
     try:
         return Bundle.read(path)
     except BundleError as error:
-        fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG, error.code)
 
 
 def as_typed(url: str) -> str:
@@ -244,11 +244,13 @@ def own_fleet(given: str, *, role: BundleRole, name: str | None = None) -> tuple
             f"the bundle is that of {bundle.role} {bundle.name!r}, and this needs that of a "
             f"{role}: {whose}",
             EXIT_CONFIG,
+            "F003",
         )
     if given not in (bundle.fleet, FleetConfig().name):
-        fail(f"the bundle is for fleet {bundle.fleet!r}, not for {given!r}", EXIT_CONFIG)
+        fail(f"the bundle is for fleet {bundle.fleet!r}, not for {given!r}", EXIT_CONFIG, "F003")
     if name not in (None, bundle.name):
-        fail(f"the bundle is that of {bundle.name!r}: no other id goes with it", EXIT_CONFIG)
+        said = f"the bundle is that of {bundle.name!r}: no other id goes with it"
+        fail(said, EXIT_CONFIG, "F003")
     return bundle.fleet, bundle.name
 
 
@@ -265,7 +267,7 @@ def parsed(url: str, *, of_plugs: bool = False) -> BrokerAddress:
     try:
         address = BrokerAddress.parse(url) if bundle is None else _of_bundle(bundle)
     except ValueError as error:
-        fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG, code_of(error, "B015"))
     if not of_plugs:
         require_protection(address)
     return address
@@ -291,6 +293,7 @@ def require_protection(address: BrokerAddress) -> None:
             f"{address}: {exposed}. Give this peer credentials ('fimi fleet init' and '--bundle "
             "FILE', docs/security.md), or say '--insecure' on a network that you trust",
             EXIT_CONFIG,
+            "B011",
         )
     if exposed:
         log.warning("%s: %s (--insecure)", address, exposed)

@@ -5,6 +5,7 @@ How they reach a broker is in :mod:`fimi.testbed.commands.reaching`.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import select
@@ -17,7 +18,7 @@ from typing import Any, NoReturn
 import click
 
 from fimi.coordinator.strategies import STRATEGIES
-from fimi.errors import FimiError, InputError, RunFailedError, SurroundingsError
+from fimi.errors import CODE_LINE, FimiError, InputError, RunFailedError, SurroundingsError
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.logs import SHOWN, folded
@@ -28,6 +29,13 @@ log = logging.getLogger(__name__)
 EXIT_CONFIG = InputError.exit_code
 EXIT_SURROUNDINGS = SurroundingsError.exit_code
 EXIT_FEDERATION = RunFailedError.exit_code
+_PLAIN = ("U001", "U002")
+"""Codes of errors whose message says all that there is to say."""
+_OF_SYSTEM = {
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR), "U003"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "U004"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "U005"),
+}
 EXIT_UNREAD = 141
 """Of a command whose output nobody reads any more, as a shell shows a process that SIGPIPE ends."""
 
@@ -136,7 +144,7 @@ def read_config(
         log.debug("configuration: %s", path or f"defaults; there is no ./{configuration.FILE_NAME}")
         return scenario
     except InputError as error:
-        fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG, error.code)
 
 
 def read_overrides(settings: tuple[str, ...], given: dict[str, Any]) -> dict[str, tuple[Any, str]]:
@@ -161,13 +169,13 @@ def errors() -> Iterator[None]:
     try:
         yield
     except FimiError as error:
-        fail(str(error), error.exit_code)
+        fail(str(error), error.exit_code, error.code)
     except BrokenPipeError as error:
         end_if_unread()
-        fail(str(error), EXIT_SURROUNDINGS)
+        fail(str(error), EXIT_SURROUNDINGS, code_of(error))
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
-        fail(f"{where}{error.strerror or error}", EXIT_SURROUNDINGS)
+        fail(f"{where}{error.strerror or error}", EXIT_SURROUNDINGS, code_of(error))
 
 
 def end_if_unread() -> None:
@@ -187,8 +195,36 @@ def end_if_unread() -> None:
             sys.exit(EXIT_UNREAD)
 
 
-def fail(message: str, code: int) -> NoReturn:
-    """Print an error and exit."""
-    log.error("%s", message, extra=SHOWN)
+def fail(message: str, exit_code: int, code: str = "") -> NoReturn:
+    """Print an error, and what ``fimi explain`` knows it by, and exit.
+
+    Args:
+        message: what is wrong, where, and what to do.
+        exit_code: of the command.
+        code: the code of the error; empty for an end that is none, such as Ctrl-C.
+    """
+    log.error("%s", f"{message} [{code}]" if code else message, extra=SHOWN)
     click.echo(folded(f"fimi: {message}", sys.stderr), err=True)
-    sys.exit(code)
+    if code:
+        say_code(code)
+    sys.exit(exit_code)
+
+
+def say_code(code: str) -> None:
+    """The last line of an error: ``error[B003]``, and where more is said if more can be said."""
+    more = "" if code in _PLAIN else f": 'fimi explain {code}' says what to do"
+    click.echo(f"{CODE_LINE}{code}]{more}", err=True)
+
+
+def code_of(error: BaseException, otherwise: str = "U006") -> str:
+    """The code of an error; that of the operating system is found by what it says.
+
+    Args:
+        error: any error.
+        otherwise: the code if the error has none.
+    """
+    if isinstance(error, FimiError):
+        return error.code or otherwise
+    if isinstance(error, OSError):
+        return _OF_SYSTEM.get(error.errno or 0, "U006")
+    return otherwise

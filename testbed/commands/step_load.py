@@ -131,6 +131,7 @@ def compare_meters(
                 f"there is nothing to compare: {', '.join(wanted) or 'no meter'} can be read here. "
                 "fimi agent doctor says why others cannot",
                 EXIT_SURROUNDINGS,
+                "M008",
             )
         meters: list[Meter] = []
         for name in dict.fromkeys(wanted):
@@ -168,7 +169,7 @@ def _profile(path: Path | None) -> HostProfile | None:
     try:
         return load_profile(path) if path else None
     except ProfileError as error:
-        fail(str(error), EXIT_CONFIG)
+        fail(str(error), EXIT_CONFIG, error.code)
 
 
 def _run(meters: Sequence[Meter], clock: Any) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ import re
 import sys
 import textwrap
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -81,7 +81,8 @@ def load(
             if not isinstance(table, dict):
                 raise ConfigError(
                     f"{path}: {section} = {table!r} stands outside any table; keys belong to a "
-                    f"section: {', '.join(f'[{name}]' for name in Config.__struct_fields__)}"
+                    f"section: {', '.join(f'[{name}]' for name in Config.__struct_fields__)}",
+                    code="C002",
                 )
             for key, value in table.items():
                 require_known(f"{section}.{key}", str(path))
@@ -94,7 +95,7 @@ def load(
     try:
         config = msgspec.convert(tree, Config, strict=True)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(error, tree, origins)) from error
+        raise ConfigError(_explain(error, tree, origins), code="C003") from error
     rules.check(config, origins)
     config = strategy_config.settle(config, origins)
     return Scenario(config=config, origins=origins)
@@ -110,7 +111,8 @@ def parse_setting(text: str, where: str = "--set") -> tuple[str, Any]:
     dotted = dotted.strip()
     if not equals or dotted.count(".") != 1:
         raise ConfigError(
-            f"{where} {text!r}: write section.key=value, for example plan.deadline_s=20"
+            f"{where} {text!r}: write section.key=value, for example plan.deadline_s=20",
+            code="C002",
         )
     require_known(dotted, where)
     try:
@@ -185,7 +187,8 @@ def require_known(dotted: str, where: str) -> None:
         raise ConfigError(
             f"{where}: unknown section [{section}]; "
             + (f"did you mean [{meant}]? " if meant else "")
-            + f"there are {', '.join(f'[{name}]' for name in sections)}"
+            + f"there are {', '.join(f'[{name}]' for name in sections)}",
+            code="C002",
         )
     same = [name.split(".")[1] for name in known if name.startswith(f"{section}.")]
     elsewhere = [name for name in known if name.endswith(f".{key}")]
@@ -197,7 +200,7 @@ def require_known(dotted: str, where: str) -> None:
         if elsewhere
         else f"[{section}] has {', '.join(same)}"
     )
-    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {said}")
+    raise ConfigError(f"{where}: unknown key {key!r} in [{section}]; {said}", code="C002")
 
 
 def values(config: Config) -> dict[str, Any]:
@@ -210,7 +213,7 @@ def values(config: Config) -> dict[str, Any]:
 
 
 def read_toml(
-    path: Path, *, absent: str, problem: Callable[[str], InputError] = ConfigError
+    path: Path, *, absent: str, problem: type[InputError] = ConfigError
 ) -> dict[str, Any]:
     """The tables of a TOML file.
 
@@ -227,11 +230,11 @@ def read_toml(
             loaded: dict[str, Any] = tomllib.load(file)
             return loaded
     except FileNotFoundError as error:
-        raise problem(f"{path}: no such file{absent}") from error
+        raise problem(f"{path}: no such file{absent}", code="C001") from error
     except OSError as error:
-        raise problem(f"{path}: cannot be read: {error.strerror}") from error
+        raise problem(f"{path}: cannot be read: {error.strerror}", code="C001") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise problem(f"{path}: not TOML: {error}") from error
+        raise problem(f"{path}: not TOML: {error}", code="C001") from error
 
 
 def _explain(

@@ -186,6 +186,23 @@ RULES = (
         "{rounds.round_quorum} is above the number of devices in a round, {rounds.participants} of "
         "{fleet.devices} (0: all); leave it out to wait for all",
     ),
+    Rule(
+        lambda c: c.carbon.intensity_g_per_kwh and not c.carbon.source.strip(),
+        "{carbon.intensity_g_per_kwh} needs {carbon.source}: a carbon figure says where its "
+        "intensity is from",
+    ),
+    Rule(
+        lambda c: (
+            (c.carbon.embodied_kg or c.carbon.embodied_of) and not c.carbon.intensity_g_per_kwh
+        ),
+        "{carbon.embodied_kg} and {carbon.embodied_of} need {carbon.intensity_g_per_kwh}: without "
+        "an intensity there is no carbon figure",
+    ),
+    Rule(
+        lambda c: (c.carbon.embodied_kg or c.carbon.embodied_of) and not c.carbon.lifetime_years,
+        "{carbon.embodied_kg} and {carbon.embodied_of} need {carbon.lifetime_years}: how much of "
+        "the hardware falls on a run follows from its lifespan",
+    ),
 )
 """All rules, in the order in which they are checked."""
 

@@ -337,7 +337,8 @@ def network_of(config: Config, data: Dataset) -> ModelCost:
     except ImportError as error:
         raise ConfigError(
             f"training.model {model!r} is counted with PyTorch, which is not here ({error}); set "
-            "fleet.reference_cycles_per_sample to do without"
+            "fleet.reference_cycles_per_sample to do without",
+            code="U007",
         ) from error
 
 
@@ -396,5 +397,6 @@ def _division() -> Iterator[None]:
         raise ConfigError(
             f"the data cannot be divided as configured: {error}\n  Keys: fleet.devices, "
             "data.alpha, data.partition, data.shards, data.min_samples, data.public_fraction, "
-            "data.validation_fraction, data.test_fraction, run.seed"
+            "data.validation_fraction, data.test_fraction, run.seed",
+            code="C005",
         ) from error

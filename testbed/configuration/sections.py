@@ -24,12 +24,15 @@ from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.training.trainer import TrainingSettings
+from fimi.record.carbon_settings import CarbonSettings
 
 STRATEGY_NAMES = tuple(STRATEGIES)
 
 
 class ConfigError(InputError, ValueError):
     """A configuration cannot be used; the message says which key of which file, and what to do."""
+
+    code = "C004"
 
 
 class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -301,4 +304,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     deployment: DeploymentSettings = DeploymentSettings()
     strategy: StrategySettings = StrategySettings()
     generator: GeneratorConfig = GeneratorConfig()
+    carbon: CarbonSettings = CarbonSettings()
     broker: BrokerConfig = BrokerConfig()

@@ -8,6 +8,7 @@
 * :mod:`~fimi.testbed.experiment.live`        a fleet of boards as one of them
 * :mod:`~fimi.testbed.experiment.where`       which of these a person asks for
 * :mod:`~fimi.testbed.experiment.progress`    progress on the terminal
+* :mod:`~fimi.testbed.experiment.windows`     the same, and on a dashboard
 
 The results of the runs are in :mod:`fimi.report.comparison`.
 """

@@ -23,6 +23,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.record.carbon_settings import CarbonSettings
 from fimi.record.reader import ReportError, read_info
 from fimi.report.comparison.tuning import TuningChoice
 from fimi.testbed.configuration import load as configuration
@@ -32,8 +33,11 @@ from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation, Value
 
 _NAME_MAX = 64
-_OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port", "fleet.members")
-"""Keys that decide where a run is, not what it gives."""
+_OUTSIDE = (
+    *("run.name", "run.directory", "broker.kind", "broker.port", "fleet.members"),
+    *(f"carbon.{name}" for name in CarbonSettings.__struct_fields__),
+)
+"""Keys that decide where a run is, or what is computed from it, and not what it gives."""
 
 Progress = Literal["absent", "unfinished", "stale", "finished"]
 Part = Literal["configured", "tuning", "tuned"]
@@ -151,7 +155,8 @@ def _require_held_epochs(experiment: Experiment, cell: Cell) -> None:
             f"{experiment.path}: [tune.grid]: training.epochs would change little for "
             f"{cell.label}, which chooses them for plan.target_accuracy = "
             f"{config.plan.target_accuracy:g}, while the others are tuned; set "
-            f"plan.choose_epochs = false below [overrides.{cell.label}], or tune other keys"
+            f"plan.choose_epochs = false below [overrides.{cell.label}], or tune other keys",
+            code="C006",
         )
 
 
@@ -227,7 +232,8 @@ def preparations(experiment: Experiment, all_cells: Iterable[Cell]) -> list[Prep
                 raise ConfigError(
                     f"{experiment.path}: [[generator]] {recipe.name!r} is kept in {folder}, but "
                     "cells that use it have different public parts; leave out its folder, then "
-                    "there is one for each, or set data.split_seed, so that seeds share it"
+                    "there is one for each, or set data.split_seed, so that seeds share it",
+                    code="C006",
                 )
     return list(found.values())
 

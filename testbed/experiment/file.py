@@ -91,26 +91,28 @@ def read_experiment(path: Path) -> Experiment:
                 if key in sections and isinstance(raw[key], dict)
                 else hint(key, top)
             )
-            raise ConfigError(f"{path}: unknown key {key!r}; {meant}")
+            raise ConfigError(f"{path}: unknown key {key!r}; {meant}", code="C006")
     for key in raw["slurm"] if isinstance(raw.get("slurm"), dict) else ():
         if key not in SlurmRequest.__struct_fields__:
             meant = hint(key, SlurmRequest.__struct_fields__)
-            raise ConfigError(f"{path}: [slurm]: unknown key {key!r}; {meant}")
+            raise ConfigError(f"{path}: [slurm]: unknown key {key!r}; {meant}", code="C006")
     if "strategies" not in raw:
         raise ConfigError(
             f"{path}: it names no strategies; write for example "
-            'strategies = ["tfl", "fimi"] at its top'
+            'strategies = ["tfl", "fimi"] at its top',
+            code="C006",
         )
     try:
         said = msgspec.convert(raw, _File, strict=True)
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at `$.")
         raise ConfigError(
-            f"{path}: {place.rstrip('`') or 'the file'}: {what}; see docs/experiments.md"
+            f"{path}: {place.rstrip('`') or 'the file'}: {what}; see docs/experiments.md",
+            code="C006",
         ) from error
     for name, given in (("strategies", said.strategies), ("seeds", said.seeds)):
         if isinstance(given, tuple) and (twice := first_twice(given)):
-            raise ConfigError(f"{path}: {name} names {twice!r} twice; list it once")
+            raise ConfigError(f"{path}: {name} names {twice!r} twice; list it once", code="C006")
     grid = _grid(said.grid, path)
     overrides = {
         label: _keys(table, f"{path}: [overrides.{label}]", {"run.strategy"})
@@ -125,7 +127,8 @@ def read_experiment(path: Path) -> Experiment:
     if baseline not in said.strategies:
         raise ConfigError(
             f"{path}: baseline {baseline!r} is not among strategies; take one of "
-            f"{', '.join(said.strategies)}"
+            f"{', '.join(said.strategies)}",
+            code="C006",
         )
     seeds = tuple(range(said.seeds)) if isinstance(said.seeds, int) else said.seeds
     experiment = Experiment(
@@ -168,16 +171,20 @@ def _keys(table: Mapping[str, Any], where: str, allowed: set[str]) -> dict[str, 
         if dotted.count(".") != 1:
             raise ConfigError(
                 f"{where}: {dotted!r} is no key of the configuration; write section.key, for "
-                "example data.alpha"
+                "example data.alpha",
+                code="C006",
             )
         configuration.require_known(dotted, where)
         if dotted in allowed:
             continue
         if dotted == "run.strategy":
-            raise ConfigError(f"{where}: run.strategy is decided by strategies = [...]")
+            raise ConfigError(
+                f"{where}: run.strategy is decided by strategies = [...]", code="C006"
+            )
         if dotted in _DECIDED_HERE:
             raise ConfigError(
-                f"{where}: {dotted} is decided by the experiment; write {_DECIDED_HERE[dotted]}"
+                f"{where}: {dotted} is decided by the experiment; write {_DECIDED_HERE[dotted]}",
+                code="C006",
             )
     return found
 
@@ -186,7 +193,8 @@ def _require_same_data(key: str, where: str) -> None:
     if key.startswith("data.") or key == "fleet.devices":
         raise ConfigError(
             f"{where}: {key} would give this strategy other data than the rest, so that nothing "
-            "could be compared; put it below [base] or [grid]"
+            "could be compared; put it below [base] or [grid]",
+            code="C006",
         )
 
 
@@ -195,26 +203,30 @@ def _tuning(said: _Tune, reported: tuple[int, ...], grid: Mapping[str, Any], pat
     if not found:
         raise ConfigError(
             f"{path}: [tune.grid] is empty; list what to try, for example "
-            "training.learning_rate = [0.1, 0.2, 0.3]"
+            "training.learning_rate = [0.1, 0.2, 0.3]",
+            code="C006",
         )
     for key in found:
         _require_same_data(key, f"{path}: [tune.grid]")
         if key == "plan.objective":
             raise ConfigError(
                 f"{path}: [tune.grid]: plan.objective decides by which joules settings are judged, "
-                "so that its values cannot be compared; put it below [base], [grid] or [overrides]"
+                "so that its values cannot be compared; put it below [base], [grid] or [overrides]",
+                code="C006",
             )
         if key in grid:
             raise ConfigError(
                 f"{path}: {key} stands in [grid] and in [tune.grid]; a key is either varied, with "
-                "results for each value, or tuned, with one value chosen"
+                "results for each value, or tuned, with one value chosen",
+                code="C006",
             )
     if (twice := first_twice(said.seeds)) is not None:
-        raise ConfigError(f"{path}: [tune] seeds names {twice!r} twice; list it once")
+        raise ConfigError(f"{path}: [tune] seeds names {twice!r} twice; list it once", code="C006")
     if both := sorted(set(said.seeds) & set(reported)):
         raise ConfigError(
             f"{path}: [tune] seeds: {', '.join(map(str, both))} would be reported as well, so that "
-            "settings were chosen on results; take others, for example seeds = [100, 101]"
+            "settings were chosen on results; take others, for example seeds = [100, 101]",
+            code="C006",
         )
     return Tuning(seeds=said.seeds, grid=found)
 
@@ -232,7 +244,8 @@ def _check_steps(experiment: Experiment) -> None:
             if key in table:
                 raise ConfigError(
                     f"{experiment.path}: {place}: {key} has no effect beside equal_compute = "
-                    f"{experiment.equal_compute}, which sets the steps of every round; remove one"
+                    f"{experiment.equal_compute}, which sets the steps of every round; remove one",
+                    code="C006",
                 )
 
 
@@ -242,10 +255,13 @@ def _grid(table: Mapping[str, Any], path: Path, name: str = "grid") -> dict[str,
         if not isinstance(values, list) or not values:
             raise ConfigError(
                 f"{path}: [{name}]: {dotted} = {values!r}; list the values it shall take, for "
-                f"example {dotted} = [{configuration.to_toml(values) if values != [] else '...'}]"
+                f"example {dotted} = [{configuration.to_toml(values) if values != [] else '...'}]",
+                code="C006",
             )
         if twice := first_twice([configuration.to_toml(value) for value in values]):
-            raise ConfigError(f"{path}: [{name}]: {dotted} lists {twice} twice; list it once")
+            raise ConfigError(
+                f"{path}: [{name}]: {dotted} lists {twice} twice; list it once", code="C006"
+            )
     return {dotted: tuple(values) for dotted, values in found.items()}
 
 
@@ -253,7 +269,9 @@ def _base(table: Mapping[str, Any], path: Path) -> tuple[Path | None, dict[str, 
     rest = dict(table)
     file = rest.pop("file", None)
     if file is not None and not isinstance(file, str):
-        raise ConfigError(f"{path}: [base]: file = {file!r}; write the path of a configuration")
+        raise ConfigError(
+            f"{path}: [base]: file = {file!r}; write the path of a configuration", code="C006"
+        )
     keys = _keys(rest, f"{path}: [base]", set())
     return (path.parent / file if file else None), keys
 
@@ -265,7 +283,8 @@ def _check_labels(
         if label not in labels:
             raise ConfigError(
                 f"{path}: [overrides.{label}] belongs to no strategy of the experiment; there are "
-                f"{', '.join(labels)}"
+                f"{', '.join(labels)}",
+                code="C006",
             )
     for label in labels:
         strategy = overrides.get(label, {}).get("run.strategy", label)
@@ -273,7 +292,8 @@ def _check_labels(
             raise ConfigError(
                 f"{path}: strategies: there is no strategy {strategy!r}; "
                 f"{hint(strategy, STRATEGY_NAMES)}. A label of your own says what it stands for: "
-                f'[overrides.{label}] run.strategy = "tfl"'
+                f'[overrides.{label}] run.strategy = "tfl"',
+                code="C006",
             )
 
 
@@ -283,14 +303,16 @@ def _target(
     if isinstance(said, float):
         if not 0 < said < 1:
             raise ConfigError(
-                f"{path}: target = {said:g}; an accuracy lies between 0 and 1, for example 0.9"
+                f"{path}: target = {said:g}; an accuracy lies between 0 and 1, for example 0.9",
+                code="C006",
             )
         return AccuracyTarget(value=said)
     label, dash, which = (said or f"{baseline}-final").rpartition("-")
     if not dash or which not in ("final", "best") or label not in labels:
         raise ConfigError(
             f"{path}: target = {said!r}; write a number such as 0.9, or a strategy of the "
-            f'experiment with "-final" or "-best", for example "{baseline}-best"'
+            f'experiment with "-final" or "-best", for example "{baseline}-best"',
+            code="C006",
         )
     return AccuracyTarget(of=label, which="final" if which == "final" else "best")
 
@@ -298,7 +320,7 @@ def _target(
 def _check_generators(experiment: Experiment) -> None:
     names = [each.name for each in experiment.generators]
     if twice := first_twice(names):
-        raise ConfigError(f"{experiment.path}: two [[generator]] are called {twice!r}")
+        raise ConfigError(f"{experiment.path}: two [[generator]] are called {twice!r}", code="C006")
     key = "generator.weights"
     said = [
         experiment.base.get(key, ""),
@@ -310,11 +332,13 @@ def _check_generators(experiment: Experiment) -> None:
     for name in sorted(asked - set(names)):
         raise ConfigError(
             f'{experiment.path}: generator.weights = "@{name}" refers to no [[generator]]; '
-            + (f"there are {', '.join(names)}" if names else "the file has none")
+            + (f"there are {', '.join(names)}" if names else "the file has none"),
+            code="C006",
         )
     for name in sorted(set(names) - asked):
         raise ConfigError(
             f"{experiment.path}: [[generator]] {name!r} is used by no run; refer to it with "
             f'generator.weights = "@{name}" below [base.generator], [grid], [tune.grid] or '
-            "[overrides]"
+            "[overrides]",
+            code="C006",
         )

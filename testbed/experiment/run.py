@@ -5,7 +5,8 @@
 * :func:`require_fresh`  whether finished runs are what is asked for
 * :func:`conduct`     train generators, run what is missing
 * :func:`tasks`       what is missing, as an engine takes it
-* :func:`summarise`   read all runs and write the results beside them
+* :func:`so_far`      read all runs and compare them
+* :func:`summarise`   the same, and write the results beside them
 """
 
 from __future__ import annotations
@@ -200,7 +201,8 @@ def require_fresh(work: ExperimentPlan) -> None:
         raise ConfigError(
             f"{len(stale)} finished runs in {asked.folder} have another configuration than "
             f"{asked.path} now asks for:\n" + "\n".join(lines) + "\n--redo (redo=True in Python) "
-            "runs them again and discards the old ones; or give the experiment another name"
+            "runs them again and discards the old ones; or give the experiment another name",
+            code="X006",
         )
 
 
@@ -217,7 +219,8 @@ def alone(folder: Path) -> Iterator[tuple[int, ...]]:
     except OSError as error:
         raise RunFolderError(
             f"cannot write {folder}: {error.strerror}; set directory in the experiment file (or "
-            "--directory) to a folder that can be written"
+            "--directory) to a folder that can be written",
+            code="U004",
         ) from error
     with file:
         try:
@@ -234,7 +237,8 @@ def alone(folder: Path) -> Iterator[tuple[int, ...]]:
                 if time.monotonic() > limit:
                     raise RunFolderError(
                         f"another 'fimi experiment' works in {folder}, or runs of one that was "
-                        "killed are still ending; wait for it, or end it"
+                        "killed are still ending; wait for it, or end it",
+                        code="X004",
                     ) from error
                 time.sleep(0.5)
         yield (file.fileno(),)
@@ -297,6 +301,20 @@ def summarise(experiment: Experiment) -> ExperimentResult:
         ComparisonError: runs that are to be compared had different data.
         RunFolderError: the results cannot be written.
     """
+    result, folder = so_far(experiment), experiment.folder
+    write_atomically(folder / "results.csv", as_csv(result))
+    write_atomically(folder / "results.json", as_json(result))
+    write_atomically(folder / "table.md", as_markdown(result))
+    write_atomically(folder / "table.html", render(result))
+    return result
+
+
+def so_far(experiment: Experiment) -> ExperimentResult:
+    """Read all runs that are there, and compare them; nothing is written.
+
+    Raises:
+        ComparisonError: runs that are to be compared had different data.
+    """
     work = plan(experiment)
     states = {cell.name: state for cell, state in work.runs}
 
@@ -317,18 +335,12 @@ def summarise(experiment: Experiment) -> ExperimentResult:
     tuned = side("tuned") if work.of("tuned") else None
     steps = experiment.equal_compute
     equal = f"equal compute: every device trains {steps} steps a round under every strategy"
-    result = msgspec.structs.replace(
+    return msgspec.structs.replace(
         result,
         notes=(*([equal] if steps else []), *notes_of(result, work.choices, tuned)),
         choices=work.choices,
         tuned=tuned,
     )
-    folder = experiment.folder
-    write_atomically(folder / "results.csv", as_csv(result))
-    write_atomically(folder / "results.json", as_json(result))
-    write_atomically(folder / "table.md", as_markdown(result))
-    write_atomically(folder / "table.html", render(result))
-    return result
 
 
 def notes_of(

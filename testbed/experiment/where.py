@@ -43,11 +43,13 @@ class Where(Struct, frozen=True, kw_only=True):
         """
         if not self.live:
             if self.generator:
-                raise InputError("--generator goes with --broker URL or --live")
+                raise InputError("--generator goes with --broker URL or --live", code="U001")
             engine_for(self.on, asked, jobs=self.jobs)  # refused before anything is made
             return asked
         if self.jobs or self.on != "local":
-            raise InputError("--jobs and --on: the runs of a fleet come one after another")
+            raise InputError(
+                "--jobs and --on: the runs of a fleet come one after another", code="U001"
+            )
         return of_fleet(asked)
 
     @contextlib.contextmanager

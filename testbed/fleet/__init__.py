@@ -11,5 +11,6 @@
 * :mod:`~fimi.testbed.fleet.calibrate`  boards calibrate themselves; what they find is kept
 * :mod:`~fimi.testbed.fleet.credentials`  who has credentials, and until when
 * :mod:`~fimi.testbed.fleet.restart`  an agent leaves in order and comes back
+* :mod:`~fimi.testbed.fleet.home_assistant`  boards are announced to Home Assistant
 * :mod:`~fimi.testbed.fleet.update`  a signed wheel is sent to boards, which try it
 """

@@ -38,6 +38,8 @@ T = TypeVar("T")
 class UnknownBoardError(InputError, ValueError):
     """A fleet has no such board; the message names the nearest."""
 
+    code = "F004"
+
 
 class Problem(Struct, frozen=True, kw_only=True):
     """Something that is wrong with a board.

@@ -26,7 +26,6 @@ from fimi.messaging.errors import MessageRefused, NotAnswered
 from fimi.messaging.questions import Calibrated, CalibrationQuestion, CalibrationRequest
 from fimi.report.layout import Paper, table
 from fimi.report.words import MISSING, signed_percent
-from fimi.testbed.tools import calibrate_show
 
 PATIENCE_S = 120.0
 """How long a board may say nothing besides the time of a setting, s."""
@@ -107,7 +106,9 @@ def store(board: str, reply: Calibrated, folder: Path) -> Stored:
     write_whole(place / f"{at}.json", bytes(reply.calibration))
     picture: Path | None = place / f"{at}.html"
     try:
-        page = calibrate_show.page(found)
+        from fimi.testbed.tools.calibrate_page import calibration_page
+
+        page = calibration_page(found)
     except ImportError:
         picture = None
     else:

@@ -52,6 +52,8 @@ _OVERHEAD = 1024
 class UpdateFailedError(MessagingError):
     """A board is not in the new version; the message says why, and what it is in."""
 
+    code = "F013"
+
 
 class Wheel(Struct, frozen=True, kw_only=True):
     """A signed wheel.

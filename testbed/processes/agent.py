@@ -39,6 +39,8 @@ another version, which the service manager starts."""
 class AgentNameError(InputError, ValueError):
     """The id of a device cannot be used; the message says what to give instead."""
 
+    code = "F014"
+
 
 def serve(
     address: BrokerAddress,

@@ -155,6 +155,7 @@ def coordinate(
                 validation=split.validation,
                 meter=meter,
                 watch=watch,
+                controls=view.controls,
             ).run()
     except KeyboardInterrupt:
         store.end("interrupted", "broken off", _now())

@@ -221,7 +221,7 @@ class Errands:
         try:
             kept = self._board.profile.result().read_bytes()
         except FileNotFoundError:
-            raise RunFailedError("it was not calibrated from afar yet") from None
+            raise RunFailedError("it was not calibrated from afar yet", code="M005") from None
         return msgspec.json.decode(kept, type=Calibrated)
 
     def _command(self, asked: CalibrationRequest, made: Path) -> list[str]:
@@ -267,7 +267,9 @@ class Errands:
                         process.kill()
             teller.join()
             if process.returncode or self._stop.is_set():
-                raise RunFailedError("; ".join(last) or f"exit code {process.returncode}")
+                raise RunFailedError(
+                    "; ".join(last) or f"exit code {process.returncode}", code="M005"
+                )
             output.seek(0)
             return output.read()
 

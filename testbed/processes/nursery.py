@@ -34,6 +34,8 @@ class ChildFailedError(RunFailedError, RuntimeError):
         tail: end of its log.
     """
 
+    code = "R012"
+
     def __init__(self, what: str, tail: str) -> None:
         last_words = f"; the end of its output:\n{tail}" if tail else " and said nothing"
         super().__init__(what + last_words)

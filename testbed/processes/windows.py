@@ -8,9 +8,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fimi.coordinator.controls import Controls
 from fimi.messaging.client import Peer
+from fimi.monitor.tracing import drawing
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import Event
+from fimi.record.reader import ReportError
 from fimi.testbed.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -39,6 +42,9 @@ class Windows:
         terminal: what is shown there.
         title: what was started, in words.
         dashboard: where it listens; ``None``: there is none.
+
+    Attributes:
+        controls: takes what people ask of the run; ``None``: there is no way to ask.
     """
 
     def __init__(
@@ -46,6 +52,7 @@ class Windows:
     ) -> None:
         self._folder, self._terminal, self._place = folder, terminal, dashboard
         self._stack = ExitStack()
+        self.controls: Controls | None = None
         self.watcher = Watcher(folder.store.info, title)
         if folder.before is not None:
             self.watcher.recall(folder.before)
@@ -69,9 +76,10 @@ class Windows:
         except ImportError as error:
             self.say(f"no dashboard: {error.name} is not installed")
             return
+        controls = Controls()
         served = Dashboard(
             self.watcher,
-            RunHooks(self._folder),
+            RunHooks(self._folder, self.watcher, controls),
             folder=self._folder.path,
             host=place.host,
             port=place.port,
@@ -79,7 +87,8 @@ class Windows:
         )
         self._stack.enter_context(served)
         if served.url:
-            self.say(f"dashboard: {served.url}")
+            self.controls = controls
+            self._terminal.say(f"dashboard: {served.url}")  # its key is not for all who look
 
     def __call__(self, event: Event) -> None:
         """Show an event everywhere."""
@@ -101,25 +110,32 @@ class RunHooks:
 
     Args:
         folder: of the run.
+        watcher: of the run.
+        controls: takes requests.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
+    def __init__(self, folder: RunFolder, watcher: Watcher, controls: Controls) -> None:
+        self._folder, self._watcher, self._controls = folder, watcher, controls
 
     def trace(self, device: str, number: int) -> Any:
-        """Readings of a device in a round are not kept yet."""
+        """The power of a device in a round, with its phases."""
         from fimi.monitor.server.hooks import NotNow
 
-        raise NotNow(f"no readings of {device} in round {number} are stored")
+        try:
+            return drawing(self._folder.path, device, number)
+        except ReportError as error:
+            raise NotNow(str(error)) from error
 
     def control(self, body: bytes) -> Any:
-        """Nothing can be asked yet."""
-        from fimi.monitor.server.hooks import NotNow
-
-        raise NotNow("this run takes no requests")
+        """Hand a request in, or say what became of one."""
+        return self._controls.hear(body)
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
-        """There are none yet."""
-        from fimi.monitor.server.hooks import NotNow
+        """Figures for Prometheus."""
+        try:
+            from fimi.monitor.metrics.exposition import metrics
+        except ImportError as error:
+            from fimi.monitor.server.hooks import NotNow
 
-        raise NotNow("there are no metrics")
+            raise NotNow(f"no metrics: {error.name} is not installed") from error
+        return metrics(self._watcher.snapshot(), accept)

@@ -37,6 +37,8 @@ _FEW_RESTS, _REST_SHARE = 2, 0.1
 class RecordingError(InputError, ValueError):
     """A file cannot be imported; says where, why and what to do."""
 
+    code = "M009"
+
 
 class ImportSettings(Struct, frozen=True, kw_only=True):
     """What the user says about a file.

@@ -2,28 +2,26 @@
 
 * :func:`table`      every parameter with its confidence interval, and the held-out errors
 * :func:`profile`    the profile as TOML, with its origin in comments
-* :func:`page`       the fit as a self-contained page; needs plotly
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fimi.energy.calibration.fit import CONFIDENCE, Estimate, along_frequency, by_frequency
+from fimi.energy.calibration.fit import CONFIDENCE, Estimate
 from fimi.energy.calibration.fitted import Calibration
 from fimi.energy.calibration.held_out import declared_errors, mape_percent
-from fimi.energy.cost_model import BoardModel, formula_power_w
+from fimi.energy.cost_model import BoardModel
 from fimi.energy.toml_text import quoted
 from fimi.report import layout as display
 from fimi.report.layout import Marked, Paper, entries, wrap
 from fimi.report.words import MISSING
 
-_BLUE = "#2b74b8"
 _Errors = Sequence[float] | NDArray[np.float64]
 
 
@@ -39,25 +37,7 @@ def table(
     """
     paper = paper or Paper()
     meter = found.hardware.meter
-    rows = [_row("P_idle", "W", found.idle_w)]
-    if (law := found.power) is not None:
-        rows.append(_row("P_act", "W", law.active_w))
-        if law.linear_w_per_hz is not None:
-            rows.append(_row("c", "W/GHz", law.linear_w_per_hz.scaled(1e9)))
-        rows.append(_row("κ", "W/Hz³", law.slope))
-    rows.append(_row("C", "cycles a sample", found.cycles))
-    if (voltage := found.voltage) is not None:
-        rows.append(_row("with V² f: P_act", "W", voltage.active_w))
-        rows.append(_row("with V² f: capacitance", "nF", voltage.slope.scaled(1e9)))
-        if voltage.leakage_a is not None:
-            rows.append(_row("with V² f: leakage, 45 °C", "mA", voltage.leakage_a.scaled(1e3)))
-    if found.radio is not None:
-        rows.append(_row("radio electronics", "W", found.radio.electronics_w))
-        rows.append(_row("sending", "nJ/bit", found.radio.energy_per_bit_j.scaled(1e9)))
-    if found.receive_w is not None:
-        rows.append(_row("receiving", "W", found.receive_w))
-    if found.channel_gain is not None:
-        rows.append(_row("channel gain", "", found.channel_gain))
+    rows = parameters(found)
     errors = {"c f + κ f³": found.held_out, "κ f³": found.held_out_cubic}
     if found.voltage is not None:
         errors["V² f"] = found.held_out_voltage
@@ -84,6 +64,30 @@ def table(
         ]
     )
     return paper.kinds(text)
+
+
+def parameters(found: Calibration) -> list[tuple[str, ...]]:
+    """Every fitted parameter: name, value, unit, confidence interval."""
+    rows = [_row("P_idle", "W", found.idle_w)]
+    if (law := found.power) is not None:
+        rows.append(_row("P_act", "W", law.active_w))
+        if law.linear_w_per_hz is not None:
+            rows.append(_row("c", "W/GHz", law.linear_w_per_hz.scaled(1e9)))
+        rows.append(_row("κ", "W/Hz³", law.slope))
+    rows.append(_row("C", "cycles a sample", found.cycles))
+    if (voltage := found.voltage) is not None:
+        rows.append(_row("with V² f: P_act", "W", voltage.active_w))
+        rows.append(_row("with V² f: capacitance", "nF", voltage.slope.scaled(1e9)))
+        if voltage.leakage_a is not None:
+            rows.append(_row("with V² f: leakage, 45 °C", "mA", voltage.leakage_a.scaled(1e3)))
+    if found.radio is not None:
+        rows.append(_row("radio electronics", "W", found.radio.electronics_w))
+        rows.append(_row("sending", "nJ/bit", found.radio.energy_per_bit_j.scaled(1e9)))
+    if found.receive_w is not None:
+        rows.append(_row("receiving", "W", found.receive_w))
+    if found.channel_gain is not None:
+        rows.append(_row("channel gain", "", found.channel_gain))
+    return rows
 
 
 def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: str) -> str:
@@ -157,149 +161,6 @@ def profile(found: Calibration, board: BoardModel, *, kept: dict[str, Any], at: 
             _key("setting", setting, spread),
         ]
     return "\n".join(line for line in lines if line is not None) + "\n"
-
-
-def page(found: Calibration, declared: BoardModel | None = None) -> str:
-    """The fit as a self-contained page.
-
-    Powers, fits and held-out errors over frequency; joules and seconds a sample of every point.
-
-    Raises:
-        ImportError: plotly is not installed.
-    """
-    from plotly.subplots import make_subplots
-
-    busy = along_frequency(found.settings)
-    idle = [s for s in found.settings if s.activity == "idle"]
-    figure = make_subplots(
-        rows=2,
-        cols=2,
-        specs=[[{}, {}], [{"colspan": 2}, None]],
-        column_widths=[0.62, 0.38],
-        horizontal_spacing=0.1,
-        vertical_spacing=0.14,
-        subplot_titles=(
-            "Board power while computing",
-            "Energy error, frequency held out",
-            "What a sample costs at every operating point",
-        ),
-    )
-    hertz = [s.frequency_hz for s in busy] or [found.settings[0].frequency_hz]
-    grid = np.linspace(min(hertz), max(hertz), 120)
-    for name, curve, line in _curves(found, declared):
-        figure.add_scatter(
-            x=grid / 1e9, y=[curve(f) for f in grid], mode="lines", name=name, line=line
-        )
-    if found.voltage is not None:
-        # Voltages and temperatures are known at the measured frequencies only.
-        groups = by_frequency(busy)
-        figure.add_scatter(
-            x=[f / 1e9 for f, _ in groups],
-            y=[float(np.mean([found.voltage.power_w(s) for s in each])) for _, each in groups],
-            mode="lines+markers",
-            name="fit with V² f" + (" and leakage" if found.voltage.leakage_a else ""),
-            line={"color": "#7d4e92", "width": 2, "dash": "dash"},
-            marker={"symbol": "diamond-open", "size": 8},
-        )
-    for name, chosen, symbol, colour in (
-        ("measured, computing", busy, "circle", _BLUE),
-        ("measured, at rest", idle, "x", "#6b7580"),
-    ):
-        figure.add_scatter(
-            x=[s.frequency_hz / 1e9 for s in chosen],
-            y=[s.power_w for s in chosen],
-            error_y={"array": [2 * s.uncertainty_j / s.duration_s for s in chosen], "width": 3},
-            mode="markers",
-            name=f"{name} ± 2 s.d.",
-            marker={"symbol": symbol, "size": 8, "color": colour},
-        )
-    for name, errors, symbol, colour in (
-        ("c f + κ f³", found.held_out, "circle", "#d97a1a"),
-        ("κ f³", found.held_out_cubic, "x", "#b0413e"),
-        ("V² f", found.held_out_voltage, "diamond", "#7d4e92"),
-        ("measured table", found.held_out_table, "square", "#3a9a8c"),
-    ):
-        if errors:
-            figure.add_scatter(
-                x=[f / 1e9 for f in errors],
-                y=[100 * e for e in errors.values()],
-                mode="markers+lines",
-                name=f"held out, {name}",
-                marker={"symbol": symbol, "size": 9, "color": colour},
-                line={"color": colour, "width": 1, "dash": "dot"},
-                row=1,
-                col=2,
-            )
-    for name, chosen_points, symbol, colour in (
-        ("points", [p for p in found.points if p.name not in found.never_chosen], "circle", _BLUE),
-        (
-            "no plan will choose",
-            [p for p in found.points if p.name in found.never_chosen],
-            "circle-open",
-            "#6b7580",
-        ),
-    ):
-        figure.add_scatter(
-            x=[1e3 * p.seconds_per_sample.value for p in chosen_points],
-            y=[1e3 * p.seconds_per_sample.value * p.power_w.value for p in chosen_points],
-            text=[p.name for p in chosen_points],
-            mode="markers",
-            name=name,
-            marker={"symbol": symbol, "size": 10, "color": colour},
-            hovertemplate="%{text}: %{x:.4g} ms, %{y:.4g} mJ<extra></extra>",
-            row=2,
-            col=1,
-        )
-    meter = found.hardware.meter
-    figure.update_xaxes(title_text="CPU frequency, GHz", showgrid=True, gridcolor="#e6e9ee")
-    figure.update_xaxes(title_text="milliseconds a sample", row=2, col=1)
-    figure.update_yaxes(showgrid=True, gridcolor="#e6e9ee")
-    figure.update_yaxes(title_text=f"power, W ({meter.kind})", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(
-        title_text="(predicted − metered) / metered, %",
-        zeroline=True,
-        zerolinecolor="#8b95a1",
-        row=1,
-        col=2,
-    )
-    figure.update_yaxes(
-        title_text="millijoules a sample, above idle", rangemode="tozero", row=2, col=1
-    )
-    figure.update_layout(
-        title={
-            "text": f"Calibration of {found.hardware.board} · {meter.source} ({meter.kind}, "
-            f"{meter.scope})",
-            "x": 0.02,
-        },
-        template="plotly_white",
-        height=960,
-        legend={"orientation": "h", "y": -0.08},
-        margin={"l": 70, "r": 30, "t": 90, "b": 40},
-    )
-    text: str = figure.to_html(include_plotlyjs=True, full_html=True)
-    return text
-
-
-def _curves(found: Calibration, declared: BoardModel | None) -> list[tuple[str, Any, Any]]:
-    curves: list[tuple[str, Any, Any]] = []
-    if found.power is not None:
-        curves.append(
-            ("fit with c f + κ f³", found.power.busy_power_w, {"color": "#d97a1a", "width": 2.5})
-        )
-    if found.cubic is not None:
-        curves.append(
-            ("fit with κ f³", found.cubic.busy_power_w, {"color": "#b0413e", "width": 1.5})
-        )
-    if declared is not None:
-        curves.append(
-            ("uncalibrated", _declared(declared), {"color": "#8b95a1", "width": 2, "dash": "dot"})
-        )
-    return curves
-
-
-def _declared(board: BoardModel) -> Callable[[float], float]:
-    """The power of a board while computing, by its declared law, W."""
-    return lambda frequency_hz: board.idle_power_w + formula_power_w(board.compute, frequency_hz)
 
 
 def _held_out(

@@ -62,7 +62,9 @@ def parse_channels(text: str | None) -> tuple[int, ...]:
     except ValueError:
         found = (0,)
     if any(number < 1 for number in found):
-        raise ConfigError(f"--channels {text}: write whole numbers, for example 64,128,128")
+        raise ConfigError(
+            f"--channels {text}: write whole numbers, for example 64,128,128", code="U001"
+        )
     return found
 
 
@@ -90,10 +92,14 @@ def train(
     """
     config = scenario.config
     if recipe.model == "gan" and recipe.channels:
-        raise ConfigError("--channels is of a diffusion network; leave it out for a GAN")
+        raise ConfigError(
+            "--channels is of a diffusion network; leave it out for a GAN", code="U001"
+        )
     on_gpu = recipe.device.startswith("cuda")
     if not on_gpu and recipe.device != "cpu":
-        raise ConfigError(f"--device {recipe.device}: there are cpu and cuda (cuda:1, …)")
+        raise ConfigError(
+            f"--device {recipe.device}: there are cpu and cuda (cuda:1, …)", code="U001"
+        )
     if (out / CARD).exists():
         raise GeneratorError(f"{out} holds a generator; choose another --out")
     if data:
@@ -168,7 +174,7 @@ def train(
             ).save(out)
         (out / CHECKPOINT).unlink(missing_ok=True)
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(str(error), code="G001") from error
     except FloatingPointError as error:
         raise GeneratorError(str(error)) from error
     say(f"{out}: loss {card.loss}, {card.seconds:.0f} s; use it with generator.weights = '{out}'")
@@ -202,7 +208,9 @@ def evaluate(
         GeneratorError: the generator or the data cannot be used.
     """
     if data and not test:
-        raise ConfigError("--data needs --test: real images that the generator has not seen")
+        raise ConfigError(
+            "--data needs --test: real images that the generator has not seen", code="U001"
+        )
     config, parts = scenario.config, scenario.split
     public = read_images(data, config.data) if data else parts.public
     tests = [read_images(test, config.data)] if test else [parts.validation]

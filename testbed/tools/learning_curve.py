@@ -1,16 +1,12 @@
-"""The output of a measured learning curve: table, fit, lines for a configuration, plot."""
+"""The output of a measured learning curve: table, fit, lines for a configuration."""
 
 from __future__ import annotations
 
-import html
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
 from msgspec import Struct
 
-from fimi.files import write_whole
 from fimi.learning.training.curve_points import CurvePoint
 from fimi.optim.known_curve import KnownCurve
 from fimi.optim.learning_curve import ConfidenceInterval, CurveFit, fit_curve
@@ -103,12 +99,12 @@ def as_text(result: CurveResult, paper: Paper | None = None) -> str:
             "Δ(D) = α D^(−β) + δ0, 95 % intervals by the likelihood of all draws:",
             paper.text_width,
         ),
-        f"  α  = {fit.curve.alpha:.4g}  ({_between(fit.alpha)})",
-        f"  β  = {fit.curve.beta:.4g}  ({_between(fit.beta)})",
-        f"  δ0 = {fit.curve.delta0:.4g}  ({_between(fit.delta0)})",
+        f"  α  = {fit.curve.alpha:.4g}  ({between(fit.alpha)})",
+        f"  β  = {fit.curve.beta:.4g}  ({between(fit.beta)})",
+        f"  δ0 = {fit.curve.delta0:.4g}  ({between(fit.delta0)})",
         f"  what it leaves unexplained: {fit.residual:.4f} (root mean square)",
     ]
-    if said := _scatter(result):
+    if said := scatter_words(result):
         lines += [f"  {line}" for line in wrap(said, paper.text_width - 2)]
     if fit.problems:
         lines += ["", "These points do not determine the curve; use it between them only:"]
@@ -125,43 +121,13 @@ def as_text(result: CurveResult, paper: Paper | None = None) -> str:
     return "\n".join(lines)
 
 
-def write_plot(result: CurveResult, title: str, path: Path) -> None:
-    """Points and curve as a self-contained page."""
-    import plotly.graph_objects as go
-
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[point.samples for point in result.points],
-        y=[point.error for point in result.points],
-        mode="markers",
-        name="trained and tested",
-    )
-    if result.fit is not None and result.rows:
-        along = np.geomspace(result.rows[0].samples, result.rows[-1].samples, 200)
-        figure.add_scatter(
-            x=along.tolist(), y=result.fit.curve.error(along).tolist(), mode="lines", name="fit"
-        )
-    figure.update_layout(
-        title=html.escape(title),
-        xaxis={
-            "title": "samples D",
-            "type": "log",
-            "tickvals": sorted({point.samples for point in result.points}),
-            "ticks": "outside",
-        },
-        yaxis={"title": "error on images for validation", "rangemode": "tozero"},
-        template="plotly_white",
-    )
-    write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True))
-
-
 def _images_of(points: Sequence[CurvePoint]) -> list[float] | None:
     """Test images behind each error; ``None`` if a point does not say."""
     images = [float(point.images) for point in points if point.images is not None]
     return images if len(images) == len(points) else None
 
 
-def _scatter(result: CurveResult) -> str:
+def scatter_words(result: CurveResult) -> str:
     """How much of the scatter the test images explain, and what no repetition shows."""
     fit, images = result.fit, _images_of(result.points)
     if fit is None or fit.dispersion is None or not images:
@@ -176,5 +142,6 @@ def _scatter(result: CurveResult) -> str:
     )
 
 
-def _between(interval: ConfidenceInterval) -> str:
+def between(interval: ConfidenceInterval) -> str:
+    """The ends of an interval."""
     return f"{interval.low:.3g} to {interval.high:.3g}"

@@ -3,7 +3,7 @@
 * :func:`plan_table`    a plan for people
 * :func:`idle_points`   which operating points no plan chooses
 * :func:`plan_body`     a plan for JSON, :func:`certified_body` of its energies alone
-* :func:`sweep_table`, :func:`sweep_csv`, :func:`write_plot`  the results of a sweep
+* :func:`sweep_table`, :func:`sweep_csv`  the results of a sweep
 * :func:`choice_table`  joules to a target accuracy
 * :func:`to_target`     both energies that a plan takes to it
 * :func:`target_words`  the same for people
@@ -12,16 +12,13 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fimi.files import write_whole
 from fimi.optim.plans import Certified, Plan
 from fimi.optim.problem import Objective
 from fimi.optim.sweep import SweepPoint
@@ -359,65 +356,3 @@ def sweep_csv(points: Sequence[SweepPoint]) -> str:
             [*(repr(point.values[n]) for n in names), *("" if c is None else c for c in cells)]
         )
     return out.getvalue()
-
-
-def write_plot(points: Sequence[SweepPoint], objective: Objective, path: Path) -> None:
-    """Energy against the first parameter, a line per value of the others; a self-contained page.
-
-    Where no plan exists the background is shaded.
-    """
-    import plotly.graph_objects as go
-
-    names = list(points[0].values)
-    first, others = names[0], names[1:]
-    figure = go.Figure()
-    groups: dict[tuple[float, ...], list[SweepPoint]] = {}
-    for point in points:
-        groups.setdefault(tuple(point.values[n] for n in others), []).append(point)
-    for key, group in groups.items():
-        label = ", ".join(f"{TITLES[n]} {v:.4g}" for n, v in zip(others, key, strict=True))
-        figure.add_scatter(
-            x=[point.values[first] for point in group],
-            y=[point.energy_j for point in group],
-            mode="lines+markers",
-            name=label or "J per round",
-            connectgaps=False,
-        )
-    for low, high in infeasible_spans(points, first):
-        figure.add_vrect(
-            x0=low,
-            x1=high,
-            fillcolor="#888",
-            opacity=0.25,
-            line_width=0,
-            annotation_text="infeasible",
-            annotation_position="top left",
-        )
-    unit = f", {UNITS[first]}" if first in UNITS else ""
-    figure.update_layout(
-        title=html.escape("Energy of a round, certified"),
-        xaxis_title=f"{TITLES[first]}{unit}",
-        yaxis_title=f"J per round (modelled, {objective})",
-        template="plotly_white",
-        showlegend=bool(others),
-    )
-    write_whole(path, figure.to_html(include_plotlyjs=True, full_html=True))
-
-
-def infeasible_spans(points: Sequence[SweepPoint], first: str) -> list[tuple[float, float]]:
-    """Ranges of the first parameter in which no plan was found for any value of the others.
-
-    The border is half-way between the last infeasible value and the first feasible one.
-    """
-    values = sorted({point.values[first] for point in points})
-    possible = {point.values[first] for point in points if point.feasible}
-    spans: list[tuple[float, float]] = []
-    for i, value in enumerate(values):
-        if value in possible:
-            continue
-        low = value if i == 0 else (values[i - 1] + value) / 2.0
-        high = value if i == len(values) - 1 else (value + values[i + 1]) / 2.0
-        if spans and spans[-1][1] == low:
-            low = spans.pop()[0]
-        spans.append((low, high))
-    return spans

@@ -41,6 +41,8 @@ _FARTHER = (1.0, 1.5, 2.0, 3.0)
 class PilotError(InputError):
     """Pilots tell nothing of the rounds."""
 
+    code = "P008"
+
 
 class Pilot(Struct, frozen=True, kw_only=True):
     """One federation.

@@ -71,7 +71,7 @@ class TestLoadProfile:
         path = write(tmp_path / "profile.toml", table)
         with pytest.raises(ProfileError) as raised:
             load_profile(path)
-        for told in ("`name`", "[board.link]", "docs/guide.md", "fimi calibrate"):
+        for told in ("`name`", "[board.link]", "docs/calibration.md", "fimi calibrate"):
             assert told in str(raised.value)
         # What it tells is right: behind a whole profile the table loads.
         found = load_profile(write(path, EXAMPLE + table))

@@ -54,7 +54,13 @@ from fimi.messaging.messages.orders import (
     RunEnded,
 )
 from fimi.messaging.messages.peers import Claim, DeviceState, Lease, Telemetry
-from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.messages.synthesis import (
+    SamplePicture,
+    SyntheticBatch,
+    SyntheticProgress,
+    SyntheticRequest,
+    SyntheticSamples,
+)
 
 Join = Callable[..., Peer]
 _fleets = itertools.count(1)
@@ -202,6 +208,9 @@ def samples() -> tuple[tuple[str, str, Message], ...]:
         ("generator", "coordinator", batch),
         ("generator", "coordinator", SyntheticProgress(
             run=run, devices_done=1, devices_asked=2, lacking=40, images_per_s=300.5
+        )),
+        ("generator", "coordinator", SyntheticSamples(
+            run=run, instance="i1", pictures=(SamplePicture(class_index=1, png=b"\x89PNG"),)
         )),
         (*down, DevicePlan(
             run=run,

@@ -62,6 +62,8 @@ def _of(info: inspect.Type) -> st.SearchStrategy[Any]:
             )
         case inspect.StrType():
             return st.from_regex(info.pattern, fullmatch=True) if info.pattern else _TEXT
+        case inspect.BytesType():
+            return st.binary(max_size=8)
         case inspect.LiteralType():
             return st.sampled_from(info.values)
         case inspect.VarTupleType():

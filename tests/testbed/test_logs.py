@@ -162,3 +162,10 @@ def test_a_terminal_gets_whole_words_and_a_file_whole_lines(
     assert shown.split() == text.split()
     assert logs.folded(text, io.StringIO()) == text
     assert logs.one_line("no plan\n  deadline_s is 2") == "no plan; deadline_s is 2"
+
+
+def test_the_key_of_a_dashboard_is_not_in_the_log_file(tmp_path: Path) -> None:
+    logs.set_up(LogSettings(file=str(tmp_path / "log")))
+    OURS.info("dashboard: http://127.0.0.1:8765/?key=abc-DEF_123", extra=SHOWN)
+    said = (tmp_path / "log").read_text()
+    assert "http://127.0.0.1:8765/?key=…" in said and "DEF" not in said

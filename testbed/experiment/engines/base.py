@@ -9,7 +9,7 @@
 * :class:`Stopped`      it was asked to stop
 * :func:`start_command` starts a command in a process that ends with this one
 * :func:`last_line`     what a command said last
-* :func:`last_words`    why a command failed
+* :func:`last_words`, :func:`last_code`  why a command failed
 
 A command is chosen when a task starts, also when it starts again: a run of which something is
 stored is then gone on with.
@@ -26,6 +26,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from fimi import children
+from fimi.errors import CODE_LINE
 from fimi.testbed import logs
 from fimi.testbed.configuration.sections import Config
 
@@ -220,7 +221,18 @@ def last_line(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    return _LOG_TIME.sub("", next((line for line in reversed(lines) if line.strip()), ""))
+    said = (line for line in reversed(lines) if line.strip() and not line.startswith(CODE_LINE))
+    return _LOG_TIME.sub("", next(said, ""))
+
+
+def last_code(log: Path) -> str:
+    """The code that an error of a command ended with, such as ``B003``; empty without one."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    found = (line for line in reversed(lines) if line.startswith(CODE_LINE))
+    return next(found, "")[len(CODE_LINE) :].partition("]")[0]
 
 
 def last_words(log: Path, code: int | None = None) -> str:
@@ -229,7 +241,7 @@ def last_words(log: Path, code: int | None = None) -> str:
         text = log.read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
-    lines = [line for line in text.splitlines() if not line.startswith(_ADVICE)]
+    lines = [line for line in text.splitlines() if not line.startswith((_ADVICE, CODE_LINE))]
     starts = [i for i, line in enumerate(lines) if line.startswith("fimi: ")]
     said = (
         " ".join(line.strip() for line in lines[starts[-1] :])[len("fimi: ") :]

@@ -80,7 +80,8 @@ def wait_until_unused(folder: Path) -> None:
         except FileInUse as error:
             if time.monotonic() > limit_s:
                 raise RunFolderError(
-                    f"{folder} is written by {error}; end that, and run the experiment again"
+                    f"{folder} is written by {error}; end that, and run the experiment again",
+                    code="X004",
                 ) from error
             time.sleep(0.5)
 

@@ -31,16 +31,21 @@ def engine_for(
     """
     name, colon, address = on.partition(":")
     if name not in ENGINES:
-        raise InputError(f"--on {on}: there is no engine {name!r}; {hint(name, ENGINES)}")
+        raise InputError(
+            f"--on {on}: there is no engine {name!r}; {hint(name, ENGINES)}", code="X005"
+        )
     if colon and (name != "ray" or not address):
-        raise InputError(f"--on {on}: write {name}" + (":ADDRESS" if name == "ray" else ""))
+        raise InputError(
+            f"--on {on}: write {name}" + (":ADDRESS" if name == "ray" else ""), code="X005"
+        )
     if name == "slurm":
         from fimi.testbed.experiment.engines.slurm import SlurmArray
 
         if jobs:
             raise InputError(
                 "--jobs is for this machine and Ray; with --on slurm write parallel = "
-                f"{jobs} below [slurm] in {experiment.path}"
+                f"{jobs} below [slurm] in {experiment.path}",
+                code="X005",
             )
         return SlurmArray(experiment.folder, experiment.slurm, memory_gb=experiment.memory_gb)
     most = jobs or experiment.jobs

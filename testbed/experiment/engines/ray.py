@@ -94,7 +94,8 @@ class RayCluster:
                 return self._run(ray, mark, tasks, clock, view, stop)
             except ray.exceptions.RayError as error:
                 raise SurroundingsError(
-                    f"Ray was lost: {_first_words(error)}; the same command goes on"
+                    f"Ray was lost: {_first_words(error)}; the same command goes on",
+                    code="X005",
                 ) from error
 
     def _run(
@@ -383,7 +384,8 @@ def _imported() -> Any:
         import ray
     except ImportError as error:
         raise SurroundingsError(
-            "--on ray needs Ray: pip install 'fimi-testbed[ray]'; without it, leave --on out"
+            "--on ray needs Ray: pip install 'fimi-testbed[ray]'; without it, leave --on out",
+            code="U007",
         ) from error
     return ray
 
@@ -415,7 +417,9 @@ def _connected(ray: Any, address: str, jobs: int) -> Iterator[None]:
         except Exception as error:
             where = f"at {address}" if address else "on this machine"
             hint = "; a cluster with tokens needs RAY_AUTH_MODE=token" if ":" in address else ""
-            raise SurroundingsError(f"no Ray {where}: {_first_words(error)}{hint}") from error
+            raise SurroundingsError(
+                f"no Ray {where}: {_first_words(error)}{hint}", code="X005"
+            ) from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, handler)  # Ray has set one of its own
@@ -435,13 +439,14 @@ def _probe(address: str) -> None:
         return
     host, colon, port = address.rpartition("://")[2].rpartition(":")
     if not (colon and host and port.isdigit()):
-        raise InputError(f"{address!r} is no address of Ray; write host:port or auto")
+        raise InputError(f"{address!r} is no address of Ray; write host:port or auto", code="X005")
     try:
         socket.create_connection((host.strip("[]"), int(port)), _PROBE_S).close()
     except (OSError, OverflowError) as error:
         raise SurroundingsError(
             f"nobody answers at {address}: {error}; is Ray running there ('ray start --head', "
-            "'ray status')?"
+            "'ray status')?",
+            code="X005",
         ) from error
 
 

@@ -78,18 +78,21 @@ class SlurmArray:
         self._cluster = cluster
         if "%" in str(self._folder):
             raise InputError(
-                f"{self._folder}: Slurm takes % in a path for a placeholder; take another folder"
+                f"{self._folder}: Slurm takes % in a path for a placeholder; take another folder",
+                code="X005",
             )
         if self._cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
             raise SurroundingsError(
                 "--on slurm submits jobs with sbatch, and there is none here; start it on a login "
-                "node of the cluster, or take --on ray, or leave --on out"
+                "node of the cluster, or take --on ray, or leave --on out",
+                code="X005",
             )
         try:
             import submitit
         except ImportError as error:
             raise SurroundingsError(
-                "--on slurm needs submitit: pip install 'fimi-testbed[slurm]'"
+                "--on slurm needs submitit: pip install 'fimi-testbed[slurm]'",
+                code="U007",
             ) from error
         self._submitit: Any = submitit
 
@@ -295,7 +298,7 @@ class _Queue:
             jobs = self._executor.map_array(_do, orders, told)
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             said = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
-            raise SurroundingsError(f"Slurm takes no jobs: {said[-1]}") from error
+            raise SurroundingsError(f"Slurm takes no jobs: {said[-1]}", code="X005") from error
         self._jobs += jobs
         for each, job in zip(elements, jobs, strict=True):
             each.submitted(job)

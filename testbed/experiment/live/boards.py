@@ -49,6 +49,8 @@ class StudyBoard(Struct, frozen=True, kw_only=True):
 class MissingBoardsError(RunFailedError, RuntimeError):
     """Too few boards have come; the message says which, and what to do."""
 
+    code = "X002"
+
 
 Look = Callable[[], Mapping[str, StudyBoard]]
 """Gives every board of the fleet that was ever heard of. Raises BrokerError."""

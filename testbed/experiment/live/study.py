@@ -53,7 +53,8 @@ def of_fleet(experiment: Experiment) -> Experiment:
         except (OSError, msgspec.MsgspecError) as error:
             raise RunFolderError(
                 f"{path} cannot be read ({error}); it holds the boards of this study, in the order "
-                'of their shares: ["pi-01", "pi-02"]'
+                'of their shares: ["pi-01", "pi-02"]',
+                code="C006",
             ) from error
         try:
             if (twice := first_twice(chosen)) is not None:
@@ -61,7 +62,7 @@ def of_fleet(experiment: Experiment) -> Experiment:
             for board in chosen:
                 check_name(board, "board")
         except ValueError as error:
-            raise ConfigError(f"{path}: {error}") from error
+            raise ConfigError(f"{path}: {error}", code="C006") from error
         live = replace(live, boards=chosen)
     _fleet_of(live)
     return live
@@ -124,7 +125,8 @@ def live_study(
             raise ConfigError(
                 f"{experiment.folder / BOARDS} names {len(experiment.boards)} boards, and runs of "
                 f"{experiment.path} need {count}; add boards at its end, or remove the file to "
-                "choose anew"
+                "choose anew",
+                code="C006",
             )
         study = Study(
             experiment.live,
@@ -158,7 +160,8 @@ def _fleet_of(experiment: Experiment) -> str:
     if len(found) > 1:
         raise ConfigError(
             f"{experiment.path}: runs are of several fleets ({', '.join(sorted(found))}); a live "
-            "study holds one: set fleet.name below [base] only"
+            "study holds one: set fleet.name below [base] only",
+            code="C006",
         )
     return found.pop()
 
@@ -175,7 +178,8 @@ def _require_own_bundle(experiment: Experiment, fleet: str, address: BrokerAddre
     if own != fleet:
         raise ConfigError(
             f"the bundle is for fleet {own!r}, and the runs of {experiment.path} are made on "
-            f'{fleet!r}: set fleet.name = "{own}" below [base]'
+            f'{fleet!r}: set fleet.name = "{own}" below [base]',
+            code="C006",
         )
 
 
@@ -196,7 +200,8 @@ def _require_one_generator(experiment: Experiment) -> None:
         raise ConfigError(
             f"{experiment.path}: {first.name} and {second.name} need different generators, and a "
             "generator node that was started by hand has one; add --generator, which runs the "
-            "node of each run here"
+            "node of each run here",
+            code="C006",
         )
 
 

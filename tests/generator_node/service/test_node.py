@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
+from PIL import Image
 from run_contract import DIGITS as CONTRACT
 
 from fimi.generator_node.generators.base import Provenance, Seeds
@@ -23,7 +26,13 @@ from fimi.messaging.errors import TransferError
 from fimi.messaging.messages.basis import Offer
 from fimi.messaging.messages.facts import UpdateReady
 from fimi.messaging.messages.orders import RunEnded
-from fimi.messaging.messages.synthesis import SyntheticBatch, SyntheticProgress, SyntheticRequest
+from fimi.messaging.messages.synthesis import (
+    SamplePicture,
+    SyntheticBatch,
+    SyntheticProgress,
+    SyntheticRequest,
+    SyntheticSamples,
+)
 from fimi.messaging.topics import COORDINATOR
 
 COUNTS = (2, 0, 1, 0, 0, 0, 0, 0, 0, 1)
@@ -173,6 +182,23 @@ class TestRequests:
         data = bench.fetch(answer.offer)
         batch = decode(data, classes=10, image_shape=(1, 8, 8), contract=CONTRACT.digest)
         assert batch.labels.tolist() == [0, 0, 2, 9]
+
+    def test_an_image_of_each_class_is_shown_once(self, bench: Bench) -> None:
+        shown: list[SamplePicture] = []
+        bench.ask()
+        bench.ask((1,) * 10, device="device-2")
+        while len(shown) < 10:
+            received = bench.desk.receive(timeout_s=10.0)
+            assert received is not None
+            if isinstance(received[1], SyntheticSamples):
+                assert received[1].run == "r1"
+                shown += received[1].pictures
+        assert sorted(each.class_index for each in shown) == list(range(10))
+        first = decode(bench.fetch(bench.answers[0].offer), classes=10, image_shape=(1, 8, 8))
+        for each in shown[:3]:  # of the first batch, which has three classes
+            picture = Image.open(io.BytesIO(each.png))
+            of_class = first.images[first.labels == each.class_index]
+            assert any((np.asarray(picture) == image[0]).all() for image in of_class)
 
     def test_devices_are_answered_one_by_one(self, bench: Bench) -> None:
         for number in range(1, 4):

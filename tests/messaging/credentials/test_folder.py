@@ -13,6 +13,7 @@ from fimi.messaging.credentials.decided import Revoked
 from fimi.messaging.credentials.folder import FleetFolder, FolderError
 from fimi.messaging.credentials.rules import access_rules
 from fimi.messaging.credentials.settings import REVOKED
+from fimi.messaging.home_assistant import discovery_filter
 
 
 @pytest.fixture(scope="module")
@@ -201,5 +202,7 @@ def test_rules_name_one_fleet_only() -> None:
     lines = access_rules("desk", ["generator"], ["gone"]).splitlines()
     for line in lines:
         if line.startswith(("pattern", "topic")) and "deny" not in line:
-            assert line.split(maxsplit=2)[2].startswith("fimi/v1/desk/"), line
+            topic = line.split(maxsplit=2)[2]
+            of_home_assistant = topic == discovery_filter("desk")
+            assert topic.startswith("fimi/v1/desk/") or of_home_assistant, line
     assert lines[-2:] == ["user gone", "topic deny #"]

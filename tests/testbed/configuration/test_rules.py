@@ -37,6 +37,13 @@ BREAKS: list[dict[str, Any]] = [
     {"rounds.min_devices": 11},
     {"rounds.round_quorum": 2.5},
     {"rounds.round_quorum": 3, "rounds.participants": 2},
+    {"carbon.intensity_g_per_kwh": 380.0},
+    {"carbon.embodied_kg": 12.0, "carbon.lifetime_years": 4.0},
+    {
+        "carbon.intensity_g_per_kwh": 380.0,
+        "carbon.source": "a report",
+        "carbon.embodied_of": ["mini-pc=80"],
+    },
 ]
 """For each rule, in its order, what breaks it and no rule before it."""
 

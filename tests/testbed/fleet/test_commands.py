@@ -27,6 +27,7 @@ from fimi.messaging.client import Peer
 from fimi.messaging.console import Console
 from fimi.messaging.errors import NotAnswered
 from fimi.messaging.questions import StatusQuestion
+from fimi.messaging.retained import Retained
 from fimi.testbed.cli import main
 from fimi.testbed.fleet import logs
 from fimi.testbed.processes.agent import serve
@@ -72,6 +73,15 @@ class Desk:
         self.threads.append(thread)
         with Console(self.broker.address, fleet=self.fleet) as console:
             until(lambda: answers(console, name), f"{name} answers")
+
+    def kept(self, filter_: str) -> dict[str, bytes]:
+        """What the broker keeps on some topics."""
+        mark = f"fimi/v1/{self.fleet}/coordinator/coordinator/check"
+        retained = Retained(self.broker.address, "looks", (filter_, mark), mark)
+        retained.link.connect(PATIENCE_S)
+        assert retained.is_complete()
+        retained.link.close()
+        return retained.kept
 
     def end(self) -> None:
         self.stop.set()
@@ -146,6 +156,34 @@ class TestStatus:
         process.terminate()
         assert process.wait(PATIENCE_S) == 0
         process.stdout.close()
+
+
+class TestHomeAssistant:
+    def test_boards_are_announced_with_their_kind_and_taken_back(self, desk: Desk) -> None:
+        Ina226(desk.folder, VirtualClock())
+        (desk.folder / "board.toml").write_text(PROFILE)
+        desk.agent("raspi-1", host_profile=desk.folder / "board.toml", root=desk.folder)
+        desk.agent("emulated-1")
+        said = desk.fimi("home-assistant", "--prefix", "ha")
+        assert said.exit_code == 0, said.output
+        assert said.output.splitlines() == [
+            "emulated-1 is announced: energy and power, emulated, board",
+            "raspi-1 is announced: energy and power, measured, board",
+        ]
+        kept = desk.kept(f"ha/device/fimi-{desk.fleet}/+/config")
+        assert len(kept) == 2
+        found = json.loads(kept[f"ha/device/fimi-{desk.fleet}/raspi-1/config"])
+        assert found["device"]["hw_version"] == "meter hwmon:ina226"
+        said = desk.fimi("home-assistant", "--prefix", "ha", "--off", "raspi-1")
+        assert said.output == "raspi-1 is not announced any more\n"
+        assert list(desk.kept(f"ha/device/fimi-{desk.fleet}/+/config")) == [
+            f"ha/device/fimi-{desk.fleet}/emulated-1/config"
+        ]
+
+    def test_a_prefix_that_cannot_be(self, desk: Desk) -> None:
+        said = desk.fimi("home-assistant", "--prefix", "a/b")
+        assert said.exit_code == 2
+        assert "one level of a topic" in said.output
 
 
 class TestUnknown:

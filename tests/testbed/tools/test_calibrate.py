@@ -31,6 +31,7 @@ from fimi.testbed.cli import main
 from fimi.testbed.commands import calibrate as calibrate_command
 from fimi.testbed.tools import calibrate_host, calibrate_show
 from fimi.testbed.tools.calibrate_host import HostLoad
+from fimi.testbed.tools.calibrate_page import calibration_page
 
 FAST = ("--seconds", "4", "--settle", "1")
 DRAFT = """
@@ -209,7 +210,7 @@ class TestEmulated:
     def test_without_plotly_it_says_how_to_get_the_picture(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(sys.modules, "plotly.subplots", None)
+        monkeypatch.setitem(sys.modules, "fimi.testbed.tools.calibrate_page", None)
         out = tmp_path / "a.toml"
         code, _, error = run(
             "--emulated", "mini-pc", "--out", out, "--plot", tmp_path / "p.html", *FAST
@@ -435,7 +436,7 @@ class TestHost:
         (point,) = load_profile(tmp_path / "out.toml").board.compute.points
         assert point.power_w == pytest.approx(3.0, rel=0.05)
         assert "as it is" in calibrate_show.table(found)
-        assert "as it is" in calibrate_show.page(found)
+        assert "as it is" in calibration_page(found)
 
     def test_fewer_cores_train_with_fewer_threads(self, trainer: Any) -> None:
         made: list[int] = []

@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from packed import pictures_of
 
 from fimi.learning.training.curve_points import CurvePoint
 from fimi.optim.known_curve import read_curve
@@ -12,7 +13,8 @@ from fimi.testbed.cli import main
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.configuration.sections import Config
-from fimi.testbed.tools.learning_curve import as_text, result_of, write_plot
+from fimi.testbed.tools.curve_page import curve_page
+from fimi.testbed.tools.learning_curve import as_text, result_of
 
 SMALL = ("--amounts", "40,80,160", "--draws", "1", "--steps", "150", "--set")
 RATE = "training.learning_rate=0.1"
@@ -57,11 +59,19 @@ class TestResult:
         assert "no curve: learning curve: 2 different amounts" in as_text(result)
         assert "no curve" in as_text(result_of([], interrupted=True))
 
-    def test_the_picture_has_points_and_curve(self, tmp_path: Path) -> None:
-        path = tmp_path / "curve.html"
-        write_plot(result_of(points(4.0, 0.9, 0.02), interrupted=False), "a <b>", path)
-        page = path.read_text(encoding="utf-8")
-        assert "trained and tested" in page and '"fit"' in page and "a <b>" not in page
+    def test_the_page_has_points_curve_and_table(self) -> None:
+        result = result_of(points(4.0, 0.9, 0.02), interrupted=False)
+        page = curve_page(result, "a <b>")
+        assert "a &lt;b&gt;" in page and "a <b>" not in page
+        assert page.count("<tr>") == 2 + len(result.rows)  # a heading of two lines
+        trained, fit = pictures_of(page)["curve"]["data"]
+        assert trained["x"] == [point.samples for point in result.points]
+        assert (trained["name"], fit["name"]) == ("trained and tested", "fit")
+
+    def test_the_page_says_why_there_is_no_curve(self) -> None:
+        page = curve_page(result_of(points(4.0, 0.9, 0.02)[:2], interrupted=True), "few")
+        assert "No curve." in page and "2 different amounts" in page
+        assert curve_page(result_of([], interrupted=True), "none").count("<figure") == 0
 
 
 class TestCommand:

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
+from packed import pictures_of
 
 from fimi.energy.host_profile import load_profile
 from fimi.optim.problem import ProblemError
 from fimi.optim.problem_file import EXAMPLE, read
 from fimi.optim.whole import exists
 from fimi.testbed.cli import main
-from fimi.testbed.tools.optimise import infeasible_spans
+from fimi.testbed.tools.sweep_page import infeasible_spans
 
 
 @pytest.fixture
@@ -127,7 +128,9 @@ def test_a_sweep_with_its_infeasible_region(example: Path, tmp_path: Path) -> No
     assert lines[1][1] == "infeasible"
     assert float(lines[2][1]) > float(lines[3][1])
     html = page.read_text(encoding="utf-8")
-    assert "infeasible" in html
+    shade = pictures_of(html)["sweep-energy"]["layout"]["annotations"]
+    assert [each["text"] for each in shade] == ["infeasible"]
+    assert "Why there is no plan" in html
     rows = list(
         csv.DictReader(
             io.StringIO(fimi(example, "--sweep", "error_max=0.1,0.13", "--format", "csv"))

@@ -1,4 +1,4 @@
-"""The steps of docs/guide.md for a physical board work as they are written."""
+"""The steps of docs/calibration.md for a physical board work as they are written."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from fimi.optim.planner import SearchSettings, plan
 from fimi.testbed.configuration.load import Config
 from fimi.testbed.configuration.scenario import Scenario
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guide.md"
+PAGE = Path(__file__).parents[2] / "docs" / "calibration.md"
 METER = MeterDescription(source="declared:5W", kind="modelled", scope="board", rate_hz=10.0)
 
 
 @pytest.fixture
 def profile(tmp_path: Path) -> HostProfile:
-    (text,) = re.findall(r'```toml\n(name = "my-mini-pc".*?)```', GUIDE.read_text("utf-8"), re.S)
+    (text,) = re.findall(r'```toml\n(name = "my-mini-pc".*?)```', PAGE.read_text("utf-8"), re.S)
     path = tmp_path / "board.toml"
     path.write_text(text, encoding="utf-8")
     return load_profile(path)
 
 
-def test_the_example_of_the_code_is_that_of_the_guide(profile: HostProfile, tmp_path: Path) -> None:
+def test_the_example_of_the_code_is_that_of_the_page(profile: HostProfile, tmp_path: Path) -> None:
     text = (fimi.energy.host_profile.__doc__ or "").split("::\n", 1)[1]
     path = tmp_path / "other.toml"
     path.write_text("\n".join(line.strip() for line in text.splitlines()), encoding="utf-8")

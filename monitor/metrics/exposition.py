@@ -1,0 +1,61 @@
+"""The text that Prometheus scrapes: OpenMetrics 1.0, or Prometheus' own older format.
+
+Which one is asked for by the header ``Accept``. No registry is shared with anything: a text is made
+of one snapshot and of nothing else, so that what has gone is gone from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from prometheus_client import core, exposition
+
+from fimi.monitor.metrics.families import FAMILIES, Family
+from fimi.monitor.snapshot import Snapshot
+
+_TYPES: dict[str, Any] = {
+    "gauge": core.GaugeMetricFamily,
+    "counter": core.CounterMetricFamily,
+    "info": core.InfoMetricFamily,
+    "stateset": core.StateSetMetricFamily,
+}
+
+
+class _Collected:
+    """Metrics of one snapshot, as prometheus_client asks a registry for them."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def collect(self) -> Iterator[Any]:
+        for family in FAMILIES:
+            if (metric := _metric(family, self._snapshot)).samples:
+                yield metric
+
+
+def _metric(family: Family, snapshot: Snapshot) -> Any:
+    if family.type in ("info", "stateset"):
+        metric = _TYPES[family.type](family.name, family.help)
+    else:
+        metric = _TYPES[family.type](family.name, family.help, labels=(), unit=family.unit)
+    ends = {"counter": "_total", "info": "_info"}
+    name = family.name + ends.get(family.type, "")
+    for values, value in family.rows(snapshot):
+        metric.add_sample(name, dict(zip(family.labels, values, strict=True)), value)
+    return metric
+
+
+def metrics(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
+    """A snapshot as text.
+
+    Args:
+        snapshot: of the run.
+        accept: the media types that are asked for, as HTTP has it; empty: the older format.
+
+    Returns:
+        The text, and its media type.
+    """
+    encode, media = exposition.choose_encoder(accept)
+    text: bytes = encode(_Collected(snapshot))
+    return text, media

@@ -1,0 +1,142 @@
+"""What follows from the phases of a bundle: its tables and its figures.
+
+Both are computed again twice: from the store as it is, which must give the files to the last byte,
+and with every phase as its readings give it, which may differ by the rounding of another processor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import math
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fimi.record import schema
+from fimi.record.bundle import contents
+from fimi.record.reader import STORE_NAME, open_store
+from fimi.record.record import RunData
+from fimi.record.recount import SAME, Recount, recounted
+
+_ENERGIES = (
+    *("energy_j", "kind", "source", "scope", "uncertainty_j", "common_j", "resolved", "most_j"),
+    *("cpu_j", "cpu_kind", "cpu_source", "cpu_scope", "cpu_uncertainty_j", "cpu_common_j"),
+    *("second_j", "second_kind", "second_source", "second_scope", "second_uncertainty_j"),
+    *("second_common_j", "second_resolved"),
+)
+"""Columns of a phase that follow from its readings."""
+
+
+def other_tables(folder: Path, run: RunData, found: Recount) -> Iterator[str]:
+    """Tables of a bundle that are not those of its store, or not those of the readings."""
+    with open_store(folder / STORE_NAME) as (_, db):
+        stored = dict(contents.tables(db))
+    for name, content in stored.items():
+        path = folder / name
+        if not path.is_file():
+            yield f"{name} is missing"
+        elif path.read_bytes() != content:
+            yield f"{name} is not the table of the store"
+    with _recounted_store(folder / STORE_NAME, found) as db:
+        for name, content in contents.tables(db):
+            if (said := _first_difference(stored[name], content)) is not None:
+                yield f"{name}, from the readings: {said}"
+
+
+def other_figures(folder: Path, run: RunData, found: Recount) -> Iterator[str]:
+    """Figures of a bundle that are not those of its store, or not those of the readings."""
+    try:
+        told = msgspec.json.decode((folder / contents.FIGURES).read_bytes())
+    except (OSError, ValueError) as error:
+        yield f"{contents.FIGURES} cannot be read: {error}"
+        return
+    stored = _plain(contents.figures(run))
+    if (said := _unlike(told, stored)) is not None:
+        yield f"{contents.FIGURES} is not what the store gives: {said}"
+    again = _plain(contents.figures(recounted(run, found)))
+    if (said := _unlike(stored, again)) is not None:
+        yield f"from the readings: {said}"
+
+
+def _plain(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value))
+
+
+@contextlib.contextmanager
+def _recounted_store(store: Path, found: Recount) -> Iterator[sqlite3.Connection]:
+    """A copy of a store in which every phase has the joules that its readings give."""
+    with tempfile.TemporaryDirectory(prefix="fimi-recount-") as name:
+        copy = Path(name) / STORE_NAME
+        shutil.copyfile(store, copy)
+        with closing(sqlite3.connect(copy)) as db, db:
+            for each in found.phases:
+                if each.record is None or each.again is None or each.verdict == "unchecked":
+                    continue
+                row = schema.SAMPLE.row(each.again)
+                changes = {column: row[column] for column in _ENERGIES}
+                db.execute(
+                    f"UPDATE {schema.SAMPLE.name} SET "
+                    + ", ".join(f"{column} = :{column}" for column in changes)
+                    + " WHERE device = :device AND phase = :phase AND start_s = :start_s",
+                    {
+                        **changes,
+                        "device": each.device,
+                        "phase": each.phase,
+                        "start_s": each.record.start_s,
+                    },
+                )
+        with open_store(copy) as (_, db):
+            yield db
+
+
+def _first_difference(stored: bytes, again: bytes) -> str | None:
+    """Where two tables differ, but for the last digits; ``None``: nowhere."""
+    rows = [list(csv.reader(io.StringIO(each.decode()))) for each in (stored, again)]
+    if len(rows[0]) != len(rows[1]):
+        return f"{len(rows[1]) - 1} rows instead of {len(rows[0]) - 1}"
+    head = rows[0][0]
+    for number, (one, other) in enumerate(zip(*rows, strict=True)):
+        for column, mine, theirs in zip(head, one, other, strict=True):
+            if mine != theirs and not _close(mine, theirs):
+                return f"row {number}, {column}: {mine or 'nothing'}, not {theirs or 'nothing'}"
+    return None
+
+
+def _close(one: str, other: str) -> bool:
+    try:
+        return math.isclose(float(one), float(other), rel_tol=10 * SAME, abs_tol=1e-9)
+    except ValueError:
+        return False
+
+
+def _unlike(one: Any, other: Any, at: str = "") -> str | None:
+    """Where two JSON values differ, but for the last digits of numbers; ``None``: nowhere."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            place = f"{at}.{key}" if at else key
+            if key not in one or key not in other:
+                return f"{place} is in one of both only"
+            if (said := _unlike(one[key], other[key], place)) is not None:
+                return said
+        return None
+    if isinstance(one, list) and isinstance(other, list):
+        if len(one) != len(other):
+            return f"{at} has {len(one)} and {len(other)} entries"
+        pairs = enumerate(zip(one, other, strict=True))
+        found = (_unlike(a, b, f"{at}[{place}]") for place, (a, b) in pairs)
+        return next((said for said in found if said is not None), None)
+    if one == other or (
+        isinstance(one, int | float)
+        and isinstance(other, int | float)
+        and math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    ):
+        return None
+    return f"{at} is {one!r}, not {other!r}"

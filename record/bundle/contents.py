@@ -1,0 +1,241 @@
+"""The files of a bundle, laid out in a folder.
+
+::
+
+    ro-crate-metadata.json   what all of this is, for machines (fimi.record.bundle.crate)
+    manifest-sha256.txt      digests of all other files, as sha256sum writes and checks them
+    run.sqlite               the run store: everything else follows from it (docs/record.md)
+    configuration.toml       every value of the configuration
+    environment.json         versions, broker, digests of the data
+    figures.json             the figures of the run: energies, rounds, devices, predictions
+    tables/*.csv             the flat views of the store
+    readings/*.csv           what the meter of each device showed, reading by reading
+    model.safetensors, …     the trained model
+
+The same run gives the same files, byte by byte. What is taken out of the store is said in
+:mod:`fimi.record.bundle.privacy`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fimi.record import schema
+from fimi.record.bundle.archive import BundleError
+from fimi.record.bundle.privacy import clean_store
+from fimi.record.description import plain
+from fimi.record.reader import STORE_NAME, open_store, read_run
+from fimi.record.readings import StoredPart, parts_in
+from fimi.record.record import RunData
+from fimi.record.summary import summarise
+from fimi.record.views import VIEWS
+
+METADATA, MANIFEST = "ro-crate-metadata.json", "manifest-sha256.txt"
+CONFIGURATION, ENVIRONMENT, FIGURES = "configuration.toml", "environment.json", "figures.json"
+MODELS = ("model.safetensors", "model.onnx", "model-int8.onnx")
+TABLES, READINGS = "tables", "readings"
+
+_READING_COLUMNS = (
+    *("round", "life", "part", "step", "phase", "edge_s"),
+    *("series", "time_s", "power_w", "counter_j", "reset"),
+)
+
+
+def lay_out(
+    run_folder: Path, folder: Path, *, toml: Callable[[object], str], names: bool = True
+) -> RunData:
+    """Lay the files of a bundle out, but for its metadata and manifest.
+
+    Args:
+        run_folder: of the run.
+        folder: where to; empty.
+        toml: a value as TOML.
+        names: whether ids of devices stay as they are.
+
+    Returns:
+        The run as it is in the bundle.
+
+    Raises:
+        fimi.record.record.ReportError: there is no run, or it cannot be read.
+        OSError: a file cannot be read or written.
+    """
+    store = folder / STORE_NAME
+    with open_store(run_folder) as (source, db), closing(sqlite3.connect(store)) as copy:
+        db.execute("ROLLBACK")  # reading goes on in the copy
+        db.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        _check_words(copy, names)
+        clean_store(copy, names=names)
+        copy.execute("VACUUM")
+        models = source.parent
+    run = read_run(store)
+    for name in MODELS:
+        if (models / name).is_file():
+            shutil.copyfile(models / name, folder / name)
+    (folder / CONFIGURATION).write_text(configuration(run, toml), encoding="utf-8")
+    _write_json(folder / ENVIRONMENT, environment(run))
+    _write_json(folder / FIGURES, figures(run))
+    with open_store(store) as (_, db):
+        for name, content in [*tables(db), *readings(db)]:
+            target = folder / name
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(content)
+    return run
+
+
+def manifest(folder: Path) -> str:
+    """The digests of all files of a folder but the manifest itself, as text."""
+    return "".join(
+        f"{digest(folder / name)}  {name}\n" for name in names_of(folder) if name != MANIFEST
+    )
+
+
+def names_of(folder: Path) -> list[str]:
+    """The names of all files of a folder, the metadata first, then in order."""
+    found = sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
+    return sorted(found, key=lambda name: (name != METADATA, name != MANIFEST, name))
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        found = hashlib.sha256()
+        while block := file.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
+def configuration(run: RunData, toml: Callable[[object], str]) -> str:
+    """Every value of the configuration as a TOML file."""
+    sections: dict[str, list[str]] = {}
+    for key, value in sorted(run.info.config.items()):
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, []).append(f"{name} = {toml(value)}")
+    return "\n".join(
+        "\n".join([*([f"[{section}]"] if section else []), *lines, ""])
+        for section, lines in sorted(sections.items())
+    )
+
+
+def environment(run: RunData) -> dict[str, Any]:
+    """What the run ran in: versions, broker, data, boards."""
+    info = run.info
+    return {
+        "run": info.run,
+        "command": info.command,
+        "started_at": info.started_at,
+        "finished_at": info.finished_at,
+        "versions": dict(sorted(info.versions.items())),
+        "broker": info.broker,
+        "dataset": msgspec.to_builtins(info.dataset, enc_hook=plain),
+        "boards": {
+            device: msgspec.to_builtins(profile.hardware, enc_hook=plain)
+            for device, profile in sorted(run.profiles.items())
+        },
+    }
+
+
+def figures(run: RunData) -> dict[str, Any]:
+    """The figures of a run as JSON has them."""
+    found: dict[str, Any] = msgspec.to_builtins(summarise(run), enc_hook=plain)
+    return found
+
+
+def tables(db: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
+    """The flat views of an open store as files: name and content."""
+    for view in VIEWS:
+        names = [column.name for column in view.columns]
+        order = ", ".join(str(place) for place in range(1, len(names) + 1))
+        rows = db.execute(f"SELECT {', '.join(names)} FROM {view.name} ORDER BY {order}")
+        yield f"{TABLES}/{view.name}.csv", _csv(names, rows)
+
+
+def readings(db: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
+    """The readings of each device as files: name and content."""
+    by_device: dict[str, list[StoredPart]] = {}
+    for part in parts_in(db):
+        by_device.setdefault(part.device, []).append(part)
+    for device, parts in by_device.items():
+        yield f"{READINGS}/{file_name(device)}.csv", _csv(_READING_COLUMNS, _rows(parts))
+
+
+def file_name(device: str) -> str:
+    """A device's id as the name of a file."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", device)
+
+
+def _rows(parts: Iterable[StoredPart]) -> Iterator[tuple[Any, ...]]:
+    """Every reading once, with the edge up to which it was read; steps without readings too."""
+    for part in parts:
+        row = part.row
+        lead = (part.round, row.life, row.part)
+        try:
+            steps = part.noted().steps
+        except ValueError as error:
+            yield (*lead, "missing", str(error), *[None] * 6)
+            continue
+        for step in steps:
+            edge = (*lead, step.step, step.words, None if step.at_s != step.at_s else step.at_s)
+            count = 0
+            for series, found in step.readings.items():
+                for each in found:
+                    count += 1
+                    yield (
+                        *(*edge, series, each.time_s, each.power_w, each.counter_j),
+                        int(each.reset),
+                    )
+            if not count:
+                yield (*edge, *[None] * 5)
+
+
+def _csv(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1)
+    path.write_bytes(text + b"\n")
+
+
+def _check_words(db: sqlite3.Connection, names: bool) -> None:
+    """Names that are words of the record cannot be told from these."""
+    if names:
+        return
+    words = {"total", "cpu", "second", *schema_words(db)}
+    devices = {device for (device,) in db.execute(f"SELECT device FROM {schema.PROFILE.name}")}
+    if taken := sorted(devices & words):
+        raise BundleError(
+            f"a device is called {taken[0]!r}, which is a word of the record: its name cannot be "
+            "hidden, leave --hide-names out"
+        )
+
+
+def schema_words(db: sqlite3.Connection) -> set[str]:
+    """Words that columns hold which are no names: phases, kinds, scopes, statuses."""
+    found: set[str] = set()
+    asked = {
+        schema.SAMPLE.name: ("phase", "kind", "scope", "source"),
+        schema.DEVICE_ROUND.name: ("status", "unknown_kind"),
+    }
+    for table, columns in asked.items():
+        for column in columns:
+            query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL"
+            found |= {word for (word,) in db.execute(query)}
+    return found

@@ -1,0 +1,61 @@
+"""What people asked of a run while it went on, and what became of it.
+
+* :func:`lines`               a term and a sentence for each, for a terminal
+* :func:`notices`             sentences for what a reader of a page must know before any number
+* :func:`intervention_table`  all of them, refused ones too
+
+All are empty where nobody has asked for anything.
+"""
+
+from __future__ import annotations
+
+from fimi.record.clean import clean
+from fimi.record.interventions import Intervention
+from fimi.record.interventions import words as request_words
+from fimi.record.record import RunData
+from fimi.report.attendance import moment, zone_of
+from fimi.report.markup import Column, Html, table
+from fimi.report.words import MISSING, seconds
+
+MEANING = "It is no undisturbed run: compare it with others knowing that."
+"""What follows from an intervention."""
+
+
+def lines(run: RunData) -> list[tuple[str, str]]:
+    """A term and a sentence for everything that was asked."""
+    return [("intervention", _sentence(each)) for each in run.interventions]
+
+
+def notices(run: RunData) -> list[str]:
+    """A sentence for everything that was done."""
+    return [_sentence(each) for each in run.changed_by_hand]
+
+
+def intervention_table(run: RunData) -> Html | None:
+    """A row for everything that was asked; ``None`` without any."""
+    if not run.interventions:
+        return None
+    zone = zone_of(run.info.started_at)
+    columns: list[Column[Intervention]] = [
+        Column("After round", "", lambda i: str(i.after_round)),
+        Column("Asked for", "", lambda i: clean(request_words(i.request)), "text"),
+        Column("By", "", lambda i: i.by, "text"),
+        Column("Asked at", "", lambda i: moment(i.asked_at, zone), "text"),
+        Column("Served at", "", lambda i: moment(i.at, zone), "text"),
+        Column("Pause", "wall time", lambda i: _pause(i) or MISSING),
+        Column("What became of it", "", _outcome, "text"),
+    ]
+    return table(columns, run.interventions, caption="Interventions")
+
+
+def _sentence(each: Intervention) -> str:
+    when = f"after round {each.after_round}" if each.after_round else "before round 1"
+    return f"{when}, {clean(request_words(each.request))}, asked by {each.by}: {_outcome(each)}"
+
+
+def _outcome(each: Intervention) -> str:
+    return each.words if each.done else f"refused: {each.words}"
+
+
+def _pause(each: Intervention) -> str:
+    return "" if each.paused_s is None else seconds(each.paused_s)

@@ -1,0 +1,193 @@
+"""All that looks at an experiment while it goes on: the terminal and the dashboard."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from fimi.errors import FimiError
+from fimi.monitor.server.hooks import NoHooks
+from fimi.monitor.snapshot import RunNow, Said, Snapshot, StudyNow, StudyTable, TaskNow
+from fimi.record.clean import clean
+from fimi.report.comparison.tables import all_tables
+from fimi.testbed.experiment import run
+from fimi.testbed.experiment.definition import Experiment
+from fimi.testbed.experiment.engines.base import Task, View
+from fimi.testbed.experiment.progress import ExperimentLiveView, ExperimentPlainView
+
+if TYPE_CHECKING:
+    from fimi.testbed.commands.dashboard import Place
+
+Terminal = ExperimentPlainView | ExperimentLiveView
+"""What is shown on the terminal."""
+
+_KEPT = 200
+_LONGEST = 1000
+_AGAIN_S = 5.0
+"""Least time between two readings of all results, s."""
+
+
+class ExperimentWindows(View):
+    """Looks at one experiment. A context manager: inside it, the dashboard is there.
+
+    Args:
+        experiment: as its file has it.
+        tasks: number of tasks to do.
+        terminal: what is shown there.
+        dashboard: where it listens; ``None``: there is none.
+    """
+
+    def __init__(
+        self, experiment: Experiment, tasks: int, terminal: Terminal, dashboard: Place | None
+    ) -> None:
+        self._experiment, self._terminal, self._place = experiment, terminal, dashboard
+        self._stack = ExitStack()
+        self._lock = threading.Lock()
+        self._study = StudyNow(name=experiment.name, title=experiment.title, runs=tasks)
+        self._run = RunNow(
+            name=experiment.name,
+            title=f"experiment {experiment.name}",
+            began_unix_s=round(time.time(), 1),
+            state="training",
+        )
+        self._waits = self._doing = ""
+        self._said: dict[str, Said] = {}
+        self._number = 0
+        self._changed, self._read_s = True, float("-inf")
+
+    def __enter__(self) -> ExperimentWindows:
+        if self._place is not None:
+            self._open(self._place)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            ended = self._study.done >= self._study.runs
+            self._run = replace(self._run, state="completed" if ended else "interrupted")
+            self._changed, self._read_s = True, float("-inf")
+        self._stack.close()
+
+    def _open(self, place: Place) -> None:
+        try:
+            from fimi.monitor.server.service import Dashboard
+        except ImportError as error:
+            self.say(f"no dashboard: {error.name} is not installed")
+            return
+        served = Dashboard(
+            self,
+            NoHooks(),
+            folder=self._experiment.folder,
+            host=place.host,
+            port=place.port,
+            say=self.say,
+        )
+        self._stack.enter_context(served)
+        if served.url:
+            self._terminal.say(f"dashboard: {served.url}")  # its key is not for all who look
+
+    # What is called while it goes on.
+
+    def say(self, text: str) -> None:
+        """Write a line."""
+        self._add(text)
+        self._terminal.say(text)
+
+    def expect(self, more: int) -> None:
+        """Count them with those that have ended."""
+        with self._lock:
+            self._study = replace(self._study, runs=self._study.done + more)
+        self._terminal.expect(more)
+
+    def started(self, task: Task) -> None:
+        """Show that a task has begun."""
+        self._terminal.started(task)
+
+    def noted(self, task: Task, note: str) -> None:
+        """Show what is to be said of a task."""
+        self._add(f"{task.name}: {note}")
+        self._terminal.noted(task, note)
+
+    def doing(self, what: str) -> None:
+        """Show what the only running task said last."""
+        with self._lock:
+            self._doing = clean(what, _LONGEST)
+        self._terminal.doing(what)
+
+    def waiting(self, what: str) -> None:
+        """Show for what everything waits."""
+        with self._lock:
+            self._waits = clean(what, _LONGEST)
+        self._terminal.waiting(what)
+
+    def finished(self, task: Task, seconds: float, problem: str) -> None:
+        """Show that a task has ended."""
+        with self._lock:
+            failed = dict(self._study.failed)
+            if problem:
+                failed[task.name] = clean(problem, _LONGEST)
+            running = {n: t for n, t in self._study.running.items() if n != task.name}
+            self._study = replace(
+                self._study, done=self._study.done + 1, failed=failed, running=running
+            )
+            self._changed = True
+        self._add(f"{task.name} FAILED: {problem}" if problem else f"{task.name} done", problem)
+        self._terminal.finished(task, seconds, problem)
+
+    def tick(self, running: Sequence[tuple[Task, float]], left_s: float | None) -> None:
+        """Keep the running tasks."""
+        if self._place is not None:
+            now = {
+                task.name: TaskNow(done=task.done(), steps=task.steps, since_s=round(since_s, 1))
+                for task, since_s in running
+            }
+            left = None if left_s is None else round(left_s, 1)
+            with self._lock:
+                self._study = replace(self._study, running=now, left_s=left)
+        self._terminal.tick(running, left_s)
+
+    # On the dashboard's thread.
+
+    def snapshot(self) -> Snapshot:
+        """The experiment as it is now."""
+        now_s = time.monotonic()
+        with self._lock:
+            reads = self._changed and now_s - self._read_s >= _AGAIN_S
+            if reads:
+                self._changed, self._read_s = False, now_s
+        if reads:
+            self._read()
+        with self._lock:
+            return Snapshot(
+                unix_s=round(time.time(), 1),
+                run=replace(self._run, doing=self._waits or self._doing, left_s=self._study.left_s),
+                said=dict(self._said),
+                study=self._study,
+            )
+
+    def _read(self) -> None:
+        """Read the results so far."""
+        try:
+            result = run.so_far(self._experiment)
+            found = tuple(
+                StudyTable(caption=each.caption, heading=each.heading, rows=each.rows)
+                for each in all_tables(result)
+            )
+            notes = result.notes
+        except (FimiError, OSError, ValueError) as error:
+            found, notes = (), (f"the results so far cannot be shown: {error}",)
+        with self._lock:
+            self._study = replace(self._study, tables=found, notes=tuple(notes))
+
+    def _add(self, text: str, problem: object = False) -> None:
+        with self._lock:
+            self._number += 1
+            self._said[str(self._number)] = Said(
+                unix_s=round(time.time(), 1), text=clean(text, _LONGEST), problem=bool(problem)
+            )
+            if len(self._said) > _KEPT:
+                del self._said[next(iter(self._said))]

@@ -1,0 +1,132 @@
+"""Each tracker's own reader finds the figures of the record, at their rounds."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from fimi.monitor.trackers.mlflow_sink import MlflowTracker
+from fimi.monitor.trackers.opening import trackers_of
+from fimi.monitor.trackers.settings import TrackerSettings
+from fimi.monitor.trackers.tensorboard_sink import TensorBoardTracker
+from fimi.monitor.trackers.wandb_sink import WandbTracker
+
+MIXED = "board_energy_so_far_j/mixed/wall"
+
+
+def truth(stored: Any, name: str) -> dict[int, float]:
+    """A curve from the summary of the stored run."""
+    of = {
+        "accuracy": lambda point: point.accuracy,
+        MIXED: lambda point: point.energy_so_far.value_j,
+        "board_energy_so_far_predicted_j": lambda point: point.compared_so_far.predicted_j,
+    }
+    return {point.number: of[name](point) for point in stored.summary.points}
+
+
+CURVES = ("accuracy", MIXED, "board_energy_so_far_predicted_j")
+
+
+def test_mlflow_has_the_curves_the_configuration_and_the_files(stored: Any, tmp_path: Path) -> None:
+    pytest.importorskip(
+        "mlflow", reason="MLflow is not installed: pip install fimi-testbed[mlflow]"
+    )
+    pytest.importorskip("sqlalchemy", reason="writes a database of MLflow")
+    from mlflow.tracking import MlflowClient
+
+    uri = f"sqlite:///{tmp_path}/sub/mlflow.db"
+    assert stored.tell([MlflowTracker(uri, "desk")], upto=2, status="interrupted") == []
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("desk")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "KILLED"
+    # another process goes on with it: the same run of MLflow
+    before = replace(stored.run, rounds=stored.run.rounds[:2])
+    assert stored.tell([MlflowTracker(uri, "desk")], before=before) == []
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.info.run_name) == ("FINISHED", "a-run")
+    assert run.data.params["plan.deadline_s"] == "12.0"
+    assert run.data.tags["fimi.strategy"] == "fimi"
+    for name in CURVES:
+        history = client.get_metric_history(run.info.run_id, name)
+        assert {m.step: m.value for m in history} == pytest.approx(truth(stored, name))
+        assert len(history) == 3
+    assert run.data.metrics["run/board_energy_j/mixed/wall"] == stored.summary.energy.value_j
+    assert [f.path for f in client.list_artifacts(run.info.run_id)] == ["report.html"]
+    assert [*(tmp_path / "sub").rglob("report.html")]
+
+
+def test_tensorboard_has_the_curves_and_purges_what_was_not_stored(
+    stored: Any, tmp_path: Path
+) -> None:
+    pytest.importorskip("tensorboard", reason="pip install fimi-testbed[tensorboard]")
+    pytest.importorskip("torch", reason="TensorBoard's files are written by PyTorch's writer")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    # A process that was killed has written rounds 2 and 3, of which only round 1 was stored.
+    assert stored.tell([TensorBoardTracker(str(tmp_path))], status="failed") == []
+    before = replace(stored.run, rounds=stored.run.rounds[:1])
+    assert stored.tell([TensorBoardTracker(str(tmp_path))], before=before) == []
+    events = EventAccumulator(str(tmp_path / "a-run"))
+    events.Reload()
+    for name in CURVES:
+        found = [(event.step, event.value) for event in events.Scalars(name)]
+        assert [step for step, _ in found] == [1, 2, 3]
+        assert dict(found) == pytest.approx(truth(stored, name), rel=1e-6)
+    (text, *_) = [e.tensor_proto.string_val[0].decode() for e in events.Tensors("run/text_summary")]
+    assert "| plan.deadline_s | 12.0 |" in text
+    assert (tmp_path / "a-run" / "report.html").read_text() == stored.report.read_text()
+
+
+def records(file: bytes) -> Iterator[bytes]:
+    """The records of a file of W&B: LevelDB's log format, after a header of 7 bytes.
+
+    The package can write such files and upload them, and has no reader of its own.
+    """
+    assert file[:4] == b":W&B"
+    at, whole = 7, b""
+    while at + 7 <= len(file):
+        if 32768 - at % 32768 < 7:  # what is left of a block holds no header
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", file, at + 4)
+        whole += file[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield whole
+            whole = b""
+
+
+def test_wandb_writes_an_offline_run_with_the_curves(stored: Any, tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="pip install fimi-testbed[wandb]")
+    from wandb.proto import wandb_internal_pb2
+
+    assert stored.tell([WandbTracker(str(tmp_path), "desk")]) == []
+    (file,) = tmp_path.rglob("*.wandb")
+    curves: dict[str, dict[int, float]] = {}
+    config: dict[str, str] = {}
+    for data in records(file.read_bytes()):
+        record = wandb_internal_pb2.Record()
+        record.ParseFromString(data)
+        if record.WhichOneof("record_type") == "run":
+            assert (record.run.project, record.run.run_id) == ("desk", "0123456789abcdef")
+            config |= {item.key: item.value_json for item in record.run.config.update}
+        if record.WhichOneof("record_type") == "history":
+            for item in record.history.item:
+                name = item.key or "/".join(item.nested_key)
+                curves.setdefault(name, {})[record.history.step.num] = float(item.value_json)
+    for name in CURVES:
+        assert curves[name] == pytest.approx(truth(stored, name))
+    assert float(config["plan.deadline_s"]) == 12.0
+    assert [*tmp_path.rglob("report.html")]
+
+
+def test_settings_name_the_trackers() -> None:
+    assert trackers_of(TrackerSettings()) == ()
+    all_of_them = TrackerSettings(mlflow="http://desk:5000", tensorboard="tb", wandb="wb")
+    assert [each.extra for each in trackers_of(all_of_them)] == ["mlflow", "tensorboard", "wandb"]
