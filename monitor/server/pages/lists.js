@@ -1,4 +1,4 @@
-/* What stands below the fleet: events, the generator's queue with its pictures, and the study. */
+/* What stands below the fleet: events, and the generator's queue with its pictures. */
 
 import { Amount, el, natural, setHidden, setText } from "./dom.js";
 import { clock, general, plural } from "./words.js";
@@ -73,36 +73,6 @@ export function generator(run) {
     if (key === drawn) return;
     drawn = key;
     pictures.replaceChildren(...names.map((name) => el("figure", { class: "class" }, el("figcaption", {}, name),
-      el("div", {}, ...found[name].filter((url) => url.startsWith("data:image/png;"))
-        .map((url, k) => el("img", { src: url, alt: `synthetic image ${k + 1} of class ${name}`, loading: "lazy" }))))));
+      found[name].startsWith("data:image/png;") ? el("img", { src: found[name], alt: `a synthetic image of class ${name}` }) : "–")));
   }
-}
-
-/** The study to which the run belongs. */
-export function study(run) {
-  const section = document.getElementById("study");
-  const told = el("p");
-  const bar = el("progress", { max: 1, value: 0, "aria-label": "runs that have ended" });
-  const title = el("h2", { id: "study-title" });
-  const table = el("table");
-  const scroll = el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Results of the study so far" }, table);
-  section.append(title, told, bar, scroll);
-  let written = "";
-
-  run.show(["study"], ({ study: now }) => {
-    setHidden(section, !now);
-    if (!now) return;
-    setText(title, `Study ${now.name}`);
-    setText(told, [`${now.done} of ${plural(now.runs, "run")} ended`, now.failed ? `▲ ${now.failed} of them failed` : "", now.doing].filter(Boolean).join("; "));
-    bar.max = Math.max(now.runs, 1);
-    bar.value = now.done;
-    const rows = now.table ?? [];
-    setHidden(scroll, rows.length < 2);
-    const key = JSON.stringify(rows);
-    if (key === written || rows.length < 2) return;
-    written = key;
-    const [head, ...body] = rows;
-    table.replaceChildren(el("thead", {}, el("tr", {}, ...head.map((text, k) => el("th", { scope: "col", class: k ? "" : "text" }, text)))),
-      el("tbody", {}, ...body.map((row) => el("tr", {}, ...row.map((text, k) => (k ? el("td", {}, text) : el("th", { scope: "row", class: "text" }, text)))))));
-  });
 }

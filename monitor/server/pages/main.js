@@ -4,7 +4,8 @@
  * feed       the connection, which comes back by itself    state      the run, and when to draw it
  * headline   what is read from across the room             states     words and shapes of states
  * fleet      the table of devices, by columns              rounds     accuracy and joules by round
- * device     a device's own view, with trace: a round      lists      events, generator, study
+ * device     a device's own view, with trace: a round      lists      events, generator
+ * study      an experiment in place of a run
  * controls   what may be asked, with dialogs               alerts     problems in a few words
  * charts     pictures by plotly, loaded late               theme      light and dark */
 
@@ -16,9 +17,10 @@ import { Kind, el } from "./dom.js";
 import { ask, connect } from "./feed.js";
 import { fleet } from "./fleet.js";
 import { headline } from "./headline.js";
-import { events, generator, study } from "./lists.js";
+import { events, generator } from "./lists.js";
 import { rounds } from "./rounds.js";
 import { Run } from "./state.js";
+import { study } from "./study.js";
 import { theme } from "./theme.js";
 
 const run = new Run();

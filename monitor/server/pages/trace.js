@@ -3,7 +3,7 @@
 
 import { Amount, el, setHidden, setText } from "./dom.js";
 import { PHASES, axis, chart, colour } from "./charts.js";
-import { MISSING, joules, plural, seconds } from "./words.js";
+import { MISSING, joules, kindWords, plural, seconds } from "./words.js";
 
 const HEADS = ["Phase", "Began", "Length", "Energy", "How it came to be"];
 
@@ -60,17 +60,16 @@ export function trace(place) {
     setHidden(table, !found?.phases.length);
     setHidden(figure, !found?.times_s.length);
     if (!found) return;
-    const kept = found.times_s.length ? `${plural(found.readings, "reading")} by ${found.meter || "its meter"}` : "No readings of this round are kept";
+    const kept = found.times_s.length ? `${plural(found.readings, "reading")} by ${found.source || "its meter"} (${kindWords(found.kind, found.scope)})` : "No readings of this round are kept";
     const fewer = found.readings > found.times_s.length ? `, of which ${found.times_s.length} are drawn` : "";
     setText(told, [`${kept}${fewer}.`, ...found.missing.map((why) => `${why}.`)].join(" "));
-    const began = found.phases[0]?.start_s ?? found.times_s[0] ?? 0;
     body.replaceChildren(...found.phases.map((phase) => {
       const amount = new Amount({ short: true });
       amount.set(phase.energy ?? undefined);
-      return el("tr", {}, el("td", { class: "text" }, phase.phase.replace("-", " ")), el("td", {}, seconds(phase.start_s - began)), el("td", {}, seconds(phase.duration_s)),
+      return el("tr", {}, el("td", { class: "text" }, phase.phase.replace("-", " ")), el("td", {}, seconds(phase.start_s)), el("td", {}, seconds(phase.duration_s)),
         el("td", {}, phase.energy ? amount.node : MISSING), el("td", { class: "text" }, madeOf(phase)));
     }));
-    picture.draw(() => tracePicture(found, began));
+    picture.draw(() => tracePicture(found));
   }
 
   number.addEventListener("change", () => { follow.checked = false; load(); });
@@ -95,27 +94,27 @@ export function trace(place) {
   };
 }
 
-function tracePicture(found, began) {
+function tracePicture(found) {
   const data = [{
-    type: "scatter", mode: found.times_s.length > 200 ? "lines" : "lines+markers", name: "power", x: found.times_s.map((at) => at - began), y: found.power_w,
+    type: "scatter", mode: found.times_s.length > 200 ? "lines" : "lines+markers", name: "power", x: found.times_s, y: found.power_w,
     line: { color: colour("ink"), width: 1.5 }, marker: { size: 4, color: colour("ink") }, connectgaps: false, hovertemplate: "%{x:.2f} s: %{y:.3~g} W<extra></extra>",
   }];
   const shapes = found.phases.map((phase) => ({
-    type: "rect", xref: "x", yref: "paper", x0: phase.start_s - began, x1: phase.start_s - began + phase.duration_s, y0: 0, y1: 1,
+    type: "rect", xref: "x", yref: "paper", x0: phase.start_s, x1: phase.start_s + phase.duration_s, y0: 0, y1: 1,
     fillcolor: colour(`phase-${phase.phase}`), opacity: 0.22, line: { width: 0 }, layer: "below",
   }));
   for (const phase of Object.keys(PHASES)) {
     if (!found.phases.some((each) => each.phase === phase)) continue;
     data.push({ type: "scatter", mode: "markers", name: phase.replace("-", " "), marker: { symbol: PHASES[phase], size: 9, color: colour(`phase-${phase}`) }, hovertemplate: `${phase}<extra></extra>`,
-      ...marks(found.phases.filter((each) => each.phase === phase), began, Math.max(...found.power_w.filter((value) => value !== null), 0)) });
+      ...marks(found.phases.filter((each) => each.phase === phase), Math.max(...found.power_w.filter((value) => value !== null), 0)) });
   }
   return {
     data, words: `${plural(found.readings, "reading")} in ${plural(found.phases.length, "phase")}`,
-    layout: { shapes, xaxis: axis("s since the first phase began"), yaxis: axis("power, W", { rangemode: "tozero" }) },
+    layout: { shapes, xaxis: axis("s since the round began, device’s clock"), yaxis: axis(`power, W (${kindWords(found.kind, found.scope)})`, { rangemode: "tozero" }) },
   };
 }
 
 /** A mark in the middle of each band, above the readings: colour alone would not tell phases apart. */
-const marks = (phases, began, top) => ({
-  x: phases.map((phase) => phase.start_s - began + phase.duration_s / 2), y: phases.map(() => 1.08 * top),
+const marks = (phases, top) => ({
+  x: phases.map((phase) => phase.start_s + phase.duration_s / 2), y: phases.map(() => 1.08 * top),
 });

@@ -64,15 +64,13 @@ export function joules(value) {
   return known(value) ? formatJoules(Math.abs(value) >= 1e-9 ? value : 0) : MISSING;
 }
 
-/** ± 0.4 J: one standard deviation of an energy, two digits. */
+/** ± 0.41 J: one standard deviation, in the unit of its energy, as fimi.report.words.plus_minus. */
 export function deviation(energy) {
-  return energy?.uncertainty_j ? `± ${deviationOnly(energy.uncertainty_j)}` : "";
-}
-
-function deviationOnly(value) {
-  const units = [[1e9, "GJ"], [1e6, "MJ"], [1e3, "kJ"], [1, "J"], [1e-3, "mJ"]];
-  const [scale, unit] = units.find(([least]) => value >= least * 0.9995) ?? [1e-6, "µJ"];
-  return `${general(value / scale, 2)} ${unit}`;
+  if (!energy?.uncertainty_j) return "";
+  const largest = Math.max(Math.abs(energy.value_j), energy.uncertainty_j);
+  const units = [[1e6, "MJ"], [1e3, "kJ"], [1, "J"], [1e-3, "mJ"]];
+  const [scale, unit] = units.find(([least]) => largest >= least * 0.9995) ?? [1e-6, "µJ"];
+  return `± ${general(energy.uncertainty_j / scale, 2)} ${unit}`;
 }
 
 /** 93.1 % of a share between 0 and 1 */
