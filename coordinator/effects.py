@@ -155,9 +155,11 @@ class Effects:
         )
 
     def _include(self, device: str, part: ControlPart, number: int, plan: Plan | None) -> Effect:
-        self._trained_by_devices()
+        _, rounds = self._trained_by_devices()
         if device not in part.excluded:
-            raise Unmet(f"{device} is not excluded")
+            aside = device in rounds.aside
+            why = ", but set aside: its updates were refused again and again" if aside else ""
+            raise Unmet(f"{device} is not excluded{why}")
         excluded = {d: by for d, by in part.excluded.items() if d != device}
         then, proposal = replace(part, excluded=excluded), None
         words = f"{device} takes part from round {number + 1} on"

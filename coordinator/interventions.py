@@ -175,7 +175,12 @@ class Interventions:
             if reminder.due():
                 seconds = max(0.0, time.time() - pausing.at)
                 self._context.notify(
-                    Paused(round=pausing.after_round, by=pausing.by, seconds=seconds)
+                    Paused(
+                        run=self._context.run,
+                        round=pausing.after_round,
+                        by=pausing.by,
+                        seconds=seconds,
+                    )
                 )
             return self._controls.next() is not None
 

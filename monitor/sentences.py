@@ -159,7 +159,7 @@ def describe(event: Event) -> str:
         case Paused():
             return (
                 f"paused {_after(event.round)} for {event.seconds:.0f} s, as {event.by} has asked; "
-                "'fimi control RUN resume' goes on"
+                f"'fimi control {event.run} resume' goes on"
             )
         case Deployed():
             return _deployment(event.deployment)

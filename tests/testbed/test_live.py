@@ -195,8 +195,8 @@ class TestPlain:
                 "waiting for a, b to follow their plans",
             ),
             (
-                Paused(round=3, by="the dashboard", seconds=7.0),
-                "paused after round 3 for 7 s, as the dashboard has asked; 'fimi control RUN "
+                Paused(run="r", round=3, by="the dashboard", seconds=7.0),
+                "paused after round 3 for 7 s, as the dashboard has asked; 'fimi control r "
                 "resume' goes on",
             ),
         ],
