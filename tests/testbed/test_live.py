@@ -233,7 +233,7 @@ class TestPlain:
         assert self.tell(
             asked,
             done,
-            msgspec.structs.replace(done, done=False, words="it is needed"),
+            replace(done, done=False, words="it is needed"),
             StillInForce(excluded=("a", "b"), deadline_s=4.0, paused=True),
         ) == [
             "anna asks: exclude a",
