@@ -115,7 +115,7 @@ class Consequences:
             case GoOn():
                 return self._go_on(part, number)
             case StopRun():
-                return Consequence(words=f"stops after {_done(number)}", part=part)
+                return Consequence(words=f"stops {_when(number)}", part=part)
             case ExcludeDevice():
                 return self._exclude(request.device, asked.by, part, number)
             case IncludeDevice():
@@ -131,9 +131,7 @@ class Consequences:
         if (paused := part.paused) is not None:
             raise Unmet(f"the run pauses already, since {paused.by} has asked for it")
         pausing = Pausing(after_round=number, by=asked.by, at=time.time())
-        return Consequence(
-            words=f"pauses after {_done(number)}", part=replace(part, paused=pausing)
-        )
+        return Consequence(words=f"pauses {_when(number)}", part=replace(part, paused=pausing))
 
     def _go_on(self, part: ControlPart, number: int) -> Consequence:
         if (paused := part.paused) is None:
@@ -210,8 +208,8 @@ class Consequences:
         return self._plans, self._rounds
 
 
-def _done(number: int) -> str:
-    return f"round {number}" if number else "no round"
+def _when(number: int) -> str:
+    return f"after round {number}" if number else "before round 1"
 
 
 def _plan_words(plan: Plan) -> str:
