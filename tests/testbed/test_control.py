@@ -15,7 +15,6 @@ from fimi.coordinator.controls import Controls
 from fimi.monitor.server.hooks import NotNow
 from fimi.monitor.server.service import Dashboard
 from fimi.monitor.watcher import Watcher
-from fimi.record.events import Event
 from fimi.record.interventions import (
     ExcludeDevice,
     GoOn,
@@ -33,6 +32,7 @@ from fimi.testbed.cli import main
 from fimi.testbed.commands.control import ACTIONS
 from fimi.testbed.commands.dashboard import Place
 from fimi.testbed.configuration.sections import Config, RunConfig
+from fimi.testbed.live import PlainView
 from fimi.testbed.processes.windows import Windows
 from fimi.testbed.run_folder import RunFolder
 
@@ -169,21 +169,14 @@ def test_what_is_no_request_is_wrong_usage(
 def test_the_windows_of_a_run_take_what_is_asked(tmp_path: Path) -> None:
     config = Config(run=RunConfig(name="r", directory=str(tmp_path)))
     folder = RunFolder(config, RunInfo(run="r", config={"rounds.count": 3}))
-    with closing(folder), Windows(folder, _Silent(), "a run", Place(port=0)) as windows:
+    view = PlainView(None, rounds=3)
+    with closing(folder), Windows(folder, view, "a run", Place(port=0)) as windows:
         found = fimi(folder.path, "exclude", "pi-1", "--yes", "--no-wait")
         assert found.exit_code == 0
         assert windows.controls is not None
         asked = windows.controls.next()
         assert asked is not None
         assert asked.request == ExcludeDevice(device="pi-1")
-
-
-class _Silent:
-    """A terminal that shows nothing."""
-
-    def __call__(self, event: Event) -> None: ...
-
-    def say(self, text: str) -> None: ...
 
 
 def test_a_run_that_does_not_go_on_here_cannot_be_asked(tmp_path: Path) -> None:
