@@ -28,13 +28,25 @@ TELEMETRY_S = 1.0
 
 
 class Terminal(Protocol):
-    """What is shown on the terminal."""
+    """What is shown on the terminal.
+
+    Attributes:
+        wants_telemetry: whether it shows what devices say of themselves.
+    """
+
+    wants_telemetry: bool
+
+    def watch(self, watcher: Watcher) -> None:
+        """From now on the run can be seen as a state here."""
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
 
     def say(self, text: str) -> None:
         """Show what is going on."""
+
+    def tell(self, text: str) -> None:
+        """Show something that is for nobody but the person here, such as the dashboard's key."""
 
 
 class Windows:
@@ -69,11 +81,13 @@ class Windows:
         self.watcher = Watcher(folder.store.info, title)
         if folder.before is not None:
             self.watcher.recall(folder.before)
+        terminal.watch(self.watcher)
 
     @property
     def telemetry_s(self) -> float:
         """Time between two messages in which an emulated device says how it is, s; 0: none."""
-        return TELEMETRY_S if self._place is not None or self._otlp.endpoint else 0.0
+        looks = self._place is not None or self._terminal.wants_telemetry
+        return TELEMETRY_S if looks or self._otlp.endpoint else 0.0
 
     def __enter__(self) -> Windows:
         if self._place is not None:
@@ -102,7 +116,7 @@ class Windows:
         self._stack.enter_context(served)
         if served.url:
             self.controls = controls
-            self._terminal.say(f"dashboard: {served.url}")  # its key is not for all who look
+            self._terminal.tell(f"dashboard: {served.url}")  # its key is not for all who look
 
     def __call__(self, event: Event) -> None:
         """Show an event everywhere."""
