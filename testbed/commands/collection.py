@@ -81,7 +81,7 @@ def runs(
 
     for word in status:
         if word not in STANDINGS:
-            fail(f"--status {word!r}: no such status; {hint(word, STANDINGS)}", EXIT_CONFIG)
+            fail(f"--status {word!r}: no such status; {hint(word, STANDINGS)}", EXIT_CONFIG, "U001")
     now = datetime.now().astimezone()
     try:
         wanted = RunFilter(
@@ -92,7 +92,7 @@ def runs(
             until=moment(until, now, end=True) if until else None,
         )
     except ValueError as error:
-        fail(f"--since, --until: {error}", EXIT_CONFIG)
+        fail(f"--since, --until: {error}", EXIT_CONFIG, "U001")
     with errors():
         places = dict.fromkeys(path for root in folders or _usual() for path in find(root))
         found = [*map(listed, places)]
