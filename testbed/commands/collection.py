@@ -106,7 +106,8 @@ def runs(
         for line in listing.as_lines(chosen, Paper.of(sys.stdout)):
             click.echo(line)
         if len(chosen) < len(found):
-            click.echo(f"\n{len(found) - len(chosen)} more runs are not wanted here", err=True)
+            left = len(found) - len(chosen)
+            click.echo(f"\n{left} of {len(found)} runs are left out", err=True)
 
 
 def _usual() -> list[Path]:
