@@ -35,6 +35,7 @@ from fimi.testbed.commands.meter import meter
 from fimi.testbed.commands.nodes import agent, broker
 from fimi.testbed.commands.optimise import optimise
 from fimi.testbed.commands.pilot import pilot
+from fimi.testbed.commands.plot import plot
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -43,6 +44,7 @@ from fimi.testbed.commands.shared import (
     fail,
     read_config,
 )
+from fimi.testbed.commands.top import top
 from fimi.testbed.configuration import load as configuration
 
 
@@ -102,6 +104,8 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 for _command in (
     dry_run,
     report,
+    plot,
+    top,
     control,
     bundle,
     verify,

@@ -80,7 +80,9 @@ class RunFolder:
         started = datetime.now().astimezone()
         run = config.run
         self.before: RunData | None = None
-        self.name = run.name or f"{run.strategy}-seed{run.seed}-{started:%Y%m%d-%H%M%S}"
+        self.name = (
+            run.name or f"{run.strategy.replace(':', '-')}-seed{run.seed}-{started:%Y%m%d-%H%M%S}"
+        )
         self.path = Path(run.directory) / self.name
         self.logs = self.path / "logs"
         try:
