@@ -138,7 +138,7 @@ def of_table(table: Table, *, label: str) -> str:
         [_row(heading)],
         [_row([escaped(cell) for cell in row]) for row in table.rows],
         [],
-        table.caption[:1].upper() + table.caption[1:],
+        _begun(table.caption),
         label,
     )
 
@@ -186,6 +186,12 @@ def _stacked(parts: Sequence[str], side: str) -> str:
         return escaped(parts[0])
     lines = r" \\ ".join(escaped(part) for part in parts)
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\end{{tabular}}"
+
+
+def _begun(caption: str) -> str:
+    """A caption with a capital letter, where it does not begin with the name of a key."""
+    first = caption.partition(" ")[0]
+    return caption[:1].upper() + caption[1:] if first.isalpha() else caption
 
 
 def _cell(child: Child) -> str:
