@@ -203,23 +203,24 @@ def federate(
         begun: the run to go on with; ``None`` for a new one.
         reached: options by which the command line reaches its broker.
     """
-    from rich.console import Console
-
-    from fimi.testbed.live import LiveView, PlainView, View
+    from fimi.monitor.terminal.screen import can_be_drawn_on
+    from fimi.testbed.display import RunDisplay
+    from fimi.testbed.live import PlainView
     from fimi.testbed.processes.torch_cache import torch_cache
+    from fimi.testbed.processes.tracked import tell_end, tracking_of
     from fimi.testbed.processes.windows import Windows
     from fimi.testbed.resuming import command_line, describe
     from fimi.testbed.run_folder import RunFolder
 
     began_s = time.monotonic()
     rounds = scenario.config.rounds.count
-    console = Console(stderr=output == "json" or logs.quiet())
-    view: View
-    if console.is_terminal and not logs.quiet():
-        view = LiveView(console, rounds, title)
+    stream = sys.stderr if output == "json" or logs.quiet() else sys.stdout
+    view: RunDisplay | PlainView
+    if can_be_drawn_on(stream) and not logs.quiet():
+        view = RunDisplay(stream, sys.stdin, rounds)
     else:
-        view = PlainView(console.file, rounds, quiet=logs.quiet())
-    with errors(), stop_on_signals() as stop, torch_cache():
+        view = PlainView(stream, rounds, quiet=logs.quiet())
+    with errors(), stop_on_signals() as stop, torch_cache(), contextlib.ExitStack() as stack:
         if begun is None:
             about = describe(scenario, command, secrets.token_hex(8))
             folder = RunFolder(scenario.config, about)
@@ -229,9 +230,14 @@ def federate(
                 folder.store.describe(begun.changed(folder.store.info))
         if folder.before is not None:
             view.recall(folder.before)
+        tracking = stack.enter_context(tracking_of(scenario.config.trackers, folder))
         federation: Any = None
         try:
-            with view, Windows(folder, view, title, dashboard) as windows:
+            otlp = scenario.config.otlp
+            with (
+                view,
+                Windows(folder, view, title, dashboard, also=(tracking,), otlp=otlp) as windows,
+            ):
                 federation = run(folder, windows, stop)
         finally:
             try:
@@ -242,6 +248,7 @@ def federate(
             if kept and federation is None:
                 with contextlib.suppress(Exception):  # the error that ended the run comes first
                     click.echo(show_report(folder.path), err=True)
+                    tell_end(tracking, folder.path)
                 click.echo(go_on, err=True)
         if not kept:
             fail(
@@ -251,6 +258,7 @@ def federate(
             )
         text = show_report(folder.path)
         click.echo(as_json(folder.path) if output == "json" else text)
+        tell_end(tracking, folder.path)
     if federation.status == "interrupted":
         click.echo(go_on, err=True)
         sys.exit(EXIT_INTERRUPTED)

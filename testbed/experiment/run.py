@@ -295,7 +295,7 @@ def tasks(work: ExperimentPlan) -> list[Task]:
 
 
 def summarise(experiment: Experiment) -> ExperimentResult:
-    """Read all runs and write ``results.csv`` and ``.json``, and ``table.md``, ``.tex`` and ``.html``.
+    """Read all runs and write ``results`` as CSV and JSON, ``table`` as Markdown, LaTeX and HTML.
 
     Raises:
         ComparisonError: runs that are to be compared had different data.
