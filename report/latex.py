@@ -156,7 +156,7 @@ def _float(
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{escaped(caption)}}}",
-        rf"  \label{{tab:{re.sub(r'[^a-z0-9-]+', '-', label.lower()).strip('-')}}}",
+        rf"  \label{{tab:{_key(label)}}}",
         rf"  \begin{{tabular}}{{{sides}}}",
         r"    \toprule",
         *(f"    {line}" for line in head),
@@ -168,6 +168,12 @@ def _float(
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _key(label: str) -> str:
+    """A label of lower-case letters, digits and hyphens, its first words where it is long."""
+    words = re.findall(r"[a-z0-9]+", label.lower())
+    return "-".join(words[:8]) or "table"
 
 
 def _row(cells: Sequence[str]) -> str:
