@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Also write this page.")
 @CARBON
-@result_format("text", "json")
+@result_format("text", "latex", "json")
 def compare_runs(
     places: tuple[str, ...],
     targets: tuple[float, ...],
@@ -64,6 +64,8 @@ def compare_runs(
             write_whole(html, compared_page.compared_page(found))
     if output == "json":
         click.echo(compared_values.compared_json(found), nl=False)
+    elif output == "latex":
+        click.echo(compared_tables.compared_latex(found), nl=False)
     else:
         click.echo(compared_tables.compared_text(found, Paper.of(sys.stdout)))
     if html is not None:

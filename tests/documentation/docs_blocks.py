@@ -31,6 +31,7 @@ COMMANDS = {
     "explain": RUN,
     "report": RUN,
     "optimise": RUN,
+    "plot": RUN,
     "experiment": LONG,
     "experiment compare": "it needs two finished experiments; tests/testbed/experiment has some",
     "learning-curve": LONG,
