@@ -49,5 +49,5 @@ def test_a_desk_with_the_base_install_is_told_what_to_install() -> None:
     assert done.returncode == 3
     assert " ".join(done.stderr.split()) == (
         "fimi: 'fimi dry-run' needs the package rich, which is not installed here: pip install "
-        "'fimi-testbed[coordinator]'"
+        "'fimi-testbed[coordinator]' error[U007]: 'fimi explain U007' says what to do"
     )
