@@ -86,8 +86,13 @@ export function chart(figure, title, how, height = 260) {
     told.hidden = data.length > 0;
     place.hidden = !data.length;
     setAttribute(place, "aria-label", `${title}: ${words}`);
-    if (data.length) await drawer.react(place, data, layout(height, more), { displayModeBar: false, responsive: true });
+    if (data.length) await drawer.react(place, data, layout(height, more), { displayModeBar: false });
   }
+
+  // Also of a figure that was hidden while the window changed, which plotly itself does not see.
+  new ResizeObserver(() => {
+    if (written && place.clientWidth) window.Plotly?.Plots.resize(place);
+  }).observe(place);
 
   new IntersectionObserver((entries) => {
     seen = entries.some((entry) => entry.isIntersecting);
