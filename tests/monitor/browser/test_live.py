@@ -40,7 +40,9 @@ def state(browser: Browser) -> str:
 
 
 def press_button(browser: Browser, words: str) -> None:
-    browser.run(f"{BUTTONS}.find(b => b.textContent === {json.dumps(words)}).click()")
+    button = f"{BUTTONS}.find(b => b.textContent === {json.dumps(words)})"
+    browser.wait(f"{button} && !{button}.disabled")
+    browser.run(f"{button}.click()")
 
 
 def confirm(browser: Browser) -> None:
