@@ -41,7 +41,7 @@ export const axis = (title, more = {}) => ({
 export const roundAxis = (count) => axis("round", count <= 12 ? { dtick: 1 } : {});
 
 export const line = (name, x, y, look) => ({
-  type: "scatter", name, x, y, mode: x.length > 60 ? "lines" : "lines+markers",
+  type: "scatter", name, x, y, mode: x.length > 30 ? "lines" : "lines+markers",
   line: { color: colour(look.colour), dash: look.dash, width: 2 }, marker: { symbol: look.symbol, size: 7, color: colour(look.colour) },
   hovertemplate: look.hover,
 });
@@ -97,7 +97,7 @@ export function chart(figure, title, how, height = 260) {
   new IntersectionObserver((entries) => {
     seen = entries.some((entry) => entry.isIntersecting);
     paint();
-  }, { rootMargin: "200px" }).observe(place);
+  }, { rootMargin: "200px" }).observe(figure);  // not the place, which is hidden while there is nothing
   return {
     draw(make) { latest = make; paint(); },
     paint,
