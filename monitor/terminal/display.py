@@ -20,8 +20,8 @@ from fimi.monitor.snapshot import Snapshot
 from fimi.monitor.terminal.keys import Keyboard
 from fimi.monitor.terminal.picture import draw
 from fimi.monitor.terminal.screen import Screen, has_the_terminal
-from fimi.monitor.terminal.state import Picture, ViewState, press
-from fimi.monitor.terminal.text import Line, fit, of
+from fimi.monitor.terminal.state import Drawn, ViewState, press
+from fimi.monitor.terminal.text import TextLine, fit, of
 
 TICK_S = 0.25
 """Time between two looks at what has changed, s."""
@@ -52,7 +52,7 @@ class Display:
     ) -> None:
         self._stream, self._take, self._link, self._runs = stream, take, link, runs
         self._screen, self._keyboard = Screen(stream), Keyboard(keys)
-        self._picture = Picture()
+        self._picture = Drawn()
         self._drawn: tuple[Any, ...] = ()
         self._shows = self._stops = self._continued = False
         self.state = ViewState()
@@ -154,8 +154,8 @@ class Display:
             self._screen.open()
         self._drawn = seen
         if snapshot is None:
-            lines = [fit(of(link or "connecting"), size[0]), *[Line()] * (size[1] - 1)]
-            self._picture = Picture(lines=tuple(lines))
+            lines = [fit(of(link or "connecting"), size[0]), *[TextLine()] * (size[1] - 1)]
+            self._picture = Drawn(lines=tuple(lines))
         else:
             self._picture = draw(snapshot, self.state, *size, link=link, runs=self._runs)
         self._screen.show(self._picture.lines)

@@ -1,7 +1,7 @@
 """What a person at the terminal has chosen to see, and what their keys change in it.
 
 * :class:`ViewState`  what is chosen
-* :class:`Picture`    what is on the screen now; keys are understood by it
+* :class:`Drawn`    what is on the screen now; keys are understood by it
 * :func:`press`       a key, and what is chosen after it
 """
 
@@ -12,7 +12,7 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fimi.monitor.terminal.text import Line
+from fimi.monitor.terminal.text import TextLine
 
 Pane = Literal["devices", "device", "events", "help"]
 
@@ -53,7 +53,7 @@ class ViewState(Struct, frozen=True, kw_only=True):
     done: bool = False
 
 
-class Picture(Struct, frozen=True, kw_only=True):
+class Drawn(Struct, frozen=True, kw_only=True):
     """What is on the screen.
 
     Attributes:
@@ -64,7 +64,7 @@ class Picture(Struct, frozen=True, kw_only=True):
         length: lines that the text in the middle has; 0 for devices.
     """
 
-    lines: tuple[Line, ...] = ()
+    lines: tuple[TextLine, ...] = ()
     page: int = 1
     devices: tuple[str, ...] = ()
     orders: tuple[str, ...] = (PROBLEMS_FIRST,)
@@ -83,7 +83,7 @@ def top_of(state: ViewState, devices: tuple[str, ...], page: int) -> int:
     return max(0, min(top, len(devices) - page))
 
 
-def press(state: ViewState, key: str, picture: Picture, *, asks: bool = False) -> ViewState:
+def press(state: ViewState, key: str, picture: Drawn, *, asks: bool = False) -> ViewState:
     """What is chosen after a key.
 
     Args:
@@ -148,7 +148,7 @@ def _steps(key: str, page: int) -> int | None:
     }.get(key)
 
 
-def _among_devices(state: ViewState, key: str, picture: Picture) -> ViewState:
+def _among_devices(state: ViewState, key: str, picture: Drawn) -> ViewState:
     devices, orders = picture.devices, picture.orders
     if picture.length:  # an experiment: results in place of devices
         return _scrolled(state, key, picture)
@@ -173,7 +173,7 @@ def _among_devices(state: ViewState, key: str, picture: Picture) -> ViewState:
     return state
 
 
-def _moved(state: ViewState, step: int, picture: Picture) -> ViewState:
+def _moved(state: ViewState, step: int, picture: Drawn) -> ViewState:
     """The cursor some rows down."""
     if not picture.devices:
         return state
@@ -181,13 +181,13 @@ def _moved(state: ViewState, step: int, picture: Picture) -> ViewState:
     return _at(state, max(0, min(at, len(picture.devices) - 1)), picture)
 
 
-def _at(state: ViewState, at: int, picture: Picture) -> ViewState:
+def _at(state: ViewState, at: int, picture: Drawn) -> ViewState:
     """The cursor on a row."""
     moved = replace(state, chosen=picture.devices[at])
     return replace(moved, top=top_of(moved, picture.devices, picture.page))
 
 
-def _scrolled(state: ViewState, key: str, picture: Picture) -> ViewState:
+def _scrolled(state: ViewState, key: str, picture: Drawn) -> ViewState:
     """A page of text further up or down."""
     most = max(0, picture.length - picture.page)
     step = _steps(key, picture.page)

@@ -24,7 +24,7 @@ from fimi.testbed.nearest import nearest
 
 if TYPE_CHECKING:
     from fimi.monitor.snapshot import Snapshot
-    from fimi.monitor.terminal.listener import Address
+    from fimi.monitor.terminal.listener import FeedAddress
 
 _FOLDERS = ("runs", "experiments")
 """Where runs and experiments are if nothing else is said."""
@@ -52,12 +52,12 @@ def top(run: Path | None, url: str | None, once: bool, directory: str) -> None:
         if url is None:
             folder = _folder(run, folders)
 
-            def where() -> Address:
+            def where() -> FeedAddress:
                 return _address(folder)
         else:
             at = _given(url)
 
-            def where() -> Address:
+            def where() -> FeedAddress:
                 return at
 
         if once or not can_be_drawn_on(sys.stdout):
@@ -66,10 +66,10 @@ def top(run: Path | None, url: str | None, once: bool, directory: str) -> None:
             _show(where)
 
 
-def _given(url: str) -> Address:
-    from fimi.monitor.terminal.listener import Address
+def _given(url: str) -> FeedAddress:
+    from fimi.monitor.terminal.listener import FeedAddress
 
-    return Address.of(url)
+    return FeedAddress.of(url)
 
 
 def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
@@ -131,16 +131,16 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _address(folder: Path) -> Address:
+def _address(folder: Path) -> FeedAddress:
     """Where the dashboard of a run is at this moment."""
     from fimi.monitor.server import door
-    from fimi.monitor.terminal.listener import Address
+    from fimi.monitor.terminal.listener import FeedAddress
 
     found = door.find(folder)
-    return Address(url=found.url, key=found.key)
+    return FeedAddress(url=found.url, key=found.key)
 
 
-def _print_once(address: Address) -> None:
+def _print_once(address: FeedAddress) -> None:
     from fimi.monitor.terminal.listener import snapshot_at
     from fimi.monitor.terminal.picture import still
     from fimi.report.layout import Paper
@@ -148,12 +148,12 @@ def _print_once(address: Address) -> None:
     click.echo(still(snapshot_at(address), Paper.of(sys.stdout).width))
 
 
-def _show(where: Callable[[], Address]) -> None:
+def _show(where: Callable[[], FeedAddress]) -> None:
     """Draw until the run is over or the person leaves; the last state stays on the terminal."""
     from fimi.monitor.terminal.display import Display
-    from fimi.monitor.terminal.listener import Listener
+    from fimi.monitor.terminal.listener import FeedListener
 
-    with _ended_by_signals(), Listener(where) as listener:
+    with _ended_by_signals(), FeedListener(where) as listener:
         display = Display(sys.stdout, sys.stdin, listener.latest, link=listener.link)
         try:
             with display.signals():

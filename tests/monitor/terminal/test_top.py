@@ -24,7 +24,7 @@ from fimi.monitor.server import door
 from fimi.monitor.server.hooks import NoHooks
 from fimi.monitor.server.service import Dashboard
 from fimi.monitor.snapshot import Snapshot
-from fimi.monitor.terminal.listener import Address, FeedError, Listener, snapshot_at
+from fimi.monitor.terminal.listener import FeedAddress, FeedError, FeedListener, snapshot_at
 from fimi.testbed.cli import main
 
 TOP = (sys.executable, "-m", "fimi.testbed.cli", "top")
@@ -164,13 +164,15 @@ def test_of_several_runs_one_is_to_be_named(
 @pytest.mark.parametrize("text", ["", "runs/trial", "ftp://a/", "http://", "http://a:x/"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(InputError, match="is no address of a dashboard"):
-        Address.of(text)
+        FeedAddress.of(text)
 
 
 def test_an_address_as_it_is_printed(served: Dashboard) -> None:
-    found = Address.of(served.url)
+    found = FeedAddress.of(served.url)
     assert f"{found.url}?key={found.key}" == served.url
-    assert Address.of("http://[::1]:80/a/b?key=k") == Address(url="http://[::1]:80/a/b/", key="k")
+    assert FeedAddress.of("http://[::1]:80/a/b?key=k") == FeedAddress(
+        url="http://[::1]:80/a/b/", key="k"
+    )
 
 
 def until(what: object, limit_s: float = 20.0) -> None:
@@ -181,14 +183,14 @@ def until(what: object, limit_s: float = 20.0) -> None:
 
 
 def test_it_connects_again_wherever_the_run_is_then(running: Running, folder: Path) -> None:
-    def where() -> Address:
+    def where() -> FeedAddress:
         try:
             at = door.find(folder)
         except door.NoDoorError as error:
             raise ConnectionError(error) from None  # as long as it is started again
-        return Address(url=at.url, key=at.key)
+        return FeedAddress(url=at.url, key=at.key)
 
-    with Listener(where) as listener:
+    with FeedListener(where) as listener:
         with Dashboard(running, NoHooks(), folder=folder):
             until(lambda: listener.latest() is not None)
             assert listener.link() == "" and not listener.over
@@ -211,12 +213,12 @@ def test_it_connects_again_wherever_the_run_is_then(running: Running, folder: Pa
 
 
 def test_what_is_no_dashboard_is_told(served: Dashboard) -> None:
-    at = Address.of(served.url)
+    at = FeedAddress.of(served.url)
     with pytest.raises(FeedError, match="answers 404"):
-        snapshot_at(Address(url=f"{at.url}nothing/"))
+        snapshot_at(FeedAddress(url=f"{at.url}nothing/"))
     with pytest.raises(FeedError, match="Connection refused"):
-        snapshot_at(Address(url="http://127.0.0.1:9/"))
-    with Listener(lambda: Address(url=f"{at.url}nothing/")) as listener:
+        snapshot_at(FeedAddress(url="http://127.0.0.1:9/"))
+    with FeedListener(lambda: FeedAddress(url=f"{at.url}nothing/")) as listener:
         until(lambda: listener.over)
         assert "answers 404" in listener.trouble
 
@@ -242,8 +244,8 @@ def test_who_answers_something_else_is_not_listened_to(answer: bytes) -> None:
                 connection.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
-        at = Address(url=f"http://127.0.0.1:{listening.getsockname()[1]}/")
-        with Listener(lambda: at) as listener:
+        at = FeedAddress(url=f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        with FeedListener(lambda: at) as listener:
             until(lambda: listener.over)
             assert (listener.trouble.isprintable() and str(at.url) in listener.trouble) or (
                 "version of fimi" in listener.trouble
