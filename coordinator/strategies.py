@@ -7,17 +7,21 @@ strategies can be compared.
 ``docs/strategies.md`` gives the source of each and our interpretation.
 
 * :class:`Strategy`                the five choices
-* :data:`STRATEGIES`               name to strategy
+* :data:`STRATEGIES`               name to strategy; ``module:NAME`` is one of the user's own
 * :mod:`fimi.coordinator.strategy_plans`  the plan of a fleet under a strategy
 * :mod:`fimi.coordinator.server_training` the server's training in a round
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Literal
 
+import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
+from fimi.errors import InputError
 from fimi.optim.problem import FimiProblem, tfl
 
 DeviceData = Literal["local", "filled", "even", "unlabelled", "none"]
@@ -166,5 +170,53 @@ _ALL = (
     ),
 )
 
-STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
+
+class StrategyError(InputError, ValueError):
+    """There is no such strategy of the user's own; the message says why."""
+
+    code = "C011"
+
+
+class _Strategies(dict[str, Strategy]):
+    """The strategies that there are; ``module:NAME`` is looked up when it is asked for."""
+
+    def __missing__(self, name: str) -> Strategy:
+        place, colon, attribute = name.partition(":")
+        if not colon:
+            raise KeyError(name)
+        try:
+            found = getattr(importlib.import_module(place), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise StrategyError(
+                f"run.strategy {name!r}: {error}; the module must be importable where the "
+                "coordinator runs and hold the strategy (export PYTHONPATH=FOLDER)"
+            ) from error
+        if not isinstance(found, Strategy):
+            raise StrategyError(
+                f"run.strategy {name!r} is a {type(found).__name__}, not a "
+                "fimi.coordinator.strategies.Strategy"
+            )
+        if said := _impossible(found):
+            raise StrategyError(f"run.strategy {name!r}: {said}")
+        return replace(found, name=name)
+
+
+def _impossible(strategy: Strategy) -> str:
+    """Why the choices of a strategy cannot be made together, or what is none; empty if they can."""
+    try:
+        msgspec.convert(msgspec.to_builtins(strategy), Strategy)
+    except msgspec.ValidationError as error:
+        return str(error)
+    if strategy.data == "none" and strategy.server != "alone":
+        return "devices that train on nothing (data) need a server that trains alone (server)"
+    if strategy.server == "alone" and strategy.data != "none":
+        return "with a server that trains alone (server) devices take no part: data is none"
+    if strategy.server == "continue" and strategy.data != "local":
+        return "with a server that trains the mean further (server) devices keep local data (data)"
+    if strategy.unlabelled and strategy.server != "average":
+        return "with images without labels (data) the server only averages (server)"
+    return ""
+
+
+STRATEGIES: dict[str, Strategy] = _Strategies((strategy.name, strategy) for strategy in _ALL)
 """Name to strategy."""

@@ -164,8 +164,8 @@ _OLD_TABLE = ("table_frequencies_hz", "table_power_w")
 
 _WHOLE = (
     ". A profile has name, [board], [board.compute] and [board.link], and tables such as [plug] or "
-    "[topic] behind them: docs/calibration.md, 'A host instead of an emulated board', shows a whole "
-    "one. With name and [board.link] alone, fimi calibrate measures the rest"
+    "[topic] behind them: docs/calibration.md, 'A host instead of an emulated board', shows a "
+    "whole one. With name and [board.link] alone, fimi calibrate measures the rest"
 )
 _Profile = TypeVar("_Profile", bound=MeterProfile)
 

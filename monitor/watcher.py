@@ -328,9 +328,12 @@ class Watcher:
         failed.pop(event.device, None)
         if event.error:
             failed[event.device] = clean(event.error, _LONGEST)
+        delivered = {**before.delivered, event.device: event.delivered}
+        if len(delivered) >= before.batches_asked:  # all are there: none is drawn any more
+            before = replace(before, batches_done=before.batches_asked, lacking=0)
         self._generator = replace(
             before,
-            delivered={**before.delivered, event.device: event.delivered},
+            delivered=delivered,
             failed=failed,
             energy=energy,
         )

@@ -1,7 +1,7 @@
 """Readings of devices' meters as a run stores them, as arrays, with the phases that they made.
 
 * :func:`read_readings`  the parts of one or all devices
-* :func:`trace`          times, powers and phases of a device in a round
+* :func:`read_trace`          times, powers and phases of a device in a round
 
 A part that is missing, or was not stored, is named in :attr:`Trace.missing`: its readings are not
 made up. Figures from readings again: :mod:`fimi.record.recount`.
@@ -20,8 +20,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.energy.journal import Noted, Series, unpacked
 from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger_log import LoggedPart, Series, unpacked
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.record import schema
 from fimi.record.reader import open_store
@@ -46,7 +46,7 @@ class StoredPart(Struct, frozen=True):
     round: int
     row: StoredReadings
 
-    def noted(self) -> Noted:
+    def noted(self) -> LoggedPart:
         """What it says.
 
         Raises:

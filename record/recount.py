@@ -30,8 +30,8 @@ from msgspec import Struct
 
 from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy
-from fimi.energy.journal import Noted
 from fimi.energy.ledger import Evidence, PhaseRecord
+from fimi.energy.ledger_log import LoggedPart
 from fimi.energy.replay import Replayed, Told, replay
 from fimi.record.credit import FULL
 from fimi.record.reader import read_run
@@ -266,7 +266,7 @@ def _known(device: str, parts: list[StoredPart]) -> _Known:
     for part in parts:
         lives.setdefault(part.row.life, []).append(part)
     for own in lives.values():
-        noted: list[Noted | None] = []
+        noted: list[LoggedPart | None] = []
         for part in own:
             for number in range(len(noted), min(part.row.part, len(noted) + _GAP_MOST)):
                 known.missing.append(
@@ -299,7 +299,7 @@ def _known(device: str, parts: list[StoredPart]) -> _Known:
     return known
 
 
-def _replayed(noted: list[Noted | None], known: _Known) -> Replayed:
+def _replayed(noted: list[LoggedPart | None], known: _Known) -> Replayed:
     try:
         return replay(noted)
     except (ValueError, KeyError) as error:

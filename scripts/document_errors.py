@@ -26,6 +26,12 @@ lines that a command does not understand are answered with its usage, and have n
 """
 
 
+def link(page: str) -> str:
+    """A link to a page, by its title."""
+    title = (PAGE.parent / page).read_text(encoding="utf-8").split("\n", 1)[0].removeprefix("# ")
+    return f"[{title}]({page})"
+
+
 def section(code: str, one: Explanation) -> list[str]:
     """What is said of one code."""
     lines = [f"### {code}: {one.title}", "", one.means, "", "Usual causes:", ""]
@@ -33,7 +39,7 @@ def section(code: str, one: Explanation) -> list[str]:
     lines += ["", "What to do:", ""]
     lines += [f"{number}. {step}" for number, step in enumerate(one.steps, start=1)]
     if one.read:
-        lines += ["", f"Read on: {', '.join(f'[{page}]({page})' for page in one.read)}"]
+        lines += ["", f"Read on: {', '.join(map(link, one.read))}"]
     if one.retired:
         lines += ["", "No error of this version has this code."]
     return [*lines, ""]

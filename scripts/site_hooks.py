@@ -1,8 +1,8 @@
 """What the site takes from outside ``docs/``, for mkdocs (``hooks:`` in mkdocs.yml).
 
 README.md becomes the first page; CONTRIBUTING.md and CHANGELOG.md are pages, ``examples/`` files to
-be downloaded. Links between them and the pages are turned so that they lead to the same place on the
-site as in the repository.
+be downloaded. Links between them and the pages are turned so that they lead to the same place on
+the site as in the repository.
 
 * :func:`on_files`          adds the pages and files
 * :func:`on_page_markdown`  turns links

@@ -11,6 +11,7 @@
 * :mod:`~fimi.generator_node.generators.class_meanings`  what class names mean, for prompts
 * :mod:`~fimi.generator_node.generators.bootstrap`       public images, slightly changed
 * :mod:`~fimi.generator_node.generators.public_samples`  public images as they are
+* :mod:`~fimi.generator_node.generators.own`             a function of the user's own
 * :mod:`~fimi.generator_node.generators.card`            the card of a trained generator: its
   images, its training data and its files
 * :mod:`~fimi.generator_node.generators.folder`          a trained generator on disk

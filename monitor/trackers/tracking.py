@@ -65,6 +65,11 @@ class Tracking:
         self._ended: tuple[str, Figures, Sequence[Path]] | None = None
         self._thread = threading.Thread(target=self._work, name="trackers", daemon=True)
 
+    @property
+    def active(self) -> bool:
+        """Whether anybody is told anything."""
+        return bool(self._trackers)
+
     def __enter__(self) -> Tracking:
         if self._trackers:
             self._thread.start()

@@ -27,7 +27,7 @@ from fimi.learning.data.registry import DATASETS
 from fimi.learning.networks.built_in_cost import BUILT_IN
 from fimi.testbed.configuration import rules, strategy_config
 from fimi.testbed.configuration.scenario import Scenario
-from fimi.testbed.configuration.sections import Config
+from fimi.testbed.configuration.sections import GENERATOR_KINDS, Config
 from fimi.testbed.configuration.sections import ConfigError as ConfigError
 from fimi.testbed.nearest import hint, nearest
 
@@ -42,6 +42,7 @@ _NAMED: dict[str, Iterable[str]] = {
     "run.strategy": STRATEGIES,
     "data.dataset": DATASETS,
     "training.model": BUILT_IN,
+    "generator.kind": GENERATOR_KINDS,
 }
 """Keys whose values are names from a table and whose type is no ``Literal``, with these names."""
 

@@ -24,9 +24,14 @@ from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.training.trainer import TrainingSettings
+from fimi.monitor.metrics.settings import OtlpSettings
+from fimi.monitor.trackers.settings import TrackerSettings
 from fimi.record.carbon_settings import CarbonSettings
 
 STRATEGY_NAMES = tuple(STRATEGIES)
+GENERATOR_KINDS = ("trained", "gan", "bootstrap", "public", "text")
+OWN = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+"""Pattern of ``module:name``, a part of the user's own."""
 
 
 class ConfigError(InputError, ValueError):
@@ -40,8 +45,8 @@ class RunConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     strategy: Annotated[
         str,
-        Meta(pattern=rf"^({'|'.join(STRATEGY_NAMES)})$"),
-        f"One of {', '.join(STRATEGY_NAMES)}; docs/strategies.md says what they "
+        Meta(pattern=rf"^({'|'.join(STRATEGY_NAMES)}|{OWN})$"),
+        f"One of {', '.join(STRATEGY_NAMES)}, or module:NAME; docs/strategies.md says what they "
         "are. All of them keep the same deadlines.",
     ] = "fimi"
     seed: Annotated[int, Meta(ge=0, lt=2**31), "Seed of everything that is drawn."] = 0
@@ -201,11 +206,12 @@ class GeneratorConfig(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """How synthetic samples are made."""
 
     kind: Annotated[
-        Literal["trained", "gan", "bootstrap", "public", "text"],
+        str,
+        Meta(pattern=rf"^({'|'.join(GENERATOR_KINDS)}|{OWN})$"),
         '"trained": the diffusion model, or what generator.weights names, trained '
         'on the public part; "gan": a conditional GAN, likewise; "bootstrap": public images, '
         'slightly changed; "public": public images as they are, none twice for a device; '
-        '"text": a text-to-image model.',
+        '"text": a text-to-image model; module:factory: a function of your own.',
     ] = "trained"
     weights: Annotated[
         str,
@@ -306,3 +312,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     generator: GeneratorConfig = GeneratorConfig()
     carbon: CarbonSettings = CarbonSettings()
     broker: BrokerConfig = BrokerConfig()
+    trackers: TrackerSettings = TrackerSettings()
+    otlp: OtlpSettings = OtlpSettings()

@@ -288,7 +288,7 @@ def _check_labels(
             )
     for label in labels:
         strategy = overrides.get(label, {}).get("run.strategy", label)
-        if strategy not in STRATEGY_NAMES:
+        if strategy not in STRATEGY_NAMES and ":" not in str(strategy):
             raise ConfigError(
                 f"{path}: strategies: there is no strategy {strategy!r}; "
                 f"{hint(strategy, STRATEGY_NAMES)}. A label of your own says what it stands for: "

@@ -15,6 +15,7 @@ from fimi.generator_node.generators.bootstrap import BootstrapGenerator
 from fimi.generator_node.generators.card import NO_DIGEST, CardKind, find_for, read_card
 from fimi.generator_node.generators.class_meanings import meanings_of
 from fimi.generator_node.generators.open import open_generator, require_cuda
+from fimi.generator_node.generators.own import OwnGenerator, factory_of
 from fimi.generator_node.generators.public_samples import PublicSamples
 from fimi.generator_node.service.drawing import made_by
 from fimi.generator_node.service.gate import Gate, GateSettings, Judge, read_judge
@@ -129,6 +130,8 @@ def open_configured(config: Config, public: Dataset) -> Generator:
         return BootstrapGenerator(public)
     if chosen.kind == "public":
         return PublicSamples(public)
+    if ":" in chosen.kind:
+        return OwnGenerator(chosen.kind, public)
     with torch_cache():
         if chosen.kind in ("trained", "gan"):
             return open_generator(
@@ -269,6 +272,8 @@ def check(scenario: Scenario) -> None:
     config = scenario.config
     if config.generator.kind in ("trained", "gan"):
         find_for(scenario.split.public, config.generator.weights, card_kind(config))
+    elif ":" in config.generator.kind:
+        factory_of(config.generator.kind)
     elif config.generator.kind == "text":
         meanings_of(scenario.split.public, config.generator.class_meanings)
 

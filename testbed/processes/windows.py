@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.coordinator.controls import Controls
 from fimi.messaging.client import Peer
+from fimi.monitor.metrics.otlp import OtlpSender
+from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.tracing import drawing
 from fimi.monitor.watcher import Watcher
-from fimi.record.events import Event
+from fimi.record.events import Event, Listener
 from fimi.record.reader import ReportError
 from fimi.testbed.run_folder import RunFolder
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from fimi.testbed.commands.dashboard import Place
 
 
+_NO_OTLP = OtlpSettings()
 TELEMETRY_S = 1.0
 """Time between two messages in which an emulated device says how it is, if anybody may look, s."""
 
@@ -54,15 +57,25 @@ class Windows:
         terminal: what is shown there.
         title: what was started, in words.
         dashboard: where it listens; ``None``: there is none.
+        also: others that are told of every event.
+        otlp: where metrics are sent.
 
     Attributes:
         controls: takes what people ask of the run; ``None``: there is no way to ask.
     """
 
     def __init__(
-        self, folder: RunFolder, terminal: Terminal, title: str, dashboard: Place | None
+        self,
+        folder: RunFolder,
+        terminal: Terminal,
+        title: str,
+        dashboard: Place | None,
+        *,
+        also: tuple[Listener, ...] = (),
+        otlp: OtlpSettings = _NO_OTLP,
     ) -> None:
         self._folder, self._terminal, self._place = folder, terminal, dashboard
+        self._also, self._otlp = also, otlp
         self._stack = ExitStack()
         self.controls: Controls | None = None
         self.watcher = Watcher(folder.store.info, title)
@@ -74,11 +87,12 @@ class Windows:
     def telemetry_s(self) -> float:
         """Time between two messages in which an emulated device says how it is, s; 0: none."""
         looks = self._place is not None or self._terminal.wants_telemetry
-        return TELEMETRY_S if looks else 0.0
+        return TELEMETRY_S if looks or self._otlp.endpoint else 0.0
 
     def __enter__(self) -> Windows:
         if self._place is not None:
             self._open(self._place)
+        self._stack.enter_context(OtlpSender(self._otlp, self.watcher.snapshot))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,6 +122,8 @@ class Windows:
         """Show an event everywhere."""
         self.watcher(event)
         self._terminal(event)
+        for listener in self._also:
+            listener(event)
 
     def say(self, text: str) -> None:
         """Show what is going on everywhere."""

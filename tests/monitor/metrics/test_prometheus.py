@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a live dry run, and answers with the joules of its record."""
+"""A live dry run: Prometheus answers with the joules of its record, a tracker has its curve."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_live_dry_run(tmp_path: Path, two_ports: tuple[int, int]) -> None:
     dry_run = subprocess.Popen(
         [sys.executable, "-m", "fimi.testbed.cli", "dry-run", "--strategy", "tfl", "--devices", "2",
          "--rounds", "2", "--name", "scraped", "--dashboard", f"127.0.0.1:{scraped}",
-         "--set", "deployment.export=false"],
+         "--set", "deployment.export=false", "--set", "trackers.tensorboard=events"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
@@ -137,3 +137,13 @@ def test_a_live_dry_run(tmp_path: Path, two_ports: tuple[int, int]) -> None:
         assert (labels["kind"], labels["scope"]) == ("emulated", "board")
         assert labels["source"].startswith("emulated:")
     assert {series["metric"]["kind"] for series in power} <= {"emulated"}
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="reads what was tracked"
+    )
+    events = accumulator.EventAccumulator(str(tmp_path / "events" / "scraped"))
+    events.Reload()
+    tracked = [(event.step, event.value) for event in events.Scalars("accuracy")]
+    assert tracked == [
+        (result.number, pytest.approx(result.evaluation.accuracy)) for result in run.rounds
+    ]
+    assert (tmp_path / "events" / "scraped" / "report.html").is_file()

@@ -1,4 +1,4 @@
-"""Journals of ledgers: packed without loss, and replayed to the same figures."""
+"""Logs of ledgers: packed without loss, and replayed to the same figures."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from fimi.energy import journal as journals
+from fimi.energy import ledger_log as logs
 from fimi.energy.clock import VirtualClock
-from fimi.energy.journal import BYTES_MOST, Journal, ReadingsPart, unpacked
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
+from fimi.energy.ledger_log import BYTES_MOST, LedgerLog, ReadingsPart, unpacked
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.response import MeterResponse
 from fimi.energy.reading_arrays import floats, packed_floats, packed_wholes, squeezed, wholes
@@ -92,7 +92,7 @@ class Both(Recorded):
 def worked(
     meter: str, seed: int, rounds: int = 4
 ) -> tuple[list[PhaseRecord], list[Evidence], list[ReadingsPart]]:
-    """What a ledger said in some rounds, and the parts of its journal, one of each report."""
+    """What a ledger said in some rounds, and the parts of its log, one of each report."""
     clock = VirtualClock(1234.5)
     draw = random.Random(seed)
     recorder = (
@@ -100,8 +100,8 @@ def worked(
         if meter == "both"
         else Recorded(METERS[meter], clock, seed)
     )
-    journal = Journal("00" * 8)
-    ledger = Ledger(clock, recorder, journal)
+    log = LedgerLog("00" * 8)
+    ledger = Ledger(clock, recorder, log)
     told: list[PhaseRecord] = []
     evidence: list[Evidence] = []
     parts: list[ReadingsPart] = []
@@ -111,8 +111,8 @@ def worked(
         told.extend(each for own in ledger.corrections().values() for each in own)
         if (more := ledger.take_evidence()) is not None:
             evidence.append(more)
-        journal.part(cut=False)  # a look in between changes nothing
-        parts.extend(journal.part())
+        log.part(cut=False)  # a look in between changes nothing
+        parts.extend(log.part())
 
     with ledger.resting("before"):
         clock.advance(6.0)
@@ -270,11 +270,11 @@ class TestBounds:
         part = ReadingsPart(
             life="ab" * 8, number=0, body=body, digest=hashlib.sha256(body).hexdigest()
         )
-        with pytest.raises(ValueError, match="no part of a journal"):
+        with pytest.raises(ValueError, match="no part of a log"):
             unpacked(part)
 
     def test_too_many_readings_leave_a_sentence(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(journals, "READINGS_MOST", 50)
+        monkeypatch.setattr(logs, "READINGS_MOST", 50)
         _, _, parts = worked("at once", 1, rounds=2)
         assert [part.body for part in parts] == [None, None]
         assert "more than 50 readings" in parts[0].missing
@@ -282,15 +282,15 @@ class TestBounds:
             unpacked(parts[0])
 
     def test_too_little_room_leaves_a_sentence_and_the_next_part_is_whole(self) -> None:
-        journal = Journal("00" * 8)
+        log = LedgerLog("00" * 8)
         clock = VirtualClock(0.0)
-        ledger = Ledger(clock, Recorded(METERS["at once"], clock, 1), journal)
+        ledger = Ledger(clock, Recorded(METERS["at once"], clock, 1), log)
         parts: list[ReadingsPart] = []
         for _ in range(2):
             with ledger.phase("compute"):
                 clock.advance(30.0)
             ledger.take(1)
-            parts += journal.part(BYTES_MOST if parts else 100)
+            parts += log.part(BYTES_MOST if parts else 100)
         assert "100 B that a report has room for" in parts[0].missing
         assert parts[1].number == 1
         told = replay([None, unpacked(parts[1])]).told
