@@ -1,8 +1,8 @@
 """The feed of a run, heard from another process: it becomes snapshots again.
 
 A :class:`FeedListener` connects again by itself after any interruption, and says since when it is
-not connected. It asks each time where the run is, because a coordinator that was started again is at
-another address, with another key.
+not connected. It asks each time where the run is, because a coordinator that was started again is
+at another address, with another key.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a person at the terminal has chosen to see, and what their keys change in it.
 
 * :class:`ViewState`  what is chosen
-* :class:`Drawn`    what is on the screen now; keys are understood by it
+* :class:`Drawn`      what is on the screen now; keys are understood by it
 * :func:`press`       a key, and what is chosen after it
 """
 

@@ -1,6 +1,6 @@
 """Lines of a picture: text with looks, never wider than asked, without control characters.
 
-* :class:`TextLine`      pieces of text, each with its look
+* :class:`TextLine`  pieces of text, each with its look
 * :func:`of`         a line of one piece
 * :func:`flow`       phrases side by side, and in further lines where there is no room
 * :func:`wrapped`    a text over as many lines as it takes
