@@ -39,6 +39,14 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("q", "leave; in another view, back to the devices"),
 )
 
+ASKS: tuple[tuple[str, str], ...] = (
+    ("P", "pause after this round; in a pause, go on"),
+    ("S", "stop the run after this round; it can be gone on with"),
+    ("X", "exclude the device under the cursor, or take it in again"),
+    ("N", "plan again"),
+)
+"""What is asked of the run; as ``fimi control`` does, which sets the deadline too."""
+
 NOTES: tuple[tuple[str, str], ...] = (
     ("!", "before a name: a problem, and the device needs somebody"),
     ("≥", "not all of these joules are known; the device's own view says which are missing"),
@@ -176,12 +184,13 @@ def events(snapshot: Snapshot, state: ViewState, width: int) -> list[TextLine]:
     return lines
 
 
-def keys(width: int, *, runs: bool) -> list[TextLine]:
+def keys(width: int, *, runs: bool, acts: bool = False) -> list[TextLine]:
     """What the keys do, and what the signs mean.
 
     Args:
         width: columns.
         runs: whether the run is in this process: leaving the display does not stop it, Ctrl-C does.
+        acts: whether something can be asked of the run here.
     """
     lines: list[TextLine] = []
     for key, text in KEYS:
@@ -191,6 +200,10 @@ def keys(width: int, *, runs: bool) -> list[TextLine]:
         lines += term_line("Ctrl-C", "stop the run; it can be gone on with", width)
     else:
         lines += term_line("", "neither q nor Ctrl-C changes the run", width)
+    if acts:
+        lines += [TextLine(), *wrapped("asked of the run, after y", width, "title")]
+        for key, text in ASKS:
+            lines += term_line(key, text, width)
     lines.append(TextLine())
     for sign, text in NOTES:
         lines += term_line(sign, text, width)

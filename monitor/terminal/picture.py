@@ -22,6 +22,7 @@ from fimi.monitor.terminal.columns import Common, FleetRow, is_troubled
 from fimi.monitor.terminal.head import head
 from fimi.monitor.terminal.state import PROBLEMS_FIRST, Drawn, ViewState, index_of, top_of
 from fimi.monitor.terminal.text import Piece, TextLine, fit, flow
+from fimi.record.interventions import words
 
 _LOW = 20
 """Lines of a terminal below which the head is kept short."""
@@ -37,6 +38,8 @@ def draw(
     *,
     link: str = "",
     runs: bool = False,
+    acts: bool = False,
+    notice: str = "",
 ) -> Drawn:
     """What fills a terminal.
 
@@ -47,9 +50,11 @@ def draw(
         height: its lines.
         link: what is wrong with the connection to the run; empty: nothing.
         runs: whether the run is in this process.
+        acts: whether something can be asked of it here.
+        notice: said in place of the keys; empty: nothing is.
     """
     width, height = max(1, width), max(1, height)
-    footer = _footer(state, width, runs, snapshot.study is not None) if height > 1 else []
+    footer = _footer(state, width, runs, snapshot.study is not None, notice) if height > 1 else []
     room = height - len(footer)
     most = 0 if height < 5 else min(5 if height < _LOW else 9, room - 4)
     upper = head(snapshot, width, most, link)
@@ -57,9 +62,14 @@ def draw(
     if state.pane == "devices" and snapshot.study is None:
         picture = _devices(snapshot, state, width, room)
     else:
-        picture = _pane(snapshot, state, width, room, runs)
+        picture = _pane(snapshot, state, width, room, runs, acts)
     lines = [*upper, *picture.lines, *[TextLine()] * (room - len(picture.lines)), *footer]
-    return replace(picture, lines=tuple(fit(line, width) for line in lines[:height]))
+    return replace(
+        picture,
+        lines=tuple(fit(line, width) for line in lines[:height]),
+        paused=snapshot.run.state in ("pausing", "paused"),
+        excluded=frozenset(d for d, now in snapshot.devices.items() if now.state == "excluded"),
+    )
 
 
 def still(snapshot: Snapshot, width: int, most: int | None = None, link: str = "") -> str:
@@ -136,7 +146,9 @@ def _latest(snapshot: Snapshot, row: FleetRow | None, width: int, most: int) -> 
     return [TextLine(), *lines, *last][:most]
 
 
-def _pane(snapshot: Snapshot, state: ViewState, width: int, room: int, runs: bool) -> Drawn:
+def _pane(
+    snapshot: Snapshot, state: ViewState, width: int, room: int, runs: bool, acts: bool
+) -> Drawn:
     """A text that is scrolled, below its title."""
     ids = tuple(row.device for row in table.rows(snapshot, state))
     if state.pane == "devices":
@@ -146,7 +158,7 @@ def _pane(snapshot: Snapshot, state: ViewState, width: int, room: int, runs: boo
     elif state.pane == "events":
         name, text = "what has happened", panes.events(snapshot, state, width)
     else:
-        name, text = "keys and signs", panes.keys(width, runs=runs)
+        name, text = "keys and signs", panes.keys(width, runs=runs, acts=acts)
     page = max(1, room - 1)
     most = max(0, len(text) - page)
     top = most - min(state.up, most) if state.pane == "events" else min(state.down, most)
@@ -162,8 +174,13 @@ def _pane(snapshot: Snapshot, state: ViewState, width: int, room: int, runs: boo
     return Drawn(lines=(*title, *shown), page=page, devices=ids, length=len(text))
 
 
-def _footer(state: ViewState, width: int, runs: bool, is_study: bool) -> list[TextLine]:
+def _footer(
+    state: ViewState, width: int, runs: bool, is_study: bool, notice: str
+) -> list[TextLine]:
     """The keys of the moment; what is asked or typed comes first."""
+    if state.wants is not None:
+        said = f"{words(state.wants)}? y asks the run for it, another key does not"
+        return [fit(TextLine(((said, "warning"),)), width)]
     if state.leaving:
         said = "leave this display? the run goes on: q or y leaves, another key stays"
         return [fit(TextLine(((said, "warning"),)), width)]
@@ -172,6 +189,8 @@ def _footer(state: ViewState, width: int, runs: bool, is_study: bool) -> list[Te
         if len(said) + 32 <= width:
             said += "  Enter keeps it, Esc clears it"
         return [fit(TextLine(((said, "warning"),)), width)]
+    if notice:
+        return [fit(TextLine(((notice, "warning"),)), width)]
     keys: tuple[str, ...] = {
         "devices": (
             "q leave",

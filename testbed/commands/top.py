@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from fimi.record.interventions import Request, login
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, errors, fail
 from fimi.testbed.nearest import nearest
@@ -49,21 +50,16 @@ def top(run: Path | None, url: str | None, once: bool, directory: str) -> None:
         raise click.UsageError("give RUN or --url, not both.")
     folders = (directory,) if directory else _FOLDERS
     with errors():
-        if url is None:
-            folder = _folder(run, folders)
+        folder = _folder(run, folders) if url is None else None
+        given = _given(url) if url is not None else None
 
-            def where() -> FeedAddress:
-                return _address(folder)
-        else:
-            at = _given(url)
-
-            def where() -> FeedAddress:
-                return at
+        def where() -> FeedAddress:
+            return given if folder is None and given is not None else _address(folder or Path())
 
         if once or not can_be_drawn_on(sys.stdout):
             _print_once(where())
         else:
-            _show(where)
+            _show(where, folder)
 
 
 def _given(url: str) -> FeedAddress:
@@ -148,13 +144,21 @@ def _print_once(address: FeedAddress) -> None:
     click.echo(still(snapshot_at(address), Paper.of(sys.stdout).width))
 
 
-def _show(where: Callable[[], FeedAddress]) -> None:
+def _show(where: Callable[[], FeedAddress], folder: Path | None) -> None:
     """Draw until the run is over or the person leaves; the last state stays on the terminal."""
     from fimi.monitor.terminal.display import Display
     from fimi.monitor.terminal.listener import FeedListener
 
+    def act(request: Request) -> str:
+        from fimi.monitor.asking import Asking
+
+        assert folder is not None
+        return Asking(folder).ask(request, login("fimi top")).words
+
     with _ended_by_signals(), FeedListener(where) as listener:
-        display = Display(sys.stdout, sys.stdin, listener.latest, link=listener.link)
+        display = Display(
+            sys.stdout, sys.stdin, listener.latest, link=listener.link, act=act if folder else None
+        )
         try:
             with display.signals():
                 display.run(lambda: listener.over)

@@ -20,14 +20,35 @@ from msgspec.structs import replace
 from own_terminal import OwnTerminal, started
 
 from fimi.errors import InputError
+from fimi.monitor.asking import Asking
 from fimi.monitor.server import door
 from fimi.monitor.server.hooks import NoHooks
 from fimi.monitor.server.service import Dashboard
 from fimi.monitor.snapshot import Snapshot
+from fimi.monitor.terminal.display import Display, EverySecond
 from fimi.monitor.terminal.listener import FeedAddress, FeedError, FeedListener, snapshot_at
+from fimi.record.interventions import (
+    AskFor,
+    ControlAnswer,
+    ExcludeDevice,
+    GoOn,
+    LookAt,
+    Request,
+)
 from fimi.testbed.cli import main
 
 TOP = (sys.executable, "-m", "fimi.testbed.cli", "top")
+
+
+class Answers(NoHooks):
+    """Takes requests."""
+
+    def __init__(self) -> None:
+        self.asked: list[AskFor | LookAt] = []
+
+    def control(self, body: bytes) -> ControlAnswer:
+        self.asked.append(msgspec.json.decode(body, type=AskFor | LookAt))
+        return ControlAnswer(number=1, state="accepted", after_round=7, words="after round 7")
 
 
 class Running:
@@ -86,7 +107,7 @@ def test_keys_work_and_the_end_of_the_run_is_its_end(
         terminal.type("/mini\r")
         terminal.until("10 of 30 devices")
         terminal.resize(50, 15)
-        terminal.until(lambda: max(terminal.screen) == 15)
+        terminal.until(lambda: max(terminal.screen, default=0) == 15)
         running.end()
         terminal.until(lambda: process.poll() is not None)
         terminal.read(0.1)
@@ -115,6 +136,48 @@ def test_it_gives_the_terminal_back_when_it_is_stopped_or_ended(
         terminal.until(lambda: process.poll() is not None)
         terminal.read(0.1)
     assert process.returncode == 128 + signal.SIGTERM
+    assert terminal.is_restored
+
+
+def test_what_is_asked_of_the_run_is_asked_of_the_person_first(
+    running: Running, folder: Path, terminal: OwnTerminal
+) -> None:
+    answers, heard = Answers(), threading.Event()
+
+    def act(request: Request) -> str:
+        heard.set()
+        return Asking(folder).ask(request, "a test").words
+
+    name = Path(os.ttyname(terminal.slave))
+    with (
+        Dashboard(running, answers, folder=folder),
+        name.open("w", encoding="utf-8") as out,
+        name.open(encoding="utf-8") as keys,
+    ):
+        display = Display(out, keys, EverySecond(running.snapshot), act=act)
+        thread = threading.Thread(target=display.run, args=(lambda: False,), daemon=True)
+        thread.start()
+        terminal.until("device-007")
+        terminal.type("P")
+        terminal.until("pause? y asks the run for it")
+        terminal.type("n")
+        terminal.until("q leave")
+        assert not heard.is_set()
+        terminal.type("jX")
+        terminal.until("exclude device-014? y")
+        terminal.type("y")
+        terminal.until("after round 7")
+        running.now = replace(running.now, run=replace(running.now.run, state="paused"))
+        terminal.until("· paused ·")
+        terminal.type("P")
+        terminal.until("go on? y")
+        terminal.type("y")
+        until(lambda: len(answers.asked) == 2)
+        terminal.type("q")
+        thread.join(20)
+    asked = [each.request for each in answers.asked if isinstance(each, AskFor)]
+    assert asked == [ExcludeDevice(device="device-014"), GoOn()]
+    terminal.read(0.1)
     assert terminal.is_restored
 
 
