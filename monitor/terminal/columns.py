@@ -257,7 +257,7 @@ COLUMNS: tuple[FleetColumn, ...] = (
     ),
     FleetColumn(
         key="planned-rate",
-        title="planned",
+        title="should send",
         width=11,
         cell=lambda row: bits_per_second(row.now.set_bps),
         order=lambda row: row.now.set_bps,

@@ -153,13 +153,19 @@ class Display:
             self._keyboard.again()
             self._open()
             return
-        acts = self._act is not None
+        acts = self._acts
         self._notice = ("", 0.0)
         self.state = press(self.state, key, self._picture, asks=self._runs, acts=acts)
         if (request := self.state.asks) is not None:
             self.state = replace(self.state, asks=None)
             self._say(f"{words(request)}: asked")
             threading.Thread(target=self._ask, args=(request,), daemon=True).start()
+
+    @property
+    def _acts(self) -> bool:
+        """Whether something can be asked of the run; of an experiment nothing can."""
+        found = self._snapshot
+        return self._act is not None and found is not None and found.study is None
 
     def _ask(self, request: Request) -> None:
         """Ask something of the run; its answer may take a while."""
@@ -193,7 +199,7 @@ class Display:
                 *size,
                 link=link,
                 runs=self._runs,
-                acts=self._act is not None,
+                acts=self._acts,
                 notice=notice,
             )
         self._screen.show(self._picture.lines)
