@@ -67,6 +67,7 @@ COMMANDS = {
     "fleet calibrate": FLEET,
     "fleet forget": FLEET,
     "fleet update": FLEET,
+    "top": "it needs a run that goes on; tests/monitor/terminal looks at one",
 }
 """For every command of ``fimi``: empty, it is run here; else the reason why it is only parsed."""
 
