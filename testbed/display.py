@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import IO, Any
 
 from msgspec.structs import replace
@@ -23,6 +24,7 @@ from fimi.monitor.terminal.display import Display, EverySecond
 from fimi.monitor.watcher import Watcher
 from fimi.record.clean import clean
 from fimi.record.events import Event
+from fimi.record.interventions import Request, login
 from fimi.record.record import RunData
 from fimi.testbed.live import PlainView
 
@@ -64,14 +66,19 @@ class RunDisplay:
             self._thread.join(_ENDS_S)
         self._stack.close()
 
-    def watch(self, watcher: Watcher) -> None:
+    def watch(self, watcher: Watcher, folder: Path) -> None:
         """Show this run from now on."""
+
+        def act(request: Request) -> str:
+            from fimi.monitor.asking import Asking
+
+            return Asking(folder).ask(request, login("terminal")).words
 
         def take() -> Snapshot:
             told = [Said(unix_s=unix_s, text=clean(text, 1000)) for unix_s, text in self._told]
             return _with_more(watcher.snapshot(), [*told, *self._beside.latest()])
 
-        display = Display(self._stream, self._keys, EverySecond(take), runs=True)
+        display = Display(self._stream, self._keys, EverySecond(take), runs=True, act=act)
         self._stack.enter_context(self._beside)
         self._stack.enter_context(display.signals())
         self._thread = threading.Thread(target=self._show, args=(display,), name="display")

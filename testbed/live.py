@@ -12,6 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, TypeVar
 
 from fimi.monitor.sentences import describe, describe_backends, describe_round, is_problem
@@ -138,7 +139,7 @@ class PlainView(Lines):
         """Write what is for nobody but the person here."""
         self.say(text)
 
-    def watch(self, watcher: Watcher) -> None:
+    def watch(self, watcher: Watcher, folder: Path) -> None:
         """Lines are of events, not of the state that they lead to."""
 
     def recall(self, run: RunData) -> None:

@@ -62,7 +62,7 @@ class Common(NamedTuple):
         )
 
 
-class Row(NamedTuple):
+class FleetRow(NamedTuple):
     """A device in the table.
 
     Attributes:
@@ -78,7 +78,7 @@ class Row(NamedTuple):
     common: Common
 
 
-class Column(Struct, frozen=True, kw_only=True):
+class FleetColumn(Struct, frozen=True, kw_only=True):
     """A column.
 
     Attributes:
@@ -95,8 +95,8 @@ class Column(Struct, frozen=True, kw_only=True):
     title: str
     width: int
     wide: int = 0
-    cell: Callable[[Row], str]
-    order: Callable[[Row], Any]
+    cell: Callable[[FleetRow], str]
+    order: Callable[[FleetRow], Any]
     text: bool = False
 
     def room(self, common: Common) -> int:
@@ -158,7 +158,7 @@ def age(seconds: float | None) -> str:
     return f"{seconds / 86_400:.0f} d"
 
 
-def seen_s(row: Row) -> float | None:
+def seen_s(row: FleetRow) -> float | None:
     """For how long nothing was heard of a device, s."""
     seen = row.now.seen_unix_s
     return None if seen is None else max(0.0, row.unix_s - seen)
@@ -175,7 +175,7 @@ def _value(joules: JoulesNow) -> float | None:
     return None if joules.energy is None else joules.energy.value_j
 
 
-def _board(row: Row) -> str:
+def _board(row: FleetRow) -> str:
     kind = "" if row.common.kind or not row.now.kind else f" ({row.now.kind})"
     return f"{row.now.board}{kind}"
 
@@ -188,12 +188,12 @@ def _celsius(value: float | None) -> str:
     return MISSING if value is None else f"{value:.1f} °C"
 
 
-def _predicted(row: Row) -> str:
+def _predicted(row: FleetRow) -> str:
     predicted = row.now.round_energy.predicted_j
     return MISSING if predicted is None else format_joules(predicted)
 
 
-DEVICE = Column(
+DEVICE = FleetColumn(
     key="device",
     title="device",
     width=16,
@@ -202,8 +202,8 @@ DEVICE = Column(
     text=True,
 )
 
-COLUMNS: tuple[Column, ...] = (
-    Column(
+COLUMNS: tuple[FleetColumn, ...] = (
+    FleetColumn(
         key="board",
         title="board",
         width=20,
@@ -211,7 +211,7 @@ COLUMNS: tuple[Column, ...] = (
         order=lambda row: row.now.board.lower() or None,
         text=True,
     ),
-    Column(
+    FleetColumn(
         key="state",
         title="state: phase",
         width=18,
@@ -219,7 +219,7 @@ COLUMNS: tuple[Column, ...] = (
         order=lambda row: _CONDITIONS.index(row.now.state),
         text=True,
     ),
-    Column(
+    FleetColumn(
         key="power",
         title="power",
         width=7,
@@ -227,49 +227,49 @@ COLUMNS: tuple[Column, ...] = (
         cell=lambda row: watts(row.now, bare=row.common.bare_power),
         order=lambda row: row.now.power_w,
     ),
-    Column(
+    FleetColumn(
         key="temperature",
         title="temp",
         width=7,
         cell=lambda row: _celsius(row.now.temperature_c),
         order=lambda row: row.now.temperature_c,
     ),
-    Column(
+    FleetColumn(
         key="set",
         title="planned",
         width=8,
         cell=lambda row: hertz(row.now.set_hz),
         order=lambda row: row.now.set_hz,
     ),
-    Column(
+    FleetColumn(
         key="clock",
         title="runs at",
         width=8,
         cell=lambda row: hertz(row.now.clock_hz),
         order=lambda row: row.now.clock_hz,
     ),
-    Column(
+    FleetColumn(
         key="rate",
         title="sends",
         width=11,
         cell=lambda row: bits_per_second(row.now.sent_bps),
         order=lambda row: row.now.sent_bps,
     ),
-    Column(
+    FleetColumn(
         key="planned-rate",
-        title="planned",
+        title="should send",
         width=11,
         cell=lambda row: bits_per_second(row.now.set_bps),
         order=lambda row: row.now.set_bps,
     ),
-    Column(
+    FleetColumn(
         key="round",
         title="round",
         width=5,
         cell=lambda row: str(row.now.round) if row.now.round else MISSING,
         order=lambda row: row.now.round or None,
     ),
-    Column(
+    FleetColumn(
         key="energy",
         title="J round",
         width=9,
@@ -277,21 +277,21 @@ COLUMNS: tuple[Column, ...] = (
         cell=lambda row: joules_cell(row.now.round_energy, bare=row.common.bare_energy),
         order=lambda row: _value(row.now.round_energy),
     ),
-    Column(
+    FleetColumn(
         key="predicted",
         title="predicted",
         width=9,
         cell=_predicted,
         order=lambda row: row.now.round_energy.predicted_j,
     ),
-    Column(
+    FleetColumn(
         key="error",
         title="error",
         width=8,
         cell=lambda row: signed_percent(row.now.round_energy.error_percent),
         order=lambda row: row.now.round_energy.error_percent,
     ),
-    Column(
+    FleetColumn(
         key="total",
         title="J run",
         width=9,
@@ -299,35 +299,35 @@ COLUMNS: tuple[Column, ...] = (
         cell=lambda row: joules_cell(row.now.total, bare=row.common.bare_energy),
         order=lambda row: _value(row.now.total),
     ),
-    Column(
+    FleetColumn(
         key="samples",
         title="own",
         width=6,
         cell=lambda row: _count(row.now.samples),
         order=lambda row: row.now.samples,
     ),
-    Column(
+    FleetColumn(
         key="synthetic",
         title="synth.",
         width=6,
         cell=lambda row: _count(row.now.synthetic),
         order=lambda row: row.now.synthetic,
     ),
-    Column(
+    FleetColumn(
         key="accuracy",
         title="accuracy",
         width=8,
         cell=lambda row: percent(row.now.accuracy),
         order=lambda row: row.now.accuracy,
     ),
-    Column(
+    FleetColumn(
         key="seen",
         title="seen",
         width=6,
         cell=lambda row: age(seen_s(row)),
         order=seen_s,
     ),
-    Column(
+    FleetColumn(
         key="meter",
         title="meter",
         width=14,

@@ -16,13 +16,19 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import IO, Any
 
+from msgspec.structs import replace
+
+from fimi.errors import FimiError
 from fimi.monitor.snapshot import Snapshot
 from fimi.monitor.terminal.keys import Keyboard
 from fimi.monitor.terminal.picture import draw
 from fimi.monitor.terminal.screen import Screen, has_the_terminal
-from fimi.monitor.terminal.state import Picture, ViewState, press
-from fimi.monitor.terminal.text import Line, fit, of
+from fimi.monitor.terminal.state import Drawn, ViewState, press
+from fimi.monitor.terminal.text import TextLine, fit, of
+from fimi.record.interventions import Request, words
 
+NOTICE_S = 10.0
+"""For how long the answer of a run is shown, s."""
 TICK_S = 0.25
 """Time between two looks at what has changed, s."""
 
@@ -36,6 +42,7 @@ class Display:
         take: gives the run as it is, or ``None`` before anything is known; asked at every tick.
         link: what is wrong with the connection to the run, in words.
         runs: whether the run is in this process: it is asked before the display is left.
+        act: asks something of the run, and says what became of it; ``None``: nothing can be asked.
 
     Attributes:
         state: what the person has chosen.
@@ -49,11 +56,15 @@ class Display:
         *,
         link: Callable[[], str] = lambda: "",
         runs: bool = False,
+        act: Callable[[Request], str] | None = None,
     ) -> None:
         self._stream, self._take, self._link, self._runs = stream, take, link, runs
+        self._act = act
+        self._notice: tuple[str, float] = ("", 0.0)
         self._screen, self._keyboard = Screen(stream), Keyboard(keys)
-        self._picture = Picture()
+        self._picture = Drawn()
         self._drawn: tuple[Any, ...] = ()
+        self._snapshot: Snapshot | None = None
         self._shows = self._stops = self._continued = False
         self.state = ViewState()
 
@@ -142,22 +153,55 @@ class Display:
             self._keyboard.again()
             self._open()
             return
-        self.state = press(self.state, key, self._picture, asks=self._runs)
+        acts = self._acts
+        self._notice = ("", 0.0)
+        self.state = press(self.state, key, self._picture, asks=self._runs, acts=acts)
+        if (request := self.state.asks) is not None:
+            self.state = replace(self.state, asks=None)
+            self._say(f"{words(request)}: asked")
+            threading.Thread(target=self._ask, args=(request,), daemon=True).start()
+
+    @property
+    def _acts(self) -> bool:
+        """Whether something can be asked of the run; of an experiment nothing can."""
+        found = self._snapshot
+        return self._act is not None and found is not None and found.study is None
+
+    def _ask(self, request: Request) -> None:
+        """Ask something of the run; its answer may take a while."""
+        assert self._act is not None
+        try:
+            said = self._act(request)
+        except (FimiError, ImportError, OSError) as error:
+            said = f"{words(request)}: {error}"
+        self._say(said)
+
+    def _say(self, text: str) -> None:
+        self._notice = (text, time.monotonic() + NOTICE_S)
 
     def _draw(self) -> None:
         """Draw what has changed."""
         snapshot, link, size = self._take(), self._link(), self._screen.size
-        seen = (id(snapshot), link, size, self.state)
-        if seen == self._drawn:
+        notice = self._notice[0] if time.monotonic() < self._notice[1] else ""
+        seen = (size, link, self.state, notice)
+        if seen == self._drawn and snapshot is self._snapshot:
             return
-        if self._drawn and self._drawn[2] != size:
+        if self._drawn and self._drawn[0] != size:
             self._screen.open()
-        self._drawn = seen
+        self._drawn, self._snapshot = seen, snapshot
         if snapshot is None:
-            lines = [fit(of(link or "connecting"), size[0]), *[Line()] * (size[1] - 1)]
-            self._picture = Picture(lines=tuple(lines))
+            lines = [fit(of(link or "connecting"), size[0]), *[TextLine()] * (size[1] - 1)]
+            self._picture = Drawn(lines=tuple(lines))
         else:
-            self._picture = draw(snapshot, self.state, *size, link=link, runs=self._runs)
+            self._picture = draw(
+                snapshot,
+                self.state,
+                *size,
+                link=link,
+                runs=self._runs,
+                acts=self._acts,
+                notice=notice,
+            )
         self._screen.show(self._picture.lines)
 
 

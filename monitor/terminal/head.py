@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from fimi.energy.joules import format_energy
 from fimi.monitor.snapshot import OVER, JoulesNow, RunNow, Snapshot
-from fimi.monitor.terminal.text import Line, Look, Piece, flow, of
+from fimi.monitor.terminal.text import Look, Piece, TextLine, flow, of
 from fimi.report.words import (
     exposed_in_words,
     joules,
@@ -26,7 +26,7 @@ NARROW = 60
 _BAR = 12
 
 
-def head(snapshot: Snapshot, width: int, most: int, link: str = "") -> list[Line]:
+def head(snapshot: Snapshot, width: int, most: int, link: str = "") -> list[TextLine]:
     """The head, in at most ``most`` lines.
 
     Args:
@@ -38,7 +38,7 @@ def head(snapshot: Snapshot, width: int, most: int, link: str = "") -> list[Line
     run = snapshot.run
     narrow = width < NARROW
     title = flow(_title(snapshot, narrow), width)
-    parts: list[list[Line]] = [title[:1] if narrow else title]
+    parts: list[list[TextLine]] = [title[:1] if narrow else title]
     if link:
         parts.append([_marked(link, "problem")])
     elif run.broker_away_s is not None:
@@ -54,7 +54,7 @@ def head(snapshot: Snapshot, width: int, most: int, link: str = "") -> list[Line
     return [line for part in parts for line in part][:most]
 
 
-def _marked(text: str, look: Look) -> Line:
+def _marked(text: str, look: Look) -> TextLine:
     return of(f"! {text}", look)
 
 
@@ -132,7 +132,7 @@ def predicted_words(found: JoulesNow) -> str:
     return f"predicted {said} for the {measured} of which both are known ({error})"
 
 
-def _more(snapshot: Snapshot) -> Iterable[Line]:
+def _more(snapshot: Snapshot) -> Iterable[TextLine]:
     """What is worth a line where there is room for it."""
     run = snapshot.run
     if run.exposed:

@@ -1,8 +1,8 @@
 """The feed of a run, heard from another process: it becomes snapshots again.
 
-A :class:`Listener` connects again by itself after any interruption, and says since when it is not
-connected. It asks each time where the run is, because a coordinator that was started again is at
-another address, with another key.
+A :class:`FeedListener` connects again by itself after any interruption, and says since when it is
+not connected. It asks each time where the run is, because a coordinator that was started again is
+at another address, with another key.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class FeedError(SurroundingsError, RuntimeError):
     """What is at an address is no feed of a run, or it refuses; the message says why."""
 
 
-class Address(Struct, frozen=True, kw_only=True):
+class FeedAddress(Struct, frozen=True, kw_only=True):
     """Where a dashboard is.
 
     Attributes:
@@ -51,7 +51,7 @@ class Address(Struct, frozen=True, kw_only=True):
     key: str = ""
 
     @classmethod
-    def of(cls, text: str) -> Address:
+    def of(cls, text: str) -> FeedAddress:
         """From what a coordinator prints: ``http://host:8765/?key=…``.
 
         Raises:
@@ -72,7 +72,7 @@ class Address(Struct, frozen=True, kw_only=True):
         return cls(url=f"{split.scheme}://{split.netloc}{path}", key=keys[0])
 
 
-def open_at(address: Address, path: str, timeout_s: float) -> http.client.HTTPResponse:
+def open_at(address: FeedAddress, path: str, timeout_s: float) -> http.client.HTTPResponse:
     """Ask a dashboard for something.
 
     Raises:
@@ -95,7 +95,7 @@ def open_at(address: Address, path: str, timeout_s: float) -> http.client.HTTPRe
     return answer
 
 
-def _refusal(address: Address, answer: http.client.HTTPResponse) -> str:
+def _refusal(address: FeedAddress, answer: http.client.HTTPResponse) -> str:
     body = answer.read(10_000)
     said = ""
     with contextlib.suppress(ValueError, AttributeError):
@@ -105,7 +105,7 @@ def _refusal(address: Address, answer: http.client.HTTPResponse) -> str:
     return f"{address.url} answers {answer.status}: {clean(said, 1000)}"
 
 
-def snapshot_at(address: Address, timeout_s: float = SILENT_S) -> Snapshot:
+def snapshot_at(address: FeedAddress, timeout_s: float = SILENT_S) -> Snapshot:
     """The run as it is now.
 
     Raises:
@@ -142,7 +142,7 @@ def reason(error: BaseException) -> str:
     return clean(str(error) or type(error).__name__)
 
 
-class Listener:
+class FeedListener:
     """Listens to a run on a thread of its own. A context manager: inside it, it does.
 
     Args:
@@ -156,7 +156,7 @@ class Listener:
     """
 
     def __init__(
-        self, where: Callable[[], Address], clock: Callable[[], float] = time.monotonic
+        self, where: Callable[[], FeedAddress], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._where, self._clock = where, clock
         self._latest: Snapshot | None = None
@@ -166,7 +166,7 @@ class Listener:
         self.over = False
         self.trouble = ""
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> FeedListener:
         self._thread.start()
         return self
 
@@ -213,7 +213,7 @@ class Listener:
         else:
             self._lost = (*self._lost[:2], why)
 
-    def _listen(self, address: Address) -> None:
+    def _listen(self, address: FeedAddress) -> None:
         """Listen until the connection ends."""
         with open_at(address, "feed", SILENT_S) as answer:
             if "event-stream" not in (answer.getheader("content-type") or ""):

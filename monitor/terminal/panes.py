@@ -17,7 +17,7 @@ from fimi.monitor.snapshot import DeviceNow, JoulesNow, Said, Snapshot
 from fimi.monitor.terminal.columns import age, power_words, watts
 from fimi.monitor.terminal.head import bar, energy_words, predicted_words, took
 from fimi.monitor.terminal.state import ViewState
-from fimi.monitor.terminal.text import Line, Look, of, wrapped
+from fimi.monitor.terminal.text import Look, TextLine, of, wrapped
 from fimi.report import layout
 from fimi.report.words import MISSING, bits_per_second, hertz, percent
 
@@ -39,6 +39,14 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("q", "leave; in another view, back to the devices"),
 )
 
+ASKS: tuple[tuple[str, str], ...] = (
+    ("P", "pause after this round; in a pause, go on"),
+    ("S", "stop the run after this round; it can be gone on with"),
+    ("X", "exclude the device under the cursor, or take it in again"),
+    ("N", "plan again"),
+)
+"""What is asked of the run; as ``fimi control`` does, which sets the deadline too."""
+
 NOTES: tuple[tuple[str, str], ...] = (
     ("!", "before a name: a problem, and the device needs somebody"),
     ("≥", "not all of these joules are known; the device's own view says which are missing"),
@@ -51,27 +59,27 @@ NOTES: tuple[tuple[str, str], ...] = (
 )
 
 
-def study(snapshot: Snapshot, width: int) -> list[Line]:
+def study(snapshot: Snapshot, width: int) -> list[TextLine]:
     """An experiment: what runs, what has failed, and the results so far."""
     found = snapshot.study
     if found is None:
         return []
-    lines: list[Line] = []
+    lines: list[TextLine] = []
     for name, task in found.running.items():
         drawn = f"{bar(task.done, task.steps, 10)} {task.done}/{task.steps}" if task.steps else ""
         lines += wrapped(f"{name}  {drawn} {took(task.since_s)}", width)
     for name, why in found.failed.items():
         lines += wrapped(f"! {name} failed: {why}", width, "problem", indent="  ")
     for each in found.tables:
-        lines += [Line(), *wrapped(each.caption, width, "title")]
+        lines += [TextLine(), *wrapped(each.caption, width, "title")]
         said = layout.table(each.heading, each.rows, paper=layout.Paper(max(40, width)))
         lines += [of(line) for line in said.split("\n")]
     for note in found.notes:
-        lines += [Line(), *wrapped(note, width)]
+        lines += [TextLine(), *wrapped(note, width)]
     return lines or wrapped("nothing has ended yet", width, "faint")
 
 
-def device(snapshot: Snapshot, name: str, width: int) -> list[Line]:
+def device(snapshot: Snapshot, name: str, width: int) -> list[TextLine]:
     """All that is known of a device, and what has happened to it."""
     now = snapshot.devices.get(name)
     if now is None:
@@ -82,18 +90,20 @@ def device(snapshot: Snapshot, name: str, width: int) -> list[Line]:
             lines += term_line(term, text, width, look)
     own = [said for said in snapshot.said.values() if said.device == name]
     if own:
-        lines += [Line(), *wrapped("what has happened to it", width, "title")]
+        lines += [TextLine(), *wrapped("what has happened to it", width, "title")]
         lines += [line for said in own for line in event(said, width)]
     return lines
 
 
-def term_line(term: str, text: str, width: int, look: Look = "plain") -> list[Line]:
+def term_line(term: str, text: str, width: int, look: Look = "plain") -> list[TextLine]:
     """A term with its explanation beside it, wrapped; below it on narrow screens."""
     if width < 2 * _NAME:
         return [*wrapped(term, width, "faint"), *wrapped(text, width, look)]
     few = wrapped(text, width - _NAME - 1, look)
     names = [f"{term:<{_NAME}} "] + [" " * (_NAME + 1)] * (len(few) - 1)
-    return [Line(((name, "faint"), *each.pieces)) for name, each in zip(names, few, strict=True)]
+    return [
+        TextLine(((name, "faint"), *each.pieces)) for name, each in zip(names, few, strict=True)
+    ]
 
 
 def _facts(snapshot: Snapshot, now: DeviceNow) -> Iterable[tuple[str, str, Look]]:
@@ -150,7 +160,7 @@ def _energy(found: JoulesNow) -> str:
     return ", ".join(filter(None, (energy_words(found), predicted_words(found), missing)))
 
 
-def event(said: Said, width: int) -> list[Line]:
+def event(said: Said, width: int) -> list[TextLine]:
     """An event: when, and what; ``!`` marks a problem."""
     at = time.strftime("%H:%M:%S", time.localtime(said.unix_s))
     mark = "!" if said.problem else " "
@@ -158,7 +168,7 @@ def event(said: Said, width: int) -> list[Line]:
     return wrapped(f"{at} {mark} {said.text}", width, look, indent=" " * 11)
 
 
-def events(snapshot: Snapshot, state: ViewState, width: int) -> list[Line]:
+def events(snapshot: Snapshot, state: ViewState, width: int) -> list[TextLine]:
     """What has happened, the latest at the end."""
     words = state.filter.lower().split()
     lines = []
@@ -174,14 +184,15 @@ def events(snapshot: Snapshot, state: ViewState, width: int) -> list[Line]:
     return lines
 
 
-def keys(width: int, *, runs: bool) -> list[Line]:
+def keys(width: int, *, runs: bool, acts: bool = False) -> list[TextLine]:
     """What the keys do, and what the signs mean.
 
     Args:
         width: columns.
         runs: whether the run is in this process: leaving the display does not stop it, Ctrl-C does.
+        acts: whether something can be asked of the run here.
     """
-    lines: list[Line] = []
+    lines: list[TextLine] = []
     for key, text in KEYS:
         lines += term_line(key, text, width)
     if runs:
@@ -189,7 +200,11 @@ def keys(width: int, *, runs: bool) -> list[Line]:
         lines += term_line("Ctrl-C", "stop the run; it can be gone on with", width)
     else:
         lines += term_line("", "neither q nor Ctrl-C changes the run", width)
-    lines.append(Line())
+    if acts:
+        lines += [TextLine(), *wrapped("asked of the run, after y", width, "title")]
+        for key, text in ASKS:
+            lines += term_line(key, text, width)
+    lines.append(TextLine())
     for sign, text in NOTES:
         lines += term_line(sign, text, width)
     return lines

@@ -18,10 +18,11 @@ from msgspec.structs import replace
 
 from fimi.monitor.snapshot import Snapshot
 from fimi.monitor.terminal import panes, table
-from fimi.monitor.terminal.columns import Common, Row, is_troubled
+from fimi.monitor.terminal.columns import Common, FleetRow, is_troubled
 from fimi.monitor.terminal.head import head
-from fimi.monitor.terminal.state import PROBLEMS_FIRST, Picture, ViewState, index_of, top_of
-from fimi.monitor.terminal.text import Line, Piece, fit, flow
+from fimi.monitor.terminal.state import PROBLEMS_FIRST, Drawn, ViewState, index_of, top_of
+from fimi.monitor.terminal.text import Piece, TextLine, fit, flow
+from fimi.record.interventions import words
 
 _LOW = 20
 """Lines of a terminal below which the head is kept short."""
@@ -37,7 +38,9 @@ def draw(
     *,
     link: str = "",
     runs: bool = False,
-) -> Picture:
+    acts: bool = False,
+    notice: str = "",
+) -> Drawn:
     """What fills a terminal.
 
     Args:
@@ -47,9 +50,11 @@ def draw(
         height: its lines.
         link: what is wrong with the connection to the run; empty: nothing.
         runs: whether the run is in this process.
+        acts: whether something can be asked of it here.
+        notice: said in place of the keys; empty: nothing is.
     """
     width, height = max(1, width), max(1, height)
-    footer = _footer(state, width, runs, snapshot.study is not None) if height > 1 else []
+    footer = _footer(state, width, runs, snapshot.study is not None, notice) if height > 1 else []
     room = height - len(footer)
     most = 0 if height < 5 else min(5 if height < _LOW else 9, room - 4)
     upper = head(snapshot, width, most, link)
@@ -57,9 +62,14 @@ def draw(
     if state.pane == "devices" and snapshot.study is None:
         picture = _devices(snapshot, state, width, room)
     else:
-        picture = _pane(snapshot, state, width, room, runs)
-    lines = [*upper, *picture.lines, *[Line()] * (room - len(picture.lines)), *footer]
-    return replace(picture, lines=tuple(fit(line, width) for line in lines[:height]))
+        picture = _pane(snapshot, state, width, room, runs, acts)
+    lines = [*upper, *picture.lines, *[TextLine()] * (room - len(picture.lines)), *footer]
+    return replace(
+        picture,
+        lines=tuple(fit(line, width) for line in lines[:height]),
+        paused=snapshot.run.state in ("pausing", "paused"),
+        excluded=frozenset(d for d, now in snapshot.devices.items() if now.state == "excluded"),
+    )
 
 
 def still(snapshot: Snapshot, width: int, most: int | None = None, link: str = "") -> str:
@@ -86,16 +96,16 @@ def still(snapshot: Snapshot, width: int, most: int | None = None, link: str = "
     kept = rows if len(rows) <= fits else rows[: max(0, fits - 1)]
     lines += [table.line(row, room, cursor=False) for row in kept]
     if len(kept) < len(rows):
-        lines.append(Line(((f"… and {len(rows) - len(kept)} more devices", "plain"),)))
+        lines.append(TextLine(((f"… and {len(rows) - len(kept)} more devices", "plain"),)))
     return "\n".join(fit(line, width).text.rstrip() for line in lines)
 
 
-def _devices(snapshot: Snapshot, state: ViewState, width: int, room: int) -> Picture:
+def _devices(snapshot: Snapshot, state: ViewState, width: int, room: int) -> Drawn:
     """Caption, table, and what has happened last."""
     rows = table.rows(snapshot, state)
     common = Common.of(snapshot.devices.values())
     columns = table.chosen(snapshot, common, width)
-    lines: list[Line] = []
+    lines: list[TextLine] = []
     if room >= 5:
         lines += flow(table.caption(snapshot, rows, columns, state, common), width)[: room - 3]
     if room >= 3:
@@ -110,11 +120,11 @@ def _devices(snapshot: Snapshot, state: ViewState, width: int, room: int) -> Pic
     ]
     if not rows:
         none = "no device is like that; Esc shows all" if snapshot.devices else "no devices yet"
-        lines.append(Line(((none, "faint"),)))
+        lines.append(TextLine(((none, "faint"),)))
     left = room - len(lines)
     if left >= 2 and least:
         lines += _latest(snapshot, rows[at] if rows and state.chosen else None, width, left)
-    return Picture(
+    return Drawn(
         lines=tuple(lines),
         page=page,
         devices=ids,
@@ -122,21 +132,23 @@ def _devices(snapshot: Snapshot, state: ViewState, width: int, room: int) -> Pic
     )
 
 
-def _latest(snapshot: Snapshot, row: Row | None, width: int, most: int) -> list[Line]:
+def _latest(snapshot: Snapshot, row: FleetRow | None, width: int, most: int) -> list[TextLine]:
     """The problem of the device under the cursor, and the last events, below a free line."""
-    lines: list[Line] = []
+    lines: list[TextLine] = []
     if row is not None and is_troubled(row.now):
         said = row.now.problem or row.now.state
-        lines.append(Line(((f"! {row.device}: {said}", "problem"),)))
-    last: list[Line] = []
+        lines.append(TextLine(((f"! {row.device}: {said}", "problem"),)))
+    last: list[TextLine] = []
     for event in reversed(snapshot.said.values()):
         if len(last) + len(lines) >= most - 1:
             break
         last.insert(0, fit(panes.event(event, 10_000)[0], width))
-    return [Line(), *lines, *last][:most]
+    return [TextLine(), *lines, *last][:most]
 
 
-def _pane(snapshot: Snapshot, state: ViewState, width: int, room: int, runs: bool) -> Picture:
+def _pane(
+    snapshot: Snapshot, state: ViewState, width: int, room: int, runs: bool, acts: bool
+) -> Drawn:
     """A text that is scrolled, below its title."""
     ids = tuple(row.device for row in table.rows(snapshot, state))
     if state.pane == "devices":
@@ -146,7 +158,7 @@ def _pane(snapshot: Snapshot, state: ViewState, width: int, room: int, runs: boo
     elif state.pane == "events":
         name, text = "what has happened", panes.events(snapshot, state, width)
     else:
-        name, text = "keys and signs", panes.keys(width, runs=runs)
+        name, text = "keys and signs", panes.keys(width, runs=runs, acts=acts)
     page = max(1, room - 1)
     most = max(0, len(text) - page)
     top = most - min(state.up, most) if state.pane == "events" else min(state.down, most)
@@ -159,19 +171,26 @@ def _pane(snapshot: Snapshot, state: ViewState, width: int, room: int, runs: boo
         phrases.append((f"filter {state.filter!r}", "warning"))
     title = flow(phrases, width)[:1] if room > 1 else []
     shown = text[top : top + page] if below >= 0 else text[top:]
-    return Picture(lines=(*title, *shown), page=page, devices=ids, length=len(text))
+    return Drawn(lines=(*title, *shown), page=page, devices=ids, length=len(text))
 
 
-def _footer(state: ViewState, width: int, runs: bool, is_study: bool) -> list[Line]:
+def _footer(
+    state: ViewState, width: int, runs: bool, is_study: bool, notice: str
+) -> list[TextLine]:
     """The keys of the moment; what is asked or typed comes first."""
+    if state.wants is not None:
+        said = f"{words(state.wants)}? y asks the run for it, another key does not"
+        return [fit(TextLine(((said, "warning"),)), width)]
     if state.leaving:
         said = "leave this display? the run goes on: q or y leaves, another key stays"
-        return [fit(Line(((said, "warning"),)), width)]
+        return [fit(TextLine(((said, "warning"),)), width)]
     if state.typing:
         said = f"filter: {state.filter[-max(1, width - 12) :]}▏"
         if len(said) + 32 <= width:
             said += "  Enter keeps it, Esc clears it"
-        return [fit(Line(((said, "warning"),)), width)]
+        return [fit(TextLine(((said, "warning"),)), width)]
+    if notice:
+        return [fit(TextLine(((notice, "warning"),)), width)]
     keys: tuple[str, ...] = {
         "devices": (
             "q leave",

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO, Any
 
-from fimi.monitor.terminal.text import Line, coded
+from fimi.monitor.terminal.text import TextLine, coded
 from fimi.report.layout import columns
 
 _OPEN = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
@@ -37,7 +37,7 @@ def has_the_terminal(stream: IO[Any]) -> bool:
         return True
 
 
-def _whole(line: Line, width: int, colour: bool) -> str:
+def _whole(line: TextLine, width: int, colour: bool) -> str:
     """A line with the code that clears what is right of it, unless it reaches the edge.
 
     There the cursor stands on the last column still, which would be cleared.
@@ -85,7 +85,7 @@ class Screen:
             self.is_open = False
             self._write(_CLOSE)
 
-    def show(self, lines: Sequence[Line]) -> None:
+    def show(self, lines: Sequence[TextLine]) -> None:
         """Fill the screen; what is there already is not written again."""
         if not self.is_open:
             return

@@ -1,7 +1,7 @@
 """What a person at the terminal has chosen to see, and what their keys change in it.
 
 * :class:`ViewState`  what is chosen
-* :class:`Picture`    what is on the screen now; keys are understood by it
+* :class:`Drawn`      what is on the screen now; keys are understood by it
 * :func:`press`       a key, and what is chosen after it
 """
 
@@ -12,7 +12,16 @@ from typing import Literal
 from msgspec import Struct
 from msgspec.structs import replace
 
-from fimi.monitor.terminal.text import Line
+from fimi.monitor.terminal.text import TextLine
+from fimi.record.interventions import (
+    ExcludeDevice,
+    GoOn,
+    IncludeDevice,
+    PauseRun,
+    PlanAgain,
+    Request,
+    StopRun,
+)
 
 Pane = Literal["devices", "device", "events", "help"]
 
@@ -37,6 +46,8 @@ class ViewState(Struct, frozen=True, kw_only=True):
         up: lines that the events are scrolled up from the latest.
         leaving: whether it is asked if the display is to be left.
         done: whether it is left.
+        wants: what is to be asked of the run, if the person says yes.
+        asks: what is to be asked of it now.
     """
 
     pane: Pane = "devices"
@@ -51,9 +62,11 @@ class ViewState(Struct, frozen=True, kw_only=True):
     up: int = 0
     leaving: bool = False
     done: bool = False
+    wants: Request | None = None
+    asks: Request | None = None
 
 
-class Picture(Struct, frozen=True, kw_only=True):
+class Drawn(Struct, frozen=True, kw_only=True):
     """What is on the screen.
 
     Attributes:
@@ -62,13 +75,17 @@ class Picture(Struct, frozen=True, kw_only=True):
         devices: ids of all devices that the filter lets through, in their order.
         orders: by what they can be sorted: keys of the columns that are shown, after ``problems``.
         length: lines that the text in the middle has; 0 for devices.
+        paused: whether the run is, or is about to be.
+        excluded: devices that somebody has excluded.
     """
 
-    lines: tuple[Line, ...] = ()
+    lines: tuple[TextLine, ...] = ()
     page: int = 1
     devices: tuple[str, ...] = ()
     orders: tuple[str, ...] = (PROBLEMS_FIRST,)
     length: int = 0
+    paused: bool = False
+    excluded: frozenset[str] = frozenset()
 
 
 def index_of(state: ViewState, devices: tuple[str, ...]) -> int:
@@ -83,7 +100,9 @@ def top_of(state: ViewState, devices: tuple[str, ...], page: int) -> int:
     return max(0, min(top, len(devices) - page))
 
 
-def press(state: ViewState, key: str, picture: Picture, *, asks: bool = False) -> ViewState:
+def press(
+    state: ViewState, key: str, picture: Drawn, *, asks: bool = False, acts: bool = False
+) -> ViewState:
     """What is chosen after a key.
 
     Args:
@@ -91,7 +110,10 @@ def press(state: ViewState, key: str, picture: Picture, *, asks: bool = False) -
         key: its name (:mod:`fimi.monitor.terminal.keys`), or the character.
         picture: what was on the screen.
         asks: whether it is asked before the display is left.
+        acts: whether something can be asked of the run here.
     """
+    if state.wants is not None:
+        return replace(state, wants=None, asks=state.wants if key == "y" else None)
     if state.leaving:
         return replace(state, leaving=False, done=key in ("q", "y", "enter"))
     if state.typing:
@@ -109,6 +131,8 @@ def press(state: ViewState, key: str, picture: Picture, *, asks: bool = False) -
             return replace(state, leaving=True) if asks else replace(state, done=True)
         case "q" | "escape" | "backspace" if state.pane != "devices":
             return replace(state, pane="devices")
+    if acts and (wanted := _wanted(state, key, picture)) is not None:
+        return replace(state, wants=wanted)
     if state.pane == "devices":
         return _among_devices(state, key, picture)
     if state.pane == "device":
@@ -120,6 +144,23 @@ def press(state: ViewState, key: str, picture: Picture, *, asks: bool = False) -
     if (state.pane, key) in (("events", "e"), ("events", "enter"), ("help", "?")):
         return replace(state, pane="devices")
     return _scrolled(state, key, picture)
+
+
+def _wanted(state: ViewState, key: str, picture: Drawn) -> Request | None:
+    """What a key asks of the run; ``None`` for another key."""
+    match key:
+        case "P":
+            return GoOn() if picture.paused else PauseRun()
+        case "S":
+            return StopRun()
+        case "N":
+            return PlanAgain()
+        case "X" if picture.devices and state.pane in ("devices", "device"):
+            device = picture.devices[index_of(state, picture.devices)]
+            if device in picture.excluded:
+                return IncludeDevice(device=device)
+            return ExcludeDevice(device=device)
+    return None
 
 
 def _typed(state: ViewState, key: str) -> ViewState:
@@ -148,7 +189,7 @@ def _steps(key: str, page: int) -> int | None:
     }.get(key)
 
 
-def _among_devices(state: ViewState, key: str, picture: Picture) -> ViewState:
+def _among_devices(state: ViewState, key: str, picture: Drawn) -> ViewState:
     devices, orders = picture.devices, picture.orders
     if picture.length:  # an experiment: results in place of devices
         return _scrolled(state, key, picture)
@@ -173,7 +214,7 @@ def _among_devices(state: ViewState, key: str, picture: Picture) -> ViewState:
     return state
 
 
-def _moved(state: ViewState, step: int, picture: Picture) -> ViewState:
+def _moved(state: ViewState, step: int, picture: Drawn) -> ViewState:
     """The cursor some rows down."""
     if not picture.devices:
         return state
@@ -181,13 +222,13 @@ def _moved(state: ViewState, step: int, picture: Picture) -> ViewState:
     return _at(state, max(0, min(at, len(picture.devices) - 1)), picture)
 
 
-def _at(state: ViewState, at: int, picture: Picture) -> ViewState:
+def _at(state: ViewState, at: int, picture: Drawn) -> ViewState:
     """The cursor on a row."""
     moved = replace(state, chosen=picture.devices[at])
     return replace(moved, top=top_of(moved, picture.devices, picture.page))
 
 
-def _scrolled(state: ViewState, key: str, picture: Picture) -> ViewState:
+def _scrolled(state: ViewState, key: str, picture: Drawn) -> ViewState:
     """A page of text further up or down."""
     most = max(0, picture.length - picture.page)
     step = _steps(key, picture.page)

@@ -17,15 +17,15 @@ from fimi.monitor.terminal.columns import (
     DEVICE,
     FIRST,
     SHORTER,
-    Column,
     Common,
-    Row,
+    FleetColumn,
+    FleetRow,
     is_troubled,
     natural,
     trouble,
 )
 from fimi.monitor.terminal.state import PROBLEMS_FIRST, ViewState
-from fimi.monitor.terminal.text import Line, Piece, padded
+from fimi.monitor.terminal.text import Piece, TextLine, padded
 from fimi.report.layout import columns
 
 _MARKS = 2
@@ -37,16 +37,16 @@ _GAP = 1
 BY_KEY = {each.key: each for each in (DEVICE, *COLUMNS)}
 
 
-Room = tuple[tuple[Column, int], ...]
+Room = tuple[tuple[FleetColumn, int], ...]
 """Columns with the room that each takes, from the left."""
 
 
-def rows(snapshot: Snapshot, state: ViewState) -> list[Row]:
+def rows(snapshot: Snapshot, state: ViewState) -> list[FleetRow]:
     """The devices that the filter lets through, sorted."""
     common = Common.of(snapshot.devices.values())
     words = state.filter.lower().split()
     found = [
-        Row(device, now, snapshot.unix_s, common)
+        FleetRow(device, now, snapshot.unix_s, common)
         for device, now in snapshot.devices.items()
         if (is_troubled(now) or not state.problems_only)
     ]
@@ -62,7 +62,7 @@ def rows(snapshot: Snapshot, state: ViewState) -> list[Row]:
     return sorted(known, key=column.order, reverse=down) + unknown
 
 
-def _said(row: Row) -> str:
+def _said(row: FleetRow) -> str:
     """What the filter looks at."""
     now = row.now
     return " ".join(
@@ -89,7 +89,7 @@ def chosen(snapshot: Snapshot, common: Common, width: int) -> Room:
     return ((DEVICE, min(name, max(1, width - _MARKS))), *shown)
 
 
-def heading(room: Room, state: ViewState, common: Common) -> Line:
+def heading(room: Room, state: ViewState, common: Common) -> TextLine:
     """The titles; the column by which is sorted has an arrow."""
     pieces: list[Piece] = [(" " * _MARKS, "faint")]
     for n, (column, width) in enumerate(room):
@@ -101,10 +101,10 @@ def heading(room: Room, state: ViewState, common: Common) -> Line:
             title = padded(title, min(columns(title), width - 1)) + arrow
         text = padded(title, width, right=not column.text)
         pieces.append((("" if n == 0 else " " * _GAP) + text, "title"))
-    return Line(tuple(pieces))
+    return TextLine(tuple(pieces))
 
 
-def line(row: Row, room: Room, *, cursor: bool) -> Line:
+def line(row: FleetRow, room: Room, *, cursor: bool) -> TextLine:
     """A device; ``>`` marks the cursor, ``!`` a problem."""
     troubled = is_troubled(row.now)
     marks = (">" if cursor else " ") + ("!" if troubled else " ")
@@ -113,11 +113,11 @@ def line(row: Row, room: Room, *, cursor: bool) -> Line:
         text = padded(column.cell(row), width, right=not column.text)
         bad = troubled and column.key in ("device", "state")
         pieces.append((("" if n == 0 else " " * _GAP) + text, "problem" if bad else "plain"))
-    return Line(tuple(pieces), cursor)
+    return TextLine(tuple(pieces), cursor)
 
 
 def caption(
-    snapshot: Snapshot, shown: Sequence[Row], room: Room, state: ViewState, common: Common
+    snapshot: Snapshot, shown: Sequence[FleetRow], room: Room, state: ViewState, common: Common
 ) -> list[Piece]:
     """How many devices there are, of which kind their joules are, and in which order they stand."""
     every = len(snapshot.devices)

@@ -1,6 +1,6 @@
 """Lines of a picture: text with looks, never wider than asked, without control characters.
 
-* :class:`Line`      pieces of text, each with its look
+* :class:`TextLine`  pieces of text, each with its look
 * :func:`of`         a line of one piece
 * :func:`flow`       phrases side by side, and in further lines where there is no room
 * :func:`wrapped`    a text over as many lines as it takes
@@ -29,7 +29,7 @@ _RESET, _REVERSE = "\x1b[0m", "\x1b[7m"
 SEPARATOR = " · "
 
 
-class Line(NamedTuple):
+class TextLine(NamedTuple):
     """A line.
 
     Attributes:
@@ -46,9 +46,9 @@ class Line(NamedTuple):
         return "".join(text for text, _ in self.pieces)
 
 
-def of(text: str, look: Look = "plain") -> Line:
+def of(text: str, look: Look = "plain") -> TextLine:
     """A line of one piece."""
-    return Line(((clean(text, LONGEST), look),))
+    return TextLine(((clean(text, LONGEST), look),))
 
 
 def padded(text: str, width: int, *, right: bool = False) -> str:
@@ -58,7 +58,7 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
     return room + text if right else text + room
 
 
-def fit(line: Line, width: int) -> Line:
+def fit(line: TextLine, width: int) -> TextLine:
     """A line of at most ``width`` columns, without control characters."""
     left, pieces = width, []
     for text, look in line.pieces:
@@ -68,10 +68,10 @@ def fit(line: Line, width: int) -> Line:
         kept = fitted(text, left)
         pieces.append((kept, look))
         left = 0 if kept != text else left - columns(kept)
-    return Line(tuple(pieces), line.chosen)
+    return TextLine(tuple(pieces), line.chosen)
 
 
-def flow(phrases: Iterable[Piece], width: int) -> list[Line]:
+def flow(phrases: Iterable[Piece], width: int) -> list[TextLine]:
     """Phrases with dots between them; lines break between phrases only.
 
     A phrase that is wider than a line is broken between its words.
@@ -95,10 +95,10 @@ def flow(phrases: Iterable[Piece], width: int) -> list[Line]:
             lines[-1].append((SEPARATOR, "faint"))
         lines[-1].append((text, look))
         used += room
-    return [Line(tuple(pieces)) for pieces in lines if pieces]
+    return [TextLine(tuple(pieces)) for pieces in lines if pieces]
 
 
-def wrapped(text: str, width: int, look: Look = "plain", indent: str = "") -> list[Line]:
+def wrapped(text: str, width: int, look: Look = "plain", indent: str = "") -> list[TextLine]:
     """A text over as many lines as it takes, broken between words where there are any.
 
     Args:
@@ -126,10 +126,10 @@ def wrapped(text: str, width: int, look: Look = "plain", indent: str = "") -> li
                 now, used = indent, columns(indent)
             now, used = now + character, used + each
     lines.append(now)
-    return [Line(((line, look),)) for line in lines]
+    return [TextLine(((line, look),)) for line in lines]
 
 
-def coded(line: Line, width: int, *, colour: bool) -> str:
+def coded(line: TextLine, width: int, *, colour: bool) -> str:
     """A line for a terminal.
 
     Args:

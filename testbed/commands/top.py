@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from fimi.record.interventions import Request, login
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, errors, fail
 from fimi.testbed.nearest import nearest
 
 if TYPE_CHECKING:
     from fimi.monitor.snapshot import Snapshot
-    from fimi.monitor.terminal.listener import Address
+    from fimi.monitor.terminal.listener import FeedAddress
 
 _FOLDERS = ("runs", "experiments")
 """Where runs and experiments are if nothing else is said."""
@@ -49,27 +50,22 @@ def top(run: Path | None, url: str | None, once: bool, directory: str) -> None:
         raise click.UsageError("give RUN or --url, not both.")
     folders = (directory,) if directory else _FOLDERS
     with errors():
-        if url is None:
-            folder = _folder(run, folders)
+        folder = _folder(run, folders) if url is None else None
+        given = _given(url) if url is not None else None
 
-            def where() -> Address:
-                return _address(folder)
-        else:
-            at = _given(url)
-
-            def where() -> Address:
-                return at
+        def where() -> FeedAddress:
+            return given if folder is None and given is not None else _address(folder or Path())
 
         if once or not can_be_drawn_on(sys.stdout):
             _print_once(where())
         else:
-            _show(where)
+            _show(where, folder)
 
 
-def _given(url: str) -> Address:
-    from fimi.monitor.terminal.listener import Address
+def _given(url: str) -> FeedAddress:
+    from fimi.monitor.terminal.listener import FeedAddress
 
-    return Address.of(url)
+    return FeedAddress.of(url)
 
 
 def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
@@ -131,16 +127,16 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _address(folder: Path) -> Address:
+def _address(folder: Path) -> FeedAddress:
     """Where the dashboard of a run is at this moment."""
     from fimi.monitor.server import door
-    from fimi.monitor.terminal.listener import Address
+    from fimi.monitor.terminal.listener import FeedAddress
 
     found = door.find(folder)
-    return Address(url=found.url, key=found.key)
+    return FeedAddress(url=found.url, key=found.key)
 
 
-def _print_once(address: Address) -> None:
+def _print_once(address: FeedAddress) -> None:
     from fimi.monitor.terminal.listener import snapshot_at
     from fimi.monitor.terminal.picture import still
     from fimi.report.layout import Paper
@@ -148,13 +144,21 @@ def _print_once(address: Address) -> None:
     click.echo(still(snapshot_at(address), Paper.of(sys.stdout).width))
 
 
-def _show(where: Callable[[], Address]) -> None:
+def _show(where: Callable[[], FeedAddress], folder: Path | None) -> None:
     """Draw until the run is over or the person leaves; the last state stays on the terminal."""
     from fimi.monitor.terminal.display import Display
-    from fimi.monitor.terminal.listener import Listener
+    from fimi.monitor.terminal.listener import FeedListener
 
-    with _ended_by_signals(), Listener(where) as listener:
-        display = Display(sys.stdout, sys.stdin, listener.latest, link=listener.link)
+    def act(request: Request) -> str:
+        from fimi.monitor.asking import Asking
+
+        assert folder is not None
+        return Asking(folder).ask(request, login("fimi top")).words
+
+    with _ended_by_signals(), FeedListener(where) as listener:
+        display = Display(
+            sys.stdout, sys.stdin, listener.latest, link=listener.link, act=act if folder else None
+        )
         try:
             with display.signals():
                 display.run(lambda: listener.over)

@@ -6,6 +6,7 @@ Every event goes to all of them. The dashboard may be there or not; the run does
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.coordinator.controls import Controls
@@ -36,8 +37,8 @@ class Terminal(Protocol):
 
     wants_telemetry: bool
 
-    def watch(self, watcher: Watcher) -> None:
-        """From now on the run can be seen as a state here."""
+    def watch(self, watcher: Watcher, folder: Path) -> None:
+        """From now on the run can be seen as a state here; it is stored in this folder."""
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
@@ -81,7 +82,7 @@ class Windows:
         self.watcher = Watcher(folder.store.info, title)
         if folder.before is not None:
             self.watcher.recall(folder.before)
-        terminal.watch(self.watcher)
+        terminal.watch(self.watcher, folder.path)
 
     @property
     def telemetry_s(self) -> float:

@@ -20,6 +20,7 @@ from fimi.record.record import RunInfo
 from fimi.testbed.display import RunDisplay
 from fimi.testbed.logs import LogSettings, set_up
 
+Streams = tuple[IO[str], IO[str]]
 JOINED = DeviceJoined(device="device-01", board="pi", kind="emulated", samples=7, backend="torch")
 LOST = DeviceLost(device="device-01", reason="went offline")
 
@@ -32,26 +33,29 @@ def terminal() -> Iterator[OwnTerminal]:
 
 
 @pytest.fixture
-def streams(terminal: OwnTerminal) -> Iterator[tuple[IO[str], IO[str]]]:
+def streams(terminal: OwnTerminal) -> Iterator[Streams]:
     name = Path(os.ttyname(terminal.slave))
     with name.open("w", encoding="utf-8") as out, name.open(encoding="utf-8") as keys:
         yield out, keys
 
 
-def shown(streams: tuple[IO[str], IO[str]]) -> tuple[RunDisplay, Watcher]:
+def shown(streams: Streams) -> tuple[RunDisplay, Watcher]:
     return RunDisplay(*streams, rounds=4), Watcher(
         RunInfo(run="r", config={"rounds.count": 4}), "FIMI dry run"
     )
 
 
 def test_it_is_drawn_and_wipes_itself_away(
-    terminal: OwnTerminal, streams: tuple[IO[str], IO[str]], capsys: pytest.CaptureFixture[str]
+    terminal: OwnTerminal,
+    streams: Streams,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     view, watcher = shown(streams)
     set_up(LogSettings())
     before = sys.stdout, sys.stderr
     with view:
-        view.watch(watcher)
+        view.watch(watcher, tmp_path)
         view.tell("dashboard: http://127.0.0.1:1/?key=secret")
         for see in (watcher, view):
             see(JOINED)
@@ -73,11 +77,11 @@ def test_it_is_drawn_and_wipes_itself_away(
 
 
 def test_who_leaves_it_sees_lines_and_the_run_goes_on(
-    terminal: OwnTerminal, streams: tuple[IO[str], IO[str]]
+    terminal: OwnTerminal, streams: Streams, tmp_path: Path
 ) -> None:
     view, watcher = shown(streams)
     with view:
-        view.watch(watcher)
+        view.watch(watcher, tmp_path)
         view(JOINED)
         terminal.until("Ctrl-C stops the run", 20)
         terminal.type("q")
@@ -93,7 +97,10 @@ def test_who_leaves_it_sees_lines_and_the_run_goes_on(
 
 
 def test_a_display_that_fails_does_not_hurt_the_run(
-    terminal: OwnTerminal, streams: tuple[IO[str], IO[str]], caplog: pytest.LogCaptureFixture
+    terminal: OwnTerminal,
+    streams: Streams,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken(Watcher):
         def snapshot(self):  # type: ignore[no-untyped-def]
@@ -101,7 +108,7 @@ def test_a_display_that_fails_does_not_hurt_the_run(
 
     view = RunDisplay(*streams, rounds=4)
     with view:
-        view.watch(Broken(RunInfo(run="r")))
+        view.watch(Broken(RunInfo(run="r")), tmp_path)
         terminal.until(lambda: "the run goes on" in terminal.written)
         view(LOST)
     terminal.read(0.1)
@@ -110,13 +117,13 @@ def test_a_display_that_fails_does_not_hurt_the_run(
     assert "the display has ended" in caplog.text and "by mistake" in caplog.text
 
 
-def test_ctrl_c_is_what_it_was(terminal: OwnTerminal, streams: tuple[IO[str], IO[str]]) -> None:
+def test_ctrl_c_is_what_it_was(terminal: OwnTerminal, streams: Streams, tmp_path: Path) -> None:
     """Its handler is not touched, and a terminal in this mode still sends it."""
     before = signal.getsignal(signal.SIGINT)
     stops = signal.getsignal(signal.SIGTSTP)
     view, watcher = shown(streams)
     with view:
-        view.watch(watcher)
+        view.watch(watcher, tmp_path)
         terminal.until("0/4 rounds")
         assert signal.getsignal(signal.SIGINT) == before
         flags = terminal.modes()[3]
@@ -126,12 +133,12 @@ def test_ctrl_c_is_what_it_was(terminal: OwnTerminal, streams: tuple[IO[str], IO
 
 
 def test_without_keys_it_is_drawn_all_the_same(
-    terminal: OwnTerminal, streams: tuple[IO[str], IO[str]]
+    terminal: OwnTerminal, streams: Streams, tmp_path: Path
 ) -> None:
     with Path(os.devnull).open(encoding="utf-8") as nothing:
         view, watcher = RunDisplay(streams[0], nothing, 4), Watcher(RunInfo(run="r"))
         with view:
-            view.watch(watcher)
+            view.watch(watcher, tmp_path)
             terminal.until("no devices yet")
             assert terminal.modes() == terminal.before
             watcher(JOINED)

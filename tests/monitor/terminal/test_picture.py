@@ -23,7 +23,7 @@ from fimi.monitor.snapshot import (
 )
 from fimi.monitor.terminal.columns import age
 from fimi.monitor.terminal.picture import draw, still
-from fimi.monitor.terminal.state import Picture, ViewState, press
+from fimi.monitor.terminal.state import Drawn, ViewState, press
 
 FLEETS = {count: fleet(count) for count in (0, 1, 3, 30, 500)}
 KEYS = [
@@ -40,14 +40,14 @@ def wide(text: str) -> int:
     )
 
 
-def check(picture: Picture, width: int, height: int) -> None:
+def check(picture: Drawn, width: int, height: int) -> None:
     assert len(picture.lines) == height
     for line in picture.lines:
         assert wide(line.text) <= width, line.text
         assert line.text.isprintable()
 
 
-def ids(picture: Picture) -> list[str]:
+def ids(picture: Drawn) -> list[str]:
     """Devices that are on the screen."""
     found = [re.match(r"[> ][! ](device-\d+)", line.text) for line in picture.lines]
     return [match[1] for match in found if match]

@@ -20,14 +20,35 @@ from msgspec.structs import replace
 from own_terminal import OwnTerminal, started
 
 from fimi.errors import InputError
+from fimi.monitor.asking import Asking
 from fimi.monitor.server import door
 from fimi.monitor.server.hooks import NoHooks
 from fimi.monitor.server.service import Dashboard
 from fimi.monitor.snapshot import Snapshot
-from fimi.monitor.terminal.listener import Address, FeedError, Listener, snapshot_at
+from fimi.monitor.terminal.display import Display, EverySecond
+from fimi.monitor.terminal.listener import FeedAddress, FeedError, FeedListener, snapshot_at
+from fimi.record.interventions import (
+    AskFor,
+    ControlAnswer,
+    ExcludeDevice,
+    GoOn,
+    LookAt,
+    Request,
+)
 from fimi.testbed.cli import main
 
 TOP = (sys.executable, "-m", "fimi.testbed.cli", "top")
+
+
+class Answers(NoHooks):
+    """Takes requests."""
+
+    def __init__(self) -> None:
+        self.asked: list[AskFor | LookAt] = []
+
+    def control(self, body: bytes) -> ControlAnswer:
+        self.asked.append(msgspec.json.decode(body, type=AskFor | LookAt))
+        return ControlAnswer(number=1, state="accepted", after_round=7, words="after round 7")
 
 
 class Running:
@@ -86,7 +107,7 @@ def test_keys_work_and_the_end_of_the_run_is_its_end(
         terminal.type("/mini\r")
         terminal.until("10 of 30 devices")
         terminal.resize(50, 15)
-        terminal.until(lambda: max(terminal.screen) == 15)
+        terminal.until(lambda: max(terminal.screen, default=0) == 15)
         running.end()
         terminal.until(lambda: process.poll() is not None)
         terminal.read(0.1)
@@ -115,6 +136,48 @@ def test_it_gives_the_terminal_back_when_it_is_stopped_or_ended(
         terminal.until(lambda: process.poll() is not None)
         terminal.read(0.1)
     assert process.returncode == 128 + signal.SIGTERM
+    assert terminal.is_restored
+
+
+def test_what_is_asked_of_the_run_is_asked_of_the_person_first(
+    running: Running, folder: Path, terminal: OwnTerminal
+) -> None:
+    answers, heard = Answers(), threading.Event()
+
+    def act(request: Request) -> str:
+        heard.set()
+        return Asking(folder).ask(request, "a test").words
+
+    name = Path(os.ttyname(terminal.slave))
+    with (
+        Dashboard(running, answers, folder=folder),
+        name.open("w", encoding="utf-8") as out,
+        name.open(encoding="utf-8") as keys,
+    ):
+        display = Display(out, keys, EverySecond(running.snapshot), act=act)
+        thread = threading.Thread(target=display.run, args=(lambda: False,), daemon=True)
+        thread.start()
+        terminal.until("device-007")
+        terminal.type("P")
+        terminal.until("pause? y asks the run for it")
+        terminal.type("n")
+        terminal.until("q leave")
+        assert not heard.is_set()
+        terminal.type("jX")
+        terminal.until("exclude device-014? y")
+        terminal.type("y")
+        terminal.until("after round 7")
+        running.now = replace(running.now, run=replace(running.now.run, state="paused"))
+        terminal.until("· paused ·")
+        terminal.type("P")
+        terminal.until("go on? y")
+        terminal.type("y")
+        until(lambda: len(answers.asked) == 2)
+        terminal.type("q")
+        thread.join(20)
+    asked = [each.request for each in answers.asked if isinstance(each, AskFor)]
+    assert asked == [ExcludeDevice(device="device-014"), GoOn()]
+    terminal.read(0.1)
     assert terminal.is_restored
 
 
@@ -164,13 +227,15 @@ def test_of_several_runs_one_is_to_be_named(
 @pytest.mark.parametrize("text", ["", "runs/trial", "ftp://a/", "http://", "http://a:x/"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(InputError, match="is no address of a dashboard"):
-        Address.of(text)
+        FeedAddress.of(text)
 
 
 def test_an_address_as_it_is_printed(served: Dashboard) -> None:
-    found = Address.of(served.url)
+    found = FeedAddress.of(served.url)
     assert f"{found.url}?key={found.key}" == served.url
-    assert Address.of("http://[::1]:80/a/b?key=k") == Address(url="http://[::1]:80/a/b/", key="k")
+    assert FeedAddress.of("http://[::1]:80/a/b?key=k") == FeedAddress(
+        url="http://[::1]:80/a/b/", key="k"
+    )
 
 
 def until(what: object, limit_s: float = 20.0) -> None:
@@ -181,14 +246,14 @@ def until(what: object, limit_s: float = 20.0) -> None:
 
 
 def test_it_connects_again_wherever_the_run_is_then(running: Running, folder: Path) -> None:
-    def where() -> Address:
+    def where() -> FeedAddress:
         try:
             at = door.find(folder)
         except door.NoDoorError as error:
             raise ConnectionError(error) from None  # as long as it is started again
-        return Address(url=at.url, key=at.key)
+        return FeedAddress(url=at.url, key=at.key)
 
-    with Listener(where) as listener:
+    with FeedListener(where) as listener:
         with Dashboard(running, NoHooks(), folder=folder):
             until(lambda: listener.latest() is not None)
             assert listener.link() == "" and not listener.over
@@ -211,12 +276,12 @@ def test_it_connects_again_wherever_the_run_is_then(running: Running, folder: Pa
 
 
 def test_what_is_no_dashboard_is_told(served: Dashboard) -> None:
-    at = Address.of(served.url)
+    at = FeedAddress.of(served.url)
     with pytest.raises(FeedError, match="answers 404"):
-        snapshot_at(Address(url=f"{at.url}nothing/"))
+        snapshot_at(FeedAddress(url=f"{at.url}nothing/"))
     with pytest.raises(FeedError, match="Connection refused"):
-        snapshot_at(Address(url="http://127.0.0.1:9/"))
-    with Listener(lambda: Address(url=f"{at.url}nothing/")) as listener:
+        snapshot_at(FeedAddress(url="http://127.0.0.1:9/"))
+    with FeedListener(lambda: FeedAddress(url=f"{at.url}nothing/")) as listener:
         until(lambda: listener.over)
         assert "answers 404" in listener.trouble
 
@@ -242,8 +307,8 @@ def test_who_answers_something_else_is_not_listened_to(answer: bytes) -> None:
                 connection.sendall(answer)
 
         threading.Thread(target=serve, daemon=True).start()
-        at = Address(url=f"http://127.0.0.1:{listening.getsockname()[1]}/")
-        with Listener(lambda: at) as listener:
+        at = FeedAddress(url=f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        with FeedListener(lambda: at) as listener:
             until(lambda: listener.over)
             assert (listener.trouble.isprintable() and str(at.url) in listener.trouble) or (
                 "version of fimi" in listener.trouble
