@@ -14,33 +14,25 @@ from __future__ import annotations
 import math
 import time
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from fimi.coordinator import checkpoint
 from fimi.coordinator.checkpoint import ControlPart
+from fimi.coordinator.consequences import Consequence, Consequences, Unmet
 from fimi.coordinator.context import Context
-from fimi.coordinator.controls import Controls, unknown_device
+from fimi.coordinator.controls import Controls
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.patience import Reminder
-from fimi.coordinator.replanning import NoProposalError, Proposal, Replanning
+from fimi.coordinator.replanning import Replanning
 from fimi.coordinator.training_rounds import TrainingRounds
-from fimi.energy.joules import format_joules
 from fimi.optim.plans import Plan
 from fimi.record.events import Intervened, InterventionAsked, Paused, StillInForce
 from fimi.record.interventions import (
     ControlState,
-    ExcludeDevice,
     GoOn,
-    IncludeDevice,
-    PauseRun,
     Pausing,
     PendingRequest,
-    PlanAgain,
     RefusalKind,
-    SetDeadline,
     StopRun,
 )
 
@@ -51,30 +43,6 @@ _BY_ITSELF = "the coordinator, as nobody can reach it"
 
 class StoppedAsAsked(Cancelled):
     """The run ends because somebody has asked for it; the text says who."""
-
-
-class _Refused(Exception):  # noqa: N818
-    """A request cannot be met; the text says why."""
-
-    def __init__(self, reason: str, kind: RefusalKind = "unfit") -> None:
-        super().__init__(reason)
-        self.kind: RefusalKind = kind
-
-
-class _Effect(Struct, frozen=True, kw_only=True):
-    """What a request comes to.
-
-    Attributes:
-        words: in a sentence.
-        part: what people have changed from then on.
-        proposal: a plan to be put into force; ``None``: the plan stays.
-        paused_s: of a pause that ends with it, s.
-    """
-
-    words: str
-    part: ControlPart
-    proposal: Proposal | None = None
-    paused_s: float | None = None
 
 
 class Interventions:
@@ -97,7 +65,7 @@ class Interventions:
         after_round: int = 0,
     ) -> None:
         self._context = context
-        self._planner = planner
+        self._consequences = Consequences(context, planner)
         self._is_reachable = controls is not None
         self._controls = controls or Controls()
         self._part = part
@@ -106,7 +74,7 @@ class Interventions:
         self._plans: DevicePlans | None = None
         self._rounds: TrainingRounds | None = None
         self._replanning: Replanning | None = None
-        self._take_effect(part)
+        self._consequences.take(part)
         self.expect(after_round)
         context.inbox.meanwhile = self.tell
 
@@ -121,6 +89,7 @@ class Interventions:
             replanning: makes other plans; ``None`` where devices do not train.
         """
         self._plans, self._rounds, self._replanning = plans, rounds, replanning
+        self._consequences.begin(plans, rounds, replanning)
         part = self._part
         if part != ControlPart():
             self._context.notify(
@@ -206,7 +175,12 @@ class Interventions:
             if reminder.due():
                 seconds = max(0.0, time.time() - pausing.at)
                 self._context.notify(
-                    Paused(round=pausing.after_round, by=pausing.by, seconds=seconds)
+                    Paused(
+                        run=self._context.run,
+                        round=pausing.after_round,
+                        by=pausing.by,
+                        seconds=seconds,
+                    )
                 )
             return self._controls.next() is not None
 
@@ -214,22 +188,29 @@ class Interventions:
 
     def _serve(self, asked: PendingRequest, plan: Plan | None) -> Plan | None:
         """Do what was asked, or say why not; returns the plan in force."""
-        if isinstance(asked.request, StopRun):
-            self._settle(asked, _Effect(words=f"stops after {self._done}", part=self._part))
-            raise StoppedAsAsked(f"as {asked.by} has asked")
         try:
-            effect = self._effect(asked, plan)
-        except _Refused as reason:
+            effect = self._consequences.of(asked, self._part, self._number, plan)
+        except Unmet as reason:
             self._refuse(asked, str(reason), reason.kind)
             return plan
         self._settle(asked, effect)
+        if isinstance(asked.request, StopRun):
+            raise StoppedAsAsked(f"as {asked.by} has asked")
+        if isinstance(asked.request, GoOn):
+            self._count_pause()
         return plan if effect.proposal is None else effect.proposal.plan
 
-    def _settle(self, asked: PendingRequest, effect: _Effect) -> None:
+    def _count_pause(self) -> None:
+        """A pause is over: real boards have idled in it, as far as this process waited."""
+        if self._wait_began_s is not None and self._rounds is not None:
+            self._rounds.paused_s += time.monotonic() - self._wait_began_s
+        self._wait_began_s = None
+
+    def _settle(self, asked: PendingRequest, effect: Consequence) -> None:
         """Store what a request comes to, all of it in one transaction; then it is so."""
         store, proposal = self._context.store, effect.proposal
         before, self._part = self._part, effect.part
-        self._take_effect(effect.part)  # plans leave out who is excluded
+        self._consequences.take(effect.part)  # plans leave out who is excluded
         try:
             with store.together():
                 if proposal is not None and self._replanning is not None:
@@ -238,7 +219,7 @@ class Interventions:
                 self._notify(asked, effect)
         except BaseException:
             self._part = before
-            self._take_effect(before)
+            self._consequences.take(before)
             raise
         self.expect(self._number)
         self._controls.served(asked, after_round=self._number, said=f"done: {effect.words}")
@@ -257,7 +238,7 @@ class Interventions:
         )
         self._controls.served(asked, after_round=self._number, said=reason, refusal=kind)
 
-    def _notify(self, asked: PendingRequest, effect: _Effect) -> None:
+    def _notify(self, asked: PendingRequest, effect: Consequence) -> None:
         self._context.notify(
             Intervened(
                 round=self._number,
@@ -271,123 +252,3 @@ class Interventions:
                 planned=effect.proposal is not None,
             )
         )
-
-    def _take_effect(self, part: ControlPart) -> None:
-        """What others read of it."""
-        in_force = self._context.in_force
-        in_force.excluded = dict(part.excluded)
-        if part.deadline_s != in_force.deadline_s:
-            in_force.deadline_s = part.deadline_s
-            self._planner.plan_within(self._context.deadline_s)
-
-    def _effect(self, asked: PendingRequest, plan: Plan | None) -> _Effect:
-        """What a request comes to; nothing is changed yet.
-
-        Raises:
-            _Refused: it cannot be met.
-        """
-        part, request = self._part, asked.request
-        match request:
-            case PauseRun():
-                return self._pause(asked)
-            case GoOn():
-                return self._go_on()
-            case ExcludeDevice():
-                return self._exclude(request.device, asked.by)
-            case IncludeDevice():
-                return self._include(request.device, plan)
-            case PlanAgain():
-                proposal = self._propose(plan)
-                return _Effect(words=_plan_words(proposal.plan), part=part, proposal=proposal)
-            case SetDeadline():
-                return self._within(request.deadline_s, plan)
-        raise AssertionError(request)
-
-    def _pause(self, asked: PendingRequest) -> _Effect:
-        if (paused := self._part.paused) is not None:
-            raise _Refused(f"the run pauses already, since {paused.by} has asked for it")
-        pausing = Pausing(after_round=self._number, by=asked.by, at=time.time())
-        return _Effect(words=f"pauses after {self._done}", part=replace(self._part, paused=pausing))
-
-    def _go_on(self) -> _Effect:
-        if (paused := self._part.paused) is None:
-            raise _Refused("the run does not pause")
-        seconds = max(0.0, time.time() - paused.at)
-        if self._wait_began_s is not None and self._rounds is not None:
-            self._rounds.paused_s += time.monotonic() - self._wait_began_s
-        self._wait_began_s = None
-        return _Effect(
-            words=f"goes on with round {self._number + 1} after a pause of {seconds:.0f} s",
-            part=replace(self._part, paused=None),
-            paused_s=seconds,
-        )
-
-    def _exclude(self, device: str, by: str) -> _Effect:
-        plans, rounds = self._trained_by_devices()
-        if reason := unknown_device(device, plans.members.keys()):
-            raise _Refused(reason)
-        if device in self._part.excluded:
-            raise _Refused(f"{device} is excluded already")
-        left, least = rounds.there - {device}, self._context.settings.rounds.min_devices
-        if len(left) < least:
-            raise _Refused(
-                f"without {device} {len(left)} devices would be left for a round, "
-                f"rounds.min_devices asks for {least}"
-            )
-        return _Effect(
-            words=f"{device} rests from round {self._number + 1} on",
-            part=replace(self._part, excluded={**self._part.excluded, device: by}),
-        )
-
-    def _include(self, device: str, plan: Plan | None) -> _Effect:
-        self._trained_by_devices()
-        if device not in self._part.excluded:
-            raise _Refused(f"{device} is not excluded")
-        excluded = {d: by for d, by in self._part.excluded.items() if d != device}
-        part, proposal = replace(self._part, excluded=excluded), None
-        words = f"{device} takes part from round {self._number + 1} on"
-        if plan is not None and all(share.device != device for share in plan.devices):
-            proposal = self._propose(plan, part)  # it was planned without this device
-            words = f"{words}; {_plan_words(proposal.plan)}"
-        return _Effect(words=words, part=part, proposal=proposal)
-
-    def _within(self, deadline_s: float, plan: Plan | None) -> _Effect:
-        before_s, part = self._context.deadline_s, replace(self._part, deadline_s=deadline_s)
-        proposal = self._propose(plan, part)
-        words = f"the deadline is {deadline_s:g} s instead of {before_s:g} s"
-        return _Effect(words=f"{words}; {_plan_words(proposal.plan)}", part=part, proposal=proposal)
-
-    def _propose(self, plan: Plan | None, part: ControlPart | None = None) -> Proposal:
-        """A plan of the fleet as it would be with ``part``.
-
-        Raises:
-            _Refused: there is none; says what would help.
-        """
-        replanning = self._replanning
-        if replanning is None:
-            raise _Refused("devices do not train under this strategy: there is nothing to plan")
-        self._take_effect(part or self._part)
-        try:
-            return replanning.propose(plan, refit=True)
-        except NoProposalError as error:
-            raise _Refused(str(error), "no-plan") from error
-        finally:
-            self._take_effect(self._part)
-
-    def _trained_by_devices(self) -> tuple[DevicePlans, TrainingRounds]:
-        """The plans and the rounds, where devices train."""
-        if self._plans is None or self._rounds is None or self._replanning is None:
-            raise _Refused("devices do not train under this strategy")
-        return self._plans, self._rounds
-
-    @property
-    def _done(self) -> str:
-        return f"round {self._number}" if self._number else "no round"
-
-
-def _plan_words(plan: Plan) -> str:
-    """A new plan in a few words, its joules with their kind."""
-    return (
-        f"new plan of {len(plan.devices)} devices: {format_joules(plan.energy_j)} "
-        f"{plan.objective} energy a round (modelled), rounds of {plan.round_s:.3g} s"
-    )

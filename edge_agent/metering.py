@@ -14,8 +14,8 @@ from contextlib import contextmanager
 
 from fimi.energy.cost_model import Phase
 from fimi.energy.hardware import Hardware
-from fimi.energy.journal import BYTES_MOST, PARTS_MOST, Journal, ReadingsPart
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
+from fimi.energy.ledger_log import BYTES_MOST, PARTS_MOST, LedgerLog, ReadingsPart
 from fimi.energy.resting import When, enough_s
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class Metering:
     def __init__(self, device: str, hardware: Hardware, *, keeps: bool = False) -> None:
         self._device = device
         self.hardware = hardware
-        self._journal = Journal() if keeps else None
-        self.ledger = Ledger(hardware.clock, hardware.recorder, self._journal)
+        self._log = LedgerLog() if keeps else None
+        self.ledger = Ledger(hardware.clock, hardware.recorder, self._log)
         """For who meters a phase of his own; no phase may be open."""
         self._real = hardware.describe().kind == "physical"
         self._interrupted: Phase | None = None
@@ -137,11 +137,11 @@ class Metering:
             earlier: of those; the oldest go where there are too many.
             cut: whether the next call begins here.
         """
-        if self._journal is None:
+        if self._log is None:
             return earlier
         earlier = earlier[-(PARTS_MOST - 1) :]
         room_bytes = BYTES_MOST - sum(len(part.body or b"") for part in earlier)
-        return (*earlier, *self._journal.part(max(0, room_bytes), cut=cut))
+        return (*earlier, *self._log.part(max(0, room_bytes), cut=cut))
 
     def take(self, number: int) -> tuple[PhaseRecord, ...]:
         """The phases that ended since the last call, without those of waiting for zero seconds.

@@ -6,7 +6,7 @@ travels in the round report, is stored by the coordinator and shown in the repor
 is late, the readings of a phase come when it is over: its record is not final, and
 :meth:`Ledger.corrections` gives it once more.
 
-What it is told goes to a :class:`~fimi.energy.journal.Journal` where it has one, from which
+What it is told goes to a :class:`~fimi.energy.ledger_log.LedgerLog` where it has one, from which
 :mod:`fimi.energy.replay` comes to the same figures again.
 
 Beside the records, the ledger keeps what is needed to tell phases apart that the meter does not
@@ -27,7 +27,7 @@ from msgspec import Meta, Struct
 from fimi.energy.clock import Clock
 from fimi.energy.cost_model import PHASES, NonNegative, Phase
 from fimi.energy.joules import Energy
-from fimi.energy.journal import Journal, Series, Step
+from fimi.energy.ledger_log import LedgerLog, Series, Step
 from fimi.energy.meters import MeterDescription, Reading, Recorder
 from fimi.energy.meters.combine import Beside, HasBeside
 from fimi.energy.phase_energy import PhaseMeter
@@ -103,14 +103,14 @@ class Ledger:
     Args:
         clock: of the device.
         recorder: of its meter.
-        journal: notes what the ledger is told; ``None``: nobody does.
+        log: notes what the ledger is told; ``None``: nobody does.
 
     Attributes:
         regime: name of the operating point in force; phases at different ones have other powers.
         used_j: of all phases that have ended, as far as it was known when they did, J.
     """
 
-    def __init__(self, clock: Clock, recorder: Recorder, journal: Journal | None = None) -> None:
+    def __init__(self, clock: Clock, recorder: Recorder, log: LedgerLog | None = None) -> None:
         self._clock = clock
         self._recorder = recorder
         self._meter = PhaseMeter(recorder.describe())
@@ -118,11 +118,11 @@ class Ledger:
         self._several = recorder if isinstance(recorder, HasBeside) else None
         if self._several is not None:
             self._beside = {n: PhaseMeter(r.describe()) for n, r in self._several.beside.items()}
-        self._journal = journal
-        if journal is not None:
+        self._log = log
+        if log is not None:
             meters: dict[Series, MeterDescription] = {"total": self._meter.described}
             meters.update({name: meter.described for name, meter in self._beside.items()})
-            journal.begins(meters)
+            log.begins(meters)
         self._powers = PowerSums(recorder.describe())
         self._open: tuple[Phase, float, int, dict[Beside, int]] | None = None
         self._records: list[_Entry] = []
@@ -253,14 +253,14 @@ class Ledger:
         Args:
             number: of the round that they are reported in; 0 if they cannot be corrected any more.
         """
-        if self._journal is not None:
-            self._journal.note("take", number=number)
+        if self._log is not None:
+            self._log.note("take", number=number)
         return self._take(number)
 
     def drop(self) -> None:
         """The phases that ended since the last take are reported nowhere."""
-        if self._journal is not None:
-            self._journal.note("drop")
+        if self._log is not None:
+            self._log.note("drop")
         self._take(0)
 
     def so_far(self) -> tuple[PhaseRecord, ...]:
@@ -276,8 +276,8 @@ class Ledger:
 
         Those whose readings are still to come are left for another call.
         """
-        if self._journal is not None:
-            self._journal.note("correct")
+        if self._log is not None:
+            self._log.note("correct")
         given, self._given = self._given, []
         found: dict[int, tuple[PhaseRecord, ...]] = {}
         for entry in given:
@@ -290,8 +290,8 @@ class Ledger:
 
     def take_evidence(self) -> Evidence | None:
         """What the readings since the last call say beside records; ``None`` for nothing."""
-        if self._journal is not None:
-            self._journal.note("evidence")
+        if self._log is not None:
+            self._log.note("evidence")
         powers, rests = self._powers.take(), tuple(self._rests[-_RESTS_MAX:])
         self._rests = []
         return Evidence(powers=powers, rests=rests) if powers is not None or rests else None
@@ -319,12 +319,12 @@ class Ledger:
         self, step: Step, at_s: float, readings: list[Reading], *, words: str = "", regime: str = ""
     ) -> None:
         """Note an edge with the readings up to it."""
-        if self._journal is not None:
+        if self._log is not None:
             given: dict[Series, list[Reading]] = {"total": readings}
             if self._several is not None:
                 for name, found in self._several.readings_beside.items():
                     given[name] = found
-            self._journal.note(step, at_s, words=words, regime=regime, readings=given)
+            self._log.note(step, at_s, words=words, regime=regime, readings=given)
 
     def _again(self, entry: _Entry) -> None:
         """Bring a record up to the readings that there are now."""

@@ -1,8 +1,8 @@
 """A ledger fed with what another one was told: it comes to the same figures.
 
-:func:`replay` takes the parts of a :class:`~fimi.energy.journal.Journal` in order and does each
-step with a :class:`~fimi.energy.ledger.Ledger` of its own, whose clock and recorder only say what
-is noted. So a joule is computed by the very code that a device runs, from readings alone.
+:func:`replay` takes the parts of a :class:`~fimi.energy.ledger_log.LedgerLog` in order and does
+each step with a :class:`~fimi.energy.ledger.Ledger` of its own, whose clock and recorder only say
+what is noted. So a joule is computed by the very code that a device runs, from readings alone.
 
 Where a part is missing the ledger behind it knows less than that of the device: a new one begins.
 What is told from there on is marked (:attr:`Told.whole`): what such a ledger learns of earlier
@@ -20,8 +20,8 @@ import numpy as np
 from msgspec import Struct
 
 from fimi.energy.cost_model import PHASES
-from fimi.energy.journal import MarkedStep, Noted, Series
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
+from fimi.energy.ledger_log import LoggedPart, MarkedStep, Series
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.combine import Beside
 from fimi.energy.resting import When
@@ -61,7 +61,7 @@ class Replayed(Struct):
     troubles: list[str] = []
 
 
-def replay(parts: Iterable[Noted | None]) -> Replayed:
+def replay(parts: Iterable[LoggedPart | None]) -> Replayed:
     """What a ledger says that is told all this.
 
     Args:
@@ -126,17 +126,17 @@ class _Player:
         others: dict[Beside, MeterDescription] = {n: m for n, m in meters.items() if n != "total"}
         total = meters.get("total")
         if total is None:
-            raise ValueError("a journal has no readings of the meter whose joules count")
+            raise ValueError("a log has no readings of the meter whose joules count")
         self._recorder = _Several(total, others) if others else _Noted(total)
         self._ledger = Ledger(self._clock, self._recorder)
         self._newest: dict[Series, Reading] = {}
         self._rest: AbstractContextManager[None] | None = None
 
-    def fits(self, noted: Noted) -> bool:
+    def fits(self, noted: LoggedPart) -> bool:
         """Whether a part is of the same meters."""
         return noted.meters == self._meters
 
-    def play(self, noted: Noted, place: int, whole: bool) -> None:
+    def play(self, noted: LoggedPart, place: int, whole: bool) -> None:
         """Do the steps of a part."""
         same: dict[int, Reading] = {}  # a ledger knows the last reading of before by its identity
         open_ = set(noted.follows)
@@ -187,6 +187,8 @@ class _Player:
             found.told += [
                 Told(each, place, step.number, whole) for each in ledger.take(step.number)
             ]
+        elif step.step == "so-far":
+            found.told += [Told(each, place, 0, whole) for each in ledger.so_far()]
         elif step.step == "drop":
             found.dropped += ledger.so_far()
             ledger.drop()

@@ -4,6 +4,7 @@ The public interface; ``docs/api.md`` describes it, ``examples/tour.py`` shows i
 
 * :func:`dry_run`         run a whole federation of emulated devices on this machine
 * :func:`read_run`        a stored run as data
+* :func:`read_trace`      what the meter of a device showed in a round, with its phases
 * :func:`summarise`       its figures, as in the report
 * :func:`plan`            a certified plan for a fleet
 * :class:`Problem`        what is planned, as arrays over devices
@@ -44,16 +45,18 @@ if TYPE_CHECKING:
     from fimi.optim.ask import plan
     from fimi.optim.problem import FimiProblem as Problem
     from fimi.record.reader import read_run
+    from fimi.record.readings import trace as read_trace
     from fimi.record.summary import summarise
     from fimi.testbed.interface import dry_run, run_experiment
 
-__all__ = ["Problem", "dry_run", "plan", "read_run", "run_experiment", "summarise"]
+__all__ = ["Problem", "dry_run", "plan", "read_run", "read_trace", "run_experiment", "summarise"]
 
 _PLACES = {
     "Problem": ("fimi.optim.problem", "FimiProblem"),
     "dry_run": ("fimi.testbed.interface", "dry_run"),
     "plan": ("fimi.optim.ask", "plan"),
     "read_run": ("fimi.record.reader", "read_run"),
+    "read_trace": ("fimi.record.readings", "trace"),
     "run_experiment": ("fimi.testbed.interface", "run_experiment"),
     "summarise": ("fimi.record.summary", "summarise"),
 }

@@ -98,15 +98,12 @@ class _Listener:
         self._broker = Retained(
             address,
             f"{fleet}:forgets",
-            (
-                f"{self._base}/{name}/#",
-                f"{self._base}/+/{name}/#",
-                discovery_filter(fleet, name),  # what Home Assistant was told of it
-            ),
+            (f"{self._base}/{name}/#", f"{self._base}/+/{name}/#"),
             self._mark_topic,
             self._heard,
         )
         self._link = self._broker.link
+        self._told_at_home = discovery_filter(fleet, name)
 
     @property
     def kept(self) -> dict[str, bytes]:
@@ -122,6 +119,7 @@ class _Listener:
         """
         try:
             self._link.connect(STEP_S)
+            self._link.listen(self._told_at_home)  # where rules forbid it, it was not told either
             may_write = self._link.may_write(self._mark_topic, STEP_S)
             if may_write is False or not self._broker.is_complete():
                 raise NotAuthorised(

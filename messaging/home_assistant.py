@@ -45,7 +45,8 @@ class ShownBoard(Struct, frozen=True, kw_only=True):
     Attributes:
         device: its id.
         kind: kind of its joules.
-        scope: what its meter sees.
+        scope: what its meter sees; ``None`` where that is not known before a run, as of an emulated
+            board: joules of any scope are shown.
         source: name of the meter.
         board: model name; may be empty.
         version: of fimi on it; may be empty.
@@ -53,7 +54,7 @@ class ShownBoard(Struct, frozen=True, kw_only=True):
 
     device: str
     kind: Kind
-    scope: Scope
+    scope: Scope | None
     source: str = ""
     board: str = ""
     version: str = ""
@@ -97,13 +98,17 @@ def discovery(fleet: str, board: ShownBoard) -> bytes:
     state_on = topics.topic(fleet, board.device, COORDINATOR, "state")
     known_as = f"fimi_{_id(fleet)}_{_id(board.device)}"
 
+    must: dict[str, str] = {"kind": board.kind}
+    if board.scope is not None:
+        must["scope"] = board.scope
+
     def metered(key: str, name: str, unit: str, **more: Any) -> dict[str, Any]:
         return {
             "platform": "sensor",
-            "name": f"{name} ({board.kind}, {board.scope})",
-            "unique_id": f"{known_as}_{key}_{board.kind}_{board.scope}",
+            "name": f"{name} ({', '.join(must.values())})",
+            "unique_id": "_".join((known_as, key, *must.values())),
             "state_topic": said_on,
-            "value_template": _value(key, kind=board.kind, scope=board.scope),
+            "value_template": _value(key, **must),
             "unit_of_measurement": unit,
             **more,
         }

@@ -14,6 +14,7 @@ The state
 Windows
 
 * :mod:`~fimi.monitor.server`     the dashboard: a web server in the coordinator's process
+* :mod:`~fimi.monitor.terminal`   a run in a terminal: ``fimi top``, and the display of a dry run
 * :mod:`~fimi.monitor.asking`     asks something of the run through it
 * :mod:`~fimi.monitor.metrics`    figures for tools that collect metrics
 * :mod:`~fimi.monitor.trackers`   MLflow, TensorBoard and others, told round by round

@@ -34,6 +34,8 @@ _AGO_S = 60.0
 class NoAnswerError(SurroundingsError, RuntimeError):
     """Nobody answers for a run, or not as a coordinator does; says what to do."""
 
+    code = "R015"
+
 
 class Asking:
     """Asks one run.

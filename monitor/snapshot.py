@@ -155,8 +155,8 @@ class RoundNow(Struct, frozen=True, kw_only=True):
     """
 
     accuracy: float
-    validation_accuracy: float | None
-    loss: float | None
+    validation_accuracy: float | None = None
+    loss: float | None = None
     duration_s: float
     elapsed_s: float
     accepted: int
@@ -284,6 +284,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
         plan_round_j: predicted joules of one round under it: of the energy that it makes least, J.
         plan_objective: which energy that is.
         accuracy: after the last round, 0 to 1.
+        trained: what the devices of the last round trained with, in words.
         target: accuracy that the plan aims at, 0 to 1; ``None``: none.
         energy: joules of the boards so far.
         server: joules of training on the server; ``None`` where it does not train.
@@ -313,6 +314,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
     plan_round_j: float | None = None
     plan_objective: str = ""
     accuracy: float | None = None
+    trained: str = ""
     target: float | None = None
     energy: JoulesNow = JoulesNow()
     server: Energy | None = None

@@ -25,6 +25,9 @@ class PhaseSpan(Struct, frozen=True, kw_only=True):
         duration_s: how long it took, s.
         energy: what was made of its readings; ``None`` where nothing could be read.
         made: how: from its own readings, by regression over rounds, or not resolved.
+        sample_count: readings that it is made of.
+        largest_gap_s: longest time between two of them, s.
+        most_j: the most that it can have taken, J, where it is not resolved; ``None`` if unknown.
     """
 
     phase: Phase
@@ -32,6 +35,9 @@ class PhaseSpan(Struct, frozen=True, kw_only=True):
     duration_s: float
     energy: Energy | None
     made: Made
+    sample_count: int
+    largest_gap_s: float
+    most_j: float | None
 
 
 class PowerDrawing(Struct, frozen=True, kw_only=True):
@@ -99,6 +105,9 @@ def drawn(found: Trace) -> PowerDrawing:
                 duration_s=each.record.duration_s,
                 energy=each.record.energy,
                 made=each.made,
+                sample_count=each.record.sample_count,
+                largest_gap_s=each.record.largest_gap_s,
+                most_j=each.record.most_j,
             )
             for each in found.phases
         ),

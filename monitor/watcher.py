@@ -19,7 +19,7 @@ from fimi.energy.joules import total
 from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.presence import PeerView
 from fimi.monitor.devices import Devices
-from fimi.monitor.sentences import describe, describe_round, is_problem
+from fimi.monitor.sentences import describe, describe_backends, describe_round, is_problem
 from fimi.monitor.snapshot import (
     OVER,
     GeneratorNow,
@@ -207,6 +207,7 @@ class Watcher:
             broker_away_s=None if away_s is None else round(away_s, 1),
             left_s=left_s,
             accuracy=last.evaluation.accuracy if last is not None else None,
+            trained=describe_backends(last) if last is not None else "",
             energy=tallies.total,
             server=tallies.server,
         )
@@ -327,9 +328,12 @@ class Watcher:
         failed.pop(event.device, None)
         if event.error:
             failed[event.device] = clean(event.error, _LONGEST)
+        delivered = {**before.delivered, event.device: event.delivered}
+        if len(delivered) >= before.batches_asked:  # all are there: none is drawn any more
+            before = replace(before, batches_done=before.batches_asked, lacking=0)
         self._generator = replace(
             before,
-            delivered={**before.delivered, event.device: event.delivered},
+            delivered=delivered,
             failed=failed,
             energy=energy,
         )

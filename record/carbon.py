@@ -3,6 +3,7 @@
 * :func:`carbon`          of a run for which an intensity is given; docs/model.md (C1) to (C3)
 * :class:`Carbon`         what that is
 * :class:`CarbonFigure`   per one functional unit R
+* :func:`emissions_so_far`  the same up to each round
 * :func:`with_carbon`     a run with settings that were given afterwards
 
 E is energy in kWh and stays what it is: measured, modelled or emulated, of boards or of their
@@ -154,6 +155,29 @@ def carbon(
         given=run.info.origins.get("carbon.intensity_g_per_kwh", ""),
         figures=tuple(figures),
         without_embodied=hardware.without,
+    )
+
+
+def emissions_so_far(run: RunData, points: Sequence[RoundPoint]) -> tuple[Grams | None, ...]:
+    """Emissions of a run up to the end of each round; ``None`` where a part of E is missing.
+
+    None at all where no intensity is given.
+
+    Raises:
+        msgspec.ValidationError: the stored settings are none.
+    """
+    settings = settings_of(run.info.config)
+    if settings is None:
+        return ()
+    hardware, whole = _Hardware(run, settings, points), settings.boundary == "all"
+    return tuple(
+        _figure(
+            "run",
+            point.total_so_far if whole else point.energy_so_far,
+            settings,
+            hardware.embodied_g(point.number),
+        ).total
+        for point in points
     )
 
 

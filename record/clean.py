@@ -10,7 +10,9 @@ from collections.abc import Sequence
 
 def clean(text: object, limit: int = 200) -> str:
     """Foreign text without control characters, at most ``limit`` characters long."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text))
+    shown = str(text)
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in shown)
     return shown if len(shown) <= limit else shown[: limit - 1] + "…"
 
 

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fimi.energy.joules import Energy
+from fimi.record.interventions import ExcludeDevice, IncludeDevice
 from fimi.record.phases import add_dynamic
 from fimi.record.record import PlannedEnergy, RunData
 from fimi.record.resolution import PartKey
@@ -46,6 +47,10 @@ def plan_held(
 ) -> PlanHeld | None:
     """The plan in force against its rounds; ``None`` without a plan or such a round.
 
+    Devices that somebody has excluded, and that the plan leaves out, are left out; where it has
+    them, there is no such comparison. So are rounds in which real boards have the joules of a
+    pause.
+
     Where k of n devices are drawn, a round takes k/n of the plan's joules on average.
 
     Args:
@@ -55,12 +60,26 @@ def plan_held(
     """
     changed = [*run.refits, *(number - 1 for number in run.joined_late.values())]
     changed += [each.after_round for each in run.changed_by_hand if each.planned]
+    excluded = _excluded(run)
+    changed += excluded.values()
     since = max([*changed, *_other_data(run)], default=0)
-    lengths_s = [result.duration_s for result in run.rounds if result.number > since]
+    paused = _paused(run)
+    lengths_s = [r.duration_s for r in run.rounds if r.number > since and r.number not in paused]
     if run.plan is None or not lengths_s:
         return None
-    own = [part for part in parts if part.round > since or since == 0]
+    if excluded and not _planned_since(run, max(excluded.values())):
+        return None  # the plan has devices that rest
+    own = [
+        part
+        for part in parts
+        if (part.round > since or since == 0)
+        and part.round not in paused
+        and part.device not in excluded
+    ]
     drawn, fleet = run.drawn or (1, 1)
+    if run.drawn is not None:
+        fleet = max(fleet - len(excluded), 1)
+        drawn = min(drawn, fleet)
 
     def against(
         planned: PlannedEnergy, add: Callable[[EnergyTally, Iterable[EnergyPart]], None]
@@ -77,6 +96,32 @@ def plan_held(
         round_s=mean(lengths_s) or 0.0,
         planned_round_s=run.plan.round_s,
     )
+
+
+def _excluded(run: RunData) -> dict[str, int]:
+    """Devices that rest at the end because somebody has excluded them, and since which round."""
+    found: dict[str, int] = {}
+    for each in run.changed_by_hand:
+        if isinstance(each.request, ExcludeDevice):
+            found[each.request.device] = each.after_round
+        elif isinstance(each.request, IncludeDevice):
+            found.pop(each.request.device, None)
+    return found
+
+
+def _paused(run: RunData) -> set[int]:
+    """Rounds that hold what real boards idled while the run paused before them."""
+    if all(profile.hardware.kind == "emulated" for profile in run.profiles.values()):
+        return set()
+    return {e.after_round + 1 for e in run.changed_by_hand if e.paused_s is not None}
+
+
+def _planned_since(run: RunData, after_round: int) -> bool:
+    """Whether the fleet was planned again after devices were excluded after that round."""
+    done = run.changed_by_hand
+    last = max(i for i, each in enumerate(done) if isinstance(each.request, ExcludeDevice))
+    again = [*run.refits, *(refit.round for refit in run.learning_refits if refit.images)]
+    return any(each.planned for each in done[last:]) or any(n > after_round for n in again)
 
 
 def _other_data(run: RunData) -> list[int]:

@@ -20,8 +20,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from fimi.energy.journal import Noted, Series, unpacked
 from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger_log import LoggedPart, Series, unpacked
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.record import schema
 from fimi.record.reader import open_store
@@ -46,7 +46,7 @@ class StoredPart(Struct, frozen=True):
     round: int
     row: StoredReadings
 
-    def noted(self) -> Noted:
+    def noted(self) -> LoggedPart:
         """What it says.
 
         Raises:

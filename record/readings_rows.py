@@ -11,7 +11,7 @@ import math
 import msgspec
 from msgspec import Struct
 
-from fimi.energy.journal import EDGES, ReadingsPart, unpacked
+from fimi.energy.ledger_log import EDGES, ReadingsPart, unpacked
 
 PARTS_MOST = 64
 """Most parts of a device in one round that are stored; a round has two of each start."""
@@ -29,7 +29,7 @@ class StoredReadings(Struct, frozen=True, kw_only=True):
         until_s: the last one.
         digest: SHA-256 of ``body``.
         missing: why there is none; empty if there is.
-        body: the part, packed (:mod:`fimi.energy.journal`).
+        body: the part, packed (:mod:`fimi.energy.ledger_log`).
     """
 
     life: str

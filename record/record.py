@@ -22,7 +22,7 @@ from fimi.optim.plans import gap_percent
 from fimi.record.clean import clean
 from fimi.record.events import DeviceSetAside, LearningRefitted, NotDeployed, SenderSetAside
 from fimi.record.insight import Insight
-from fimi.record.interventions import Intervention
+from fimi.record.interventions import Intervention, SetDeadline
 from fimi.record.prediction import Residual
 from fimi.record.results import (
     Deployment,
@@ -396,6 +396,18 @@ class RunData(Struct, frozen=True, kw_only=True, dict=True):
     def changed_by_hand(self) -> tuple[Intervention, ...]:
         """What people have asked for while it went on and was done: it is no undisturbed run."""
         return tuple(each for each in self.interventions if each.done)
+
+    @property
+    def deadline_s(self) -> float | None:
+        """T_max of the last rounds, s: as configured, or as somebody has set it meanwhile."""
+        set_s = [
+            each.request.deadline_s
+            for each in self.changed_by_hand
+            if isinstance(each.request, SetDeadline)
+        ]
+        configured = self.info.config.get("plan.deadline_s")
+        own = float(configured) if isinstance(configured, int | float) else None
+        return set_s[-1] if set_s else own
 
     def rounds_of(self, device: str) -> list[tuple[int, DeviceRound]]:
         """A device in each round that it was there, with the number of the round."""

@@ -289,7 +289,7 @@ EVIDENCE = StoreTable(
 
 READINGS = StoreTable(
     "readings", StoredReadings, primary=("device", "life", "part"),
-    about="What each device's meters showed, part by part: `fimi.read_readings` unpacks it.",
+    about="What each device's meters showed, part by part: `fimi.read_trace` reads it.",
     beside=(ROUND_OR_BEFORE, DEVICE),
     columns=(
         text("life", "random name of the ledger; another one after each start of the device"),

@@ -25,7 +25,11 @@
 * :mod:`~fimi.report.layout`          text for a terminal of 80 columns
 * :mod:`~fimi.report.document`        a run in numbers, as ``--format json`` prints it
 * :mod:`~fimi.report.comparison`      runs of an experiment compared
-* :mod:`~fimi.report.collection`      runs as a collection: chosen, sorted, listed
+* :mod:`~fimi.report.collection`      runs as a collection: listed, compared
+* :mod:`~fimi.report.latex`           tables for a paper
+* :mod:`~fimi.report.run_latex`       those of a run
+* :mod:`~fimi.report.plots`           figures for a paper, of runs and experiments
+* :mod:`~fimi.report.skeleton`        one page, and the frames that all pages share
 * :mod:`~fimi.report.words`           numbers and kinds of joules as text
 * :mod:`~fimi.report.markup`          HTML that cannot be injected into
 * :mod:`~fimi.report.tokens`          colours of pages and pictures, light and dark

@@ -1,7 +1,7 @@
 """A carbon figure in words, and as a table.
 
 * :func:`grams`         emissions with a suitable prefix
-* :func:`carbon_extra`  the figure of a run in a line
+* :func:`carbon_words`  the figure of a run, and what it rests on
 * :func:`carbon_table`  all of them, per functional unit
 * :func:`boundary_words`, :func:`intensity_words`, :func:`carbon_method`  what they rest on
 """

@@ -277,8 +277,7 @@ def round_timeline(run: RunData, summary: Summary) -> Picture | None:
                 marker=plot_style.bar(colour, plot_style.PHASE_PATTERNS[phase]),
                 text=words,
             )
-    deadline_s = run.info.config.get("plan.deadline_s")
-    if isinstance(deadline_s, int | float):
+    if (deadline_s := run.deadline_s) is not None:
         figure.add_scatter(
             x=[deadline_s, deadline_s],
             y=[-0.6, len(names) - 0.4],

@@ -10,13 +10,14 @@ All are empty where nobody has asked for anything.
 from __future__ import annotations
 
 from fimi.record.clean import clean
-from fimi.record.interventions import Intervention
+from fimi.record.interventions import Intervention, PauseRun, StopRun
 from fimi.record.interventions import words as request_words
 from fimi.record.record import RunData
 from fimi.report.attendance import moment, zone_of
 from fimi.report.markup import Column, Html, table
 from fimi.report.words import MISSING, seconds
 
+_MOST = 12
 MEANING = "It is no undisturbed run: compare it with others knowing that."
 """What follows from an intervention."""
 
@@ -27,8 +28,10 @@ def lines(run: RunData) -> list[tuple[str, str]]:
 
 
 def notices(run: RunData) -> list[str]:
-    """A sentence for everything that was done."""
-    return [_sentence(each) for each in run.changed_by_hand]
+    """A sentence for everything that was done, as long as that is not too much to read."""
+    said = [_sentence(each) for each in run.changed_by_hand]
+    more = len(said) - _MOST
+    return said if more <= 0 else [*said[:_MOST], f"and {more} more, in the table of interventions"]
 
 
 def intervention_table(run: RunData) -> Html | None:
@@ -50,7 +53,9 @@ def intervention_table(run: RunData) -> Html | None:
 
 def _sentence(each: Intervention) -> str:
     when = f"after round {each.after_round}" if each.after_round else "before round 1"
-    return f"{when}, {clean(request_words(each.request))}, asked by {each.by}: {_outcome(each)}"
+    said = f"{when}: {clean(request_words(each.request))}, asked by {each.by}"
+    tells_nothing = each.done and isinstance(each.request, PauseRun | StopRun)
+    return said if tells_nothing else f"{said}: {_outcome(each)}"
 
 
 def _outcome(each: Intervention) -> str:

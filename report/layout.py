@@ -105,9 +105,11 @@ def fitted(text: str, width: int) -> str:
     """Text of at most ``width`` columns; an ellipsis stands for what is cut off."""
     if columns(text) <= width:
         return text
-    kept = text
-    while kept and columns(kept) > width - 1:
-        kept = kept[:-1]
+    used = end = 0
+    while end < len(text) and used + columns(text[end]) < width:
+        used += columns(text[end])
+        end += 1
+    kept = text[:end]
     return Marked(f"{kept}…", text.style) if isinstance(text, Marked) else f"{kept}…"
 
 

@@ -43,6 +43,11 @@ TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 
 def device_table(summary: Summary) -> Html:
     """One row per device."""
+    return table(device_columns(summary), summary.devices)
+
+
+def device_columns(summary: Summary) -> list[Column[DeviceSummary]]:
+    """What is said of a device, and of the fleet below."""
     devices, compared = summary.devices, summary.compared
     known = [d.energy.known for d in devices]
     bare = alike(known)
@@ -77,7 +82,7 @@ def device_table(summary: Summary) -> Html:
         Column("Updates", "accepted", lambda d: f"{d.accepted}/{d.rounds}", foot=updates),
         Column("Accuracy", "by its labels", lambda d: percent(d.accuracy), foot=even),
     ]
-    return table(columns, devices)
+    return columns
 
 
 def _metered(device: DeviceSummary, *, bare: bool) -> str:
@@ -108,6 +113,11 @@ def _board(device: DeviceSummary, *, bare: bool) -> str:
 
 def phase_table(summary: Summary) -> Html:
     """One row per phase, the whole fleet."""
+    return table(phase_columns(summary), summary.phases)
+
+
+def phase_columns(summary: Summary) -> list[Column[PhaseCell]]:
+    """What is said of a phase."""
     known = [phase.energy.known for phase in summary.phases]
     bare = alike(known)
     whole_j = summary.energy.value_j
@@ -121,29 +131,30 @@ def phase_table(summary: Summary) -> Html:
         Column("Mean length", "predicted", lambda p: seconds(p.predicted_s)),
         Column("Mean length", "metered", lambda p: seconds(p.measured_s)),
     ]
-    return table(columns, summary.phases)
+    return columns
 
 
 def _share(part: float | None, whole: float | None) -> float | None:
     return part / whole if part is not None and whole else None
 
 
-def target_panel(run: RunData, summary: Summary) -> Html | None:
-    """The price of accuracies."""
+def listed_prices(summary: Summary) -> list[Price]:
+    """The accuracies that are listed: usual ones up to the first not reached, and those asked for.
+
+    None where nothing was metered.
+    """
     if not summary.points or summary.energy.known is None:
-        return None
-    kind = summary.energy.known.kind
+        return []
     prices = [price(summary.points, target) for target in TARGETS]
     usual = prices[: 1 + sum(each.rounds is not None for each in prices)]
     asked = [each for each in summary.prices if each.target not in {u.target for u in usual}]
-    missing = dict.fromkeys(
-        gap
-        for each in (*usual, *asked)
-        for total in (each.energy, each.dynamic, each.moved)
-        if total is not None
-        for gap in total.missing
-    )
-    columns: list[Column[Price]] = [
+    return sorted([*usual, *asked], key=lambda each: each.target)
+
+
+def price_columns(summary: Summary) -> list[Column[Price]]:
+    """What an accuracy had cost."""
+    kind = summary.energy.known.kind if summary.energy.known else MISSING
+    return [
         Column("Accuracy", "", lambda p: percent(p.target, 0 if p.target in TARGETS else 1)),
         Column("Round", "", lambda p: "not reached" if p.rounds is None else str(p.rounds)),
         Column("Whole board", kind, lambda p: _spent(p.energy)),
@@ -151,6 +162,20 @@ def target_panel(run: RunData, summary: Summary) -> Html | None:
         Column("Time", "", lambda p: seconds(p.duration_s)),
         Column("Bytes", "", lambda p: _bytes(p.moved)),
     ]
+
+
+def target_panel(run: RunData, summary: Summary) -> Html | None:
+    """The price of accuracies."""
+    prices = listed_prices(summary)
+    if not prices:
+        return None
+    missing = dict.fromkeys(
+        gap
+        for each in prices
+        for total in (each.energy, each.dynamic, each.moved)
+        if total is not None
+        for gap in total.missing
+    )
     return element(
         "div",
         element("h3", "The price of an accuracy"),
@@ -160,7 +185,7 @@ def target_panel(run: RunData, summary: Summary) -> Html | None:
             "then, the time on the fleet’s clock, and the bytes that devices had moved.",
             class_="how",
         ),
-        table(columns, sorted([*usual, *asked], key=lambda each: each.target)),
+        table(price_columns(summary), prices),
         element("p", f"Unknown without {gaps(missing)}.", class_="how") if missing else None,
         class_="panel",
     )

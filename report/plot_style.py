@@ -39,7 +39,7 @@ PHASE_SHAPES = {phase: shape for phase, (shape, _) in _PHASE_LOOKS.items()}
 PHASE_PATTERNS = {phase: pattern for phase, (_, pattern) in _PHASE_LOOKS.items()}
 PHASE_NAMES = {phase: phase.replace("-", " ") for phase in _PHASE_LOOKS}
 SERIES = tuple(LIGHT[f"series-{k}"] for k in range(1, 10))
-DASHES = ("solid", "dash", "dot")
+DASHES = ("solid", "dash", "dot", "dashdot")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "x", "cross", "star")
 SCALE = [[k / 2, LIGHT[f"scale-{k}"]] for k in range(3)]
 
@@ -111,10 +111,13 @@ def round_axis(count: int, **more: Any) -> dict[str, Any]:
 
 
 def look(index: int) -> dict[str, str]:
-    """Colour, dash and symbol of the so-manieth of several lines; no two of the first 27 agree."""
+    """Colour, dash and symbol of the so-manieth of several lines; no two of the first 252 agree.
+
+    Neighbours differ in all three, so that lines that lie on each other can be seen, in grey too.
+    """
     return {
         "color": SERIES[index % len(SERIES)],
-        "dash": DASHES[index // len(SERIES) % len(DASHES)],
+        "dash": DASHES[index % len(DASHES)],
         "symbol": SYMBOLS[index % len(SYMBOLS)],
     }
 

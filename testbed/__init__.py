@@ -14,7 +14,8 @@
 * :mod:`~fimi.testbed.recordings`     recordings of other tools as recordings of fimi
 * :mod:`~fimi.testbed.resuming`       whether a run that ended early can be gone on with, and how
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
-* :mod:`~fimi.testbed.live`           progress on the terminal
+* :mod:`~fimi.testbed.display`        a run on a terminal, with keys
+* :mod:`~fimi.testbed.live`           a run as plain lines
 * :mod:`~fimi.monitor.sentences`      events in one line each
 * :mod:`~fimi.testbed.logs`           the log of a process: -q, -v, --log-file
 * :mod:`~fimi.testbed.nearest`        the nearest of known names

@@ -23,6 +23,7 @@ from fimi.testbed.commands.bundle import bundle, verify
 from fimi.testbed.commands.calibrate import calibrate
 from fimi.testbed.commands.chaos import chaos
 from fimi.testbed.commands.collection import export, runs
+from fimi.testbed.commands.compare_runs import compare_runs
 from fimi.testbed.commands.control import control
 from fimi.testbed.commands.experiment import experiment
 from fimi.testbed.commands.explain import explain
@@ -34,6 +35,7 @@ from fimi.testbed.commands.meter import meter
 from fimi.testbed.commands.nodes import agent, broker
 from fimi.testbed.commands.optimise import optimise
 from fimi.testbed.commands.pilot import pilot
+from fimi.testbed.commands.plot import plot
 from fimi.testbed.commands.shared import (
     EXIT_CONFIG,
     EXIT_SURROUNDINGS,
@@ -42,6 +44,7 @@ from fimi.testbed.commands.shared import (
     fail,
     read_config,
 )
+from fimi.testbed.commands.top import top
 from fimi.testbed.configuration import load as configuration
 
 
@@ -101,10 +104,13 @@ def check(path: Path | None, settings: tuple[str, ...]) -> None:
 for _command in (
     dry_run,
     report,
+    plot,
+    top,
     control,
     bundle,
     verify,
     runs,
+    compare_runs,
     export,
     experiment,
     learning_curve,

@@ -53,6 +53,8 @@ _NEVER = ("run.strategy", "run.seed", "training.model", "fleet.devices")
 """Keys that decide what the model and the plan of a run are for."""
 _ITS_OWN = ("run.name", "run.directory")
 """Keys that say where the run lies: it is where it was found."""
+_TOLD_ELSEWHERE = ("trackers.", "otlp.")
+"""Sections that say which other tools are told of the run; nothing in it depends on them."""
 _NOT_COMPARED = ("platform",)
 """Versions of which results do not depend."""
 
@@ -268,6 +270,7 @@ def _of_config(scenario: Scenario, info: RunInfo, known: set[str]) -> list[Diffe
         )
         for key, value in now.items()
         if key not in apart and key in then and not _same(value, then[key])
+        if not key.startswith(_TOLD_ELSEWHERE)
     ]
 
 

@@ -230,6 +230,8 @@ def tidy(path: Path) -> None:
 def find_run(path: Path, directory: str = "runs") -> Path:
     """The run folder for a path: that path, or a folder of that name below the folder of runs.
 
+    ``EXPERIMENT/CELL``, as ``fimi runs`` lists them, is that cell below ``experiments/``.
+
     Args:
         path: what was asked for.
         directory: the folder of runs.
@@ -237,7 +239,8 @@ def find_run(path: Path, directory: str = "runs") -> Path:
     Raises:
         RunFolderError: there is none; suggests the nearest name.
     """
-    candidates = [each for each in (path, Path(directory) / path) if each.exists()]
+    cell = Path("experiments", path.parent, "runs", path.name)
+    candidates = [each for each in (path, Path(directory) / path, cell) if each.exists()]
     # A folder of that name which is no run hides none.
     for candidate in sorted(candidates, key=lambda each: not _is_run(each)):
         return candidate

@@ -2,5 +2,7 @@
 
 * :mod:`~fimi.monitor.metrics.families`     what there is, as a table: name, unit, labels, value
 * :mod:`~fimi.monitor.metrics.exposition`   the text that Prometheus scrapes, ``/metrics``
-* :mod:`~fimi.monitor.metrics.otlp`         sends the same joules and watts over OTLP
+* :mod:`~fimi.monitor.metrics.hardware`     joules and watts by OpenTelemetry's conventions
+* :mod:`~fimi.monitor.metrics.otlp`         sends them over OTLP
+* :mod:`~fimi.monitor.metrics.settings`     the section ``otlp`` of a configuration
 """

@@ -6,13 +6,21 @@ of one snapshot and of nothing else, so that what has gone is gone from it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from prometheus_client import core, exposition
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from fimi.monitor.metrics.families import FAMILIES, Family
 from fimi.monitor.snapshot import Snapshot
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+OLDER = "text/plain; version=0.0.4; charset=utf-8"
+
+_AS_THEY_ARE = openmetrics.ALLOWUTF8
+"""Names are not looked at sign by sign for what older readers lack: all of ours are plain."""
 
 _TYPES: dict[str, Any] = {
     "gauge": core.GaugeMetricFamily,
@@ -56,6 +64,16 @@ def metrics(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
     Returns:
         The text, and its media type.
     """
-    encode, media = exposition.choose_encoder(accept)
-    text: bytes = encode(_Collected(snapshot))
-    return text, media
+    collected: Any = _Collected(snapshot)
+    if _takes_openmetrics(accept):
+        return openmetrics.generate_latest(collected, escaping=_AS_THEY_ARE), OPENMETRICS
+    return exposition.generate_latest(collected, escaping=_AS_THEY_ARE), OLDER
+
+
+def _takes_openmetrics(accept: str) -> bool:
+    """Whether it is among the media types that are asked for, and not ruled out (``q=0``)."""
+    for each in accept.split(","):
+        media, *parameters = (part.strip().lower() for part in each.split(";"))
+        if media == "application/openmetrics-text":
+            return not any(re.fullmatch(r"q=0(\.0*)?", parameter) for parameter in parameters)
+    return False

@@ -37,6 +37,8 @@ POLICY = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 )
 """What the page may load: only what this server has. plotly sets styles of its own elements."""
+TOKENS = "tokens.css"
+"""Colours and type, which pages share with reports."""
 _MOST_BYTES = 65_536
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -133,8 +135,12 @@ _KEPT: Mapping[str, str] = {"Cache-Control": "max-age=86400"}
 
 
 def _asset(name: str) -> Response:
-    """A file of the pages; only names that are there."""
-    folder = files("fimi.monitor.server") / "pages"
+    """A file of the pages, or the tokens of the reports; only names that are there."""
+    folder = (
+        files("fimi.report") / "assets"
+        if name == TOKENS
+        else files("fimi.monitor.server") / "pages"
+    )
     found: Any = next((f for f in folder.iterdir() if f.name == name and f.is_file()), None)
     if found is None:
         return _problem(404, f"there is no {name!r} here")

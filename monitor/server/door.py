@@ -23,6 +23,8 @@ HEADER = "X-FIMI-Key"
 class NoDoorError(SurroundingsError, RuntimeError):
     """A run has no dashboard at present; the message says why, as far as it is known."""
 
+    code = "R015"
+
 
 class Door(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Where a dashboard is.

@@ -7,6 +7,7 @@ a parameter, 1,000 figures in one call.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -19,6 +20,13 @@ VALUE_MAX = 6000
 """Longest value of a parameter, characters."""
 PARAMS_MAX = 100
 """Most parameters in one call."""
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # it would tell its makers
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # a server that is not there is known soon
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+"""Variables that are set unless they are set already."""
 STATUS = {"completed": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 
 
@@ -40,8 +48,9 @@ class MlflowTracker:
 
     def begin(self, run: Tracked) -> None:
         """Find the run of this instance, or make one."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would tell its makers
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # and the terminal
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells every retry
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 

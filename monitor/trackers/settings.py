@@ -12,8 +12,10 @@ class TrackerSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
     mlflow: Annotated[
         str,
-        "Tracking URI of MLflow, sqlite:///runs/mlflow.db or that of a server; empty: it is not "
-        "told. Needs the extra mlflow.",
+        Meta(pattern="^[^@]*$"),
+        "Tracking URI of MLflow, sqlite:///runs/mlflow.db or that of a server, without user and "
+        "password (MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD); empty: it is not told. "
+        "Needs the extra mlflow.",
     ] = ""
     tensorboard: Annotated[
         str,

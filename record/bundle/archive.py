@@ -1,7 +1,7 @@
 """The zip of a bundle: written with the same bytes each time, read as if it came from a stranger.
 
 * :func:`write_archive`  files of a folder, in order, without times, owners or rights
-* :func:`unpack`         into a new folder, or a :class:`BundleError` that says what is wrong
+* :func:`unpack`         into a new folder, or a :class:`CrateError` that says what is wrong
 
 Nothing is unpacked whose name leads out of the folder, that is a link, that has another checksum,
 or that is larger than it says. A bundle may be as large as the disk has room for, but what is
@@ -33,7 +33,7 @@ _BLOCK = 1 << 20
 _PACKED_ALREADY = (".onnx", ".safetensors")
 
 
-class BundleError(InputError, ValueError):
+class CrateError(InputError, ValueError):
     """A bundle cannot be read; the message says which part, and why."""
 
 
@@ -63,7 +63,7 @@ def unpack(path: Path, folder: Path) -> list[str]:
     """Unpack a bundle into an empty folder; returns the names of its files.
 
     Raises:
-        BundleError: it is no zip, is truncated or damaged, or has what a bundle cannot have.
+        CrateError: it is no zip, is truncated or damaged, or has what a bundle cannot have.
         OSError: it cannot be read, or there is no room.
     """
     try:
@@ -74,7 +74,7 @@ def unpack(path: Path, folder: Path) -> list[str]:
                 _unpack(path, archive, entry, folder)
             return [entry.filename for entry in entries]
     except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, EOFError) as error:
-        raise BundleError(
+        raise CrateError(
             f"{path}: not a whole zip file ({error}); it was cut off or changed on its way: get "
             "it again"
         ) from error
@@ -83,27 +83,27 @@ def unpack(path: Path, folder: Path) -> list[str]:
 def _refuse(path: Path, entries: list[zipfile.ZipInfo]) -> None:
     """Look at what a zip says of its files before any of them is written."""
     if len(entries) > FILES_MOST:
-        raise BundleError(f"{path}: has {len(entries)} files, a bundle has at most {FILES_MOST}")
+        raise CrateError(f"{path}: has {len(entries)} files, a bundle has at most {FILES_MOST}")
     seen: set[str] = set()
     for entry in entries:
         name = entry.filename
         if _leads_out(name):
-            raise BundleError(
+            raise CrateError(
                 f"{path}: a file is called {name!r}, which leads out of the folder or is no name; "
                 "nothing was unpacked"
             )
         if name in seen or name.lower() in seen:
-            raise BundleError(f"{path}: has two files called {name!r}; nothing was unpacked")
+            raise CrateError(f"{path}: has two files called {name!r}; nothing was unpacked")
         seen |= {name, name.lower()}
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise BundleError(f"{path}: {name} is a link or a device; nothing was unpacked")
+            raise CrateError(f"{path}: {name} is a link or a device; nothing was unpacked")
         if entry.flag_bits & 1:
-            raise BundleError(f"{path}: {name} is encrypted; nothing was unpacked")
+            raise CrateError(f"{path}: {name} is encrypted; nothing was unpacked")
     whole, came = sum(e.file_size for e in entries), path.stat().st_size
     most = min(BYTES_MOST, max(_ROOM_LEAST, RATIO_MOST * came))
     if whole > most:
-        raise BundleError(
+        raise CrateError(
             f"{path}: {came} B would become {whole} B, more than the {most} B that are unpacked "
             "of a file of this size; nothing was unpacked"
         )
@@ -132,9 +132,9 @@ def _unpack(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo, folder
             while block := source.read(_BLOCK):
                 left -= len(block)
                 if left < 0:
-                    raise BundleError(f"{path}: {entry.filename} is larger than it says")
+                    raise CrateError(f"{path}: {entry.filename} is larger than it says")
                 file.write(block)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-        raise BundleError(f"{path}: {entry.filename} is damaged: {error}") from error
+        raise CrateError(f"{path}: {entry.filename} is damaged: {error}") from error
     if left:
-        raise BundleError(f"{path}: {entry.filename} is {left} B smaller than it says")
+        raise CrateError(f"{path}: {entry.filename} is {left} B smaller than it says")

@@ -32,7 +32,7 @@ from typing import Any
 import msgspec
 
 from fimi.record import schema
-from fimi.record.bundle.archive import BundleError
+from fimi.record.bundle.archive import CrateError
 from fimi.record.bundle.privacy import clean_store
 from fimi.record.description import plain
 from fimi.record.reader import STORE_NAME, open_store, read_run
@@ -221,7 +221,7 @@ def _check_words(db: sqlite3.Connection, names: bool) -> None:
     words = {"total", "cpu", "second", *schema_words(db)}
     devices = {device for (device,) in db.execute(f"SELECT device FROM {schema.PROFILE.name}")}
     if taken := sorted(devices & words):
-        raise BundleError(
+        raise CrateError(
             f"a device is called {taken[0]!r}, which is a word of the record: its name cannot be "
             "hidden, leave --hide-names out"
         )

@@ -98,7 +98,7 @@ def metadata(run: RunData, folder: Path, about: About) -> Entity:
         "conformsTo": {"@id": PROFILE},
         "hasPart": [_ref(name) for name in (*files, MANIFEST)],
         "mentions": [{"@id": f"#run-{info.instance or 'unnamed'}"}, *_refs(boards)],
-        **({"author": _refs(people)} if people else {}),
+        **({"author": _refs(people)[0]} if people else {}),
     }
     results = [name for name in files if name not in (CONFIGURATION, ENVIRONMENT)]
     action: Entity = {
@@ -107,14 +107,14 @@ def metadata(run: RunData, folder: Path, about: About) -> Entity:
         "name": f"Run {info.run}",
         "description": f"fimi {info.command}" if info.command else "a federated learning run",
         "instrument": {"@id": TESTBED},
-        "object": [_ref(CONFIGURATION), _ref(ENVIRONMENT), *_refs(boards)],
+        "object": [_ref(CONFIGURATION), _ref(ENVIRONMENT)],
         "result": [_ref(name) for name in results],
-        "actionStatus": {"@id": _STATUS.get(info.status, _FAILED)},
+        "actionStatus": _STATUS.get(info.status, _FAILED),
         **({"startTime": info.started_at} if info.started_at else {}),
         **({"endTime": info.finished_at} if info.finished_at else {}),
         **({"agent": _refs(people)[0]} if people else {}),
     }
-    if action["actionStatus"]["@id"] == _FAILED and info.reason:
+    if action["actionStatus"] == _FAILED and info.reason:
         action["error"] = info.reason
     return {
         "@context": CONTEXT,
@@ -128,7 +128,7 @@ def metadata(run: RunData, folder: Path, about: About) -> Entity:
             root,
             {
                 "@id": PROFILE,
-                "@type": "CreativeWork",
+                "@type": ["CreativeWork", "Profile"],
                 "name": "Process Run Crate",
                 "version": "0.5",
             },
@@ -138,13 +138,21 @@ def metadata(run: RunData, folder: Path, about: About) -> Entity:
             *people,
             *licences,
             *(_file(folder, name) for name in files),
-            {
-                "@id": MANIFEST,
-                "@type": "File",
-                "name": _TEXTS[MANIFEST][0],
-                "encodingFormat": _TEXTS[MANIFEST][1],
-            },
+            _manifest([METADATA, *files]),
         ],
+    }
+
+
+def _manifest(files: list[str]) -> Entity:
+    """The manifest, which is written last: it has the digest of this description."""
+    said, kind = _TEXTS[MANIFEST]
+    return {
+        "@id": MANIFEST,
+        "@type": "File",
+        "name": MANIFEST,
+        "description": said,
+        "encodingFormat": kind,
+        "contentSize": str(sum(64 + 2 + len(name.encode()) + 1 for name in files)),
     }
 
 
@@ -158,7 +166,8 @@ def _file(folder: Path, name: str) -> Entity:
     return {
         "@id": quote(name),
         "@type": "File",
-        "name": said,
+        "name": path.name,
+        "description": said,
         "encodingFormat": kind,
         "contentSize": str(path.stat().st_size),
         "sha256": digest(path),
@@ -190,33 +199,39 @@ def _software(run: RunData) -> list[Entity]:
     versions = dict(run.info.versions)
     version = versions.pop("fimi-testbed", "")
     source = versions.pop("fimi source", "")
-    parts = [
-        {
-            "@id": f"#software-{quote(name)}",
-            "@type": "SoftwareApplication",
-            "name": name,
-            "softwareVersion": str(said),
-        }
-        for name, said in sorted(versions.items())
-    ]
+    platform = versions.pop("platform", "")
+    parts = []
+    for name, said in sorted(versions.items()):
+        page = f"https://pypi.org/project/{quote(name)}/{quote(str(said))}/"
+        if name == "python":
+            page = f"https://www.python.org/downloads/release/python-{said.replace('.', '')}/"
+        parts.append(_application(page, name, str(said)))
     if run.info.broker:
+        name, _, said = run.info.broker.partition(" ")
+        page = f"https://pypi.org/project/{quote(name)}/{quote(said)}/"
         parts.append(
-            {
-                "@id": "#software-broker",
-                "@type": "SoftwareApplication",
-                "name": "MQTT broker",
-                "softwareVersion": run.info.broker,
-            }
+            _application("https://mosquitto.org/" if name == "mosquitto" else page, name, said)
         )
     testbed = {
         "@id": TESTBED,
         "@type": "SoftwareApplication",
         "name": "FIMI testbed",
         "url": "https://arxiv.org/abs/2310.13981",
-        "softwareVersion": f"{version} (source {source})" if source else version,
+        "version": f"{version} (source {source})" if source else version,
         "softwareRequirements": _refs(parts),
+        **({"operatingSystem": platform} if platform else {}),
     }
     return [testbed, *parts]
+
+
+def _application(page: str, name: str, version: str) -> Entity:
+    return {
+        "@id": page,
+        "@type": "SoftwareApplication",
+        "name": name,
+        "url": page,
+        "version": version,
+    }
 
 
 def _licence(said: str) -> tuple[Any, list[Entity]]:

@@ -67,7 +67,7 @@ def make(
 
     Raises:
         fimi.record.record.ReportError: there is no run, or it cannot be read.
-        fimi.record.bundle.archive.BundleError: names of devices cannot be hidden.
+        fimi.record.bundle.archive.CrateError: names of devices cannot be hidden.
         OSError: a file cannot be read or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,13 +20,14 @@ from fimi.record import schema
 
 HIDDEN = "…"
 
-_ADDRESS = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s\"@]+@")
+_ADDRESS = re.compile(r"(?<=\w)(://)[^/\s\"@]{1,400}@")
 _PATH = re.compile(
     r"(?<![\w.:/…~-])(?:~|(?:/(?!dev/|proc/|sys/)[^\s/\"'<>|;,:()\[\]{}\\]+))"
     r"(?:/[^\s/\"'<>|;,:()\[\]{}\\]+)*/([^\s/\"'<>|;,:()\[\]{}\\]+)"
 )
 _SECRET = re.compile(
-    r"(\"[\w.-]*(?:password|passwd|secret|token|credential|private_key)[\w.-]*\"\s*:\s*\")"
+    r"(\"[\w.-]{0,64}(?:password|passwd|secret|token|credential|private_key)[\w.-]{0,64}\""
+    r"\s{0,9}:\s{0,9}\")"
     r"(?:[^\"\\]|\\.)+(\")",
     re.IGNORECASE,
 )

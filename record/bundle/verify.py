@@ -29,7 +29,7 @@ from msgspec import Struct
 
 from fimi.errors import FimiError
 from fimi.record.bundle import contents
-from fimi.record.bundle.archive import BundleError, unpack
+from fimi.record.bundle.archive import CrateError, unpack
 from fimi.record.bundle.consequences import other_figures, other_tables
 from fimi.record.bundle.contents import MANIFEST, METADATA, MODELS, digest, names_of
 from fimi.record.bundle.crate import CRATE, PROFILE
@@ -44,7 +44,7 @@ _MOST = 20
 _TABLES_OF_MODELS = {"fp32": MODELS[1], "int8": MODELS[2]}
 
 
-class Check(Struct, frozen=True, kw_only=True):
+class BundleCheck(Struct, frozen=True, kw_only=True):
     """One thing that was looked at.
 
     Attributes:
@@ -69,7 +69,7 @@ class Verified(Struct, frozen=True, kw_only=True):
         recount: its phases; ``None`` where the store cannot be read.
     """
 
-    checks: tuple[Check, ...]
+    checks: tuple[BundleCheck, ...]
     digest: str = ""
     recount: Recount | None = None
 
@@ -86,26 +86,26 @@ def verify(path: Path) -> Verified:
         path: the zip, or a folder that it was unpacked into; only read.
 
     Raises:
-        BundleError: there is nothing.
+        CrateError: there is nothing.
         OSError: it cannot be read, or there is no room to unpack it.
     """
     if path.is_dir():
         return _of_folder(path, [], "")
     if not path.exists():
-        raise BundleError(f"{path}: there is no such bundle; 'fimi bundle RUN' makes one")
+        raise CrateError(f"{path}: there is no such bundle; 'fimi bundle RUN' makes one")
     found = digest(path)
     with tempfile.TemporaryDirectory(prefix="fimi-verify-") as name:
         folder = Path(name)
         try:
             files = unpack(path, folder)
-        except BundleError as error:
-            failed = Check(what="archive", verdict="fails", words=str(error))
+        except CrateError as error:
+            failed = BundleCheck(what="archive", verdict="fails", words=str(error))
             return Verified(checks=(failed,), digest=found)
-        whole = Check(what="archive", verdict="holds", words=f"{len(files)} files")
+        whole = BundleCheck(what="archive", verdict="holds", words=f"{len(files)} files")
         return _of_folder(folder, [whole], found)
 
 
-def _of_folder(folder: Path, checks: list[Check], of_zip: str) -> Verified:
+def _of_folder(folder: Path, checks: list[BundleCheck], of_zip: str) -> Verified:
     checks += [_digests(folder), _metadata(folder)]
     again = None
     try:
@@ -113,12 +113,12 @@ def _of_folder(folder: Path, checks: list[Check], of_zip: str) -> Verified:
         again = recount(folder / STORE_NAME, run)
     except (FimiError, ValueError, sqlite3.Error, OSError) as error:
         said = f"the run store cannot be read: {error}"
-        checks.append(Check(what="store", verdict="fails", words=said))
+        checks.append(BundleCheck(what="store", verdict="fails", words=said))
     else:
         said = f"run {run.info.run}, {len(run.rounds)} rounds, {len(run.profiles)} devices"
         warnings = tuple(run.warnings)
         checks.append(
-            Check(
+            BundleCheck(
                 what="store",
                 verdict="fails" if warnings else "holds",
                 words=said,
@@ -135,12 +135,12 @@ def _few(said: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     return (*said[:_MOST], *((f"and {more} more",) if more > 0 else ()))
 
 
-def _digests(folder: Path) -> Check:
+def _digests(folder: Path) -> BundleCheck:
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         said = f"there is no manifest that can be read ({error}); nothing says what files were"
-        return Check(what="digests", verdict="fails", words=said)
+        return BundleCheck(what="digests", verdict="fails", words=said)
     wrong: list[str] = []
     told: dict[str, str] = {}
     for number, line in enumerate(text.splitlines(), 1):
@@ -156,7 +156,7 @@ def _digests(folder: Path) -> Check:
         elif digest(folder / name) != found:
             wrong.append(f"{name} is not the file that the manifest names: its SHA-256 differs")
     wrong += [f"{name} is not in the manifest" for name in sorted(there - set(told))]
-    return Check(
+    return BundleCheck(
         what="digests",
         verdict="fails" if wrong else "holds",
         words=f"{len(told)} files, {len(wrong)} faults" if wrong else f"{len(told)} files",
@@ -164,7 +164,7 @@ def _digests(folder: Path) -> Check:
     )
 
 
-def _metadata(folder: Path) -> Check:
+def _metadata(folder: Path) -> BundleCheck:
     wrong: list[str] = []
     try:
         document = msgspec.json.decode((folder / METADATA).read_bytes(), type=dict[str, Any])
@@ -178,7 +178,7 @@ def _metadata(folder: Path) -> Check:
         parts = {unquote(part["@id"]) for part in root["hasPart"]}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         said = f"{METADATA} cannot be read: {type(error).__name__} {error}"
-        return Check(what="metadata", verdict="fails", words=said)
+        return BundleCheck(what="metadata", verdict="fails", words=said)
     there = set(names_of(folder)) - {METADATA}
     wrong += [f"{name} is described, and not there" for name in sorted(parts - there)]
     wrong += [f"{name} is not described" for name in sorted(there - parts)]
@@ -187,7 +187,7 @@ def _metadata(folder: Path) -> Check:
         told = entity.get("sha256")
         if told is not None and name in there and digest(folder / name) != told:
             wrong.append(f"{name} is described with another SHA-256")
-    return Check(
+    return BundleCheck(
         what="metadata",
         verdict="fails" if wrong else "holds",
         words=f"{CRATE}, {PROFILE}",
@@ -195,11 +195,11 @@ def _metadata(folder: Path) -> Check:
     )
 
 
-def _models(folder: Path, run: RunData) -> Check:
+def _models(folder: Path, run: RunData) -> BundleCheck:
     """The exported files against the digests of the last export."""
     last = run.made[-1] if run.made else None
     if last is None or not last.files:
-        return Check(what="models", verdict="unknown", words="the store names no model file")
+        return BundleCheck(what="models", verdict="unknown", words="the store names no model file")
     wrong = []
     for file in last.files:
         name = _TABLES_OF_MODELS.get(file.variant, "")
@@ -210,10 +210,10 @@ def _models(folder: Path, run: RunData) -> Check:
             wrong.append(f"{name} is not the model of the run: its SHA-256 is not the store's")
     words = f"{len(last.files)} files of round {last.round}"
     verdict: Verdict = "fails" if wrong else "holds"
-    return Check(what="models", verdict=verdict, words=words, details=tuple(wrong))
+    return BundleCheck(what="models", verdict=verdict, words=words, details=tuple(wrong))
 
 
-def _readings(folder: Path, found: Recount) -> Check:
+def _readings(folder: Path, found: Recount) -> BundleCheck:
     wrong = list(found.damaged)
     with open_store(folder / STORE_NAME) as (_, db):
         expected = dict(contents.readings(db))
@@ -231,12 +231,12 @@ def _readings(folder: Path, found: Recount) -> Check:
     verdict: Verdict = "fails" if wrong else "holds" if found.parts else "unknown"
     if not found.parts and not wrong:
         words = "the run has none: no joule can be computed again"
-    return Check(
+    return BundleCheck(
         what="readings", verdict=verdict, words=words, details=_few([*wrong, *found.missing])
     )
 
 
-def _phases(found: Recount) -> Check:
+def _phases(found: Recount) -> BundleCheck:
     counts = {verdict: found.of(verdict) for verdict in ("holds", "differs", "absent", "unchecked")}
     wrong = [*counts["differs"], *counts["absent"]]
     wrong.sort(key=lambda each: -abs(each.difference_j))
@@ -259,14 +259,16 @@ def _phases(found: Recount) -> Check:
         unknown[each.why] = unknown.get(each.why, 0) + 1
     details = [*_few(details), *(f"{n} not checked: {why}" for why, n in unknown.items())]
     verdict: Verdict = "fails" if not found.holds else "holds" if counts["holds"] else "unknown"
-    return Check(what="phases", verdict=verdict, words="; ".join(parts), details=_few(details))
+    return BundleCheck(
+        what="phases", verdict=verdict, words="; ".join(parts), details=_few(details)
+    )
 
 
 def _round(number: int) -> str:
     return f"round {number}" if number else "before the first round"
 
 
-def _consequences(folder: Path, run: RunData, found: Recount) -> Iterator[Check]:
+def _consequences(folder: Path, run: RunData, found: Recount) -> Iterator[BundleCheck]:
     """Tables and figures: as stored, and with the recounted phases."""
     for what, told in (("tables", other_tables), ("figures", other_figures)):
         wrong = list(told(folder, run, found))
@@ -274,4 +276,4 @@ def _consequences(folder: Path, run: RunData, found: Recount) -> Iterator[Check]
         if not any(each.verdict == "holds" for each in found.phases):
             words = "as the store has them; nothing was recounted"
         verdict: Verdict = "fails" if wrong else "holds"
-        yield Check(what=what, verdict=verdict, words=words, details=_few(wrong))
+        yield BundleCheck(what=what, verdict=verdict, words=words, details=_few(wrong))

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from fimi.energy.joules import Energy
 from fimi.record.catalogue import Listed
 from fimi.record.clean import clean
+from fimi.record.export.files import guarded
 from fimi.record.headline import Headline
 from fimi.report.collection.selection import BROKEN, STANDINGS, stands
 from fimi.report.layout import Marked, Paper, Style, columns, fitted, table, wrap
@@ -236,10 +237,11 @@ def _energy(energy: Energy | None, *, whole: bool) -> dict[str, Any]:
 
 
 def as_csv(runs: Sequence[Listed]) -> str:
-    """One line per run; an empty cell is not known."""
+    """One line per run; an empty cell is not known, and no cell is a formula."""
     out = io.StringIO()
     nobody = Listed(path=Path(), name="", experiment="", began=datetime.fromtimestamp(0))
     writer = csv.DictWriter(out, list(_row(nobody)), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(as_rows(runs))
+    for row in as_rows(runs):
+        writer.writerow({k: guarded(v) if isinstance(v, str) else v for k, v in row.items()})
     return out.getvalue()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fimi.record.record import PlannedEnergy, PlanSummary
@@ -33,7 +33,11 @@ HEADING = (
 
 def plan_rows(summaries: Sequence[StrategySummary]) -> tuple[tuple[str, ...], ...]:
     """A row for each strategy, under :data:`HEADING`; none where no run has a plan."""
-    plans = {summary.label: _plans(summary) for summary in summaries}
+    return plan_rows_of({summary.label: _plans(summary) for summary in summaries})
+
+
+def plan_rows_of(plans: Mapping[str, Sequence[PlanSummary]]) -> tuple[tuple[str, ...], ...]:
+    """The same of plans by what stands in the first column."""
     return (
         tuple((label, *_cells(own)) for label, own in plans.items()) if any(plans.values()) else ()
     )

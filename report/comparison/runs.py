@@ -22,7 +22,7 @@ from fimi.record.curve import JudgedOn, RoundPoint, price, reached
 from fimi.record.phases import run_parts
 from fimi.record.planned import PlanHeld
 from fimi.record.record import OWN_IMAGES, PlanSummary, RunData
-from fimi.record.summary import summarise
+from fimi.record.summary import Summary, summarise
 from fimi.record.sums import Sum
 
 COSTS = ("rounds", "board_j", "dynamic_j", "duration_s", "size_bytes")
@@ -180,9 +180,9 @@ class ComparedCell(Struct, frozen=True, kw_only=True):
         return self.figures.judged(which, on) if self.figures else None
 
 
-def figures_of(run: RunData) -> RunFigures:
-    """A stored run in numbers."""
-    summary, data, parts = summarise(run), run.info.dataset, run_parts(run)
+def figures_of(run: RunData, summary: Summary | None = None) -> RunFigures:
+    """A stored run in numbers; its summary is made where it is not given."""
+    summary, data, parts = summary or summarise(run), run.info.dataset, run_parts(run)
     energies = [part.energy for part in parts if part.energy is not None]
     return RunFigures(
         points=summary.points,

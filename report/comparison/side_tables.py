@@ -1,7 +1,7 @@
 """Experiments side by side as text, Markdown and JSON.
 
 * :func:`side_tables`  a table for each strategy, and the comparisons with the baseline
-* :func:`side_text`, :func:`side_markdown`, :func:`side_json`
+* :func:`side_text`, :func:`side_markdown`, :func:`side_latex`, :func:`side_json`
 * :func:`legend`, :func:`side_methods`  what letters stand for, and how the numbers came about
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from fimi.record.clean import clean
+from fimi.report import latex
 from fimi.report.comparison.shown import Table, in_lines, markdown, shown
 from fimi.report.comparison.side_by_side import (
     MEASURES,
@@ -215,6 +216,16 @@ def side_markdown(laid: SideBySide) -> str:
     for _, each in side_tables(laid):
         lines += markdown(each)
     return "\n".join([*lines, *(f"- {sentence}" for sentence in side_methods(laid))]) + "\n"
+
+
+def side_latex(laid: SideBySide) -> str:
+    """For a paper."""
+    about = "; ".join(f"{letter}: {what}" for letter, what in legend(laid))
+    made = [
+        latex.of_table(each, label=f"side-by-side-{k}")
+        for k, (_, each) in enumerate(side_tables(laid), 1)
+    ]
+    return latex.document(made, about)
 
 
 def side_json(laid: SideBySide, unequal: Sequence[Sequence[str]] | None = None) -> bytes:

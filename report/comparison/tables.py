@@ -3,7 +3,7 @@
 * :func:`tables`    for people, grid point by grid point: medians, means, joules, metered beside
   predicted, and the comparison
 * :func:`sides`     as configured, and as tuned
-* :func:`as_text`, :func:`as_markdown`
+* :func:`as_text`, :func:`as_markdown`, :func:`as_latex`
 
 ``never`` stands where a target was not reached, ``–`` where a value is not known.
 """
@@ -18,6 +18,7 @@ import msgspec
 
 from fimi.record.clean import clean
 from fimi.record.sums import Sum
+from fimi.report import latex
 from fimi.report.comparison.plans import HEADING, plan_rows
 from fimi.report.comparison.predicted import HEADING as HEADING_BESIDE
 from fimi.report.comparison.predicted import beside_rows
@@ -214,6 +215,13 @@ def as_markdown(result: ExperimentResult) -> str:
     lines += [f"- {sentence}" for sentence in methods(result)]
     lines += [f"- note: {clean(note, 500)}" for note in result.notes]
     return "\n".join(lines) + "\n"
+
+
+def as_latex(result: ExperimentResult) -> str:
+    """For a paper; what numbers mean stands in comments."""
+    made = [latex.of_table(t, label=t.caption) for t in all_tables(result)]
+    about = latex.document(made, f"{result.name}: {result.title or 'experiment'}")
+    return about + "".join(f"% {clean(sentence, 500)}\n" for sentence in methods(result))
 
 
 def _costs(

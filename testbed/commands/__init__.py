@@ -10,6 +10,7 @@
 * :mod:`~fimi.testbed.commands.federation`  ``fimi dry-run``, ``fimi coordinator run``, ``fimi
   report``
 * :mod:`~fimi.testbed.commands.dashboard`       --dashboard: where a run is seen while it goes on
+* :mod:`~fimi.testbed.commands.control`         ``fimi control``: pause, stop, exclude, plan again …
 * :mod:`~fimi.testbed.commands.nodes`           ``fimi broker`` and ``fimi agent run``
 * :mod:`~fimi.testbed.commands.service`         ``fimi agent install`` and ``fimi agent uninstall``
 * :mod:`~fimi.testbed.commands.agent_config`    the file of ``fimi agent run --config``
@@ -20,9 +21,12 @@
 * :mod:`~fimi.testbed.commands.meter`           ``fimi meter publish`` and ``fimi meter import``
 * :mod:`~fimi.testbed.commands.generate`        ``fimi generator``: run, train, evaluate
 * :mod:`~fimi.testbed.commands.experiment`      ``fimi experiment``
+* :mod:`~fimi.testbed.commands.plot`            ``fimi plot``: figures for a paper
 * :mod:`~fimi.testbed.commands.compare`         ``fimi experiment compare``
 * :mod:`~fimi.testbed.commands.bundle`          ``fimi bundle`` and ``fimi verify``
 * :mod:`~fimi.testbed.commands.collection`      ``fimi runs``, ``fimi export``
+* :mod:`~fimi.testbed.commands.compare_runs`    ``fimi compare``
+* :mod:`~fimi.testbed.commands.top`             ``fimi top``: a run in a terminal
 * :mod:`~fimi.testbed.commands.optimise`        ``fimi optimise``
 * :mod:`~fimi.testbed.commands.learning_curve`  ``fimi learning-curve``
 * :mod:`~fimi.testbed.commands.pilot`           ``fimi pilot``

@@ -22,13 +22,13 @@ _MOST = 20
 @click.argument("others", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--same", is_flag=True, help="Exit with 5 unless the tables are equal, all digits.")
 @click.option("--html", type=click.Path(path_type=Path), help="Also write this page.")
-@result_format("text", "markdown", "json")
+@result_format("text", "markdown", "latex", "json")
 def compare(
     first: Path,
     others: tuple[Path, ...],
     same: bool,
     html: Path | None,
-    output: Literal["text", "markdown", "json"],
+    output: Literal["text", "markdown", "latex", "json"],
 ) -> None:
     """Lay experiments side by side.
 
@@ -53,6 +53,8 @@ def compare(
         click.echo(side_tables.side_json(laid, found), nl=False)
     elif output == "markdown":
         click.echo(side_tables.side_markdown(laid), nl=False)
+    elif output == "latex":
+        click.echo(side_tables.side_latex(laid), nl=False)
     else:
         click.echo(side_tables.side_text(laid, Paper.of(sys.stdout)))
     if found is None:

@@ -76,7 +76,7 @@ def control(run: Path, action: str, value: str | None, yes: bool, no_wait: bool)
 
     Exits with 2 if it does not fit the run, 3 if no coordinator answers, 4 if no plan meets the
     limits, 5 if the run is over first.
-    """
+    """  # noqa: D301  click wants the character itself
     from fimi.monitor.asking import Asking
     from fimi.testbed.run_folder import find_run
 
@@ -92,7 +92,8 @@ def control(run: Path, action: str, value: str | None, yes: bool, no_wait: bool)
     if answer.state == "accepted" and not no_wait:
         answer = _wait(asking, answer, request, by)
     if answer.state == "refused":
-        fail(f"refused: {answer.words}", _ENDS_WITH[answer.refusal or "unfit"].exit_code)
+        kind = _ENDS_WITH[answer.refusal or "unfit"]
+        fail(f"refused: {answer.words}", kind.exit_code, "R016")
     click.echo(clean(answer.words, 2000))
 
 
@@ -127,7 +128,7 @@ def read_request(action: str, value: str | None) -> Request:
 def _confirm(request: Request, run: str) -> None:
     """Ask whether it is meant; ends the command if it is not, or if there is nobody to ask."""
     what = f"{words(request)} (run {run})"
-    if not sys.stdin.isatty():
+    if not _is_terminal():
         raise click.UsageError(
             f"{what}: it is asked before that is done, and there is no terminal to ask at; add "
             "'--yes'."
@@ -135,6 +136,10 @@ def _confirm(request: Request, run: str) -> None:
     if not click.confirm(f"{clean(what)}?", default=False, err=True):
         click.echo("nothing was asked of the run", err=True)
         sys.exit(0)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _wait(asking: Asking, answer: ControlAnswer, request: Request, by: str) -> ControlAnswer:

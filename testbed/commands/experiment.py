@@ -241,4 +241,5 @@ def _show(result: Any, folder: Path, output: str) -> None:
         click.echo(as_json(result), nl=False)
     else:
         click.echo(as_text(result, Paper.of(sys.stdout)))
-        click.echo(f"\nresults: {folder}/table.html, table.md, results.csv, results.json")
+        names = "table.html, table.md, table.tex, results.csv, results.json"
+        click.echo(f"\nresults: {folder}/{names}")

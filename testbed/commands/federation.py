@@ -124,7 +124,7 @@ def coordinator_run(
 @click.command(cls=Command)
 @click.argument("run", type=click.Path(path_type=Path))
 @CARBON
-@result_format("text", "json")
+@result_format("text", "json", "latex")
 def report(run: Path, carbon: tuple[str, ...], output: str) -> None:
     """Make the report of a run again from its run store; as JSON, print its numbers only."""
     from fimi.testbed.run_folder import find_run
@@ -132,7 +132,10 @@ def report(run: Path, carbon: tuple[str, ...], output: str) -> None:
     with errors():
         folder = find_run(run)
         given = carbon_of(carbon, folder)
-        click.echo(as_json(folder, given) if output == "json" else show_report(folder, given))
+        if output == "latex":
+            click.echo(as_latex(folder), nl=False)
+        else:
+            click.echo(as_json(folder, given) if output == "json" else show_report(folder, given))
 
 
 def begin(
@@ -200,23 +203,24 @@ def federate(
         begun: the run to go on with; ``None`` for a new one.
         reached: options by which the command line reaches its broker.
     """
-    from rich.console import Console
-
-    from fimi.testbed.live import LiveView, PlainView, View
+    from fimi.monitor.terminal.screen import can_be_drawn_on
+    from fimi.testbed.display import RunDisplay
+    from fimi.testbed.live import PlainView
     from fimi.testbed.processes.torch_cache import torch_cache
+    from fimi.testbed.processes.tracked import tell_end, tracking_of
     from fimi.testbed.processes.windows import Windows
     from fimi.testbed.resuming import command_line, describe
     from fimi.testbed.run_folder import RunFolder
 
     began_s = time.monotonic()
     rounds = scenario.config.rounds.count
-    console = Console(stderr=output == "json" or logs.quiet())
-    view: View
-    if console.is_terminal and not logs.quiet():
-        view = LiveView(console, rounds, title)
+    stream = sys.stderr if output == "json" or logs.quiet() else sys.stdout
+    view: RunDisplay | PlainView
+    if can_be_drawn_on(stream) and not logs.quiet():
+        view = RunDisplay(stream, sys.stdin, rounds)
     else:
-        view = PlainView(console.file, rounds, quiet=logs.quiet())
-    with errors(), stop_on_signals() as stop, torch_cache():
+        view = PlainView(stream, rounds, quiet=logs.quiet())
+    with errors(), stop_on_signals() as stop, torch_cache(), contextlib.ExitStack() as stack:
         if begun is None:
             about = describe(scenario, command, secrets.token_hex(8))
             folder = RunFolder(scenario.config, about)
@@ -226,9 +230,14 @@ def federate(
                 folder.store.describe(begun.changed(folder.store.info))
         if folder.before is not None:
             view.recall(folder.before)
+        tracking = stack.enter_context(tracking_of(scenario.config.trackers, folder))
         federation: Any = None
         try:
-            with view, Windows(folder, view, title, dashboard) as windows:
+            otlp = scenario.config.otlp
+            with (
+                view,
+                Windows(folder, view, title, dashboard, also=(tracking,), otlp=otlp) as windows,
+            ):
                 federation = run(folder, windows, stop)
         finally:
             try:
@@ -239,6 +248,7 @@ def federate(
             if kept and federation is None:
                 with contextlib.suppress(Exception):  # the error that ended the run comes first
                     click.echo(show_report(folder.path), err=True)
+                    tell_end(tracking, folder.path)
                 click.echo(go_on, err=True)
         if not kept:
             fail(
@@ -248,6 +258,7 @@ def federate(
             )
         text = show_report(folder.path)
         click.echo(as_json(folder.path) if output == "json" else text)
+        tell_end(tracking, folder.path)
     if federation.status == "interrupted":
         click.echo(go_on, err=True)
         sys.exit(EXIT_INTERRUPTED)
@@ -262,6 +273,16 @@ def as_json(run: Path, given: Mapping[str, Any] | None = None) -> bytes:
 
     data = with_carbon(read_run(run), given or {})
     return msgspec.json.encode(document(data, summarise(data)))
+
+
+def as_latex(run: Path) -> str:
+    """The tables of a stored run for a paper."""
+    from fimi.record.reader import read_run
+    from fimi.record.summary import summarise
+    from fimi.report.run_latex import run_latex
+
+    data = read_run(run)
+    return run_latex(data, summarise(data))
 
 
 def show_report(run: Path, given: Mapping[str, Any] | None = None) -> str:

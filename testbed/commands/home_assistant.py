@@ -52,6 +52,7 @@ def fleet_home_assistant(url: str, name: str, ids: tuple[str, ...], prefix: str,
         click.echo(
             f"{device} is not announced any more"
             if board is None
-            else f"{device} is announced: energy and power, {board.kind}, {board.scope}"
+            else f"{device} is announced: energy and power, {board.kind}"
+            + (f", {board.scope}" if board.scope else "")
         )
     end("not announced" if not off else "not taken back", done)

@@ -24,6 +24,8 @@ from fimi.learning.data.collection import DatasetOptions
 from fimi.learning.data.images import ImageMode
 from fimi.learning.data.registry import DATASETS
 from fimi.learning.training.trainer import TrainingSettings
+from fimi.monitor.metrics.settings import OtlpSettings
+from fimi.monitor.trackers.settings import TrackerSettings
 from fimi.record.carbon_settings import CarbonSettings
 
 STRATEGY_NAMES = tuple(STRATEGIES)
@@ -310,3 +312,5 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     generator: GeneratorConfig = GeneratorConfig()
     carbon: CarbonSettings = CarbonSettings()
     broker: BrokerConfig = BrokerConfig()
+    trackers: TrackerSettings = TrackerSettings()
+    otlp: OtlpSettings = OtlpSettings()

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from typing import IO
 
 from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from fimi.report.words import seconds
 from fimi.testbed.experiment.engines.base import Task, View
-from fimi.testbed.live import Lines, LiveDisplay
+from fimi.testbed.live import Lines
 from fimi.testbed.logs import SHOWN, one_line
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,8 @@ class ExperimentPlainView(Lines, View):
             self.say(said + _left(left_s) + self._doing)
 
 
-class ExperimentLiveView(LiveDisplay, View):
-    """A display that is redrawn as tasks run; lines of ended tasks are printed above it.
+class ExperimentLiveView(Live, View):
+    """A display that is redrawn four times a second; lines of ended tasks are printed above it.
 
     Args:
         console: a terminal.
@@ -91,7 +92,7 @@ class ExperimentLiveView(LiveDisplay, View):
         self._left_s: float | None = None
         self._waits_for = self._doing = ""
         self._began_s = time.monotonic()
-        super().__init__(console)
+        super().__init__(console=console, refresh_per_second=4, transient=True)  # draws: at the end
 
     def say(self, text: str) -> None:
         """Write a line above the display."""

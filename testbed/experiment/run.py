@@ -32,7 +32,7 @@ from fimi.record.reader import STORE_NAME, ReportError, read_run
 from fimi.report.comparison.page import render
 from fimi.report.comparison.result import ExperimentResult, check_pairs, compare
 from fimi.report.comparison.runs import ComparedCell, RunFigures, figures_of
-from fimi.report.comparison.tables import as_markdown
+from fimi.report.comparison.tables import as_latex, as_markdown
 from fimi.report.comparison.tuning import TuningChoice, choose
 from fimi.report.comparison.values import as_csv, as_json
 from fimi.testbed.configuration.scenario import check_division
@@ -295,7 +295,7 @@ def tasks(work: ExperimentPlan) -> list[Task]:
 
 
 def summarise(experiment: Experiment) -> ExperimentResult:
-    """Read all runs and write ``results.csv``, ``results.json``, ``table.md``, ``table.html``.
+    """Read all runs and write ``results`` as CSV and JSON, ``table`` as Markdown, LaTeX and HTML.
 
     Raises:
         ComparisonError: runs that are to be compared had different data.
@@ -305,6 +305,7 @@ def summarise(experiment: Experiment) -> ExperimentResult:
     write_atomically(folder / "results.csv", as_csv(result))
     write_atomically(folder / "results.json", as_json(result))
     write_atomically(folder / "table.md", as_markdown(result))
+    write_atomically(folder / "table.tex", as_latex(result))
     write_atomically(folder / "table.html", render(result))
     return result
 

@@ -34,7 +34,7 @@ def shown(board: SeenBoard) -> ShownBoard | str:
     return ShownBoard(
         device=board.device,
         kind=meter.kind if meter is not None else "emulated",
-        scope=meter.scope if meter is not None else "board",
+        scope=meter.scope if meter is not None else None,
         source=clean(meter.source) if meter is not None else "",
         board=clean(status.board),
         version=clean(status.version),

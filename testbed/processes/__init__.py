@@ -9,6 +9,7 @@
 * :mod:`~fimi.testbed.processes.emulated_fleet`  the child that hosts emulated devices
 * :mod:`~fimi.testbed.processes.devices`         emulated devices of a configuration
 * :mod:`~fimi.testbed.processes.nursery`         child processes that never outlive their parent
+* :mod:`~fimi.testbed.processes.tracked`  trackers of experiments that are told of a run
 * :mod:`~fimi.testbed.processes.windows`         all that looks at a run while it goes on
 * :mod:`~fimi.testbed.processes.orders`          the orders that children receive
 * :mod:`~fimi.testbed.processes.training_graphs`  what devices without PyTorch train with

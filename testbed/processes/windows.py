@@ -6,13 +6,16 @@ Every event goes to all of them. The dashboard may be there or not; the run does
 from __future__ import annotations
 
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.coordinator.controls import Controls
 from fimi.messaging.client import Peer
+from fimi.monitor.metrics.otlp import OtlpSender
+from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.tracing import drawing
 from fimi.monitor.watcher import Watcher
-from fimi.record.events import Event
+from fimi.record.events import Event, Listener
 from fimi.record.reader import ReportError
 from fimi.testbed.run_folder import RunFolder
 
@@ -20,18 +23,31 @@ if TYPE_CHECKING:
     from fimi.testbed.commands.dashboard import Place
 
 
+_NO_OTLP = OtlpSettings()
 TELEMETRY_S = 1.0
 """Time between two messages in which an emulated device says how it is, if anybody may look, s."""
 
 
 class Terminal(Protocol):
-    """What is shown on the terminal."""
+    """What is shown on the terminal.
+
+    Attributes:
+        wants_telemetry: whether it shows what devices say of themselves.
+    """
+
+    wants_telemetry: bool
+
+    def watch(self, watcher: Watcher, folder: Path) -> None:
+        """From now on the run can be seen as a state here; it is stored in this folder."""
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
 
     def say(self, text: str) -> None:
         """Show what is going on."""
+
+    def tell(self, text: str) -> None:
+        """Show something that is for nobody but the person here, such as the dashboard's key."""
 
 
 class Windows:
@@ -42,29 +58,42 @@ class Windows:
         terminal: what is shown there.
         title: what was started, in words.
         dashboard: where it listens; ``None``: there is none.
+        also: others that are told of every event.
+        otlp: where metrics are sent.
 
     Attributes:
         controls: takes what people ask of the run; ``None``: there is no way to ask.
     """
 
     def __init__(
-        self, folder: RunFolder, terminal: Terminal, title: str, dashboard: Place | None
+        self,
+        folder: RunFolder,
+        terminal: Terminal,
+        title: str,
+        dashboard: Place | None,
+        *,
+        also: tuple[Listener, ...] = (),
+        otlp: OtlpSettings = _NO_OTLP,
     ) -> None:
         self._folder, self._terminal, self._place = folder, terminal, dashboard
+        self._also, self._otlp = also, otlp
         self._stack = ExitStack()
         self.controls: Controls | None = None
         self.watcher = Watcher(folder.store.info, title)
         if folder.before is not None:
             self.watcher.recall(folder.before)
+        terminal.watch(self.watcher, folder.path)
 
     @property
     def telemetry_s(self) -> float:
         """Time between two messages in which an emulated device says how it is, s; 0: none."""
-        return TELEMETRY_S if self._place is not None else 0.0
+        looks = self._place is not None or self._terminal.wants_telemetry
+        return TELEMETRY_S if looks or self._otlp.endpoint else 0.0
 
     def __enter__(self) -> Windows:
         if self._place is not None:
             self._open(self._place)
+        self._stack.enter_context(OtlpSender(self._otlp, self.watcher.snapshot))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,12 +117,14 @@ class Windows:
         self._stack.enter_context(served)
         if served.url:
             self.controls = controls
-            self._terminal.say(f"dashboard: {served.url}")  # its key is not for all who look
+            self._terminal.tell(f"dashboard: {served.url}")  # its key is not for all who look
 
     def __call__(self, event: Event) -> None:
         """Show an event everywhere."""
         self.watcher(event)
         self._terminal(event)
+        for listener in self._also:
+            listener(event)
 
     def say(self, text: str) -> None:
         """Show what is going on everywhere."""

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from forwarding import forwarding
 from lab import Lab, statuses
 from scripted import ScriptedDevice, honest
 
+from fimi.coordinator import checkpoint
 from fimi.coordinator.controls import Controls
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.record.events import (
@@ -24,6 +26,7 @@ from fimi.record.events import (
     Intervened,
     InterventionAsked,
     Paused,
+    Planned,
     RoundFinished,
     RoundStarted,
 )
@@ -220,6 +223,7 @@ def test_what_is_asked_before_the_first_round_is_served_before_it(lab: Lab) -> N
     during(lab, paused_1=lambda: ask(lab, GoOn()))
     federation = lab.run(honest(), honest(), rounds=2)
     assert statuses(federation, 1) == {"device-1": "resting", "device-2": "accepted"}
+    assert served(lab)[0] == (0, True, "pauses before round 1")
     assert [(number, done) for number, done, _ in served(lab)] == [(0, True)] * 3
 
 
@@ -344,6 +348,65 @@ def test_exclusions_and_deadline_outlive_the_coordinator(lab: Lab) -> None:
     }
     state = lab.controls.state
     assert (state.excluded, state.deadline_s) == ({"device-1": ANNA}, 4.0)
+
+
+def changed(events: list[Intervened]) -> tuple[set[str], float | None, bool, int]:
+    """Excluded, deadline, whether it pauses, and plans made: told from the log alone."""
+    excluded: set[str] = set()
+    deadline_s, pauses, planned = None, False, 0
+    for event in events:
+        if not event.done:
+            continue
+        planned += event.planned
+        match event.request:
+            case ExcludeDevice(device=device):
+                excluded.add(device)
+            case IncludeDevice(device=device):
+                excluded.remove(device)
+            case SetDeadline(deadline_s=seconds):
+                deadline_s = seconds
+            case PauseRun() | GoOn():
+                pauses = isinstance(event.request, PauseRun)
+    return excluded, deadline_s, pauses, planned
+
+
+def test_whenever_it_is_killed_all_of_a_request_is_stored_or_nothing(lab: Lab) -> None:
+    """At every event the store is read as a process would find it that comes after a kill."""
+    found: list[tuple[type[Event], list[Intervened]]] = []
+
+    def look(event: Event) -> None:
+        moments(event)
+        with closing(sqlite3.connect(f"file:{lab.path}?mode=ro", uri=True)) as db:
+            parts = dict(db.execute("SELECT key, body FROM checkpoint"))
+            query = "SELECT body FROM event WHERE event = 'intervened' ORDER BY id"
+            told = [msgspec.json.decode(body, type=Intervened) for (body,) in db.execute(query)]
+            (count,) = db.execute("SELECT count(*) FROM plan").fetchone()
+        part = checkpoint.read(parts).controls
+        excluded, deadline_s, pauses, planned = changed(told)
+        assert part.excluded.keys() == excluded
+        assert (part.deadline_s, part.paused is not None) == (deadline_s, pauses)
+        assert count == planned + any(isinstance(e, Planned) for e in lab.events)
+        found.append((type(event), told))
+
+    during(
+        lab,
+        round_1=lambda: ask(
+            lab,
+            PauseRun(),
+            ExcludeDevice(device="device-1"),
+            SetDeadline(deadline_s=0.01),
+            SetDeadline(deadline_s=4.0),
+            PlanAgain(),
+        ),
+        paused_1=lambda: ask(lab, IncludeDevice(device="device-1"), GoOn()),
+    )
+    moments = lab.on_event
+    lab.on_event = look
+    assert lab.run(honest(), honest(), rounds=2).status == "completed"
+    asked = [len(told) for kind, told in found if kind is InterventionAsked]
+    assert asked[0] == 0  # asked, and not served: a kill here leaves nothing of it
+    assert len(found[-1][1]) == 7
+    assert [event.done for event in found[-1][1]] == [True, True, False, True, True, True, True]
 
 
 def test_real_boards_idle_while_a_run_pauses_and_that_was_foreseen(lab: Lab) -> None:

@@ -32,6 +32,7 @@ COMMANDS = {
     "explain": RUN,
     "report": RUN,
     "optimise": RUN,
+    "plot": RUN,
     "runs": RUN,
     "compare": KEPT,
     "export": KEPT,
@@ -75,6 +76,7 @@ COMMANDS = {
     "fleet forget": FLEET,
     "fleet update": FLEET,
     "fleet home-assistant": FLEET,
+    "top": "it needs a run that goes on; tests/monitor/terminal looks at one",
 }
 """For every command of ``fimi``: empty, it is run here; else the reason why it is only parsed."""
 

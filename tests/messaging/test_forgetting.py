@@ -14,6 +14,7 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.console import Console
 from fimi.messaging.errors import PeerIsUp
 from fimi.messaging.forgetting import forget
+from fimi.messaging.home_assistant import ShownBoard, discovery, discovery_topic
 from fimi.messaging.link import Link
 from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.topics import COORDINATOR
@@ -85,6 +86,21 @@ def test_everything_of_a_board_that_was_put_away(broker: EmbeddedBroker, fleet: 
         assert list(console.look(0.2)) == ["d2"]
     assert stays.online
     assert forget(broker.address, fleet=fleet, name="d1") == 0
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_home_assistant_was_told_of_it(broker: EmbeddedBroker, fleet: str) -> None:
+    leave_state(broker.address, fleet, "d.1", "offline")
+    board = ShownBoard(device="d.1", kind="measured", scope="board")
+    link = Link(broker.address, "announces", clean_session=True)
+    link.connect(10.0)
+    for device in ("d.1", "d2"):
+        place = discovery_topic("any-prefix", fleet, device)
+        link.publish(place, discovery(fleet, board), qos=1, retain=True).wait_for_publish(10.0)
+    link.close()
+    assert forget(broker.address, fleet=fleet, name="d.1") == 2
+    assert forget(broker.address, fleet=fleet, name="d.1") == 0
+    assert forget(broker.address, fleet=fleet, name="d2") == 1
 
 
 @pytest.mark.parametrize("gone", [False, True])

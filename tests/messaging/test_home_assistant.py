@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fimi.messaging.home_assistant import (
@@ -55,6 +55,7 @@ def telemetry(**said: Any) -> bytes:
     return encode_message(message, sender=message.device, recipient=COORDINATOR)
 
 
+@settings(max_examples=40)
 @given(fleet=NAMES, device=NAMES)
 def test_topics_are_legal_and_those_of_two_boards_differ(fleet: str, device: str) -> None:
     prefix, component, *ids, config = discovery_topic("homeassistant", fleet, device).split("/")
@@ -112,16 +113,19 @@ def test_a_template_reads_what_the_agent_sends() -> None:
     assert float(rendered(sensors["power"]["value_template"], telemetry())) == 4.25
     hot = telemetry(temperature_c=51.5)
     assert float(rendered(sensors["temperature"]["value_template"], hot)) == 51.5
-    energy = telemetry(energy_j=12345.5) if "energy_j" in Telemetry.__struct_fields__ else None
-    if energy is not None:
-        assert float(rendered(sensors["energy"]["value_template"], energy)) == 12345.5
+    energy = telemetry(energy_j=12345.5)
+    assert float(rendered(sensors["energy"]["value_template"], energy)) == 12345.5
 
 
 def test_what_is_not_known_is_shown_as_unknown() -> None:
     """``None`` is what Home Assistant takes for unknown; an empty text it would leave as it was."""
-    for sensor in document()["components"].values():
-        assert rendered(sensor["value_template"], telemetry(power_w=None)) == "None"
+    sensors = document()["components"]
+    for sensor in sensors.values():
         assert rendered(sensor["value_template"], b"{}") == "None"
+    for name in ("power", "temperature"):
+        assert rendered(sensors[name]["value_template"], telemetry(power_w=None)) == "None"
+    no_board = telemetry(kind=None, scope=None, power_w=None)  # between two runs
+    assert rendered(sensors["energy"]["value_template"], no_board) == "None"
 
 
 def test_kinds_never_share_a_sensor() -> None:
@@ -133,6 +137,17 @@ def test_kinds_never_share_a_sensor() -> None:
         of_emulated = telemetry(kind="emulated", scope="board")
         assert rendered(one["value_template"], of_emulated) == "None"
     assert float(rendered(document(emulated)["components"]["power"]["value_template"], of_emulated))
+
+
+def test_an_emulated_board_is_shown_whatever_its_meter_will_see() -> None:
+    sensor = document(ShownBoard(device="raspi.1", kind="emulated", scope=None))["components"][
+        "power"
+    ]
+    assert sensor["name"] == "Power (emulated)"
+    for scope in ("board", "wall"):
+        said = telemetry(kind="emulated", scope=scope)
+        assert float(rendered(sensor["value_template"], said)) == 4.25
+    assert rendered(sensor["value_template"], telemetry()) == "None"
 
 
 def test_availability_is_the_boards_own_state_and_its_last_will() -> None:

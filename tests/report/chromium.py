@@ -88,6 +88,20 @@ class Browser:
             "document.documentElement.dataset.pictures === 'drawn'"
         )
 
+    def visit(self, url: str) -> None:
+        """Open an address and wait until its document is there."""
+        self._call("Page.navigate", url=url)
+        self.wait("document.readyState === 'complete'")
+
+    def press(self, key: str) -> None:
+        """Press and let go of a key, by its name in events: ``ArrowDown``, ``Tab``, ``/``."""
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        code = {"Tab": 9, "Enter": 13, "Escape": 27, "End": 35, "Home": 36, "ArrowUp": 38}
+        code |= {"ArrowDown": 40, "PageDown": 34, "PageUp": 33}
+        parts: Json = {"key": key, "windowsVirtualKeyCode": code.get(key, 0)}
+        self._call("Input.dispatchKeyEvent", type="keyDown", text=text, **parts)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **parts)
+
     def wait(self, condition: str, seconds: float = 60.0) -> None:
         """Wait until an expression is true."""
         self.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ REFUSING = """
 import sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split('.')[0] == 'rich':
+        if name.split('.')[0] in ('scipy', 'rich', 'starlette', 'torch'):
             raise ModuleNotFoundError(f'No module named {name!r}', name=name)
 sys.meta_path.insert(0, Refuse())
 from fimi.testbed.cli import main
@@ -48,6 +49,15 @@ def test_a_desk_with_the_base_install_is_told_what_to_install() -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert " ".join(done.stderr.split()) == (
-        "fimi: 'fimi dry-run' needs the package rich, which is not installed here: pip install "
+        "fimi: 'fimi dry-run' needs the package scipy, which is not installed here: pip install "
         "'fimi-testbed[coordinator]' error[U007]: 'fimi explain U007' says what to do"
     )
+
+
+def test_a_run_is_looked_at_with_the_base_install(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REFUSING, "top", "--once"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert done.stderr.startswith("fimi: nothing goes on in runs/")

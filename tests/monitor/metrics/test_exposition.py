@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
@@ -164,6 +164,8 @@ def test_other_energies_stand_apart(seen: Any) -> None:
         ("text/html,application/xhtml+xml,*/*;q=0.8", "text/plain; version=0.0.4"),
         ("text/plain;version=0.0.4", "text/plain; version=0.0.4"),
         ("\x00;;q=,", "text/plain; version=0.0.4"),
+        ("application/openmetrics-text; version=nonsense", "application/openmetrics-text"),
+        ("application/openmetrics-text;q=0,text/plain", "text/plain; version=0.0.4"),
     ],
 )
 def test_the_format_is_the_one_that_is_asked_for(seen: Any, accept: str, media: str) -> None:
@@ -175,6 +177,7 @@ def test_the_format_is_the_one_that_is_asked_for(seen: Any, accept: str, media: 
         assert b"# EOF" not in text
 
 
+@settings(max_examples=40)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text('\\"\n{},= a', max_size=20))
 def test_labels_are_escaped(one: str, other: str) -> None:
     energy = Energy(value_j=1.5, kind="emulated", source=other)

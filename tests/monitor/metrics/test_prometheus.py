@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a live dry run, and answers with the joules of its record."""
+"""A live dry run: Prometheus answers with the joules of its record, a tracker has its curve."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_live_dry_run(tmp_path: Path, two_ports: tuple[int, int]) -> None:
     dry_run = subprocess.Popen(
         [sys.executable, "-m", "fimi.testbed.cli", "dry-run", "--strategy", "tfl", "--devices", "2",
          "--rounds", "2", "--name", "scraped", "--dashboard", f"127.0.0.1:{scraped}",
-         "--set", "deployment.export=false"],
+         "--set", "deployment.export=false", "--set", "trackers.tensorboard=events"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
@@ -105,8 +105,10 @@ def test_a_live_dry_run(tmp_path: Path, two_ports: tuple[int, int]) -> None:
         joules = "last_over_time(fimi_device_energy_joules_total[10m])"
         until(lambda: len(prometheus.query(joules)) == 2, "joules of both devices", dry_run)
         assert prometheus.query("up")
-        (about,) = prometheus.query("last_over_time(fimi_run_info[10m])")
-        assert about["metric"]["run"] == "scraped"
+        about = prometheus.query(
+            "last_over_time(fimi_run_info[10m])"
+        )  # broker and boards came late
+        assert {series["metric"]["run"] for series in about} == {"scraped"}
         for target in (each for panel in GRAFANA["panels"] for each in panel["targets"]):
             asked = target["expr"].replace("$instance", f"127.0.0.1:{scraped}")
             prometheus.query(asked.replace("$device", ".*"))  # fails where it is no PromQL
@@ -137,3 +139,13 @@ def test_a_live_dry_run(tmp_path: Path, two_ports: tuple[int, int]) -> None:
         assert (labels["kind"], labels["scope"]) == ("emulated", "board")
         assert labels["source"].startswith("emulated:")
     assert {series["metric"]["kind"] for series in power} <= {"emulated"}
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="reads what was tracked"
+    )
+    events = accumulator.EventAccumulator(str(tmp_path / "events" / "scraped"))
+    events.Reload()
+    tracked = [(event.step, event.value) for event in events.Scalars("accuracy")]
+    assert tracked == [
+        (result.number, pytest.approx(result.evaluation.accuracy)) for result in run.rounds
+    ]
+    assert (tmp_path / "events" / "scraped" / "report.html").is_file()

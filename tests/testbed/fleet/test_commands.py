@@ -167,7 +167,7 @@ class TestHomeAssistant:
         said = desk.fimi("home-assistant", "--prefix", "ha")
         assert said.exit_code == 0, said.output
         assert said.output.splitlines() == [
-            "emulated-1 is announced: energy and power, emulated, board",
+            "emulated-1 is announced: energy and power, emulated",
             "raspi-1 is announced: energy and power, measured, board",
         ]
         kept = desk.kept(f"ha/device/fimi-{desk.fleet}/+/config")

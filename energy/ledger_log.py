@@ -1,8 +1,8 @@
 """What a ledger was told, reading by reading, so that its joules can be computed again.
 
-A :class:`Journal` notes the readings that a :class:`~fimi.energy.ledger.Ledger` uses and every
+A :class:`LedgerLog` notes the readings that a :class:`~fimi.energy.ledger.Ledger` uses and every
 edge between them: where phases begin and end, where the board rests, what is taken for a report.
-:meth:`Journal.part` gives what was noted since the last part, packed without loss. The parts of a
+:meth:`LedgerLog.part` gives what was noted since the last part, packed without loss. The parts of a
 ledger, one after the other, say all that it ever knew: :mod:`fimi.energy.replay` feeds them to
 another ledger, which comes to the same figures.
 
@@ -35,9 +35,10 @@ from fimi.energy.reading_arrays import (
 
 Series = Literal["total", "cpu", "second"]
 """Whose readings: those of the meter whose joules count, the processor's share, a second meter."""
-Step = Literal["begin", "end", "rest", "rested", "take", "drop", "correct", "evidence"]
+Step = Literal["begin", "end", "rest", "rested", "take", "drop", "correct", "evidence", "so-far"]
 """What a ledger does: a phase begins or ends, the board begins or ends to rest, phases are taken
-for a report or dropped, corrections or evidence are taken."""
+for a report or dropped, corrections or evidence are taken, phases are told that will be taken
+later."""
 
 SERIES: tuple[Series, ...] = get_args(Series)
 STEPS: tuple[Step, ...] = get_args(Step)
@@ -100,7 +101,7 @@ class MarkedStep(Struct, frozen=True):
     readings: dict[Series, list[Reading]] = {}
 
 
-class Noted(Struct, frozen=True):
+class LoggedPart(Struct, frozen=True):
     """What a part says, unpacked.
 
     Attributes:
@@ -145,7 +146,7 @@ class _Body(Struct, frozen=True, forbid_unknown_fields=True):
     series: dict[Series, _Column]
 
 
-class Journal:
+class LedgerLog:
     """Notes what a ledger is told. One thread at a time.
 
     Args:
@@ -195,15 +196,17 @@ class Journal:
 
         Args:
             room_bytes: most bytes that it may have.
-            cut: whether the next part begins here; else this one will be given again, with more.
+            cut: whether the next part begins here; else this one will be given again, with more,
+                and stands beside the phases so far.
         """
+        steps = self._steps if cut else [*self._steps, MarkedStep("so-far")]
         if not self._steps and not self._lost:
             return ()
         made = ReadingsPart(life=self._life, number=self._number, count=self._count)
         if self._lost:
             made = made.without(self._lost)
         else:
-            body, count = _packed(self._meters, self._steps, self._before)
+            body, count = _packed(self._meters, steps, self._before)
             if len(body) <= min(room_bytes, BYTES_MOST):
                 digest = hashlib.sha256(body).hexdigest()
                 made = msgspec.structs.replace(made, body=body, digest=digest, count=count)
@@ -286,7 +289,7 @@ def _column(
     )
 
 
-def unpacked(part: ReadingsPart) -> Noted:
+def unpacked(part: ReadingsPart) -> LoggedPart:
     """What a part says.
 
     Raises:
@@ -299,7 +302,7 @@ def unpacked(part: ReadingsPart) -> Noted:
     try:
         body = msgspec.msgpack.decode(loosened(part.body, _UNPACKED_MOST), type=_Body)
     except msgspec.MsgspecError as error:
-        raise ValueError(f"it is no part of a journal: {error}") from error
+        raise ValueError(f"it is no part of a log: {error}") from error
     if body.version != _VERSION:
         raise ValueError(f"it is of version {body.version}, this release reads {_VERSION}")
     if (found := sum(column.count for column in body.series.values())) != part.count:
@@ -307,7 +310,7 @@ def unpacked(part: ReadingsPart) -> Noted:
     return _read(body)
 
 
-def _read(body: _Body) -> Noted:
+def _read(body: _Body) -> LoggedPart:
     codes = wholes(body.steps, body.count)
     if ((codes < 0) | (codes >= len(STEPS))).any():
         raise ValueError("it has an unknown step")
@@ -339,7 +342,7 @@ def _read(body: _Body) -> Noted:
             )
         )
     meters = {name: column.meter for name, column in body.series.items()}
-    return Noted(meters, steps, frozenset(follows))
+    return LoggedPart(meters, steps, frozenset(follows))
 
 
 def _texts(data: bytes, body: _Body) -> list[str]:

@@ -1,0 +1,325 @@
+"""Drawing a figure for a paper with matplotlib: light, at its final size, the same bytes each time.
+
+Text is 8 pt, lines 0.5 pt or more, at the width that is asked for. Lines differ in colour, dash and
+marker, bars in colour and hatching, so that grey print tells them apart. Fonts go into a PDF as
+TrueType (type 42), which publishers accept; an SVG has letters as outlines, so that it looks the
+same without the font.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+from fimi.report import plot_style
+from fimi.report.plots.figure import Axis, Figure, FigureError, Series
+from fimi.report.tokens import LIGHT
+
+Format = Literal["pdf", "svg", "png"]
+PNG_DPI = 600
+_DASHES = {"solid": "-", "dash": (0, (5, 2)), "dot": (0, (1, 1.5)), "dashdot": (0, (5, 2, 1, 2))}
+_MARKERS = {
+    "circle": "o",
+    "diamond": "D",
+    "square": "s",
+    "triangle-up": "^",
+    "x": "X",
+    "cross": "P",
+    "star": "*",
+}
+_HATCHES = {"": "", "/": "///", "\\": "\\\\\\", "x": "xxx", "-": "---", "|": "|||", ".": "..."}
+_OWN: dict[str, tuple[str, str]] = {
+    "measured": ("solid", "circle"),
+    "predicted": ("dash", "diamond"),
+}
+"""Dash and marker of the two hands of a comparison."""
+_MOST_MARKERS = 25
+
+
+def draw(
+    figure: Figure,
+    form: Format,
+    *,
+    width_m: float = 0.088,
+    height_m: float | None = None,
+    title: bool = False,
+    font: str = "DejaVu Sans",
+) -> bytes:
+    """A figure as a file.
+
+    Args:
+        figure: what to draw.
+        form: of the file.
+        width_m: of the whole figure, m.
+        height_m: of it, m; left out: what suits its kind.
+        title: whether its title is drawn.
+        font: a family that matplotlib finds; its own is the same everywhere.
+
+    Raises:
+        FigureError: there is no such font.
+    """
+    height_m = _height_m(figure, width_m) if height_m is None else height_m
+    with mpl.rc_context(_style(font)):
+        _check(font)
+        canvas = Canvas(figsize=(width_m / 0.0254, height_m / 0.0254), layout="constrained")
+        axes = canvas.add_subplot()
+        _axes(axes, figure, width_m, height_m)
+        for series in figure.series:
+            _DRAWN[series.style](axes, figure, series)
+        for mark in figure.marks:
+            axes.axvline(mark / figure.x.scale, color=LIGHT["line"], linewidth=0.6, dashes=(4, 2))
+        _limits(axes, figure)
+        if title and figure.title:
+            axes.set_title(figure.title, fontsize=8, loc="left")
+        _legend(canvas, figure, axes)
+        out = io.BytesIO()
+        canvas.savefig(out, format=form, dpi=PNG_DPI, metadata=_NO_DATE[form])
+    return out.getvalue()
+
+
+_NO_DATE: dict[str, dict[str, Any]] = {
+    "pdf": {"CreationDate": None, "Creator": "FIMI testbed", "Producer": "FIMI testbed"},
+    "svg": {"Date": None, "Creator": "FIMI testbed"},
+    "png": {"Software": None},
+}
+
+
+def _style(font: str) -> dict[str, Any]:
+    """Settings of matplotlib; what a person's own say has no effect."""
+    ink, soft = LIGHT["ink"], LIGHT["soft"]
+    return dict(mpl.rcParamsDefault) | {
+        "backend": "agg",
+        "pdf.fonttype": 42,
+        "pdf.compression": 9,
+        "svg.fonttype": "path",
+        "svg.hashsalt": "fimi",
+        "font.family": font,
+        "font.size": 8.0,
+        "axes.labelsize": 8.0,
+        "axes.titlesize": 8.0,
+        "xtick.labelsize": 8.0,
+        "ytick.labelsize": 8.0,
+        "legend.fontsize": 8.0,
+        "axes.linewidth": 0.6,
+        "axes.edgecolor": soft,
+        "axes.labelcolor": ink,
+        "text.color": ink,
+        "xtick.color": ink,
+        "ytick.color": ink,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.major.size": 2.5,
+        "ytick.major.size": 2.5,
+        "axes.grid": True,
+        "grid.color": LIGHT["grid"],
+        "grid.linewidth": 0.5,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "hatch.linewidth": 0.5,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 3.5,
+        "legend.frameon": False,
+        "legend.handlelength": 2.4,
+        "legend.borderaxespad": 0.0,
+        "legend.columnspacing": 1.2,
+        "savefig.facecolor": "white",
+        "figure.facecolor": "white",
+        "figure.constrained_layout.h_pad": 0.03,
+        "figure.constrained_layout.w_pad": 0.04,
+        "axes.unicode_minus": True,
+        "text.parse_math": False,  # a dollar in the name of a device is a dollar
+    }
+
+
+def _check(font: str) -> None:
+    from matplotlib.font_manager import FontProperties, findfont
+
+    try:
+        findfont(FontProperties(family=font), fallback_to_default=False)
+    except ValueError as error:
+        raise FigureError(
+            f"there is no font {font!r} here; 'DejaVu Sans', 'DejaVu Serif' and 'STIXGeneral' come "
+            "with matplotlib"
+        ) from error
+
+
+def _height_m(figure: Figure, width_m: float) -> float:
+    """A height for a width: by rows where there are any, else about the golden ratio."""
+    if not figure.rows:
+        return 0.64 * width_m
+    return min(0.22, max(0.45 * width_m, 0.018 + 0.0046 * figure.rows))
+
+
+def _axes(axes: Axes, figure: Figure, width_m: float, height_m: float) -> None:
+    axes.set_xlabel(_folded(figure.x, width_m))
+    axes.set_ylabel(_folded(figure.y, height_m))
+    for axis, kind, place in ((figure.x, "x", axes.xaxis), (figure.y, "y", axes.yaxis)):
+        if axis.names:
+            step = max(1, -(-len(axis.names) // 40))
+            getattr(axes, f"set_{kind}ticks")(range(0, len(axis.names), step), axis.names[::step])
+            place.grid(False)
+            place.set_tick_params(length=0)
+        elif axis.whole:
+            place.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
+        if axis.log:
+            getattr(axes, f"set_{kind}scale")("log")
+
+
+def _limits(axes: Axes, figure: Figure) -> None:
+    """Ends of the axes, once all is drawn."""
+    for axis, limit in ((figure.x, axes.set_xlim), (figure.y, axes.set_ylim)):
+        if axis.names:
+            limit(-0.6, len(axis.names) - 0.4)
+        elif axis.limits is not None:
+            low, high = axis.limits
+            limit(low, high + 0.02 * (high - low))
+        elif axis.from_zero:
+            limit(0.0, None)
+    if figure.y.names:
+        axes.invert_yaxis()  # the first device on top
+
+
+def _folded(axis: Axis, room_m: float) -> str:
+    """The title of an axis, in lines that are not longer than the figure."""
+    most = max(12, int(0.95 * room_m / (4.6 * 0.0254 / 72.0)))
+    if len(axis.words) <= most or len(axis.unit) <= 4:
+        return "\n".join(textwrap.wrap(axis.words, most))
+    return "\n".join([*textwrap.wrap(f"{axis.title},", most), *textwrap.wrap(axis.unit, most)])
+
+
+def _values(series: Series, figure: Figure) -> tuple[list[float], list[float]]:
+    """What is drawn, in the units of the axes; a gap is not a number."""
+
+    def drawn(values: Sequence[float | None], axis: Axis) -> list[float]:
+        return [float("nan") if v is None else v / axis.scale for v in values]
+
+    return drawn(series.x, figure.x), drawn(series.y, figure.y)
+
+
+def _looks(series: Series) -> tuple[str, Any, str]:
+    """Colour, dash and marker."""
+    if isinstance(series.look, int):
+        look = plot_style.look(series.look)
+        return look["color"], _DASHES[look["dash"]], _MARKERS[look["symbol"]]
+    dash, symbol = _OWN.get(series.look, ("solid", "square"))
+    return LIGHT[series.look], _DASHES[dash], _MARKERS[symbol]
+
+
+def _line(axes: Axes, figure: Figure, series: Series) -> None:
+    x, y = _values(series, figure)
+    colour, dash, marker = _looks(series)
+    ends = [
+        [float("nan") if v is None else v / figure.y.scale for v in end]
+        for end in (series.low, series.high)
+    ]
+    if figure.kind == "cost" and all(ends):
+        for at, low, high in zip(x, *ends, strict=True):
+            axes.plot([at, at], [low, high], color=colour, linewidth=0.8, label="_")
+    elif all(ends):
+        axes.fill_between(x, ends[0], ends[1], color=colour, alpha=0.18, linewidth=0, label="_")
+    every = max(1, -(-len(x) // _MOST_MARKERS))
+    axes.plot(
+        x, y, color=colour, linestyle=dash, marker=marker, markevery=every, label=_label(series)
+    )
+
+
+def _points(axes: Axes, figure: Figure, series: Series) -> None:
+    x, y = _values(series, figure)
+    colour, _, marker = _looks(series)
+    hollow = series.look == "predicted"
+    many = len(x) > 60
+    for at, low, high in zip(y, series.low, series.high, strict=False):
+        if low is not None and high is not None:
+            scale = figure.x.scale
+            axes.plot([low / scale, high / scale], [at, at], color=colour, linewidth=0.8, label="_")
+    axes.plot(
+        x,
+        y,
+        linestyle="none",
+        marker=marker,
+        color=colour,
+        markerfacecolor="white" if hollow else colour,
+        markeredgewidth=0.8,
+        markersize=2.2 if many else 4.5 if hollow else 3.5,
+        alpha=0.5 if many else 1.0,
+        label=_label(series),
+    )
+
+
+def _thin(axes: Axes, figure: Figure, series: Series) -> None:
+    x, y = _values(series, figure)
+    colour, dash, _ = _looks(series)
+    axes.plot(x, y, color=colour, linestyle=dash, linewidth=0.5, alpha=0.6, label=_label(series))
+
+
+def _step(axes: Axes, figure: Figure, series: Series) -> None:
+    x, y = _values(series, figure)
+    axes.plot(x, y, color=_looks(series)[0], linewidth=0.5, alpha=0.8, label=_label(series))
+
+
+def _mean(axes: Axes, figure: Figure, series: Series) -> None:
+    x, y = _values(series, figure)
+    number = [f"phase-{phase}" for phase in plot_style.PHASE_NAMES].index(str(series.look))
+    dash = list(_DASHES.values())[number % len(_DASHES)]
+    axes.plot(
+        x, y, color=LIGHT[str(series.look)], linewidth=2.0, linestyle=dash, label=_label(series)
+    )
+
+
+def _bars(axes: Axes, figure: Figure, series: Series) -> None:
+    """Bars on those of the series before."""
+    x, y = _values(series, figure)
+    before: dict[float, float] = {}
+    for each in figure.series[: figure.series.index(series)]:
+        if each.style == "bars":
+            others = _values(each, figure)
+            along, place = others if figure.across else others[::-1]
+            for at, value in zip(place, along, strict=True):
+                before[at] = before.get(at, 0.0) + value
+    look: dict[str, Any] = {
+        "color": LIGHT[str(series.look)],
+        "edgecolor": "white",
+        "linewidth": 0.0,
+        "hatch": _HATCHES.get(series.pattern, ""),
+        "label": _label(series),
+    }
+    if figure.across:
+        axes.barh(y, x, left=[before.get(at, 0.0) for at in y], height=0.7, **look)
+    else:
+        axes.bar(x, y, bottom=[before.get(at, 0.0) for at in x], width=0.7, **look)
+
+
+_DRAWN = {
+    "line": _line,
+    "dashed": _line,
+    "points": _points,
+    "bars": _bars,
+    "thin": _thin,
+    "step": _step,
+    "mean": _mean,
+}
+
+
+def _label(series: Series) -> str:
+    """Text of the legend; one that begins with an underscore would be left out of it."""
+    return series.name.lstrip("_") if series.name else "_"
+
+
+def _legend(canvas: Canvas, figure: Figure, axes: Axes) -> None:
+    """Above the axes, in as many columns as there is room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    renderer = FigureCanvasAgg(canvas).get_renderer()
+    for columns in range(len(labels), 0, -1):
+        legend = canvas.legend(handles, labels, loc="outside upper left", ncols=columns)
+        if columns == 1 or legend.get_window_extent(renderer).width <= 0.97 * canvas.bbox.width:
+            return
+        legend.remove()

@@ -1,0 +1,191 @@
+"""The page of a run that goes on: what it shows is what is stored, and what it asks for happens.
+
+One federation for the module; its tests go through a run from its beginning on.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from chromium import Browser
+from commandline import finish
+from served import Federation
+
+from fimi.record.reader import read_run
+from fimi.record.summary import summarise
+from fimi.report import words
+
+Axe = Callable[[Browser], list[str]]
+CARDS = "[...document.querySelectorAll('#cards .card')].map(c => c.innerText)"
+BUTTONS = "[...document.querySelectorAll('#buttons button')]"
+PHASES = "[...document.querySelectorAll('#device tbody tr')]"
+BARE = r"""[...document.querySelectorAll('.amount, td')]
+    .filter(n => /^[\d.,]+ [kMm]?[JW]\b/.test(n.textContent))
+    .filter(n => !n.querySelector('.kind:not([hidden])')).map(n => n.textContent)"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def page(browser: Browser, federation: Federation) -> None:
+    browser.look()
+    browser.visit(federation.door.with_key)
+    browser.wait("document.querySelectorAll('tr[data-device]').length === 3")
+
+
+def state(browser: Browser) -> str:
+    return str(browser.run("document.getElementById('state').textContent"))
+
+
+def press_button(browser: Browser, words: str) -> None:
+    button = f"{BUTTONS}.find(b => b.textContent === {json.dumps(words)})"
+    browser.wait(f"{button} && !{button}.disabled")
+    browser.run(f"{button}.click()")
+
+
+def confirm(browser: Browser) -> None:
+    browser.wait("document.querySelector('dialog[open]')")
+    browser.run("document.querySelector('dialog[open] [type=submit]').click()")
+
+
+def close(browser: Browser) -> None:
+    browser.run("document.querySelector('dialog[open]').close()")
+    browser.wait("!document.querySelector('dialog')")
+
+
+def test_pause_pauses_and_is_asked_first(browser: Browser, federation: Federation) -> None:
+    browser.wait("parseInt(document.querySelector('#cards .value').textContent) >= 2", 60)
+    press_button(browser, "Pause after this round")
+    asked = browser.run("document.querySelector('dialog').innerText")
+    assert "no further round begins" in asked and state(browser) == "training"
+    browser.press("Escape")  # asked, and left
+    browser.wait("!document.querySelector('dialog')")
+    press_button(browser, "Pause after this round")
+    confirm(browser)
+    browser.wait("document.getElementById('state').textContent === 'paused'", 30)
+    browser.wait("document.getElementById('answer').textContent.startsWith('done:')", 30)
+    close(browser)
+    stored = len(read_run(federation.folder).rounds)
+    time.sleep(1.2)
+    assert len(read_run(federation.folder).rounds) == stored
+    (asked_for,) = read_run(federation.folder).interventions
+    assert asked_for.done and asked_for.by.startswith("the dashboard")
+    buttons = browser.run(f"{BUTTONS}.filter(b => !b.hidden).map(b => b.innerText)")
+    assert "Go on" in buttons and "Pause after this round" not in buttons
+
+
+def test_what_is_shown_is_what_is_stored(browser: Browser, federation: Federation) -> None:
+    run = read_run(federation.folder)
+    summary = summarise(run)
+    last = run.rounds[-1]
+    cards = "\n".join(browser.run(CARDS))
+    assert summary.energy.value is not None
+    assert f"{last.number} / 5000" in cards
+    assert words.percent(last.evaluation.accuracy) in cards
+    assert words.joules(summary.energy.value.value_j) in cards
+    assert words.joules(summary.compared.predicted_j) in cards
+    assert words.signed_percent(summary.compared.error_percent) in cards
+    shown = browser.run(
+        "[...document.querySelectorAll('tr[data-device]')].map("
+        "r => [r.dataset.device, ...[...r.cells].map(c => c.textContent)])"
+    )
+    entries = {entry.device: entry for entry in last.devices}
+    assert [row[0] for row in shown] == sorted(entries)
+    for name, *cells in shown:
+        energy = entries[name].energy
+        assert energy is not None
+        assert cells[10].startswith(f"{words.joules(energy.value_j)} ")
+        assert cells[10].endswith("emulated, board"), "a number without its kind"
+        assert words.hertz(entries[name].frequency_hz) in cells
+
+
+def test_every_number_of_joules_or_watts_has_a_mark(browser: Browser) -> None:
+    bare = browser.run(BARE)
+    assert bare == []
+
+
+def test_a_device_by_itself_with_its_readings(browser: Browser, federation: Federation) -> None:
+    run = read_run(federation.folder)
+    number = run.rounds[-1].number
+    (entry,) = [d for d in run.rounds[-1].devices if d.device == "device-02"]
+    browser.run("location.hash = '#device/device-02'")
+    browser.wait("document.querySelectorAll('#device tbody tr').length > 0")
+    phases = browser.run(f"{PHASES}.map(r => [...r.cells].map(c => c.textContent))")
+    assert browser.run("document.getElementById('trace-round').value") == str(number)
+    assert [row[0] for row in phases] == [p.phase.replace("-", " ") for p in entry.phases]
+    for row, phase in zip(phases, entry.phases, strict=True):
+        assert phase.energy is not None and row[3].startswith(words.joules(phase.energy.value_j))
+        assert f"{phase.sample_count} reading" in row[4]
+    browser.wait("document.querySelectorAll('#device .js-plotly-plot').length === 2")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [1400, 420])
+def test_axe_finds_nothing(browser: Browser, axe: Axe, width: int, dark: bool) -> None:
+    browser.look(width=width, dark=dark)
+    for place in ("", "#device/device-02"):
+        browser.run(f"location.hash = {place!r}")
+        browser.wait(f"document.getElementById('device').hidden === {json.dumps(not place)}")
+        assert axe(browser) == []
+        assert browser.run("document.documentElement.scrollWidth") <= width
+    browser.run("location.hash = ''")
+    press_button(browser, "Set the deadline …")
+    assert axe(browser) == []
+    close(browser)
+    browser.look()
+
+
+def test_going_on_and_another_deadline(browser: Browser, federation: Federation) -> None:
+    press_button(browser, "Go on")
+    confirm(browser)
+    browser.wait("document.getElementById('state').textContent === 'training'", 30)
+    close(browser)
+    press_button(browser, "Set the deadline …")
+    browser.run("document.querySelector('dialog input').value = '37.5'")
+    confirm(browser)
+    browser.wait(
+        "document.getElementById('cards').textContent.includes('deadline of a round 37.5 s')", 40
+    )
+    close(browser)
+
+
+def test_a_killed_agent_turns_red_and_says_so(browser: Browser, federation: Federation) -> None:
+    killed = federation.agents["device-02"]
+    killed.kill()
+    began_s = time.monotonic()
+    browser.wait("document.querySelector('tr[data-device]').className === 'problem gone'", 15)
+    assert time.monotonic() - began_s < 5.0
+    finish(killed)
+    row = "document.querySelector('tr[data-device]')"
+    assert browser.run(f"{row}.dataset.device") == "device-02", "problems stand first"
+    assert browser.run(f"{row}.cells[1].textContent") == "✖ gone"
+    told = browser.run("document.getElementById('needs').innerText")
+    assert "device-02" in told
+    browser.wait("document.getElementById('announcer').textContent.includes('device-02 gone')", 15)
+    assert browser.run("document.title").startswith("▲ 1")
+
+
+def test_nobody_acts_without_the_key(browser: Browser, federation: Federation) -> None:
+    """In a browser that has no cookie: the same address under another name of this machine."""
+    browser.visit(federation.door.url.replace("127.0.0.1", "localhost"))
+    browser.wait("document.querySelectorAll('tr[data-device]').length === 3")
+    browser.wait("document.getElementById('why-not').checkVisibility()")
+    assert browser.run(f"{BUTTONS}.every(b => b.disabled)")
+    browser.visit(federation.door.url)
+
+
+def test_the_end_of_a_run_stays_on_the_page(
+    browser: Browser, federation: Federation, complaints: Any
+) -> None:
+    browser.wait("document.querySelectorAll('tr[data-device]').length === 3")
+    assert complaints(browser) == [], "the console complained"
+    press_button(browser, "Stop the run")
+    confirm(browser)
+    browser.wait(
+        "document.getElementById('connection').textContent.includes('The run has ended')", 40
+    )
+    browser.wait("document.getElementById('state').textContent === 'interrupted'", 5)
+    shown = browser.run("document.querySelector('#cards .value').textContent")
+    assert shown == f"{len(read_run(federation.folder).rounds)} / 5000"
