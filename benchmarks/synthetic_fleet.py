@@ -60,7 +60,9 @@ class SyntheticFleet:
         for k, name in enumerate(self.names):
             self.show(name)
             board = BOARDS[k % len(BOARDS)]
-            watcher(DeviceJoined(device=name, board=board, kind="emulated", samples=90, backend=""))
+            watcher(
+                DeviceJoined(device=name, board=board, kind="emulated", samples=90, backend="none")
+            )
             watcher(PlanInForce(device=name, notes=(), error=""))
         self.tick()
 

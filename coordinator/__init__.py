@@ -15,7 +15,7 @@ The run
   a clock that stands still without a broker
 * :mod:`~fimi.coordinator.controls`     what others ask of it: handed in by any thread
 * :mod:`~fimi.coordinator.interventions`  that, served between two rounds
-* :mod:`~fimi.coordinator.effects`      and what each request comes to
+* :mod:`~fimi.coordinator.consequences`  and what each request comes to
 * :mod:`~fimi.coordinator.checkpoint`   what a run needs to go on after its coordinator was killed
 * :mod:`~fimi.coordinator.inbox`       sorts what arrives
 * :mod:`~fimi.coordinator.registry`    which devices are online or expected back, their profiles

@@ -228,7 +228,8 @@ class Roster:
         if part is None:
             return {}
         prepared = part.prepared_s if prepared_s is None else prepared_s
-        self._parts[reply.device] = part = replace(part, applied=reply, prepared_s=prepared)
+        told = replace(reply, readings=())  # they are in a table of their own
+        self._parts[reply.device] = part = replace(part, applied=told, prepared_s=prepared)
         return checkpoint.of_device(reply.device, part)
 
     def close(self) -> None:

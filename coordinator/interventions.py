@@ -16,10 +16,10 @@ import time
 
 from fimi.coordinator import checkpoint
 from fimi.coordinator.checkpoint import ControlPart
+from fimi.coordinator.consequences import Consequence, Consequences, Unmet
 from fimi.coordinator.context import Context
 from fimi.coordinator.controls import Controls
 from fimi.coordinator.device_plans import DevicePlans
-from fimi.coordinator.effects import Effect, Effects, Unmet
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.patience import Reminder
@@ -65,7 +65,7 @@ class Interventions:
         after_round: int = 0,
     ) -> None:
         self._context = context
-        self._effects = Effects(context, planner)
+        self._consequences = Consequences(context, planner)
         self._is_reachable = controls is not None
         self._controls = controls or Controls()
         self._part = part
@@ -74,7 +74,7 @@ class Interventions:
         self._plans: DevicePlans | None = None
         self._rounds: TrainingRounds | None = None
         self._replanning: Replanning | None = None
-        self._effects.take(part)
+        self._consequences.take(part)
         self.expect(after_round)
         context.inbox.meanwhile = self.tell
 
@@ -89,7 +89,7 @@ class Interventions:
             replanning: makes other plans; ``None`` where devices do not train.
         """
         self._plans, self._rounds, self._replanning = plans, rounds, replanning
-        self._effects.begin(plans, rounds, replanning)
+        self._consequences.begin(plans, rounds, replanning)
         part = self._part
         if part != ControlPart():
             self._context.notify(
@@ -175,7 +175,12 @@ class Interventions:
             if reminder.due():
                 seconds = max(0.0, time.time() - pausing.at)
                 self._context.notify(
-                    Paused(round=pausing.after_round, by=pausing.by, seconds=seconds)
+                    Paused(
+                        run=self._context.run,
+                        round=pausing.after_round,
+                        by=pausing.by,
+                        seconds=seconds,
+                    )
                 )
             return self._controls.next() is not None
 
@@ -184,7 +189,7 @@ class Interventions:
     def _serve(self, asked: PendingRequest, plan: Plan | None) -> Plan | None:
         """Do what was asked, or say why not; returns the plan in force."""
         try:
-            effect = self._effects.of(asked, self._part, self._number, plan)
+            effect = self._consequences.of(asked, self._part, self._number, plan)
         except Unmet as reason:
             self._refuse(asked, str(reason), reason.kind)
             return plan
@@ -201,11 +206,11 @@ class Interventions:
             self._rounds.paused_s += time.monotonic() - self._wait_began_s
         self._wait_began_s = None
 
-    def _settle(self, asked: PendingRequest, effect: Effect) -> None:
+    def _settle(self, asked: PendingRequest, effect: Consequence) -> None:
         """Store what a request comes to, all of it in one transaction; then it is so."""
         store, proposal = self._context.store, effect.proposal
         before, self._part = self._part, effect.part
-        self._effects.take(effect.part)  # plans leave out who is excluded
+        self._consequences.take(effect.part)  # plans leave out who is excluded
         try:
             with store.together():
                 if proposal is not None and self._replanning is not None:
@@ -214,7 +219,7 @@ class Interventions:
                 self._notify(asked, effect)
         except BaseException:
             self._part = before
-            self._effects.take(before)
+            self._consequences.take(before)
             raise
         self.expect(self._number)
         self._controls.served(asked, after_round=self._number, said=f"done: {effect.words}")
@@ -233,7 +238,7 @@ class Interventions:
         )
         self._controls.served(asked, after_round=self._number, said=reason, refusal=kind)
 
-    def _notify(self, asked: PendingRequest, effect: Effect) -> None:
+    def _notify(self, asked: PendingRequest, effect: Consequence) -> None:
         self._context.notify(
             Intervened(
                 round=self._number,

@@ -4,6 +4,7 @@
 * :mod:`fimi.edge_agent.course`      what it does next: the state machine of the conversation
 * :mod:`fimi.edge_agent.line`        the conversation on a thread of its own
 * :mod:`fimi.edge_agent.outbox`    what the coordinator has not stored, on disk
+* :mod:`fimi.edge_agent.readings_room`  room for readings among what is not stored
 * :mod:`fimi.edge_agent.answering`   answers what people ask, on a thread of its own
 * :mod:`fimi.edge_agent.telemetry`   tells at a steady rate what the board draws and does
 * :mod:`fimi.edge_agent.status`      how the board is, for them

@@ -25,6 +25,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from fimi.edge_agent.outbox import ReadyUpdate, Unsent
+from fimi.edge_agent.readings_room import with_room
 from fimi.messaging.messages.basis import Offer, Stage
 from fimi.messaging.messages.documents import Desired, EarlierFacts, Fact, Heard, Reported
 from fimi.messaging.messages.facts import (
@@ -310,6 +311,8 @@ class Course:
         for body in facts:
             self._last_fact += 1
             self._facts.append(Fact(number=self._last_fact, body=body))
+        *earlier, self._facts = with_room([*self._earlier.values(), self._facts])
+        self._earlier = dict(zip(self._earlier, earlier, strict=True))
 
     @property
     def unheard(self) -> tuple[FactBody, ...]:

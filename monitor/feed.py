@@ -51,6 +51,7 @@ class Feed:
         self._number = 0
         self._whole: tuple[int, bytes] = (0, b"")
         self._ticking: asyncio.Task[None] | None = None
+        self._beginning = asyncio.Lock()
         self._closed = False
 
     @property
@@ -68,9 +69,10 @@ class Feed:
         if self._closed:
             return
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_BEHIND)
-        if self._ticking is None:
-            await self._tick()
-            self._ticking = asyncio.create_task(self._run())
+        async with self._beginning:  # of several who come at once, one sets it going
+            if self._ticking is None:
+                await self._tick()
+                self._ticking = asyncio.create_task(self._run())
         self._queues.add(queue)
         try:
             yield self._whole_event()

@@ -151,7 +151,7 @@ def describe(event: Event) -> str:
         case InterventionAsked():
             return f"{event.by} asks: {request_words(event.request)}"
         case Intervened() if event.done:
-            return f"{_after(event.round)}, as {event.by} has asked: {event.words}"
+            return f"as {event.by} has asked: {event.words}"
         case Intervened():
             return f"refused to {event.by}: {request_words(event.request)}: {event.words}"
         case StillInForce():
@@ -159,7 +159,7 @@ def describe(event: Event) -> str:
         case Paused():
             return (
                 f"paused {_after(event.round)} for {event.seconds:.0f} s, as {event.by} has asked; "
-                "'fimi control RUN resume' goes on"
+                f"'fimi control {event.run} resume' goes on"
             )
         case Deployed():
             return _deployment(event.deployment)

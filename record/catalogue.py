@@ -64,7 +64,8 @@ def find(root: Path) -> Iterator[Path]:
         what = "is no folder" if root.exists() else "there is no such folder"
         raise ReportError(
             f"{root}: {what}; name the one that runs are kept in (run.directory, runs/ if it is "
-            "not set), an experiment's, or one above them"
+            "not set), an experiment's, or one above them",
+            code="R004",
         )
     yield from _below(root, 0)
 

@@ -515,11 +515,13 @@ class Paused(Event, frozen=True, kw_only=True, tag="paused"):
     """The run pauses between two rounds, as somebody has asked. Not stored; its beginning is.
 
     Attributes:
+        run: its name.
         round: after which.
         by: who has asked for it, in words.
         seconds: for how long now, wall time, s.
     """
 
+    run: str
     round: int
     by: str
     seconds: float

@@ -77,6 +77,9 @@ def plan_held(
         and part.device not in excluded
     ]
     drawn, fleet = run.drawn or (1, 1)
+    if run.drawn is not None:
+        fleet = max(fleet - len(excluded), 1)
+        drawn = min(drawn, fleet)
 
     def against(
         planned: PlannedEnergy, add: Callable[[EnergyTally, Iterable[EnergyPart]], None]

@@ -1,7 +1,7 @@
 """Readings of devices' meters as a run stores them, as arrays, with the phases that they made.
 
 * :func:`read_readings`  the parts of one or all devices
-* :func:`read_trace`          times, powers and phases of a device in a round
+* :func:`trace`          times, powers and phases of a device in a round
 
 A part that is missing, or was not stored, is named in :attr:`Trace.missing`: its readings are not
 made up. Figures from readings again: :mod:`fimi.record.recount`.

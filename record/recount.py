@@ -106,7 +106,7 @@ class Recount(Struct, frozen=True, kw_only=True):
 
     Attributes:
         phases: of all devices, those of trials of the model included.
-        evidence: pieces of evidence that are stored, and how many of these hold.
+        evidence: pieces of evidence that can be checked, and how many of these hold.
         other_evidence: sentences, one for each piece that does not.
         missing: sentences on parts of readings that are not there, one for each.
         damaged: sentences on those that are there, and are not as they came.
@@ -195,15 +195,15 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
     stored = list(_stored(run))
     phases = [_compared(known.get(each[0]), *each) for each in stored]
     phases += _absent(run, known, stored)
+    told = [each for each in _evidence(run) if each[0] in known and known[each[0]].is_whole]
     wrong = [
         f"{device}, {_of(number)}: no readings give this evidence"
-        for device, number, evidence in _evidence(run)
-        if device in known and known[device].is_whole and not _is_in(evidence, known[device])
+        for device, number, evidence in told
+        if not _is_in(evidence, known[device])
     ]
-    told = len(list(_evidence(run)))
     return Recount(
         phases=tuple(phases),
-        evidence=(told, told - len(wrong)),
+        evidence=(len(told), len(told) - len(wrong)),
         other_evidence=tuple(wrong),
         missing=tuple(said for each in known.values() for said in each.missing),
         damaged=tuple(said for each in known.values() for said in each.damaged),

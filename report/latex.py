@@ -138,7 +138,7 @@ def of_table(table: Table, *, label: str) -> str:
         [_row(heading)],
         [_row([escaped(cell) for cell in row]) for row in table.rows],
         [],
-        table.caption[:1].upper() + table.caption[1:],
+        _begun(table.caption),
         label,
     )
 
@@ -156,7 +156,7 @@ def _float(
         r"\begin{table}",
         r"  \centering",
         rf"  \caption{{{escaped(caption)}}}",
-        rf"  \label{{tab:{re.sub(r'[^a-z0-9-]+', '-', label.lower()).strip('-')}}}",
+        rf"  \label{{tab:{_key(label)}}}",
         rf"  \begin{{tabular}}{{{sides}}}",
         r"    \toprule",
         *(f"    {line}" for line in head),
@@ -168,6 +168,12 @@ def _float(
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _key(label: str) -> str:
+    """A label of lower-case letters, digits and hyphens, its first words where it is long."""
+    words = re.findall(r"[a-z0-9]+", label.lower())
+    return "-".join(words[:8]) or "table"
 
 
 def _row(cells: Sequence[str]) -> str:
@@ -186,6 +192,12 @@ def _stacked(parts: Sequence[str], side: str) -> str:
         return escaped(parts[0])
     lines = r" \\ ".join(escaped(part) for part in parts)
     return rf"\begin{{tabular}}[b]{{@{{}}{side}@{{}}}}{lines}\end{{tabular}}"
+
+
+def _begun(caption: str) -> str:
+    """A caption with a capital letter, where it does not begin with the name of a key."""
+    first = caption.partition(" ")[0]
+    return caption[:1].upper() + caption[1:] if first.isalpha() else caption
 
 
 def _cell(child: Child) -> str:

@@ -137,10 +137,11 @@ class Tracking:
             return
         for point in points(data, run_parts(data), {}):
             if point.number > self._told:
-                told = figures.of_round(point)
-                number = point.number
-                self._all(lambda tracker, n=number, f=told: tracker.round(n, f))  # type: ignore[misc]
+                self._tell_round(point.number, figures.of_round(point))
         self._told = data.rounds[-1].number
+
+    def _tell_round(self, number: int, told: Figures) -> None:
+        self._all(lambda tracker: tracker.round(number, told))
 
     def _all(self, call: Callable[[Tracker], None]) -> None:
         """Do something with every tracker; drop those that fail."""

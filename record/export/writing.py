@@ -10,6 +10,7 @@ written to a hidden folder beside the target, which then takes the target's name
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import secrets
 import shutil
@@ -30,6 +31,8 @@ from fimi.record.reader import ReportError, faults, info_of, open_store
 
 class OccupiedFolderError(InputError, ValueError):
     """A run cannot be exported there; the message says why and what to do."""
+
+    code = "U002"
 
 
 class ExportedRun(Struct, frozen=True, kw_only=True):
@@ -109,7 +112,8 @@ def _written(
 def _unwritten(folder: Path, error: OSError) -> ReportError:
     return ReportError(
         f"{folder}: the export cannot be written: {error.strerror or error}; nothing is left of "
-        "it, and what was there before is as it was"
+        "it, and what was there before is as it was",
+        code={errno.ENOSPC: "U005", errno.EACCES: "U004"}.get(error.errno or 0, "U006"),
     )
 
 

@@ -7,8 +7,9 @@
     return;
   }
   async function unpacked(id) {
-    const packed = Uint8Array.from(atob(document.getElementById(id).textContent),
-      (letter) => letter.charCodeAt(0));
+    const letters = atob(document.getElementById(id).textContent);
+    const packed = new Uint8Array(letters.length);
+    for (let i = 0; i < letters.length; i++) packed[i] = letters.charCodeAt(i);
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     return new Response(stream).text();
   }

@@ -2,6 +2,7 @@
 
 * :func:`run_tables`      groups, targets, metered beside predicted, plans, devices, differences
 * :func:`compared_text`   for a terminal of 80 columns
+* :func:`compared_latex`  for a paper
 * :func:`compared_methods`  how the numbers came about
 """
 
@@ -14,6 +15,7 @@ from typing import Literal
 
 from fimi.record.clean import clean, enumerated
 from fimi.record.summary import DeviceSummary
+from fimi.report import latex
 from fimi.report.carbon import boundary_words, intensity_words, name_of
 from fimi.report.collection.compared import ComparedRuns, GroupFigures, TargetFigures
 from fimi.report.collection.grouping import RunGroup
@@ -332,3 +334,14 @@ def compared_text(found: ComparedRuns, paper: Paper | None = None) -> str:
     blocks += [in_lines(each, paper) for part in run_tables(found).values() for each in part]
     blocks += ["\n".join(wrap(text, paper.text_width)) for text in compared_methods(found)]
     return paper.kinds("\n\n".join(blocks))
+
+
+def compared_latex(found: ComparedRuns) -> str:
+    """For a paper; what letters stand for, and how numbers came about, stands in comments."""
+    made = [table for tables in run_tables(found).values() for table in tables]
+    about = "; ".join(
+        f"{group.letter}: {group.label}: {enumerated([run.name for run in group.runs], 6)}"
+        for group in found.groups
+    )
+    text = latex.document([latex.of_table(each, label=each.caption) for each in made], about)
+    return text + "".join(f"% {clean(each, 500)}\n" for each in compared_methods(found))

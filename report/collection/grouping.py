@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from fimi.record.carbon import Carbon, emissions_so_far
 from fimi.record.clean import clean
+from fimi.record.headline import standing
 from fimi.record.record import PlanSummary, RunData
 from fimi.record.summary import DeviceSummary, summarise
 from fimi.report.comparison.runs import RunFigures, figures_of, point_text
@@ -42,7 +43,7 @@ class ComparableRun(Struct, frozen=True, kw_only=True):
         path: its folder.
         strategy: short name.
         seed: of everything that was drawn; ``None`` if the store does not say.
-        status: how it ended.
+        status: how it stands, see :data:`fimi.record.headline.Standing`.
         started_at: ISO 8601.
         config: dotted key to value, defaults of keys that its store lacks included.
         contract: of its data, key to value.
@@ -93,7 +94,7 @@ def comparable(run: RunData, name: str, defaults: Mapping[str, Any]) -> Comparab
         path=str(run.path.parent),
         strategy=clean(run.info.strategy or "?", 40),
         seed=run.info.seed,
-        status=run.info.status,
+        status=standing(run.path, run.info),
         started_at=run.info.started_at,
         config={**(defaults if run.info.config else {}), **run.info.config},
         contract=run.info.contract,

@@ -44,7 +44,7 @@ STUDY_KINDS: dict[str, FromStudy] = {
 }
 
 
-class Choice(Struct, frozen=True, kw_only=True):
+class FigureChoice(Struct, frozen=True, kw_only=True):
     """What a figure is of, where its kind leaves that open.
 
     Attributes:
@@ -70,7 +70,7 @@ def sentences() -> list[tuple[str, str, str]]:
     return found + [("experiment", name, _says(draw)) for name, draw in STUDY_KINDS.items()]
 
 
-def figure_of(folder: Path, kind: str, choice: Choice | None = None) -> Figure:
+def figure_of(folder: Path, kind: str, choice: FigureChoice | None = None) -> Figure:
     """A figure in numbers.
 
     Args:
@@ -82,7 +82,7 @@ def figure_of(folder: Path, kind: str, choice: Choice | None = None) -> Figure:
         FigureError: there is no such kind, or no numbers for it.
         ReportError: the folder cannot be read.
     """
-    choice = choice or Choice()
+    choice = choice or FigureChoice()
     if is_study(folder):
         if kind not in STUDY_KINDS:
             raise FigureError(_unknown(folder, kind, list(STUDY_KINDS), "an experiment"))

@@ -32,7 +32,7 @@ def power_trace(folder: Path, device: str, number: int) -> Figure:
         why = "; ".join(found.missing) or f"there is no round {number} of it"
         raise FigureError(
             f"{folder} has no readings of {device} in round {number}: {why}; readings are stored "
-            "as telemetry.readings says"
+            "where rounds.readings is true"
         )
     start_s = min([float(found.times_s[0]), *(p.record.start_s for p in found.phases)])
     meter = found.meter

@@ -50,16 +50,18 @@ def bundle(
 ) -> None:
     """Put a run into one file that can be given away.
 
-    RUN is its folder. The file is an RO-Crate: run store, readings of the meters, tables, models,
-    configuration, versions, digests. Passwords and folders of this machine are not in it.
+    RUN is its name or folder. The file is an RO-Crate: run store, readings of the meters, tables,
+    models, configuration, versions, digests. Passwords and folders of this machine are not in it.
     """
     from fimi.record.bundle.crate import About
     from fimi.record.bundle.making import make
     from fimi.report.words import byte_count
     from fimi.testbed.configuration.load import to_toml
+    from fimi.testbed.run_folder import find_run
 
     with errors():
         about = About(licence=licence, author=author, orcid=_orcid(orcid), published=_date(date))
+        run = find_run(run)
         folder = run if run.is_dir() else run.parent
         path = out or Path(f"{folder.resolve().name}.zip")
         made = make(run, path, about, toml=to_toml, names=not hide_names)

@@ -54,7 +54,8 @@ def checked(texts: tuple[str, ...], stored: Mapping[str, Any]) -> dict[str, Any]
         if "=" not in text:
             raise ConfigError(
                 f"--carbon {text!r}: write KEY=VALUE, for example intensity_g_per_kwh=380; "
-                "'fimi init' lists the keys of section carbon"
+                "'fimi init' lists the keys of section carbon",
+                code="U001",
             )
         key, value = configuration.parse_setting(
             text if text.startswith(_PREFIX) else _PREFIX + text, "--carbon"

@@ -81,7 +81,7 @@ def runs(
 
     for word in status:
         if word not in STANDINGS:
-            fail(f"--status {word!r}: no such status; {hint(word, STANDINGS)}", EXIT_CONFIG)
+            fail(f"--status {word!r}: no such status; {hint(word, STANDINGS)}", EXIT_CONFIG, "U001")
     now = datetime.now().astimezone()
     try:
         wanted = RunFilter(
@@ -92,7 +92,7 @@ def runs(
             until=moment(until, now, end=True) if until else None,
         )
     except ValueError as error:
-        fail(f"--since, --until: {error}", EXIT_CONFIG)
+        fail(f"--since, --until: {error}", EXIT_CONFIG, "U001")
     with errors():
         places = dict.fromkeys(path for root in folders or _usual() for path in find(root))
         found = [*map(listed, places)]
@@ -106,7 +106,8 @@ def runs(
         for line in listing.as_lines(chosen, Paper.of(sys.stdout)):
             click.echo(line)
         if len(chosen) < len(found):
-            click.echo(f"\n{len(found) - len(chosen)} more runs are not wanted here", err=True)
+            left = len(found) - len(chosen)
+            click.echo(f"\n{left} of {len(found)} runs are left out", err=True)
 
 
 def _usual() -> list[Path]:

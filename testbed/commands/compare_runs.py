@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Also write this page.")
 @CARBON
-@result_format("text", "json")
+@result_format("text", "latex", "json")
 def compare_runs(
     places: tuple[str, ...],
     targets: tuple[float, ...],
@@ -64,6 +64,8 @@ def compare_runs(
             write_whole(html, compared_page.compared_page(found))
     if output == "json":
         click.echo(compared_values.compared_json(found), nl=False)
+    elif output == "latex":
+        click.echo(compared_tables.compared_latex(found), nl=False)
     else:
         click.echo(compared_tables.compared_text(found, Paper.of(sys.stdout)))
     if html is not None:
@@ -88,11 +90,11 @@ def _folders(places: Sequence[str]) -> dict[Path, bool]:
         if "*" in place and not path.exists():
             several = [each for match in sorted(Path().glob(place)) for each in _below(match)]
             if not several:
-                raise ReportError(f"{place}: no run here has such a name")
+                raise ReportError(f"{place}: no run here has such a name", code="R004")
         elif path.is_dir() and not _is_run(path):
             several = _below(path)
             if not several:
-                raise ReportError(f"{path}: there is no run below this folder")
+                raise ReportError(f"{path}: there is no run below this folder", code="R004")
         else:
             run = find_run(path)
             found[run.resolve()] = (run, True)
@@ -119,6 +121,7 @@ def _below(path: Path) -> list[Path]:
             f"{path} is an experiment: 'fimi experiment compare' lays experiments side by side; "
             f"to compare its runs as runs, name {path / 'runs'}",
             EXIT_CONFIG,
+            "U001",
         )
     return [each for each in find(path) if _is_run(each)] if path.is_dir() else []
 

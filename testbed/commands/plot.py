@@ -78,7 +78,7 @@ def plot(
     RUN is a run, by its folder or name, or the folder of an experiment. KIND is a figure (see
     --list); several may be named. Beside each figure stands a CSV file with its numbers.
     """
-    from fimi.report.plots.kinds import Choice, figure_of, is_study, sentences
+    from fimi.report.plots.kinds import FigureChoice, figure_of, is_study, sentences
 
     if listed:
         _list(sentences())
@@ -101,7 +101,7 @@ def plot(
         folder = run if is_study(run) else find_run(run)
         chosen = _format(form, out)
         for kind in kinds:
-            figure = figure_of(folder, kind, Choice(device=device, round=number, point=point))
+            figure = figure_of(folder, kind, FigureChoice(device=device, round=number, point=point))
             drawn = draw(figure, chosen, width_m=width, height_m=height, title=title, font=font)
             target = _target(folder, out, kind, chosen)
             numbers = target.with_suffix(".csv")

@@ -223,6 +223,7 @@ def test_what_is_asked_before_the_first_round_is_served_before_it(lab: Lab) -> N
     during(lab, paused_1=lambda: ask(lab, GoOn()))
     federation = lab.run(honest(), honest(), rounds=2)
     assert statuses(federation, 1) == {"device-1": "resting", "device-2": "accepted"}
+    assert served(lab)[0] == (0, True, "pauses before round 1")
     assert [(number, done) for number, done, _ in served(lab)] == [(0, True)] * 3
 
 

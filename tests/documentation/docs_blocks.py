@@ -23,6 +23,7 @@ LANGUAGES = ("", "sh", "toml", "python", "json")
 RUN = ""
 FLEET = "it needs a fleet's broker, or runs until Ctrl-C; tests/testbed/processes starts it"
 BOARD = "it needs a board, its meters or root; tests/edge_agent and tests/energy do"
+KEPT = "it needs runs of a certain kind; tests/testbed and tests/report make them"
 LONG = "it takes minutes; its own tests run it with small settings"
 COMMANDS = {
     "dry-run": "one is run for all blocks; what others set is read as a configuration",
@@ -31,6 +32,13 @@ COMMANDS = {
     "explain": RUN,
     "report": RUN,
     "optimise": RUN,
+    "plot": RUN,
+    "runs": RUN,
+    "compare": KEPT,
+    "export": KEPT,
+    "bundle": KEPT,
+    "verify": KEPT,
+    "control": "it needs a run that goes on; tests/coordinator/test_interventions.py has one",
     "experiment": LONG,
     "experiment compare": "it needs two finished experiments; tests/testbed/experiment has some",
     "learning-curve": LONG,
@@ -67,6 +75,7 @@ COMMANDS = {
     "fleet calibrate": FLEET,
     "fleet forget": FLEET,
     "fleet update": FLEET,
+    "fleet home-assistant": FLEET,
     "top": "it needs a run that goes on; tests/monitor/terminal looks at one",
 }
 """For every command of ``fimi``: empty, it is run here; else the reason why it is only parsed."""
@@ -85,6 +94,7 @@ PROGRAMS = {
     **dict.fromkeys(("true", "tee", "ls", "head"), SHELL),
     **dict.fromkeys(("python", "scripts/check"), SOURCES),
     "scripts/cuda_study.py": SOURCES,
+    **dict.fromkeys(("mlflow", "tensorboard", "wandb"), "it shows what FIMI has told another tool"),
     "sqlite3": "its query is made here, on a stored run",
 }
 """Other programs in blocks, and why they are not run here."""

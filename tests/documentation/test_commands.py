@@ -115,7 +115,7 @@ def test_a_command_line_is_understood(line: Line) -> None:
                 for each in value if isinstance(value, list) else [value]:
                     if each is not None and not PLACEHOLDER.search(str(each)):
                         parameter.type.convert(each, parameter, context)
-    assert not arguments
+    assert all(map(PLACEHOLDER.search, arguments))
     settings = [s for s in given.get("settings") or () if not PLACEHOLDER.search(s)]
     overrides = dict(configuration.parse_setting(text) for text in settings)
     for option, key in (("strategy", "run.strategy"), ("alpha", "data.alpha")):

@@ -11,6 +11,7 @@ import pytest
 from bench import CONTRACT, DEVICE, Bench, Device
 from msgspec.structs import replace
 
+from fimi.edge_agent import readings_room
 from fimi.edge_agent.outbox import DurableOutbox
 from fimi.energy import ledger_log
 from fimi.energy.ledger import PhaseRecord
@@ -104,6 +105,29 @@ def test_none_are_told_where_nobody_asks(a_broker: EmbeddedBroker, fleet_name: s
         _, report = bench.round(bench.start())
         settled = bench.close(1, 30.0)
     assert (report.readings, settled.readings) == ((), ())
+
+
+def test_what_waits_too_long_goes_before_any_joule(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator stores nothing for three rounds: the readings of the oldest facts go."""
+    monkeypatch.setattr(readings_room, "ROOM_BYTES", 2500)
+    bench.follow(bench.plan())
+    bench.desk.stores = False
+    for number in (1, 2, 3):
+        bench.round(bench.start(number, 30.0 * (number - 1)))
+        bench.close(number, 30.0 * number)
+    bench.desk.until(lambda said: len(said.facts) >= 9, "all is told")
+    latest = bench.desk.conversation.reported(DEVICE)
+    assert latest is not None
+    told = [f.body for f in latest.facts if isinstance(f.body, RoundReport | RoundSettled)]
+    parts = [part for body in told for part in body.readings]
+    assert [body.round for body in told] == [1, 1, 2, 2, 3, 3]
+    assert all(phase.energy is not None for body in told for phase in body.phases)
+    assert parts[0].body is None
+    assert "no room" in parts[0].missing
+    assert parts[-1].body is not None
+    assert 0 < sum(len(part.body or b"") for part in parts) <= 2500
 
 
 def test_too_many_are_named_and_the_round_goes_on(

@@ -220,7 +220,7 @@ def test_a_pause_is_seen_from_the_request_to_its_end() -> None:
         (RoundStarted(round=1, devices=("a",)), "training"),
         (asked(PauseRun()), "pausing"),
         (done(PauseRun()), "paused"),
-        (Paused(round=1, by=ANNA, seconds=3.0), "paused"),
+        (Paused(run="r", round=1, by=ANNA, seconds=3.0), "paused"),
         (done(GoOn(), done=False), "paused"),
         (done(GoOn()), "training"),
     ]
@@ -229,7 +229,7 @@ def test_a_pause_is_seen_from_the_request_to_its_end() -> None:
         assert state == steps[count - 1][1], steps[count - 1]
     now = seen(*(event for event, _ in steps[:4]))()
     assert now.run.doing == f"paused after round 1 for 3 s, as {ANNA} has asked; " + (
-        "'fimi control RUN resume' goes on"
+        "'fimi control r resume' goes on"
     )
     said = [each.text for each in now.said.values()]
     assert f"{ANNA} asks: pause" in said

@@ -138,6 +138,10 @@ class TestWithout:
         assert "no readings" in found.phases[0].why
         assert trace(folder, "pi-chip", 1).missing == ("the device has reported none",)
 
+    def test_nothing_is_said_of_its_evidence(self, tmp_path: Path) -> None:
+        folder = write_metered_run(tmp_path / "run", ["pi-chip"], keeps=False)
+        assert recount(folder).evidence == (0, 0)
+
     def test_an_older_store_has_none(self, copy: Path) -> None:
         with closing(sqlite3.connect(copy / "run.sqlite")) as db, db:
             db.execute("DROP TABLE readings")

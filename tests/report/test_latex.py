@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from compared_runs import cell, run
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.record.reader import read_run
 from fimi.record.summary import summarise
+from fimi.report.comparison.result import compare
+from fimi.report.comparison.runs import AccuracyTarget
 from fimi.report.comparison.shown import Table
+from fimi.report.comparison.tables import as_latex
+from fimi.report.comparison.values import as_json
 from fimi.report.latex import PREAMBLE, document, escaped, of_table
 from fimi.report.run_latex import run_latex
 from fimi.testbed.cli import main
@@ -72,8 +77,8 @@ def hostile(tmp_path: Path, build: Any) -> Path:
 
 
 def test_the_tables_of_a_run_have_its_numbers_with_kind_and_uncertainty(run_dir: Path) -> None:
-    run = read_run(run_dir)
-    tex = run_latex(run, summarise(run))
+    stored = read_run(run_dir)
+    tex = run_latex(stored, summarise(stored))
     devices, phases, prices = cells(tex)
     assert [width(row) for row in devices] == [width(devices[0])] * len(devices)
     by_name = {row[0]: row for row in devices}
@@ -88,8 +93,8 @@ def test_the_tables_of_a_run_have_its_numbers_with_kind_and_uncertainty(run_dir:
 
 
 def test_hostile_names_are_text(hostile: Path) -> None:
-    run = read_run(hostile)
-    devices = cells(run_latex(run, summarise(run)))[0]
+    stored = read_run(hostile)
+    devices = cells(run_latex(stored, summarise(stored)))[0]
     assert len({width(row) for row in devices}) == 1
     names = {row[0] for row in devices}
     assert r"a\_b\%c\$d\#e\&f" in names
@@ -107,13 +112,13 @@ def test_any_text_keeps_a_table_whole(texts: list[str]) -> None:
 
 @pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
 def test_it_compiles(hostile: Path, tmp_path: Path) -> None:
-    run = read_run(hostile)
+    stored = read_run(hostile)
     shown = Table(
         caption="Every letter that is told: ± × ≤ ≥ µ Δ α σ τ ² ³ ° – — ’ … −",
         heading=("one\nJ (emulated)", "two"),
         rows=(("[1, 2]", "never"), ("–", "1.02 [1.00, 1.03]")),
     )
-    tables = [run_latex(run, summarise(run)), of_table(shown, label="All of them")]
+    tables = [run_latex(stored, summarise(stored)), of_table(shown, label="All of them")]
     text = document(tables, "all")
     whole = f"\\documentclass{{article}}{PREAMBLE}\\begin{{document}}\n{text}\\end{{document}}\n"
     (tmp_path / "paper.tex").write_text(whole, encoding="utf-8")
@@ -131,6 +136,43 @@ def test_it_compiles(hostile: Path, tmp_path: Path) -> None:
 def test_the_command(run_dir: Path) -> None:
     done = CliRunner().invoke(main, ["report", str(run_dir), "--format", "latex"])
     assert done.exit_code == 0, done.output
-    run = read_run(run_dir)
-    assert done.output == run_latex(run, summarise(run))
+    stored = read_run(run_dir)
+    assert done.output == run_latex(stored, summarise(stored))
     assert not (run_dir / "report.html").exists()
+
+
+def test_runs_side_by_side(tmp_path: Path, build: Any) -> None:
+    for name in ("one_run", "other"):
+        build.write(tmp_path / name, about={"strategy": f"s_{name}"})
+    places = [str(tmp_path / name) for name in ("one_run", "other")]
+    done = CliRunner().invoke(main, ["compare", *places, "--format", "latex"])
+    assert done.exit_code == 0, done.output
+    found = cells(done.stdout)
+    assert len(found) > 3
+    for rows in found:
+        assert len({width(row) for row in rows}) == 1
+    labels = re.findall(r"\\label\{tab:([a-z0-9-]+)\}", done.stdout)
+    assert len(labels) == len(found)
+
+
+def test_experiments_side_by_side(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        found = compare(
+            [cell("tfl", seed, run(0.5, 0.6, 0.7)) for seed in range(3)],
+            name=name,
+            title="",
+            baseline="tfl",
+            target=AccuracyTarget(value=0.55),
+            confidence=0.95,
+        )
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_bytes(as_json(found))
+        tables = cells(as_latex(found))
+        assert any("tfl" in row for rows in tables for row in rows)
+    places = [str(tmp_path / name) for name in ("a", "b")]
+    done = CliRunner().invoke(main, ["experiment", "compare", *places, "--format", "latex"])
+    assert done.exit_code == 0, done.output
+    (table,) = cells(done.stdout)
+    rows = {row[0]: row[1:] for row in table}
+    assert rows["tfl"] == ["A", "B", "B/A"]
+    assert rows["final accuracy"][:2] == [r"70.0 \% [70.0, 70.0]"] * 2

@@ -71,6 +71,7 @@ class TestGradients:
         picture = learning_figures.gradient_similarity_plot(run)
         assert drawn(picture) == [([1, 3], [0.25, 0.5]), ([1], [0.75]), ([1, 3], [0.5, 0.5])]
         assert picture is not None
+        assert len(picture.figure.data) == 2  # however many devices there are
         assert "719 real samples" in picture.caption
 
     def test_an_older_store_has_the_updates_alone(self, run: RunData) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from fimi.report import tokens
+from fimi.report import plot_style, tokens
 
 THEMES = {"light": tokens.LIGHT, "dark": tokens.DARK}
 
@@ -37,6 +39,13 @@ def test_both_themes_name_the_same_colours_and_a_light_one_has_one_dark_one() ->
     dark: dict[str, str] = {}
     for name in tokens.PICTURE:
         assert dark.setdefault(tokens.LIGHT[name], tokens.DARK[name]) == tokens.DARK[name]
+
+
+def test_lines_of_a_picture_differ_each_from_its_neighbour_in_all_that_they_have() -> None:
+    looks = [plot_style.look(k) for k in range(252)]
+    assert len({tuple(look.values()) for look in looks}) == 252
+    for one, other in itertools.pairwise(looks):
+        assert all(one[what] != other[what] for what in ("color", "dash", "symbol"))
 
 
 def test_contrast_agrees_with_values_of_the_standard() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ from fimi.record.record import RunInfo
 from fimi.record.store import RunStore
 from fimi.testbed.cli import main
 from fimi.testbed.commands.control import ACTIONS
+from fimi.testbed.commands.dashboard import Place
+from fimi.testbed.configuration.sections import Config, RunConfig
+from fimi.testbed.live import PlainView
+from fimi.testbed.processes.windows import Windows
+from fimi.testbed.run_folder import RunFolder
 
 
 class Coordinating:
@@ -159,6 +164,19 @@ def test_what_is_no_request_is_wrong_usage(
     found = fimi(tmp_path, *words, "--yes")
     assert found.exit_code == 2
     assert said in " ".join(found.stderr.split())
+
+
+def test_the_windows_of_a_run_take_what_is_asked(tmp_path: Path) -> None:
+    config = Config(run=RunConfig(name="r", directory=str(tmp_path)))
+    folder = RunFolder(config, RunInfo(run="r", config={"rounds.count": 3}))
+    view = PlainView(None, rounds=3)
+    with closing(folder), Windows(folder, view, "a run", Place(port=0)) as windows:
+        found = fimi(folder.path, "exclude", "pi-1", "--yes", "--no-wait")
+        assert found.exit_code == 0
+        assert windows.controls is not None
+        asked = windows.controls.next()
+        assert asked is not None
+        assert asked.request == ExcludeDevice(device="pi-1")
 
 
 def test_a_run_that_does_not_go_on_here_cannot_be_asked(tmp_path: Path) -> None:

@@ -30,7 +30,10 @@ from fimi.record.events import (
     DeviceReported,
     Event,
     Gathering,
+    Intervened,
+    InterventionAsked,
     LateAdded,
+    Paused,
     PlanInForce,
     Planning,
     Prepared,
@@ -39,8 +42,10 @@ from fimi.record.events import (
     RoundStarted,
     RunFinished,
     SearchProgress,
+    StillInForce,
     UpdateRejected,
 )
+from fimi.record.interventions import ExcludeDevice
 from fimi.record.record import RunData, RunInfo
 from fimi.record.results import DeviceRound, Preparation, RoundResult
 from fimi.testbed.live import PlainView
@@ -189,6 +194,11 @@ class TestPlain:
                 Awaiting(what="to follow their plans", devices=("a", "b")),
                 "waiting for a, b to follow their plans",
             ),
+            (
+                Paused(run="r", round=3, by="the dashboard", seconds=7.0),
+                "paused after round 3 for 7 s, as the dashboard has asked; 'fimi control r "
+                "resume' goes on",
+            ),
         ],
     )
     def test_who_is_waited_for_is_said_at_most_every_half_minute(
@@ -205,7 +215,32 @@ class TestPlain:
         at = [float(text.strip("[ ")) for text, _ in told]
         assert all(later - earlier > 30 for earlier, later in pairwise(at))
         # Of the same devices less often: in a long round of real boards all are waited for.
-        assert len(at) == 4 if isinstance(event, Awaiting) else len(at) > 30
+        assert len(at) == 4 if isinstance(event, Awaiting | Paused) else len(at) > 30
+
+    def test_what_people_ask_is_said_with_what_became_of_it(self) -> None:
+        asked = InterventionAsked(
+            number=1, request=ExcludeDevice(device="a"), by="anna", asked_at=1.0
+        )
+        done = Intervened(
+            round=2,
+            number=1,
+            request=asked.request,
+            by="anna",
+            asked_at=1.0,
+            done=True,
+            words="a rests",
+        )
+        assert self.tell(
+            asked,
+            done,
+            replace(done, done=False, words="it is needed"),
+            StillInForce(excluded=("a", "b"), deadline_s=4.0, paused=True),
+        ) == [
+            "anna asks: exclude a",
+            "as anna has asked: a rests",
+            "refused to anna: exclude a: it is needed",
+            "as was asked before: a, b excluded, deadline 4 s, the run pauses",
+        ]
 
     def test_other_devices_are_waited_for_in_another_line(self) -> None:
         seconds = 0.0

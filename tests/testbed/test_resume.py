@@ -20,6 +20,8 @@ import pytest
 from commandline import PATIENCE_S, SMALL, SharedRun, Workplace, finish, rows, wait_until
 from same_record import differences
 
+from fimi.record.recount import recount
+
 KILLED_IN = """
 import os, signal, sys
 from fimi.testbed.cli import main
@@ -101,6 +103,8 @@ def as_whole(place: Workplace, whole: Path) -> None:
     """The run is complete, the same as one that was not disturbed, and nothing is left over."""
     mine = store_of(place).parent
     assert differences(whole, mine) == []
+    again = recount(mine)
+    assert again.holds and again.of("holds"), [each.why for each in again.phases]
     assert rows(mine / "run.sqlite", "PRAGMA integrity_check") == [("ok",)]
     assert not (mine / "work").exists()
     for name in ("model.safetensors", "model.onnx", "model-int8.onnx"):

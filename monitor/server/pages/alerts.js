@@ -44,9 +44,9 @@ export function connection(run) {
   const notice = document.getElementById("connection");
   return ({ since }) => {
     setHidden(notice, since === null);
-    document.body.classList.toggle("stale", since !== null);
-    if (since === null) return;
     const over = run.now && OVER.has(run.now.run.state);
+    document.body.classList.toggle("stale", since !== null && !over);
+    if (since === null) return;
     notice.classList.toggle("bad", !over);
     const when = clock(since / 1000);
     setText(notice, !run.now ? "Not connected yet; it is tried again every second."

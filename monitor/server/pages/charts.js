@@ -41,7 +41,7 @@ export const axis = (title, more = {}) => ({
 export const roundAxis = (count) => axis("round", count <= 12 ? { dtick: 1 } : {});
 
 export const line = (name, x, y, look) => ({
-  type: "scatter", name, x, y, mode: x.length > 60 ? "lines" : "lines+markers",
+  type: "scatter", name, x, y, mode: x.length > 30 ? "lines" : "lines+markers",
   line: { color: colour(look.colour), dash: look.dash, width: 2 }, marker: { symbol: look.symbol, size: 7, color: colour(look.colour) },
   hovertemplate: look.hover,
 });
@@ -86,13 +86,18 @@ export function chart(figure, title, how, height = 260) {
     told.hidden = data.length > 0;
     place.hidden = !data.length;
     setAttribute(place, "aria-label", `${title}: ${words}`);
-    if (data.length) await drawer.react(place, data, layout(height, more), { displayModeBar: false, responsive: true });
+    if (data.length) await drawer.react(place, data, layout(height, more), { displayModeBar: false });
   }
+
+  // Also of a figure that was hidden while the window changed, which plotly itself does not see.
+  new ResizeObserver(() => {
+    if (written && place.clientWidth) window.Plotly?.Plots.resize(place);
+  }).observe(place);
 
   new IntersectionObserver((entries) => {
     seen = entries.some((entry) => entry.isIntersecting);
     paint();
-  }, { rootMargin: "200px" }).observe(place);
+  }, { rootMargin: "200px" }).observe(figure);  // not the place, which is hidden while there is nothing
   return {
     draw(make) { latest = make; paint(); },
     paint,

@@ -105,7 +105,7 @@ export function controls(run, question) {
     why,
   );
 
-  const HIDES = new Set(["Go on", "Pause after this round", "Take a device in again …"]);
+  const HIDES = new Set(["Go on", "Pause after this round", "Take a device in again …", "Exclude this device", "Take it in again"]);
   run.show(["run", "devices"], () => {
     const may = run.mayAct && !OVER.has(now().state);
     setHidden(why, run.mayAct || OVER.has(now().state));

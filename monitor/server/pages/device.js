@@ -34,7 +34,7 @@ export function device(run, controls) {
     el("div", { class: "pair wide-right" }, el("div", { class: "panel" }, el("h3", {}, "What it is and does"), facts, buttons), live),
     round,
   );
-  const picture = chart(live, "Power over the last minutes", "", 300);
+  const picture = chart(live, "Power over the last minutes", "", 400);
   const ofRound = trace(round);
   const values = new Map();
   let shown = null;
@@ -144,8 +144,9 @@ function livePicture(points, unix_s, now) {
     });
   }
   const kind = kindWords(now.power_kind, now.power_scope);
+  const span = [30, 60, 120, KEPT_S].find((seconds) => seconds >= -(x[0] ?? 0)) ?? KEPT_S;
   return {
     data, words: known.length ? `${watts(known.at(-1))} (${kind}) last, ${watts(Math.min(...known))} to ${watts(Math.max(...known))} in ${plural(known.length, "reading")}` : "it has said no power since this window was opened",
-    layout: { xaxis: axis("s before now", { range: [-KEPT_S, 2] }), yaxis: axis(`power, W${kind ? ` (${kind})` : ""}`, { rangemode: "tozero" }) },
+    layout: { xaxis: axis("s before now", { range: [-span, span / 100] }), yaxis: axis(`power, W${kind ? ` (${kind})` : ""}`, { rangemode: "tozero" }) },
   };
 }

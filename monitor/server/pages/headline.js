@@ -71,8 +71,8 @@ export function headline(run) {
     ].filter(Boolean).join("; "));
 
     drawEnergy(now);
-    setText(left.value, over ? now.state : roughly(now.left_s === undefined ? undefined : Math.max(now.left_s, 0)));
-    setText(left.note, [over ? now.reason : now.left_s === undefined ? "known after the first round" : "by the rounds so far",
+    setText(left.value, over ? "none" : roughly(now.left_s === undefined ? undefined : Math.max(now.left_s, 0)));
+    setText(left.note, [over ? now.reason || now.state : now.left_s === undefined ? "known after the first round" : "by the rounds so far",
       now.deadline_s !== undefined && !over && `deadline of a round ${seconds(now.deadline_s)} on the fleet's clock`,
     ].filter(Boolean).join("; "));
 

@@ -12,7 +12,7 @@ export function events(run) {
   const list = el("ol", { class: "events", reversed: true });
   const none = el("p", { class: "note" }, "nothing yet");
   section.append(el("div", { class: "bar" }, el("h2", { id: "events-title" }, "Events"), el("label", { class: "check" }, problems, " only problems")),
-    el("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-labelledby": "events-title" }, list, none));
+    el("div", { class: "scroll tall", tabindex: "0", role: "region", "aria-label": "The latest events" }, list, none));
   let written = "";
 
   function draw({ said }) {

@@ -31,7 +31,7 @@ def axe() -> Callable[[Browser], list[str]]:
         pytest.skip("axe-core is not installed (pip install axe-playwright-python)")
 
     def look(browser: Browser) -> list[str]:
-        browser.run(f"window.axe || (() => {{ {script} }})()")
+        browser.run(f"if (!window.axe) {{ {script} }}; true")
         found = browser.run(
             "axe.run(document, {resultTypes: ['violations']}).then(found => JSON.stringify("
             "found.violations.map(v => v.id + ': ' + v.nodes.map(n => n.html + ' ' "

@@ -35,7 +35,7 @@ class Federation:
             url,
             *("coordinator", "run", "--devices", "3", "--rounds", "5000", "--name", "live"),
             *("--strategy", "tfl", "--dashboard", "127.0.0.1:0"),
-            *("--set", "rounds.grace_s=2"),
+            *("--set", "rounds.grace_s=2", "--log-file", "coordinator.log"),
         )
         self.folder = place.folder / "runs" / "live"
         wait_until((self.folder / door.NAME).exists, "the dashboard is there")

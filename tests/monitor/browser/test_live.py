@@ -40,16 +40,19 @@ def state(browser: Browser) -> str:
 
 
 def press_button(browser: Browser, words: str) -> None:
-    browser.run(f"{BUTTONS}.find(b => b.textContent === {json.dumps(words)}).click()")
+    button = f"{BUTTONS}.find(b => b.textContent === {json.dumps(words)})"
+    browser.wait(f"{button} && !{button}.disabled")
+    browser.run(f"{button}.click()")
 
 
 def confirm(browser: Browser) -> None:
     browser.wait("document.querySelector('dialog[open]')")
-    browser.run("document.querySelector('dialog [type=submit]').click()")
+    browser.run("document.querySelector('dialog[open] [type=submit]').click()")
 
 
 def close(browser: Browser) -> None:
-    browser.run("[...document.querySelectorAll('dialog button')].at(-1).closest('dialog').close()")
+    browser.run("document.querySelector('dialog[open]').close()")
+    browser.wait("!document.querySelector('dialog')")
 
 
 def test_pause_pauses_and_is_asked_first(browser: Browser, federation: Federation) -> None:
@@ -93,8 +96,8 @@ def test_what_is_shown_is_what_is_stored(browser: Browser, federation: Federatio
     for name, *cells in shown:
         energy = entries[name].energy
         assert energy is not None
-        (cell,) = [c for c in cells if c.startswith(f"{words.joules(energy.value_j)} ")]
-        assert cell.endswith("emulated, board"), "a number without its kind"
+        assert cells[10].startswith(f"{words.joules(energy.value_j)} ")
+        assert cells[10].endswith("emulated, board"), "a number without its kind"
         assert words.hertz(entries[name].frequency_hz) in cells
 
 
@@ -183,6 +186,6 @@ def test_the_end_of_a_run_stays_on_the_page(
     browser.wait(
         "document.getElementById('connection').textContent.includes('The run has ended')", 40
     )
-    assert state(browser) == "interrupted"
+    browser.wait("document.getElementById('state').textContent === 'interrupted'", 5)
     shown = browser.run("document.querySelector('#cards .value').textContent")
     assert shown == f"{len(read_run(federation.folder).rounds)} / 5000"

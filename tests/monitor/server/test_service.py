@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import socket
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from fimi.monitor.changes import apply
+from fimi.monitor.feed import Feed
 from fimi.monitor.server import door
 from fimi.monitor.server.access import is_loopback
 from fimi.monitor.server.hooks import NotNow
 from fimi.monitor.server.service import Dashboard
+from fimi.monitor.snapshot import Snapshot
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import DeviceJoined, RunFinished
 from fimi.record.record import RunInfo
@@ -209,6 +213,27 @@ class TestTheFeed:
         for thread in threads:
             thread.join(30)
         assert all(len(each) == 2 and each[0][0] == "whole" for each in seen)
+
+    def test_many_who_come_at_once_set_it_going_once(self, watcher: Watcher) -> None:
+        taken: list[Snapshot] = []
+
+        def take() -> Snapshot:
+            taken.append(watcher.snapshot())
+            time.sleep(0.05)  # while the others come
+            return taken[-1]
+
+        async def look() -> list[bytes]:
+            feed = Feed(take, interval_s=3600.0)
+            listeners = [feed.listen() for _ in range(5)]
+            wholes = await asyncio.gather(*(anext(each) for each in listeners))
+            await asyncio.sleep(0.2)
+            for each in listeners:
+                await each.aclose()
+            return wholes
+
+        wholes = asyncio.run(look())
+        assert len(taken) == 1
+        assert len(set(wholes)) == 1 and wholes[0].startswith(b"event: whole")
 
     def test_the_last_state_is_told_before_the_end(
         self, watcher: Watcher, answers: Answers

@@ -20,9 +20,7 @@ def about() -> About:
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_metered_run(
-        tmp_path_factory.mktemp("bundled") / "a-run", ["pi-chip", "pi-counter", "pi-plug"]
-    )
+    folder = write_metered_run(tmp_path_factory.mktemp("bundled") / "a-run", ["pi-chip", "pi-plug"])
     (folder / "model.onnx").write_bytes(b"\x08\x07onnx" * 200)
     return folder
 

@@ -58,7 +58,7 @@ class TestWhole:
         assert found.digest == made.digest
         assert found.recount is not None
         assert {each.verdict for each in found.recount.phases} == {"holds"}
-        assert len(found.recount.phases) == 3 * (1 + 4 * ROUNDS)
+        assert len(found.recount.phases) == 2 * (1 + 4 * ROUNDS)
         unknown = [check.what for check in found.checks if check.verdict != "holds"]
         assert unknown == ["models"]  # the store names none
 
@@ -216,16 +216,16 @@ class TestZip:
     def test_a_bomb(self, tmp_path: Path) -> None:
         path = tmp_path / "b.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("zeros", bytes(50 << 20))
+            archive.writestr("zeros", bytes(10 << 20))
         assert path.stat().st_size < 100_000
         (only,) = verify(path).checks
-        assert "would become 52428800 B" in only.words
+        assert "would become 10485760 B" in only.words
 
     def test_a_bomb_that_lies(self, tmp_path: Path) -> None:
         path = tmp_path / "b.zip"
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("zeros", bytes(50 << 20))
-        path.write_bytes(path.read_bytes().replace(struct.pack("<I", 50 << 20), b"\x64\0\0\0"))
+            archive.writestr("zeros", bytes(10 << 20))
+        path.write_bytes(path.read_bytes().replace(struct.pack("<I", 10 << 20), b"\x64\0\0\0"))
         (only,) = verify(path).checks
         assert only.verdict == "fails"
         assert "zeros" in only.words

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from fimi.record.reader import read_run
@@ -22,7 +24,7 @@ from fimi.report.collection.compared_page import compared_page
 from fimi.report.collection.compared_pictures import compared_pictures
 from fimi.report.collection.compared_tables import compared_text, run_tables
 from fimi.report.collection.compared_values import compared_json
-from fimi.report.collection.grouping import comparable, lettered_groups
+from fimi.report.collection.grouping import ComparableRun, comparable, lettered_groups
 from fimi.report.comparison.result import ComparisonError
 from fimi.report.layout import Paper
 from fimi.testbed.cli import main
@@ -90,6 +92,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory, build: Any) -> Path:
     write(build, lab / "again", seed=3)
     write(build, lab / "other-data", seed=2, strategy="genfl", data="other")
     return lab
+
+
+@pytest.fixture(scope="module")
+def some(lab: Path) -> list[ComparableRun]:
+    names = ("fimi-1", "fimi-2", "fimi-3", "tfl-1", "tfl-2", "late", "boards")
+    return [comparable(read_run(lab / name), name, {}) for name in names]
 
 
 def five(lab: Path, strategy: str) -> list[Path]:
@@ -298,6 +306,21 @@ def test_a_run_without_a_round_does_not_end_it(tmp_path: Path, build: Any) -> No
     assert any("not completed" in each for each in found.remarks)
     compared_page(found)
     compared_text(found)
+
+
+@settings(max_examples=20)
+@given(order=st.permutations(range(7)))
+def test_the_order_of_runs_changes_letters_and_no_figure(
+    lab: Path, some: list[ComparableRun], order: list[int]
+) -> None:
+    def figures(runs: list[ComparableRun]) -> dict[str, Any]:
+        found = compare_runs(runs, targets=(0.5,))
+        return {
+            each.group.label: (each.final, each.board, each.group.seeds, costs)
+            for each, costs in zip(found.figures, found.targets[0].costs, strict=True)
+        }
+
+    assert figures([some[k] for k in order]) == figures(some)
 
 
 def test_letters() -> None:

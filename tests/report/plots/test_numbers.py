@@ -17,7 +17,7 @@ from fimi.report.comparison.result import compare
 from fimi.report.comparison.runs import AccuracyTarget
 from fimi.report.comparison.values import as_json
 from fimi.report.plots.figure import Figure, FigureError, as_csv
-from fimi.report.plots.kinds import RUN_KINDS, Choice, figure_of, sentences
+from fimi.report.plots.kinds import RUN_KINDS, FigureChoice, figure_of, sentences
 
 
 def rows(figure: Figure) -> list[dict[str, str]]:
@@ -103,9 +103,9 @@ class TestRuns:
         with pytest.raises(FigureError, match="no figure 'acuracy', but accuracy, accuracy-joules"):
             figure_of(run_dir, "acuracy")
         with pytest.raises(FigureError, match="no readings of device-1 in round 2"):
-            figure_of(run_dir, "power-trace", Choice(device="device-1", round=2))
+            figure_of(run_dir, "power-trace", FigureChoice(device="device-1", round=2))
         with pytest.raises(FigureError, match="no device 'x'; it has device-0, device-1"):
-            figure_of(run_dir, "power-trace", Choice(device="x"))
+            figure_of(run_dir, "power-trace", FigureChoice(device="x"))
         with pytest.raises(ReportError):
             figure_of(tmp_path, "accuracy")
 
@@ -171,6 +171,6 @@ class TestStudies:
     def test_points_of_a_grid_are_named(self, tmp_path: Path) -> None:
         folder = self.study(tmp_path / "s", {"tfl": (1.0,)})
         with pytest.raises(FigureError, match=r"no grid point 'a = 1'"):
-            figure_of(folder, "accuracy", Choice(point="a = 1"))
+            figure_of(folder, "accuracy", FigureChoice(point="a = 1"))
         with pytest.raises(FigureError, match="is an experiment; it has no figure 'images'"):
             figure_of(folder, "images")

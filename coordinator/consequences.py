@@ -1,8 +1,8 @@
 """What a request to a run that goes on comes to: worked out first, changed afterwards.
 
-* :class:`Effect`    what people have changed from then on, and a plan, if it needs one
-* :class:`Effects`   works that out, and says why a request cannot be met
-* :class:`Unmet`     that reason
+* :class:`Consequence`   what people have changed from then on, and a plan, if it needs one
+* :class:`Consequences`  works that out
+* :class:`Unmet`         why a request cannot be met
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Unmet(Exception):  # noqa: N818 - no error: nothing is wrong with the run
         self.kind: RefusalKind = kind
 
 
-class Effect(Struct, frozen=True, kw_only=True):
+class Consequence(Struct, frozen=True, kw_only=True):
     """What a request comes to.
 
     Attributes:
@@ -59,7 +59,7 @@ class Effect(Struct, frozen=True, kw_only=True):
     paused_s: float | None = None
 
 
-class Effects:
+class Consequences:
     """Works out what requests come to.
 
     Args:
@@ -77,7 +77,13 @@ class Effects:
     def begin(
         self, plans: DevicePlans, rounds: TrainingRounds, replanning: Replanning | None
     ) -> None:
-        """The run has come so far, see :meth:`Interventions.begin`."""
+        """The run has come so far.
+
+        Args:
+            plans: of the devices.
+            rounds: the rounds so far.
+            replanning: makes other plans; ``None`` where devices do not train.
+        """
         self._plans, self._rounds, self._replanning = plans, rounds, replanning
 
     def take(self, part: ControlPart) -> None:
@@ -90,7 +96,7 @@ class Effects:
 
     def of(
         self, asked: PendingRequest, part: ControlPart, number: int, plan: Plan | None
-    ) -> Effect:
+    ) -> Consequence:
         """What a request comes to; nothing is changed yet.
 
         Args:
@@ -109,35 +115,35 @@ class Effects:
             case GoOn():
                 return self._go_on(part, number)
             case StopRun():
-                return Effect(words=f"stops after {_done(number)}", part=part)
+                return Consequence(words=f"stops {_when(number)}", part=part)
             case ExcludeDevice():
                 return self._exclude(request.device, asked.by, part, number)
             case IncludeDevice():
                 return self._include(request.device, part, number, plan)
             case PlanAgain():
                 proposal = self._propose(plan, part, part)
-                return Effect(words=_plan_words(proposal.plan), part=part, proposal=proposal)
+                return Consequence(words=_plan_words(proposal.plan), part=part, proposal=proposal)
             case SetDeadline():
                 return self._within(request.deadline_s, part, plan)
         raise AssertionError(request)
 
-    def _pause(self, asked: PendingRequest, part: ControlPart, number: int) -> Effect:
+    def _pause(self, asked: PendingRequest, part: ControlPart, number: int) -> Consequence:
         if (paused := part.paused) is not None:
             raise Unmet(f"the run pauses already, since {paused.by} has asked for it")
         pausing = Pausing(after_round=number, by=asked.by, at=time.time())
-        return Effect(words=f"pauses after {_done(number)}", part=replace(part, paused=pausing))
+        return Consequence(words=f"pauses {_when(number)}", part=replace(part, paused=pausing))
 
-    def _go_on(self, part: ControlPart, number: int) -> Effect:
+    def _go_on(self, part: ControlPart, number: int) -> Consequence:
         if (paused := part.paused) is None:
             raise Unmet("the run does not pause")
         seconds = max(0.0, time.time() - paused.at)
-        return Effect(
+        return Consequence(
             words=f"goes on with round {number + 1} after a pause of {seconds:.0f} s",
             part=replace(part, paused=None),
             paused_s=seconds,
         )
 
-    def _exclude(self, device: str, by: str, part: ControlPart, number: int) -> Effect:
+    def _exclude(self, device: str, by: str, part: ControlPart, number: int) -> Consequence:
         plans, rounds = self._trained_by_devices()
         if reason := unknown_device(device, plans.members.keys()):
             raise Unmet(reason)
@@ -149,28 +155,34 @@ class Effects:
                 f"without {device} {len(left)} devices would be left for a round, "
                 f"rounds.min_devices asks for {least}"
             )
-        return Effect(
+        return Consequence(
             words=f"{device} rests from round {number + 1} on",
             part=replace(part, excluded={**part.excluded, device: by}),
         )
 
-    def _include(self, device: str, part: ControlPart, number: int, plan: Plan | None) -> Effect:
-        self._trained_by_devices()
+    def _include(
+        self, device: str, part: ControlPart, number: int, plan: Plan | None
+    ) -> Consequence:
+        _, rounds = self._trained_by_devices()
         if device not in part.excluded:
-            raise Unmet(f"{device} is not excluded")
+            aside = device in rounds.aside
+            why = ", but set aside: its updates were refused again and again" if aside else ""
+            raise Unmet(f"{device} is not excluded{why}")
         excluded = {d: by for d, by in part.excluded.items() if d != device}
         then, proposal = replace(part, excluded=excluded), None
         words = f"{device} takes part from round {number + 1} on"
         if plan is not None and all(share.device != device for share in plan.devices):
             proposal = self._propose(plan, then, part)  # it was planned without this device
             words = f"{words}; {_plan_words(proposal.plan)}"
-        return Effect(words=words, part=then, proposal=proposal)
+        return Consequence(words=words, part=then, proposal=proposal)
 
-    def _within(self, deadline_s: float, part: ControlPart, plan: Plan | None) -> Effect:
+    def _within(self, deadline_s: float, part: ControlPart, plan: Plan | None) -> Consequence:
         before_s, then = self._context.deadline_s, replace(part, deadline_s=deadline_s)
         proposal = self._propose(plan, then, part)
         words = f"the deadline is {deadline_s:g} s instead of {before_s:g} s"
-        return Effect(words=f"{words}; {_plan_words(proposal.plan)}", part=then, proposal=proposal)
+        return Consequence(
+            words=f"{words}; {_plan_words(proposal.plan)}", part=then, proposal=proposal
+        )
 
     def _propose(self, plan: Plan | None, then: ControlPart, now: ControlPart) -> Proposal:
         """A plan of the fleet as it would be with ``then``; ``now`` stays in force.
@@ -196,8 +208,8 @@ class Effects:
         return self._plans, self._rounds
 
 
-def _done(number: int) -> str:
-    return f"round {number}" if number else "no round"
+def _when(number: int) -> str:
+    return f"after round {number}" if number else "before round 1"
 
 
 def _plan_words(plan: Plan) -> str:
