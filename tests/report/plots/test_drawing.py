@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib", reason="pip install 'fimi-testbed[figures]'")
 import matplotlib as mpl
 
 from fimi.report.plots.drawing import draw
-from fimi.report.plots.figure import Axis, Figure, FigureError, Series
+from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries
 from fimi.report.plots.kinds import RUN_KINDS, figure_of
 from fimi.report.plots.lengths import length_m
 from fimi.report.tokens import DARK, LIGHT
@@ -101,7 +101,7 @@ def test_a_title_is_drawn_only_where_it_is_asked_for(figures: dict[str, Figure])
 
 def test_lines_on_each_other_differ_in_dash_and_marker() -> None:
     axis = Axis(name="x", title="x")
-    same = [Series(name=f"s{k}", x=(0.0, 1.0), y=(0.0, 1.0), look=k) for k in range(4)]
+    same = [FigureSeries(name=f"s{k}", x=(0.0, 1.0), y=(0.0, 1.0), look=k) for k in range(4)]
     svg = draw(Figure(kind="a", title="", x=axis, y=axis, series=tuple(same)), "svg").decode()
     dashes = set(re.findall(r"stroke-dasharray: ([\d., ]+)", svg))
     assert len(dashes) == 3  # and one solid
