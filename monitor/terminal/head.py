@@ -63,7 +63,8 @@ def _title(snapshot: Snapshot, narrow: bool) -> Iterable[Piece]:
     look: Look = "warning" if run.state in ("failed", "interrupted", "paused") else "title"
     state: list[Piece] = [(run.state, look), (took(snapshot.unix_s - run.began_unix_s), "plain")]
     name: list[Piece] = [] if narrow else [(run.title or "run", "title")]
-    name.append((run.name, "plain"))
+    if run.name not in run.title.split() or narrow:
+        name.append((run.name, "plain"))
     yield from (*state, *name) if narrow else (*name, *state)
 
 

@@ -21,7 +21,7 @@ from fimi.monitor.snapshot import (
     StudyTable,
     TaskNow,
 )
-from fimi.monitor.terminal.columns import age
+from fimi.monitor.terminal.cells import age
 from fimi.monitor.terminal.picture import draw, still
 from fimi.monitor.terminal.state import Drawn, ViewState, press
 
