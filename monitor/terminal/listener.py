@@ -38,6 +38,8 @@ _LINGERS_S = 2.0
 class FeedError(SurroundingsError, RuntimeError):
     """What is at an address is no feed of a run, or it refuses; the message says why."""
 
+    code = "R018"
+
 
 class FeedAddress(Struct, frozen=True, kw_only=True):
     """Where a dashboard is.
@@ -65,7 +67,8 @@ class FeedAddress(Struct, frozen=True, kw_only=True):
         if not whole:
             raise InputError(
                 f"{text!r} is no address of a dashboard: give what the coordinator has printed, "
-                "http://HOST:PORT/?key=…"
+                "http://HOST:PORT/?key=…",
+                code="U001",
             )
         path = split.path if split.path.endswith("/") else f"{split.path}/"
         keys = parse_qs(split.query).get("key", [""])

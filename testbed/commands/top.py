@@ -90,6 +90,7 @@ def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
             f"nothing goes on in {' or '.join(f'{each}/' for each in folders)} of this folder; "
             "name a run, or give --url with what its coordinator has printed",
             EXIT_SURROUNDINGS,
+            "R015",
         )
     if len(found) == 1:
         return found[0]
@@ -176,7 +177,7 @@ def _show(where: Callable[[], FeedAddress], folder: Path | None) -> None:
             _leave(listener.latest(), "" if listener.over else listener.link())
     if listener.over and listener.trouble:
         if listener.latest() is None:
-            fail(listener.trouble, EXIT_SURROUNDINGS)
+            fail(listener.trouble, EXIT_SURROUNDINGS, "R018")
         click.echo(f"fimi: {listener.trouble}", err=True)
 
 
