@@ -398,7 +398,7 @@ class TestRunFolder:
             (60, "run.sqlite", set()),
             (110, "run.sqlite", {"run.sqlite", "run.sqlite-wal", "run.sqlite-shm"}),
             (
-                2500,
+                1200,
                 "report.html",
                 {"run.sqlite", "model.safetensors", "model.onnx", "model-int8.onnx"},
             ),
