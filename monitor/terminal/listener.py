@@ -151,6 +151,7 @@ class FeedListener:
     Args:
         where: says where the run's dashboard is; raises a :class:`~fimi.errors.FimiError` where it
             is nowhere any more.
+        again_s: time until the next try, s.
         clock: monotonic time, s.
 
     Attributes:
@@ -159,9 +160,13 @@ class FeedListener:
     """
 
     def __init__(
-        self, where: Callable[[], FeedAddress], clock: Callable[[], float] = time.monotonic
+        self,
+        where: Callable[[], FeedAddress],
+        *,
+        again_s: float = AGAIN_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._where, self._clock = where, clock
+        self._where, self._again_s, self._clock = where, again_s, clock
         self._latest: Snapshot | None = None
         self._lost: tuple[float, str, str] | None = None
         self._ended = threading.Event()
@@ -203,7 +208,7 @@ class FeedListener:
                 self._lose(reason(error))
             if self._latest is not None and self._latest.run.state in OVER:
                 self._end("")
-            self._ended.wait(AGAIN_S)
+            self._ended.wait(self._again_s)
 
     def _end(self, why: str) -> None:
         self.trouble = why

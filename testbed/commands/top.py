@@ -129,11 +129,21 @@ def _lives(pid: int) -> bool:
 
 
 def _address(folder: Path) -> FeedAddress:
-    """Where the dashboard of a run is at this moment."""
+    """Where the dashboard of a run is at this moment.
+
+    Raises:
+        fimi.monitor.server.door.NoDoorError: it has none: it has ended.
+        ConnectionError: its process was killed; it may be gone on with.
+    """
     from fimi.monitor.server import door
     from fimi.monitor.terminal.listener import FeedAddress
 
     found = door.find(folder)
+    if not _lives(found.pid):
+        raise ConnectionError(
+            f"the coordinator of {folder.name}, process {found.pid}, is gone without a word; "
+            f"'fimi report {folder}' says how far it came"
+        )
     return FeedAddress(url=found.url, key=found.key)
 
 

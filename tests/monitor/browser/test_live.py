@@ -18,6 +18,7 @@ from served import Federation
 from fimi.record.reader import read_run
 from fimi.record.summary import summarise
 from fimi.report import words
+from fimi.report.tokens import DARK, LIGHT
 
 Axe = Callable[[Browser], list[str]]
 CARDS = "[...document.querySelectorAll('#cards .card')].map(c => c.innerText)"
@@ -149,6 +150,39 @@ def test_going_on_and_another_deadline(browser: Browser, federation: Federation)
         "document.getElementById('cards').textContent.includes('deadline of a round 37.5 s')", 40
     )
     close(browser)
+
+
+def test_a_device_is_excluded_and_taken_in_again(browser: Browser) -> None:
+    browser.run("location.hash = '#device/device-03'")
+    badge = "document.querySelector('#device .badge').textContent"
+    own = "[...document.querySelectorAll('#device button')]"
+    for words_there, shown in (("Exclude this device", True), ("Take it in again", False)):
+        button = f"{own}.find(b => b.textContent === {words_there!r} && !b.hidden && !b.disabled)"
+        browser.wait(button)
+        browser.run(f"{button}.click()")
+        confirm(browser)
+        browser.wait(f"({badge} === '■ excluded') === {json.dumps(shown)}", 40)
+        close(browser)
+    browser.run("location.hash = ''")
+
+
+def test_colours_are_chosen_and_remembered(browser: Browser, federation: Federation) -> None:
+    choice = "document.getElementById('theme')"
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light, dark = (browser_colour(each["paper"]) for each in (LIGHT, DARK))
+    assert browser.run(paper) == light
+    browser.run(f"{choice}.value = 'dark'; {choice}.dispatchEvent(new Event('change'))")
+    assert browser.run(paper) == dark
+    browser.visit(federation.door.url)
+    browser.wait("document.querySelectorAll('tr[data-device]').length === 3")
+    assert browser.run(paper) == dark
+    browser.run(f"{choice}.value = 'auto'; {choice}.dispatchEvent(new Event('change'))")
+    assert browser.run(paper) == light
+
+
+def browser_colour(colour: str) -> str:
+    """``#rrggbb`` as a browser says it."""
+    return f"rgb({', '.join(str(int(colour[k : k + 2], 16)) for k in (1, 3, 5))})"
 
 
 def test_a_killed_agent_turns_red_and_says_so(browser: Browser, federation: Federation) -> None:
