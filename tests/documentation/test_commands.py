@@ -224,7 +224,9 @@ def runnable() -> Iterator[Line]:
     for line in FIMI_LINES:
         name, _, _ = meant(line)
         text = shlex.join(line.words)
-        needed = "data.root" in text or "FILE" in text or name.startswith("fleet")
+        needed = name.startswith("fleet") or any(
+            each in text for each in ("data.root", "FILE", "experiments/digits-small")
+        )
         if COMMANDS.get(name) == RUN and not needed and text not in seen:
             seen.add(text)
             yield line
