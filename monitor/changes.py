@@ -11,6 +11,7 @@ left out (:func:`as_json`). So every difference can be told.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ Json = dict[str, Any]
 
 
 def as_json(snapshot: Snapshot) -> Json:
-    """A snapshot as JSON objects, without what is ``None``."""
+    """A snapshot as JSON objects, without what is ``None``, and without infinities and NaN."""
     found = _known(msgspec.to_builtins(snapshot))
     assert isinstance(found, dict)
     return found
@@ -59,7 +60,12 @@ def apply(before: Json, patch: Json) -> Json:
 
 def _known(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _known(each) for name, each in value.items() if each is not None}
+        return {name: _known(each) for name, each in value.items() if _is_known(each)}
     if isinstance(value, list | tuple):
         return [_known(each) for each in value]
     return value
+
+
+def _is_known(value: Any) -> bool:
+    """Whether JSON has it: its numbers are finite."""
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))

@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from fimi.monitor.changes import Json, as_json, difference
 from fimi.monitor.snapshot import Snapshot
+
+log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
 """Time between two snapshots, s."""
@@ -53,6 +56,7 @@ class Feed:
         self._ticking: asyncio.Task[None] | None = None
         self._beginning = asyncio.Lock()
         self._closed = False
+        self._fails = False
 
     @property
     def listeners(self) -> int:
@@ -66,10 +70,10 @@ class Feed:
 
     async def listen(self) -> AsyncIterator[bytes]:
         """Events for one listener, until the feed is closed."""
-        if self._closed:
-            return
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_BEHIND)
         async with self._beginning:  # of several who come at once, one sets it going
+            if self._closed:
+                return
             if self._ticking is None:
                 await self._tick()
                 self._ticking = asyncio.create_task(self._run())
@@ -104,7 +108,13 @@ class Feed:
         while True:
             due_s = max(due_s + self._interval_s, loop.time())
             await asyncio.sleep(due_s - loop.time())
-            await self._tick()
+            try:
+                await self._tick()
+                self._fails = False
+            except Exception:  # the next one may be better: listeners stay
+                if not self._fails:
+                    log.exception("the dashboard stands still: no snapshot of the run")
+                self._fails = True
 
     async def _tick(self) -> None:
         """Take a snapshot, and give everybody what has changed."""

@@ -61,7 +61,7 @@ class Access:
         """Whether it names this server as people on this machine do."""
         if not self._local:
             return True
-        return is_loopback(urlsplit(f"//{request.headers.get('host', '')}").hostname or "")
+        return is_loopback(_host_of(request.headers.get("host", "")))
 
     def _has_key(self, request: HTTPConnection) -> bool:
         return self.is_key(request.headers.get(HEADER)) or self.is_key(
@@ -69,7 +69,18 @@ class Access:
         )
 
 
+def _host_of(named: str) -> str:
+    """The name or address without its port; empty for what is none."""
+    try:
+        return urlsplit(f"//{named}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def _is_own(request: HTTPConnection) -> bool:
     """Whether a browser sends it from a page of this server; commands send no origin."""
     origin = request.headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == request.headers.get("host")
+    except ValueError:
+        return False

@@ -1,7 +1,8 @@
 """The web server on a thread of its own, in the process of a coordinator.
 
 It never hurts the run: where its port is taken it looks for another one, and if it cannot start or
-ends by an error, the run goes on without it and says so.
+ends by an error, the run goes on without it and says so. Whoever can reach it takes no more of the
+process than a few connections and two threads.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import uvicorn
 
@@ -26,6 +28,14 @@ from fimi.monitor.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
+CONNECTIONS_MOST = 200
+"""Connections at a time; a further one is closed at once. Each takes a file of the coordinator."""
+ASKS_S = 10.0
+"""How long a connection may be open without having asked for anything, s."""
+_QUEUE = 128
+"""Connections that are taken in one go, before those that are too many are closed."""
+_THREADS = 2
+"""For traces, metrics and requests: more would take the coordinator's thread its turns."""
 _STARTS_S = 10.0
 _ENDS_S = 5.0
 
@@ -100,18 +110,22 @@ class Dashboard:
         config = uvicorn.Config(
             app(self._feed, access, self._hooks),
             log_config=None,
+            log_level="error",  # what others send is no concern of who runs the coordinator
             access_log=False,
+            backlog=_QUEUE,
             lifespan="off",
             timeout_graceful_shutdown=2,
             server_header=False,
             ws="none",
         )
+        config.load()
+        config.http_protocol_class = _bounded(config.http_protocol_class)
         self._server = server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._run, args=(server, sock), name="dashboard", daemon=True
         )
         self._thread.start()
-        if not self._ready.wait(_STARTS_S):
+        if not self._ready.wait(_STARTS_S) or not server.started:
             self._say("no dashboard: it did not start; the run goes on without it")
             return
         shown = f"[{self._host}]" if ":" in self._host else self._host
@@ -134,6 +148,8 @@ class Dashboard:
 
     async def _serve(self, server: uvicorn.Server, sock: socket.socket) -> None:
         assert self._feed is not None
+        threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="dashboard")
+        asyncio.get_running_loop().set_default_executor(threads)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
@@ -143,6 +159,24 @@ class Dashboard:
         with contextlib.suppress(Exception):
             await self._feed.close()
         await serving
+
+
+def _bounded(protocol: Any) -> Any:
+    """The same protocol, of which not too many connections are open, and none for nothing."""
+
+    class Bounded(protocol):  # type: ignore[misc]
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > CONNECTIONS_MOST:
+                transport.abort()
+            else:
+                asyncio.get_running_loop().call_later(ASKS_S, self._close_unasked)
+
+        def _close_unasked(self) -> None:
+            if self.cycle is None:
+                self.transport.abort()
+
+    return Bounded
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -157,7 +191,7 @@ def _listening(host: str, port: int) -> socket.socket:
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((host, tried))
-            sock.listen(128)
+            sock.listen(_QUEUE)
             sock.setblocking(False)
         except OSError:
             sock.close()

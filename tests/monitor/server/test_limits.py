@@ -1,0 +1,139 @@
+"""What people or programs do to a dashboard that its run must not feel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from stored_runs import device_round, round_result
+
+from fimi.monitor import tallies, watcher
+from fimi.monitor.changes import as_json
+from fimi.monitor.feed import Feed
+from fimi.monitor.server import service
+from fimi.monitor.server.hooks import NoHooks
+from fimi.monitor.server.service import Dashboard
+from fimi.monitor.snapshot import RunNow, Snapshot
+from fimi.monitor.watcher import Watcher
+from fimi.record.events import RoundFinished, RoundStarted
+from fimi.record.record import RunInfo
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    seen = Watcher(RunInfo(run="r", config={"rounds.count": 4}))
+    with Dashboard(seen, NoHooks(), folder=None) as served:
+        yield urlsplit(served.url).port or 0
+
+
+def said_to(port: int, text: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(text)
+        return connection.recv(200)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (b"GET /snapshot HTTP/1.1\r\nHost: [\r\n\r\n", b" 403 "),
+        (b"GET /snapshot HTTP/1.1\r\nHost: localhost@evil.example\r\n\r\n", b" 403 "),
+        (b"\x16\x03\x01\x00\xa5\x01\x00\r\n\r\n", b" 400 "),  # a browser that asks for TLS
+    ],
+)
+def test_what_is_no_request_is_refused_without_a_word_in_the_log(
+    port: int, text: bytes, status: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        assert status in said_to(port, text)
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
+
+
+def test_many_connections_take_few_files(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "CONNECTIONS_MOST", 5)
+    files = Path("/proc/self/fd")
+    before = len([*files.iterdir()]) if files.exists() else 0
+    with contextlib.ExitStack() as stack:
+        opened = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            for _ in range(30)
+        ]
+        closed = []
+        for each in opened[5:]:
+            with contextlib.suppress(ConnectionResetError):
+                assert each.recv(1) == b""
+            closed.append(each)
+        assert len(closed) == 25
+        if before:
+            assert len([*files.iterdir()]) - before < 30 + 10
+    deadline_s = time.monotonic() + 20.0
+    while time.monotonic() < deadline_s:  # they are gone: there is room again
+        with contextlib.suppress(OSError):
+            if b" 200 " in said_to(port, b"GET /snapshot HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+                return
+    pytest.fail("nobody gets in any more")
+
+
+def test_who_asks_nothing_is_not_kept(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "ASKS_S", 0.1)
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(b"GET /snapshot HTT")  # and never the rest
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+
+
+def test_a_snapshot_that_fails_ends_no_feed(caplog: pytest.LogCaptureFixture) -> None:
+    taken = 0
+
+    def take() -> Snapshot:
+        nonlocal taken
+        taken += 1
+        if taken in (2, 3):
+            raise ValueError("not this time")
+        return Snapshot(unix_s=float(taken), run=RunNow(name="r"))
+
+    async def look() -> list[bytes]:
+        feed = Feed(take, interval_s=0.01)
+        listener = feed.listen()
+        found = [await asyncio.wait_for(anext(listener), 20) for _ in range(2)]
+        await listener.aclose()
+        return found
+
+    whole, change = asyncio.run(look())
+    assert whole.startswith(b"event: whole") and b'"unix_s":4.0' in change
+    assert sum("stands still" in each.message for each in caplog.records) == 1
+
+
+def test_what_json_has_not_is_left_out() -> None:
+    run = RunNow(name="r", accuracy=float("nan"), left_s=float("inf"), target=0.5)
+    found = as_json(Snapshot(unix_s=1.0, run=run))["run"]
+    assert found["target"] == 0.5 and not {"accuracy", "left_s"} & found.keys()
+
+
+def test_the_run_goes_on_while_a_viewer_makes_it_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody opens the page after many rounds: all are added up, and no event waits for it."""
+    adding, event_taken = threading.Event(), threading.Event()
+
+    class Slow(tallies.Tallies):
+        def settle(self) -> None:
+            adding.set()
+            assert event_taken.wait(20.0), "the coordinator's thread waits for a viewer"
+            super().settle()
+
+    monkeypatch.setattr(watcher, "Tallies", Slow)
+    seen = Watcher(RunInfo(run="r", config={"rounds.count": 4}))
+    seen(RoundFinished(result=round_result(1, [device_round("d")], 0.5)))
+    viewer = threading.Thread(target=seen.snapshot)
+    viewer.start()
+    assert adding.wait(20.0)
+    seen(RoundStarted(round=2, devices=("d",)))
+    event_taken.set()
+    viewer.join(20.0)
+    assert seen.snapshot().run.round == 2
