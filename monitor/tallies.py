@@ -6,11 +6,11 @@ The sums are those of the record (:mod:`fimi.record.sums`), over the parts that
 
 from __future__ import annotations
 
-from fimi.energy.joules import Energy, total
+from fimi.energy.joules import Energy
 from fimi.monitor.snapshot import JoulesNow, RoundNow
 from fimi.record.phases import preparation_parts, round_parts
 from fimi.record.results import Preparation, RoundResult
-from fimi.record.sums import EnergyPart, EnergyTally
+from fimi.record.sums import EnergyPart, EnergyTally, Gap
 from fimi.report.words import gaps
 
 
@@ -31,9 +31,11 @@ class Tallies:
     """Adds up rounds as they end.
 
     Attributes:
+        prepared: devices whose time before the first round is in it.
         rounds: the rounds so far, by number.
         total: joules of all boards.
-        server: joules of training on the server; ``None`` where it does not train.
+        server: joules of training on the server; ``None`` where it does not train, or where any of
+            it was not metered.
         of_device: joules of each board.
         of_round: joules of each board in the last round that it has a part in, with its number.
     """
@@ -43,34 +45,53 @@ class Tallies:
         self._devices: dict[str, EnergyTally] = {}
         self._server = EnergyTally()
         self._elapsed_s: float | None = None
+        self._changed: dict[str, tuple[int, list[EnergyPart]] | None] = {}
+        self.prepared: set[str] = set()
         self.rounds: dict[int, RoundNow] = {}
         self.total = JoulesNow()
         self.server: Energy | None = None
         self.of_device: dict[str, JoulesNow] = {}
         self.of_round: dict[str, tuple[int, JoulesNow]] = {}
 
+    def copy(self) -> Tallies:
+        """Another one with the same in it; what is added to one is not in the other."""
+        found = Tallies()
+        found._fleet, found._server = self._fleet.copy(), self._server.copy()
+        found._devices = {device: each.copy() for device, each in self._devices.items()}
+        found._elapsed_s, found._changed = self._elapsed_s, dict(self._changed)
+        found.prepared, found.rounds = set(self.prepared), dict(self.rounds)
+        found.total, found.server = self.total, self.server
+        found.of_device, found.of_round = dict(self.of_device), dict(self.of_round)
+        return found
+
     def prepare(self, preparation: Preparation) -> None:
         """Add what a device did before the first round."""
-        self._add(preparation_parts(preparation))
-        self.total = shown(self._fleet)
-        device = preparation.device
-        if device in self._devices:
+        self.prepared.add(preparation.device)
+        for device in self._add(preparation_parts(preparation)):
+            self._changed.setdefault(device, None)
+
+    def settle(self) -> None:
+        """Show what was added: the sums of devices and of the fleet are those of now afterwards."""
+        for device, last in self._changed.items():
             self.of_device[device] = shown(self._devices[device])
+            if last is not None:
+                number, parts = last
+                self.of_round[device] = (number, shown(EnergyTally(parts)))
+        self._changed = {}
+        self.total = shown(self._fleet)
 
     def finish(self, result: RoundResult) -> None:
         """Add a round."""
         parts = round_parts(result)
         own = self._add(parts)
         self.total = shown(self._fleet)
-        if result.server is not None and result.server.energy is not None:
-            energy = result.server.energy
-            self.server = total(filter(None, (self.server, energy)))
+        if result.server is not None:
+            self._server.enter(Gap(device="server", round=result.number), result.server.energy)
+            self.server = self._server.sum().value
         if self._elapsed_s is None:
             self._elapsed_s = result.start_s
         self._elapsed_s += result.duration_s
-        for device, few in own.items():
-            self.of_device[device] = shown(self._devices[device])
-            self.of_round[device] = (result.number, shown(EnergyTally(few)))
+        self._changed.update({device: (result.number, few) for device, few in own.items()})
         self.rounds[result.number] = RoundNow(
             accuracy=result.evaluation.accuracy,
             validation_accuracy=result.validation.accuracy if result.validation else None,

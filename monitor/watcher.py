@@ -15,7 +15,7 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
-from fimi.energy.joules import total
+from fimi.energy.joules import Energy, total
 from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.presence import PeerView
 from fimi.monitor.devices import Devices
@@ -30,6 +30,7 @@ from fimi.monitor.snapshot import (
 )
 from fimi.monitor.tallies import Tallies
 from fimi.record.clean import clean
+from fimi.record.credit import prepared_again
 from fimi.record.events import (
     Awaiting,
     AwaitingGenerator,
@@ -60,6 +61,8 @@ from fimi.record.results import Preparation, RoundResult
 
 KEPT = 200
 """Most events in words that a snapshot holds."""
+AGAIN_MOST = 4
+"""Rounds, the last ones, of which something that comes late costs no adding up of all others."""
 _LONGEST = 1000
 _STILL_S = 2.5
 """How long it is shown who is waited for after it was last said, s."""
@@ -111,6 +114,9 @@ class Watcher:
     ) -> None:
         self._clock, self._unix = clock, unix
         self._lock = threading.Lock()
+        """Held for a moment only: the coordinator's thread needs it for every event."""
+        self._adding = threading.Lock()
+        """Of who adds up, taken before the other one; events go on meanwhile."""
         self._connection: Contact | None = None
         self._devices = Devices()
         self._generator = GeneratorNow()
@@ -119,7 +125,9 @@ class Watcher:
         self._preparations: dict[str, Preparation] = {}
         self._results: dict[int, RoundResult] = {}
         self._tallies = Tallies()
-        self._added: tuple[set[str], set[int]] = (set(), set())
+        self._before: dict[int, Tallies] = {}  # of the last rounds, as it was before each
+        self._again_from: int | None = None  # the first round of which something else is known now
+        self._drawing: list[Energy | None] = []  # of what the generator node has drawn
         self._waiting_s = float("-inf")
         self._began_s = clock()
         self._training_s: float | None = None
@@ -152,11 +160,20 @@ class Watcher:
         """What earlier processes have stored of the run."""
         with self._lock:
             self._preparations |= {each.device: each for each in run.preparations}
+            if run.generation is not None and run.generation.drawn:
+                self._drawing = [run.generation.energy]
+                self._generator = replace(self._generator, energy=run.generation.energy)
+            if (made := run.plan) is not None:
+                energy = made.board if made.objective == "board" else made.dynamic
+                self._run = replace(
+                    self._run, plan_round_j=energy.energy_j, plan_objective=made.objective
+                )
             for device, plan in run.device_plans.items():
                 self._devices.recall(device, plan, run.profiles.get(device))
             for result in run.rounds:
                 self._finish(result)
                 self._devices.take(RoundFinished(result=result))
+                self._run = replace(self._run, round=result.number)
             self._own_rounds = 0
 
     def say(self, text: str, *, problem: bool = False) -> None:
@@ -174,21 +191,44 @@ class Watcher:
 
     def snapshot(self) -> Snapshot:
         """The run as it is now."""
-        with self._lock:
+        with self._adding:
             self._add_up()
-            now_s, unix_s, connection = self._clock(), self._unix(), self._connection
-            telemetry = connection.telemetry() if connection is not None else {}
-            peers = connection.peers if connection is not None else {}
-            away_s = connection.broker_away_s() if connection is not None else None
-            devices = self._devices.now(self._tallies, telemetry, peers, now_s, unix_s)
-            return Snapshot(
-                unix_s=round(unix_s, 1),
-                run=self._run_now(now_s, away_s),
-                devices=devices,
-                rounds={str(n): each for n, each in self._tallies.rounds.items()},
-                generator=self._generator,
-                said=dict(self._said),
-            )
+            with self._lock:
+                now_s, unix_s, connection = self._clock(), self._unix(), self._connection
+                telemetry = connection.telemetry() if connection is not None else {}
+                peers = connection.peers if connection is not None else {}
+                away_s = connection.broker_away_s() if connection is not None else None
+                devices = self._devices.now(self._tallies, telemetry, peers, now_s, unix_s)
+                return Snapshot(
+                    unix_s=round(unix_s, 1),
+                    run=self._run_now(now_s, away_s),
+                    devices=devices,
+                    rounds={str(n): each for n, each in self._tallies.rounds.items()},
+                    generator=self._generator,
+                    said=dict(self._said),
+                )
+
+    def _add_up(self) -> None:
+        """Add what has come since the last snapshot to the sums."""
+        with self._lock:
+            again_from, self._again_from = self._again_from, None
+            preparations, results = dict(self._preparations), dict(self._results)
+        if again_from is not None and again_from in self._tallies.rounds:
+            self._tallies = self._before.get(again_from, Tallies())
+            self._before = {n: each for n, each in self._before.items() if n < again_from}
+        elif again_from == 0:
+            self._tallies, self._before = Tallies(), {}
+        tallies = self._tallies
+        for device, preparation in preparations.items():
+            if device not in tallies.prepared:
+                tallies.prepare(preparation)
+        new = sorted(results.keys() - tallies.rounds.keys())
+        for number in new:
+            if number in new[-AGAIN_MOST:]:
+                self._before[number] = tallies.copy()
+            tallies.finish(results[number])
+        self._before = dict(sorted(self._before.items())[-AGAIN_MOST:])
+        tallies.settle()
 
     # With the lock held.
 
@@ -258,7 +298,7 @@ class Watcher:
             case SamplesDrawn():
                 self._picture(event)
             case Prepared():
-                self._preparations[event.preparation.device] = event.preparation
+                self._prepared(event.preparation)
             case RoundStarted():
                 self._training_s = self._training_s or self._clock()
                 state, doing = "training", f"round {event.round}"
@@ -322,8 +362,11 @@ class Watcher:
     def _delivered(self, event: BatchDelivered) -> None:
         before = self._generator
         energy = before.energy
-        if event.energy is not None:
-            energy = total(filter(None, (energy, event.energy)))
+        if event.drawn:
+            self._drawing.append(event.energy)
+            known = [each for each in self._drawing if each is not None]
+            energy = total(known, one_meter=True) if len(known) == len(self._drawing) else None
+            self._drawing = [energy]
         failed = dict(before.failed)
         failed.pop(event.device, None)
         if event.error:
@@ -354,22 +397,25 @@ class Watcher:
         self._own_rounds += 1
 
     def _credit(self, event: Credited) -> None:
-        """A round says something else of a device now: all is added up again."""
+        """A round says something else of a device now: it is added up again from there on."""
         result, entry = self._results.get(event.round), event.entry
         if result is None or entry is None:
             return
         devices = tuple(entry if d.device == entry.device else d for d in result.devices)
         self._results[event.round] = replace(result, devices=devices)
-        self._tallies, self._added = Tallies(), (set(), set())
+        self._add_again(event.round)
 
-    def _add_up(self) -> None:
-        """Add what has come since the last snapshot to the sums."""
-        prepared, finished = self._added
-        for device, preparation in self._preparations.items():
-            if device not in prepared:
-                prepared.add(device)
-                self._tallies.prepare(preparation)
-        for number in sorted(self._results):
-            if number not in finished:
-                finished.add(number)
-                self._tallies.finish(self._results[number])
+    def _prepared(self, preparation: Preparation) -> None:
+        """A device has received its batch; one that was started again does so twice."""
+        device = preparation.device
+        before = self._preparations.get(device)
+        if before is None:
+            self._preparations[device] = preparation
+        elif (both := prepared_again(before, preparation)) != before:
+            self._preparations[device] = both
+            self._add_again(0)
+
+    def _add_again(self, number: int) -> None:
+        """Add up again from this round on; 0: all of it."""
+        before = self._again_from
+        self._again_from = number if before is None else min(before, number)

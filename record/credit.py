@@ -4,6 +4,7 @@
 * :func:`reported`  the fields of an entry that come from a report
 * :func:`idle_only`  the entry of a device that has idled through a round
 * :func:`new_stretches`  those of a device's phases that are not known yet
+* :func:`prepared_again`  what a device did before the first round, told once more
 * :func:`corrected`      those that are known, with what a late meter said of them afterwards
 
 The same report or idle phase a second time changes nothing. However much a device tells after the
@@ -20,11 +21,12 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.messaging.messages.facts import RoundReport, RoundSettled
 from fimi.record.bounds import own_s, remaining, unmetered_s
-from fimi.record.results import DeviceRound, DeviceStatus
+from fimi.record.results import DeviceRound, DeviceStatus, Preparation
 
 AFTERWARDS = "reported after the round closed"
 """Said in the reason of a device whose report came late."""
@@ -148,6 +150,20 @@ def new_stretches(
     """Stretches that are not known; a device does one thing at a time, so its clock tells them."""
     there = {(phase.phase, phase.start_s) for phase in known}
     return tuple(phase for phase in told if (phase.phase, phase.start_s) not in there)
+
+
+def prepared_again(before: Preparation, told: Preparation) -> Preparation:
+    """What a device did before the first round, told once more: as the run store keeps both."""
+    new = new_stretches(told.phases, before.phases)
+    if told.phases and not new:
+        return before
+    return replace(
+        before,
+        phases=(*before.phases, *new),
+        predicted=(*before.predicted, *told.predicted),
+        transfers=(*before.transfers, *told.transfers),
+        evidence=before.evidence or told.evidence,
+    )
 
 
 def _unmetered_s(entry: DeviceRound, round_s: float) -> float:

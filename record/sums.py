@@ -190,6 +190,15 @@ class EnergyTally:
             self._both.setdefault(gap.device, []).append(energy)
             self._predicted.append(predicted_j)
 
+    def copy(self) -> EnergyTally:
+        """Another one with the same parts; what is added to one is not in the other."""
+        found = EnergyTally()
+        found._known = {device: [*parts] for device, parts in self._known.items()}
+        found._both = {device: [*parts] for device, parts in self._both.items()}
+        found._predicted = [*self._predicted]
+        found._gaps, found._lacking = dict(self._gaps), dict(self._lacking)
+        return found
+
     def sum(self) -> Sum:
         """What was added so far."""
         known = _over_devices(self._known)

@@ -22,10 +22,12 @@ from msgspec.structs import replace
 from fimi.monitor.trackers import figures
 from fimi.monitor.trackers.tracker import Figures, Tracked, Tracker
 from fimi.record.clean import clean
+from fimi.record.credit import prepared_again
 from fimi.record.curve import points
-from fimi.record.events import Event, Prepared, RoundFinished
+from fimi.record.events import Credited, Event, Prepared, RoundFinished
 from fimi.record.phases import run_parts
 from fimi.record.record import RunData, RunInfo
+from fimi.record.results import RoundResult
 
 log = logging.getLogger(__name__)
 
@@ -90,16 +92,21 @@ class Tracking:
 
     def __call__(self, event: Event) -> None:
         """Note an event; returns at once."""
-        if not self._trackers or not isinstance(event, Prepared | RoundFinished):
+        if not self._trackers or not isinstance(event, Prepared | RoundFinished | Credited):
             return
         with self._changed:
             if isinstance(event, Prepared):
-                made = (*self._data.preparations, event.preparation)
-                self._data = replace(self._data, preparations=made)
-            else:
+                told = {each.device: each for each in self._data.preparations}
+                own = event.preparation
+                before = told.get(own.device)
+                told[own.device] = own if before is None else prepared_again(before, own)
+                self._data = replace(self._data, preparations=tuple(told.values()))
+            elif isinstance(event, RoundFinished):
                 rounds = (*self._data.rounds, event.result)
                 self._data = replace(self._data, rounds=rounds)
                 self._changed.notify()
+            elif event.entry is not None:  # rounds that follow are told with it
+                self._data = replace(self._data, rounds=_with(self._data.rounds, event))
 
     def end(self, status: str, run: Figures, files: Sequence[Path]) -> None:
         """Note how the run has ended; what it left is handed over when the context ends.
@@ -152,6 +159,18 @@ class Tracking:
                 self._trackers.remove(tracker)
                 log.debug("%s failed", tracker.name, exc_info=True)
                 self._warn(said(tracker, problem))
+
+
+def _with(rounds: tuple[RoundResult, ...], late: Credited) -> tuple[RoundResult, ...]:
+    """The rounds with what a device said late of one of them."""
+    entry = late.entry
+    assert entry is not None
+    return tuple(
+        replace(each, devices=tuple(entry if d.device == entry.device else d for d in each.devices))
+        if each.number == late.round
+        else each
+        for each in rounds
+    )
 
 
 def said(tracker: Tracker, problem: Exception) -> str:

@@ -9,11 +9,13 @@ import pytest
 from msgspec.structs import replace
 from stored_runs import device_round, round_result
 
+from fimi.energy.joules import Energy
 from fimi.messaging.messages.peers import DeviceState, Telemetry
 from fimi.messaging.presence import PeerView
 from fimi.monitor.watcher import KEPT, Watcher
 from fimi.record.events import (
     Awaiting,
+    BatchDelivered,
     Credited,
     DeviceJoined,
     DeviceLost,
@@ -27,8 +29,9 @@ from fimi.record.events import (
     RunFinished,
     UpdateRejected,
 )
-from fimi.record.reader import read_run
-from fimi.record.record import RunInfo
+from fimi.record.reader import generation, read_run
+from fimi.record.record import RunData, RunInfo
+from fimi.record.results import Preparation, ServerRound
 from fimi.record.summary import summarise
 
 
@@ -97,6 +100,103 @@ def test_what_comes_late_is_counted(run_dir: Path) -> None:
     exact(RoundFinished(result=round_result(1, [whole], 0.5)))
     assert seen.snapshot().run.energy == exact.snapshot().run.energy
     assert seen.snapshot().devices["device-01"].total.whole
+
+
+@pytest.mark.parametrize("late", [1, 2, 9, 10])
+def test_what_comes_late_costs_no_joule_in_any_round(late: int) -> None:
+    """Of a round that is long over, and of one of the last, before and after somebody looked."""
+    devices = ("device-01", "device-02")
+    whole = [round_result(n, [device_round(d) for d in devices], 0.5) for n in range(1, 11)]
+    silent = replace(device_round(devices[0]), phases=(), busy_s=None, status="missing")
+    exact, seen = watcher(), watcher()
+    for result in whole:
+        exact(RoundFinished(result=result))
+    for result in whole:
+        first = replace(result, devices=(silent, result.devices[1]))
+        seen(RoundFinished(result=first if result.number == late else result))
+        if result.number in (3, 8, 10):
+            seen.snapshot()
+    assert not seen.snapshot().run.energy.whole
+    for _ in range(2):
+        seen(Credited(round=late, device=devices[0], entry=device_round(devices[0])))
+        found, wanted = seen.snapshot(), exact.snapshot()
+        assert found.run.energy == wanted.run.energy
+        assert found.rounds == wanted.rounds
+        for device in devices:
+            total = found.devices[device].total
+            assert total.whole and total.energy is not None
+            assert total.energy.value_j == wanted.devices[device].total.energy.value_j
+            assert found.devices[device].round_energy == wanted.devices[device].round_energy
+
+
+def test_who_prepares_twice_has_the_joules_of_both(run_dir: Path) -> None:
+    preparation = next(each for each in read_run(run_dir).preparations if each.phases)
+    later = tuple(replace(phase, start_s=phase.start_s + 50.0) for phase in preparation.phases)
+
+    def joules(*told: Preparation) -> float:
+        seen = watcher()
+        for each in told:
+            seen(Prepared(preparation=each))
+            seen.snapshot()
+        seen(RoundFinished(result=round_result(1, [device_round(preparation.device)], 0.5)))
+        energy = seen.snapshot().devices[preparation.device].total.energy
+        assert energy is not None
+        return energy.value_j
+
+    once = joules(preparation)
+    own = preparation.energy
+    assert own is not None and own.value_j > 0
+    nothing_more = replace(preparation, phases=(), predicted=(), transfers=())
+    assert joules(preparation, preparation) == joules(preparation, nothing_more) == once
+    again = replace(preparation, phases=later)
+    assert joules(preparation, again) == pytest.approx(once + own.value_j)
+
+
+def test_joules_beside_the_boards_are_known_whole_or_not_at_all() -> None:
+    def batch(device: str, energy: Energy | None, drawn: int = 5) -> BatchDelivered:
+        return BatchDelivered(
+            device=device,
+            requested=5,
+            delivered=5,
+            seconds=1.0,
+            error="",
+            energy=energy,
+            drawn=drawn,
+        )
+
+    joules = Energy(value_j=10.0, kind="measured", source="rapl", scope="cpu", uncertainty_j=1.0)
+    told = [batch("a", joules), batch("b", joules), batch("c", None, drawn=0)]
+    seen = watcher()
+    for event in told:
+        seen(event)
+    made = generation(told)
+    assert made is not None and made.energy is not None
+    assert seen.snapshot().generator.energy == made.energy
+
+    resumed = watcher()
+    resumed.recall(RunData(path=Path("r"), info=RunInfo(run="r"), generation=made))
+    assert resumed.snapshot().generator.energy == made.energy
+    resumed(batch("d", joules))
+    assert resumed.snapshot().generator.energy.value_j == 30.0
+    resumed(batch("e", None))
+    assert resumed.snapshot().generator.energy is None
+
+    server = ServerRound(images=5, seconds=1.0, energy=joules, loss=0.1)
+    for number, (energy, wanted_j) in enumerate([(joules, 10.0), (None, None), (joules, None)], 1):
+        result = round_result(number, [device_round("a")], 0.5)
+        seen(RoundFinished(result=replace(result, server=replace(server, energy=energy))))
+        found = seen.snapshot().run.server
+        assert (found.value_j if found is not None else None) == wanted_j
+
+
+def test_a_run_that_is_gone_on_with_is_where_it_was(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    seen = watcher()
+    seen.recall(run)
+    now = seen.snapshot().run
+    assert now.round == run.rounds[-1].number
+    assert run.plan is not None
+    assert now.plan_objective == run.plan.objective and now.plan_round_j is not None
 
 
 def test_states_and_problems_of_a_device() -> None:

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from fimi.monitor.trackers import figures, tracking
 from fimi.monitor.trackers.mlflow_sink import MlflowTracker
 from fimi.monitor.trackers.tracker import Figures, Tracked
+from fimi.record.events import Credited, Prepared, RoundFinished
 from fimi.record.summary import summarise
 
 
@@ -128,3 +129,20 @@ def test_no_metered_joule_is_without_its_kind_and_scope(stored: Any) -> None:
     for name in joules:
         kind = r"_j/(measured|modelled|emulated|mixed)/(cpu|gpu|module|board|wall)$"
         assert re.search(kind, name) or name.endswith("_predicted_j"), name
+
+
+def test_what_comes_late_or_twice_is_in_the_sums_that_follow(stored: Any) -> None:
+    rounds, preparations = stored.run.rounds, stored.run.preparations
+    entry = rounds[0].devices[0]
+    silent = replace(entry, phases=(), busy_s=None, status="missing")
+    first = replace(rounds[0], devices=(silent, *rounds[0].devices[1:]))
+    notebook = Notebook()
+    with tracking.Tracking([notebook], stored.run.info) as told:
+        for preparation in (*preparations, *preparations):
+            told(Prepared(preparation=preparation))
+        told(RoundFinished(result=first))
+        told(Credited(round=1, device=entry.device, entry=entry))
+        for result in rounds[1:]:
+            told(RoundFinished(result=result))
+    points = {p.number: figures.of_round(p) for p in stored.summary.points}
+    assert notebook.rounds[3] == points[3]
