@@ -137,7 +137,10 @@ class Devices:
 
     def _applied(self, device: str, applied: Applied) -> None:
         self.update(
-            device, applied_hz=applied.frequency_hz, set_bps=applied.rate_bps, point=applied.point
+            device,
+            applied_hz=applied.frequency_hz,
+            set_bps=applied.rate_bps,
+            point=clean(applied.point),
         )
 
     def _finished(self, entry: DeviceRound) -> None:

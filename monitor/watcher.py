@@ -67,7 +67,8 @@ _LONGEST = 1000
 _STILL_S = 2.5
 """How long it is shown who is waited for after it was last said, s."""
 _PNG = b"\x89PNG\r\n\x1a\n"
-_PICTURES = 1000
+_PICTURES = 100
+"""Most images that a snapshot holds; a page gets all of them when it is opened."""
 _SILENT = (
     Awaiting,
     AwaitingGenerator,
@@ -247,7 +248,7 @@ class Watcher:
             broker_away_s=None if away_s is None else round(away_s, 1),
             left_s=left_s,
             accuracy=last.evaluation.accuracy if last is not None else None,
-            trained=describe_backends(last) if last is not None else "",
+            trained=clean(describe_backends(last), _LONGEST) if last is not None else "",
             energy=tallies.total,
             server=tallies.server,
         )
@@ -386,10 +387,12 @@ class Watcher:
         names, pictures = self._run.classes, dict(self._generator.pictures)
         for each in event.pictures:
             number = each.class_index
-            name = names[number] if number < len(names) else f"class {number}"
-            data = base64.b64encode(each.png).decode()
-            if each.png.startswith(_PNG) and len(pictures) < _PICTURES:
-                pictures.setdefault(name, f"data:image/png;base64,{data}")
+            if names and number >= len(names):
+                continue
+            name = names[number] if names else f"class {number}"
+            if each.png.startswith(_PNG) and len(pictures) < _PICTURES and name not in pictures:
+                data = base64.b64encode(each.png).decode()
+                pictures[name] = f"data:image/png;base64,{data}"
         self._generator = replace(self._generator, pictures=pictures)
 
     def _finish(self, result: RoundResult) -> None:

@@ -75,6 +75,11 @@ class DatasetInfo(Struct, frozen=True, kw_only=True):
     partition_digest: str = ""
 
 
+DECIDE_NOTHING = ("carbon.", "trackers.", "otlp.")
+"""Sections of a configuration on which no number of a run depends: what is computed from it
+afterwards, and which other tools are told of it."""
+
+
 class RunInfo(Struct, frozen=True, kw_only=True):
     """The table ``run``: how a run was set up and ended. All but its name may be missing.
 

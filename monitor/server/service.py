@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import socket
 import threading
@@ -128,9 +129,9 @@ class Dashboard:
         if not self._ready.wait(_STARTS_S) or not server.started:
             self._say("no dashboard: it did not start; the run goes on without it")
             return
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        base = f"http://{shown}:{port}/"
-        self.url = f"{base}?key={access.key}"
+        near, far = _names(self._host)
+        base = f"http://{near}:{port}/"
+        self.url = f"http://{far}:{port}/?key={access.key}"
         if self._folder is not None:
             try:
                 door.put_up(self._folder, base, access.key)
@@ -159,6 +160,15 @@ class Dashboard:
         with contextlib.suppress(Exception):
             await self._feed.close()
         await serving
+
+
+def _names(host: str) -> tuple[str, str]:
+    """How an address is called on this machine, and where a person may be elsewhere."""
+    shown = f"[{host}]" if ":" in host else host
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_unspecified:  # all addresses of this machine: none to open
+            return "[::1]" if ":" in host else "127.0.0.1", socket.gethostname()
+    return shown, shown
 
 
 def _bounded(protocol: Any) -> Any:

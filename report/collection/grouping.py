@@ -21,7 +21,7 @@ from msgspec import Struct
 from fimi.record.carbon import Carbon, emissions_so_far
 from fimi.record.clean import clean
 from fimi.record.headline import standing
-from fimi.record.record import PlanSummary, RunData
+from fimi.record.record import DECIDE_NOTHING, PlanSummary, RunData
 from fimi.record.summary import DeviceSummary, summarise
 from fimi.report.comparison.runs import RunFigures, figures_of, point_text
 
@@ -30,7 +30,6 @@ ITS_OWN = (
     *("rounds.target_accuracies", "generator.pool", "generator.threads"),
 )
 """Keys that say which run it is, where it was run, or what is asked of it afterwards."""
-_CARBON = "carbon."
 _NAMED_KEYS = 2
 """Most keys that stand in the name of a group."""
 
@@ -180,7 +179,7 @@ def deciding(run: ComparableRun) -> dict[str, Any]:
     return {
         key: value
         for key, value in run.config.items()
-        if key not in ITS_OWN and not key.startswith(_CARBON)
+        if key not in ITS_OWN and not key.startswith(DECIDE_NOTHING)
     }
 
 

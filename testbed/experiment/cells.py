@@ -23,8 +23,8 @@ import msgspec
 from msgspec import Struct
 
 from fimi.coordinator.strategies import STRATEGIES
-from fimi.record.carbon_settings import CarbonSettings
 from fimi.record.reader import ReportError, read_info
+from fimi.record.record import DECIDE_NOTHING
 from fimi.report.comparison.tuning import TuningChoice
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.load import ConfigError
@@ -33,11 +33,8 @@ from fimi.testbed.configuration.sections import Config
 from fimi.testbed.experiment.definition import Experiment, GeneratorPreparation, Value
 
 _NAME_MAX = 64
-_OUTSIDE = (
-    *("run.name", "run.directory", "broker.kind", "broker.port", "fleet.members"),
-    *(f"carbon.{name}" for name in CarbonSettings.__struct_fields__),
-)
-"""Keys that decide where a run is, or what is computed from it, and not what it gives."""
+_OUTSIDE = ("run.name", "run.directory", "broker.kind", "broker.port", "fleet.members")
+"""Keys that decide where a run is, and not what it gives."""
 
 Progress = Literal["absent", "unfinished", "stale", "finished"]
 Part = Literal["configured", "tuning", "tuned"]
@@ -370,7 +367,7 @@ def _deciding(config: Config) -> dict[str, Any]:
     return {
         key: value
         for key, value in _plain(configuration.values(config)).items()
-        if key not in _OUTSIDE
+        if key not in _OUTSIDE and not key.startswith(DECIDE_NOTHING)
     }
 
 

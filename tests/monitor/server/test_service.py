@@ -133,7 +133,8 @@ class TestWhoMayLookAndAct:
         self, watcher: Watcher, answers: Answers
     ) -> None:
         with Dashboard(watcher, answers, folder=None, host="0.0.0.0") as served:
-            url = served.url.replace("0.0.0.0", "127.0.0.1")
+            assert urlsplit(served.url).hostname == socket.gethostname().lower()  # to be opened
+            url = f"http://127.0.0.1:{urlsplit(served.url).port}/"
             for path in ("/", "/snapshot", "/feed", "/metrics", "/plotly.js"):
                 assert ask(url, path)[0] == 403
             assert ask(url, "/snapshot", X_FIMI_Key=key_of(served))[0] == 200

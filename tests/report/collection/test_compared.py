@@ -89,6 +89,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory, build: Any) -> Path:
     write(build, lab / "boards", seed=1, physical=("device-0", "device-1"))
     write(build, lab / "half", seed=1, physical=("device-1",))
     write(build, lab / "late", seed=1, plan__deadline_s=20.0)
+    write(build, lab / "tracked", seed=6, trackers__mlflow="sqlite:///x.db", otlp__interval_s=5.0)
     write(build, lab / "again", seed=3)
     write(build, lab / "other-data", seed=2, strategy="genfl", data="other")
     return lab
@@ -116,6 +117,12 @@ def test_runs_that_differ_in_their_seeds_alone_are_a_group(lab: Path) -> None:
         ("configuration", "plan.deadline_s"),
     ]
     assert found.contrasts[1].values == ("12.0", "12.0", "20.0")
+
+
+def test_who_else_was_told_of_a_run_makes_no_other_group(lab: Path) -> None:
+    found = compared(*five(lab, "fimi"), lab / "tracked")
+    assert [(group.label, group.seeds) for group in found.groups] == [("fimi", (1, 2, 3, 4, 5, 6))]
+    assert found.contrasts == ()
 
 
 def test_intervals_are_those_of_plain_statistics(lab: Path) -> None:

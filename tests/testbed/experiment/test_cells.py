@@ -123,6 +123,12 @@ class TestState:
         assert found.progress == "stale"
         assert found.changed == ("training.learning_rate was 0.7, is 0.2",)
 
+    def test_who_else_is_told_of_it_changes_nothing(self, experiment: Experiment) -> None:
+        cell = cells(experiment)[0]
+        told = {"trackers.mlflow": "sqlite:///x.db", "otlp.interval_s": 5.0, "carbon.region": "AT"}
+        stored(cell, "completed", **told)
+        assert state(cell).progress == "finished"
+
     def test_a_key_that_is_newer_than_the_run_had_its_default(self, experiment: Experiment) -> None:
         cell = cells(experiment)[0]
         cell.folder.mkdir(parents=True)
