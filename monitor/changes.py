@@ -15,16 +15,29 @@ import math
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from fimi.monitor.snapshot import Snapshot
+from fimi.monitor.snapshot import RoundNow, Snapshot
 
 Json = dict[str, Any]
+KnownRounds = dict[str, tuple[RoundNow, Json]]
+"""Rounds of an earlier snapshot, as they are and as JSON."""
 
 
-def as_json(snapshot: Snapshot) -> Json:
-    """A snapshot as JSON objects, without what is ``None``, and without infinities and NaN."""
-    found = _known(msgspec.to_builtins(snapshot))
-    assert isinstance(found, dict)
+def as_json(snapshot: Snapshot, known: KnownRounds | None = None) -> Json:
+    """A snapshot as JSON objects, without what is ``None``, and without infinities and NaN.
+
+    Args:
+        snapshot: of the run.
+        known: rounds that are JSON already; filled here. Of thousands, most are as they were.
+    """
+    known = {} if known is None else known
+    found: Json = _known(msgspec.to_builtins(replace(snapshot, rounds={})))
+    for number, now in snapshot.rounds.items():
+        before = known.get(number)
+        if before is None or before[0] is not now:
+            known[number] = (now, _known(msgspec.to_builtins(now)))
+        found["rounds"][number] = known[number][1]
     return found
 
 
@@ -36,6 +49,8 @@ def difference(before: Json, after: Json) -> Json:
     patch: Json = {name: None for name in before if name not in after}
     for name, value in after.items():
         old = before.get(name)
+        if value is old and old is not None:
+            continue
         if isinstance(value, dict) and isinstance(old, dict):
             if inner := difference(old, value):
                 patch[name] = inner

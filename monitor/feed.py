@@ -1,6 +1,7 @@
 """Snapshots for everybody who looks, as server-sent events.
 
-A :class:`Feed` takes a snapshot a second while anybody listens, and none while nobody does. Each
+A :class:`Feed` takes a snapshot a second while anybody listens. While nobody does it takes none, or
+a few (:meth:`Feed.keep_up`). Each
 listener gets a whole snapshot first, and merge patches after it (:mod:`fimi.monitor.changes`); a
 patch is made and encoded once for all. A listener that does not keep up is given a whole snapshot
 again in place of the patches that it has missed.
@@ -15,13 +16,15 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from fimi.monitor.changes import Json, as_json, difference
+from fimi.monitor.changes import Json, KnownRounds, as_json, difference
 from fimi.monitor.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
 """Time between two snapshots, s."""
+UNSEEN_S = 30.0
+"""Time between two snapshots that are taken for nobody, s."""
 _BEHIND = 5
 """Patches that wait for a listener before it is given a whole snapshot in their place."""
 _RETRY_MS = 1000
@@ -51,6 +54,7 @@ class Feed:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="snapshots")
         self._queues: set[asyncio.Queue[bytes | None]] = set()
         self._now: Json = {}
+        self._rounds: KnownRounds = {}
         self._number = 0
         self._whole: tuple[int, bytes] = (0, b"")
         self._ticking: asyncio.Task[None] | None = None
@@ -87,6 +91,15 @@ class Feed:
             if not self._queues and self._ticking is not None:
                 self._ticking.cancel()
                 self._ticking = None
+
+    async def keep_up(self) -> None:
+        """Take snapshots for nobody: whoever comes then waits for no sums of many rounds."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(UNSEEN_S)
+            if not self._queues:
+                with contextlib.suppress(Exception):  # who looks will hear of it
+                    await loop.run_in_executor(self._worker, self._take)
 
     async def close(self) -> None:
         """Tell the last state to all listeners, then end."""
@@ -132,7 +145,7 @@ class Feed:
                 queue.put_nowait(chunk)
 
     def _look(self) -> tuple[Json, Json]:
-        after = as_json(self._take())
+        after = as_json(self._take(), self._rounds)
         return after, difference(self._now, after)
 
     def _whole_event(self) -> bytes:

@@ -58,6 +58,8 @@ class Dashboard:
         host: address to listen on.
         port: port to listen on; if it is taken on loopback, or 0, a free one.
         say: called with a line for the person at the terminal.
+        keeps_up: whether snapshots are taken now and then while nobody looks: of what adds up, and
+            would have all of it to do when the first one comes.
 
     Attributes:
         url: of the page, with its key; empty while there is none.
@@ -72,7 +74,9 @@ class Dashboard:
         host: str = "127.0.0.1",
         port: int = 0,
         say: Callable[[str], None] = lambda text: None,
+        keeps_up: bool = False,
     ) -> None:
+        self._keeps_up = keeps_up
         self._watcher, self._hooks = watcher, hooks
         self._folder, self._host, self._port, self._say = folder, host, port, say
         self._server: uvicorn.Server | None = None
@@ -155,8 +159,11 @@ class Dashboard:
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
         self._ready.set()
+        keeping = asyncio.create_task(self._feed.keep_up()) if self._keeps_up else None
         while not server.should_exit and not serving.done():
             await asyncio.sleep(0.1)
+        if keeping is not None:
+            keeping.cancel()
         with contextlib.suppress(Exception):
             await self._feed.close()
         await serving

@@ -113,6 +113,7 @@ class Windows:
             host=place.host,
             port=place.port,
             say=self.say,
+            keeps_up=True,
         )
         self._stack.enter_context(served)
         if served.url:

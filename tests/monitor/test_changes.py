@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from fimi.monitor.changes import apply, as_json, difference
-from fimi.monitor.snapshot import DeviceNow, RunNow, Snapshot
+from fimi.monitor.changes import KnownRounds, apply, as_json, difference
+from fimi.monitor.snapshot import DeviceNow, JoulesNow, RoundNow, RunNow, Snapshot
 
 scalars = st.one_of(st.booleans(), st.integers(-3, 3), st.floats(-1, 1), st.text(max_size=2))
 values = st.recursive(
@@ -37,3 +38,25 @@ def test_what_is_unknown_is_left_out_and_what_is_gone_is_null() -> None:
     assert "power_w" not in unknown["devices"]["d"]
     assert difference(unknown, known) == {"devices": {"d": {"power_w": 2.5}}}
     assert difference(known, unknown) == {"devices": {"d": {"power_w": None}}}
+
+
+def test_rounds_that_are_known_are_the_same_and_others_are_not() -> None:
+    one = RoundNow(
+        accuracy=0.5,
+        loss=float("nan"),
+        duration_s=1.0,
+        elapsed_s=1.0,
+        accepted=1,
+        participants=2,
+        energy=JoulesNow(),
+        so_far=JoulesNow(),
+    )
+    rounds = {str(number): replace(one, elapsed_s=float(number)) for number in range(1, 5)}
+    first = Snapshot(unix_s=1.0, run=RunNow(name="a"), rounds=rounds)
+    known: KnownRounds = {}
+    before = as_json(first, known)
+    assert before == as_json(first) and "loss" not in before["rounds"]["1"]
+    after = replace(first, rounds={**rounds, "2": replace(rounds["2"], accuracy=0.125)})
+    patch = difference(before, as_json(after, known))
+    assert patch["rounds"] == {"2": {"accuracy": 0.125}}
+    assert apply(before, patch) == as_json(after)

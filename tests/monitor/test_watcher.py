@@ -11,6 +11,7 @@ from stored_runs import device_round, round_result
 
 from fimi.energy.joules import Energy
 from fimi.messaging.messages.peers import DeviceState, Telemetry
+from fimi.messaging.messages.synthesis import SamplePicture
 from fimi.messaging.presence import PeerView
 from fimi.monitor.watcher import KEPT, Watcher
 from fimi.record.events import (
@@ -27,10 +28,11 @@ from fimi.record.events import (
     RoundFinished,
     RoundStarted,
     RunFinished,
+    SamplesDrawn,
     UpdateRejected,
 )
 from fimi.record.reader import generation, read_run
-from fimi.record.record import RunData, RunInfo
+from fimi.record.record import DatasetInfo, RunData, RunInfo
 from fimi.record.results import Preparation, ServerRound
 from fimi.record.summary import summarise
 
@@ -278,3 +280,15 @@ def test_words_are_bounded_and_the_end_is_told() -> None:
     last = list(snapshot.said.values())[-2]
     assert last.problem and last.device == f"d{KEPT + 49}"
     assert snapshot.run.state == "failed" and "\x1b" not in snapshot.run.reason
+
+
+def test_images_of_classes_that_there_are_and_no_more_than_a_page_takes() -> None:
+    def drawn(seen: Watcher, *classes: int) -> dict[str, str]:
+        for number in classes:
+            png = b"\x89PNG\r\n\x1a\n" + bytes([number])
+            seen(SamplesDrawn(pictures=(SamplePicture(class_index=number, png=png),)))
+        return seen.snapshot().generator.pictures
+
+    two = RunInfo(run="r", dataset=DatasetInfo(name="digits", class_names=("a", "b")))
+    assert list(drawn(Watcher(two), 0, 5, 1)) == ["a", "b"]
+    assert len(drawn(watcher(), *range(150))) == 100

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from stored_runs import device_round, round_result
 
-from fimi.monitor import tallies, watcher
+from fimi.monitor import feed, tallies, watcher
 from fimi.monitor.changes import as_json
 from fimi.monitor.feed import Feed
 from fimi.monitor.server import service
@@ -100,8 +100,7 @@ def test_a_snapshot_that_fails_ends_no_feed(caplog: pytest.LogCaptureFixture) ->
         return Snapshot(unix_s=float(taken), run=RunNow(name="r"))
 
     async def look() -> list[bytes]:
-        feed = Feed(take, interval_s=0.01)
-        listener = feed.listen()
+        listener = Feed(take, interval_s=0.01).listen()
         found = [await asyncio.wait_for(anext(listener), 20) for _ in range(2)]
         await listener.aclose()
         return found
@@ -109,6 +108,21 @@ def test_a_snapshot_that_fails_ends_no_feed(caplog: pytest.LogCaptureFixture) ->
     whole, change = asyncio.run(look())
     assert whole.startswith(b"event: whole") and b'"unix_s":4.0' in change
     assert sum("stands still" in each.message for each in caplog.records) == 1
+
+
+def test_sums_are_kept_while_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "UNSEEN_S", 0.01)
+    twice = threading.Barrier(2)
+
+    class Kept:
+        def snapshot(self) -> Snapshot:
+            twice.wait(20.0)
+            return Snapshot(unix_s=1.0, run=RunNow(name="r"))
+
+    with Dashboard(Kept(), NoHooks(), folder=None, keeps_up=True):
+        for _ in range(2):
+            twice.wait(20.0)
+        twice.abort()
 
 
 def test_what_json_has_not_is_left_out() -> None:
