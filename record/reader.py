@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import total
+from fimi.files import FileLock
 from fimi.messaging.messages.facts import Trial
 from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.topics import COORDINATOR
@@ -211,6 +212,8 @@ def _open(store: Path) -> Iterator[sqlite3.Connection]:
     try:
         db = _connect(store)
     except sqlite3.OperationalError:
+        if FileLock.holder(store.with_suffix(".lock")):  # it is being written: nothing was left
+            raise
         with tempfile.TemporaryDirectory(prefix="fimi-report-") as folder:
             copy = Path(folder) / STORE_NAME
             shutil.copyfile(store, copy)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fimi.energy.hardware import Applied
+from fimi.record import reader
 from fimi.record.events import PlanInForce
 from fimi.record.reader import ReportError, open_store, read_run
 from fimi.record.schema import VERSION
@@ -41,6 +42,28 @@ def test_reading_a_run_where_it_is_written_keeps_its_log(tmp_path: Path, build: 
     log = tmp_path / "a-run" / "run.sqlite-wal"
     assert log.exists()
     assert len(read_run(tmp_path / "a-run").rounds) == 3
+    command = [sys.executable, "-c", LOOK, str(tmp_path / "a-run" / "run.sqlite")]
+    subprocess.run(command, check=True)
+    assert log.exists()
+    store.end("completed", "seen by others")
+    store.close()
+    assert read_run(tmp_path / "a-run").info.reason == "seen by others"
+
+
+def test_a_store_that_is_written_is_not_read_past_sqlite_when_that_fails(
+    tmp_path: Path, build: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is left to be opened, say: a copy would take away the writer's locks as well."""
+    store = build.write(tmp_path / "a-run", close=False)
+    log = tmp_path / "a-run" / "run.sqlite-wal"
+
+    def fails(path: Path) -> sqlite3.Connection:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "_connect", fails)
+        with pytest.raises(ReportError, match="unable to open"):
+            read_run(tmp_path / "a-run")
     command = [sys.executable, "-c", LOOK, str(tmp_path / "a-run" / "run.sqlite")]
     subprocess.run(command, check=True)
     assert log.exists()
