@@ -147,6 +147,8 @@ class Dashboard:
             asyncio.run(self._serve(server, sock))
         except BaseException:
             log.exception("the dashboard has ended; the run goes on without it")
+            if self._folder is not None:
+                door.take_down(self._folder)
         finally:
             self._ready.set()
             sock.close()

@@ -304,9 +304,10 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
 )
 @click.option(
     "--telemetry-s",
-    type=click.FloatRange(min=0.1),
+    type=click.FloatRange(min=0.1, max=60.0),
     metavar="SECONDS",
-    help="Tell the coordinator so often what the board draws and does. Left out: not at all.",
+    help="Tell the coordinator so often what the board draws and does, 60 at most. Left out: not "
+    "at all.",
 )
 @ROOT
 @options([_moved(*each) for each in MOVED.items()])

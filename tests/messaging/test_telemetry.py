@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.messages.peers import Telemetry
-from fimi.messaging.telemetry import MAX_BYTES, LatestTelemetry
+from fimi.messaging.telemetry import MAX_BYTES, STALE_S, LatestTelemetry
 from fimi.messaging.topics import COORDINATOR, topic
 from fimi.messaging.transfers.wire import encode_message
+from fimi.testbed.cli import main
 
 
 def said(device: str, number: int, **more) -> Telemetry:
@@ -55,6 +57,23 @@ def test_what_is_kept_is_bounded(monkeypatch):
     assert set(latest.read()) == {"c", "a", "d"}
     latest.forget("c")
     assert set(latest.read()) == {"a", "d"}
+
+
+def test_what_is_old_is_over():
+    now_s = [0.0]
+    latest = LatestTelemetry(lambda: now_s[0])
+    latest.put("a", COORDINATOR, encoded(said("a", 1)))
+    now_s[0] = STALE_S - 1.0
+    latest.put("b", COORDINATOR, encoded(said("b", 1)))
+    assert set(latest.read()) == {"a", "b"}
+    now_s[0] = STALE_S + 1.0
+    assert set(latest.read()) == {"b"}
+
+
+def test_a_board_says_more_often_than_what_it_said_gets_old():
+    asked = ["agent", "run", "--id", "d", "--telemetry-s", "90"]
+    found = CliRunner().invoke(main, asked)
+    assert found.exit_code == 2 and "60" in found.output
 
 
 def test_a_coordinator_has_the_latest_of_the_devices_that_are_there(join, until):
