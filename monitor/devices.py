@@ -187,12 +187,14 @@ class Devices:
         for device, known in self._known.items():
             fields: dict[str, Any] = {}
             view = peers.get(device)
-            online = device not in self._lost if view is None else view.online
-            if view is not None:
+            if view is None:  # of one that is awaited nobody has heard yet
+                online = device not in self._lost and known.state != "awaited"
+            else:
+                online = view.online
                 fields["seen_unix_s"] = round(unix_s - (clock_s - view.last_heard_s), 1)
             if device in self._excluded:
                 fields.update(state="excluded", problem="")
-            elif not online and known.state not in _STAYS:
+            elif not online and known.state not in (*_STAYS, "awaited"):
                 lost = self._lost.get(device) or "it is not connected"
                 fields.update(state="gone", problem=lost)
             if (total := tallies.of_device.get(device)) is not None:

@@ -195,6 +195,8 @@ def test_a_run_that_is_gone_on_with_is_where_it_was(run_dir: Path) -> None:
     run = read_run(run_dir)
     seen = watcher()
     seen.recall(run)
+    for device in seen.snapshot().devices.values():
+        assert (device.state, device.online, device.problem) == ("awaited", False, "")
     now = seen.snapshot().run
     assert now.round == run.rounds[-1].number
     assert run.plan is not None
