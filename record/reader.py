@@ -10,6 +10,8 @@ A part that cannot be read is named in ``RunData.warnings`` if the rest can be u
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -200,9 +202,12 @@ def _open(store: Path) -> Iterator[sqlite3.Connection]:
 
     A log left over by a crash can be unreadable where the folder is read-only, since SQLite wants
     to index it; then a copy is read.
+
+    The file is opened by SQLite alone: closing it any other way would take away the locks of a
+    store that this process is writing, and whoever looks into it next would remove its log.
     """
-    with store.open("rb"):
-        pass  # says "permission denied" where SQLite says "unable to open"
+    if not os.access(store, os.R_OK):  # SQLite would say "unable to open"
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(store))
     try:
         db = _connect(store)
     except sqlite3.OperationalError:

@@ -174,6 +174,8 @@ def cumulative_energy(summary: Summary) -> Picture | None:
             (metered, "solid", known, said),
             (f"{name}, predicted", "dot", predicted, promised),
         ):
+            if all(value is None for value in values):
+                continue
             figure.add_scatter(
                 x=[p.number for p in points],
                 y=[None if value is None else value / scale for value in values],

@@ -9,9 +9,9 @@ Each device is a resource of its own, with ``host.name``; its joules carry ``fim
 ``fimi.energy.scope`` and ``fimi.energy.source``. The conventions are in development: their names
 may change.
 
-* :class:`Point`   one value
-* :class:`Series`  the values of one metric
-* :class:`Source`  whom they are of, with its series
+* :class:`MetricPoint`   one value
+* :class:`MetricSeries`  the values of one metric
+* :class:`MetricSource`  whom they are of, with its series
 * :func:`sources`  all of a snapshot
 
 Source: https://opentelemetry.io/docs/specs/semconv/hardware/, as of November 2026.
@@ -32,14 +32,14 @@ WHOLE = ("board", "wall")
 Attributes = dict[str, str]
 
 
-class Point(Struct, frozen=True, kw_only=True):
+class MetricPoint(Struct, frozen=True, kw_only=True):
     """One value with its attributes."""
 
     value: float
     attributes: Attributes = {}
 
 
-class Series(Struct, frozen=True, kw_only=True):
+class MetricSeries(Struct, frozen=True, kw_only=True):
     """The values of one metric.
 
     Attributes:
@@ -54,10 +54,10 @@ class Series(Struct, frozen=True, kw_only=True):
     unit: str
     type: Literal["counter", "gauge"]
     help: str
-    points: tuple[Point, ...]
+    points: tuple[MetricPoint, ...]
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class MetricSource(Struct, frozen=True, kw_only=True):
     """Whom values are of.
 
     Attributes:
@@ -66,10 +66,10 @@ class Source(Struct, frozen=True, kw_only=True):
     """
 
     resource: Attributes
-    series: tuple[Series, ...]
+    series: tuple[MetricSeries, ...]
 
 
-def sources(snapshot: Snapshot) -> tuple[Source, ...]:
+def sources(snapshot: Snapshot) -> tuple[MetricSource, ...]:
     """The run, and each of its devices; what is unknown is left out."""
     run = snapshot.run
     common = {
@@ -77,29 +77,29 @@ def sources(snapshot: Snapshot) -> tuple[Source, ...]:
         "service.instance.id": run.name,
         "fimi.run": run.name,
     }
-    found = [Source(resource=common, series=_of_run(snapshot))]
+    found = [MetricSource(resource=common, series=_of_run(snapshot))]
     for name, device in snapshot.devices.items():
         host = {"host.name": name, "host.id": name}
         if device.board:
             host["host.type"] = device.board
         if device.kind:
             host["fimi.hardware"] = device.kind
-        found.append(Source(resource={**common, **host}, series=_of_device(name, device)))
+        found.append(MetricSource(resource={**common, **host}, series=_of_device(name, device)))
     return tuple(found)
 
 
-def _of_device(name: str, device: DeviceNow) -> tuple[Series, ...]:
+def _of_device(name: str, device: DeviceNow) -> tuple[MetricSeries, ...]:
     series = []
     if (energy := device.total.energy) is not None:
         whose, where = _component(name, energy.scope)
         attributes = {**where, **_metered(energy.kind, energy.scope, energy.source)}
         series.append(
-            Series(
+            MetricSeries(
                 name=f"{whose}.energy",
                 unit="J",
                 type="counter",
                 help="Joules in this run, as far as they are known.",
-                points=(Point(value=energy.value_j, attributes=attributes),),
+                points=(MetricPoint(value=energy.value_j, attributes=attributes),),
             )
         )
     if not device.online:
@@ -135,7 +135,7 @@ def _metered(kind: SumKind, scope: str, source: str) -> Attributes:
     }
 
 
-def _of_run(snapshot: Snapshot) -> tuple[Series, ...]:
+def _of_run(snapshot: Snapshot) -> tuple[MetricSeries, ...]:
     run = snapshot.run
     series = [
         _gauge("fimi.run.round", "{round}", "The round of now.", run.round, {}),
@@ -149,17 +149,17 @@ def _of_run(snapshot: Snapshot) -> tuple[Series, ...]:
         if energy is not None:
             attributes = _metered(energy.kind, energy.scope, energy.source)
             series.append(
-                Series(
+                MetricSeries(
                     name=f"fimi.{whose}.energy",
                     unit="J",
                     type="counter",
                     help=f"Joules of the {whose} for this run.",
-                    points=(Point(value=energy.value_j, attributes=attributes),),
+                    points=(MetricPoint(value=energy.value_j, attributes=attributes),),
                 )
             )
     return tuple(series)
 
 
-def _gauge(name: str, unit: str, said: str, value: float, attributes: Attributes) -> Series:
-    point = Point(value=value, attributes=attributes)
-    return Series(name=name, unit=unit, type="gauge", help=said, points=(point,))
+def _gauge(name: str, unit: str, said: str, value: float, attributes: Attributes) -> MetricSeries:
+    point = MetricPoint(value=value, attributes=attributes)
+    return MetricSeries(name=name, unit=unit, type="gauge", help=said, points=(point,))

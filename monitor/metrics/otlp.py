@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fimi.monitor.metrics.hardware import Series, Source, sources
+from fimi.monitor.metrics.hardware import MetricSeries, MetricSource, sources
 from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.snapshot import Snapshot
 
@@ -112,7 +112,7 @@ def _export(exporter: Any, snapshot: Snapshot) -> str:
     return "it cannot be reached, or refuses them"
 
 
-def _resource_metrics(source: Source, began_ns: int, now_ns: int) -> Any:
+def _resource_metrics(source: MetricSource, began_ns: int, now_ns: int) -> Any:
     from opentelemetry.sdk.metrics.export import ResourceMetrics, ScopeMetrics
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
@@ -130,7 +130,7 @@ def _resource_metrics(source: Source, began_ns: int, now_ns: int) -> Any:
     )
 
 
-def _metric(series: Series, began_ns: int, now_ns: int) -> Any:
+def _metric(series: MetricSeries, began_ns: int, now_ns: int) -> Any:
     from opentelemetry.sdk.metrics.export import (
         AggregationTemporality,
         Gauge,

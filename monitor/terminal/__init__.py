@@ -4,7 +4,8 @@
 * :mod:`~fimi.monitor.terminal.picture`  snapshot and choice become lines
 * :mod:`~fimi.monitor.terminal.head`     its upper part: the run
 * :mod:`~fimi.monitor.terminal.table`    its middle: the devices
-* :mod:`~fimi.monitor.terminal.columns`  what is shown of a device
+* :mod:`~fimi.monitor.terminal.columns`  its columns
+* :mod:`~fimi.monitor.terminal.cells`    what is said of a device in a few characters
 * :mod:`~fimi.monitor.terminal.panes`    what takes the place of the table: a device, events, help
 * :mod:`~fimi.monitor.terminal.text`     lines that are never wider than asked
 * :mod:`~fimi.monitor.terminal.display`  the picture, again and again, with keys

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 
 from fimi.monitor.snapshot import DeviceNow, JoulesNow, Said, Snapshot
-from fimi.monitor.terminal.columns import age, power_words, watts
+from fimi.monitor.terminal.cells import age, power_words, watts
 from fimi.monitor.terminal.head import bar, energy_words, predicted_words, took
 from fimi.monitor.terminal.state import ViewState
 from fimi.monitor.terminal.text import Look, TextLine, of, wrapped

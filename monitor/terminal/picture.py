@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from fimi.monitor.snapshot import Snapshot
 from fimi.monitor.terminal import panes, table
-from fimi.monitor.terminal.columns import Common, FleetRow, is_troubled
+from fimi.monitor.terminal.cells import Common, FleetRow, is_troubled
 from fimi.monitor.terminal.head import head
 from fimi.monitor.terminal.state import PROBLEMS_FIRST, Drawn, ViewState, index_of, top_of
 from fimi.monitor.terminal.text import Piece, TextLine, fit, flow

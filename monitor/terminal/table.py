@@ -12,18 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fimi.monitor.snapshot import Snapshot
-from fimi.monitor.terminal.columns import (
-    COLUMNS,
-    DEVICE,
-    FIRST,
-    SHORTER,
-    Common,
-    FleetColumn,
-    FleetRow,
-    is_troubled,
-    natural,
-    trouble,
-)
+from fimi.monitor.terminal.cells import Common, FleetRow, is_troubled, natural, trouble
+from fimi.monitor.terminal.columns import COLUMNS, DEVICE, FIRST, SHORTER, FleetColumn
 from fimi.monitor.terminal.state import PROBLEMS_FIRST, ViewState
 from fimi.monitor.terminal.text import Piece, TextLine, padded
 from fimi.report.layout import columns

@@ -200,17 +200,17 @@ def _models(folder: Path, run: RunData) -> BundleCheck:
     last = run.made[-1] if run.made else None
     if last is None or not last.files:
         return BundleCheck(what="models", verdict="unknown", words="the store names no model file")
-    wrong = []
+    wrong, lacking = [], []
     for file in last.files:
         name = _TABLES_OF_MODELS.get(file.variant, "")
         path = folder / name
         if not name or not path.is_file():
-            wrong.append(f"the store names a model {file.variant}, and there is none")
+            lacking.append(f"the store names a model {file.variant}, and the run had none left")
         elif digest(path) != file.digest:
             wrong.append(f"{name} is not the model of the run: its SHA-256 is not the store's")
-    words = f"{len(last.files)} files of round {last.round}"
-    verdict: Verdict = "fails" if wrong else "holds"
-    return BundleCheck(what="models", verdict=verdict, words=words, details=tuple(wrong))
+    words = f"{len(last.files) - len(lacking)} of {len(last.files)} files of round {last.round}"
+    verdict: Verdict = "fails" if wrong else "unknown" if lacking else "holds"
+    return BundleCheck(what="models", verdict=verdict, words=words, details=(*wrong, *lacking))
 
 
 def _readings(folder: Path, found: Recount) -> BundleCheck:

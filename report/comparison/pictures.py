@@ -181,8 +181,9 @@ def _over_key(
     return Picture(
         name=name,
         title=title,
-        caption=f"Medians over seeds with {100 * result.confidence:g} % intervals, without an "
-        "upper end where that is never reached; no point where the median run never got there.",
+        caption="Medians over seeds, and the two values that hold each (Method says how surely), "
+        "without an upper end where that is never reached; no point where the median run never got "
+        "there.",
         figure=figure,
     )
 

@@ -11,7 +11,7 @@ from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.record.sums import Sum, mean
 from fimi.report.energy_figures import qualifier
-from fimi.report.plots.figure import Axis, Figure, Series, about, joule_axis
+from fimi.report.plots.figure import Axis, Figure, FigureSeries, about, joule_axis
 
 ROUND = Axis(name="round", title="round", whole=True)
 ACCURACY = Axis(
@@ -30,7 +30,7 @@ def accuracy(run: RunData, summary: Summary) -> Figure | None:
         x=ROUND,
         y=ACCURACY,
         series=(
-            Series(
+            FigureSeries(
                 name="",
                 x=tuple(float(point.number) for point in points),
                 y=tuple(100.0 * point.accuracy for point in points),
@@ -48,9 +48,9 @@ def accuracy_joules(run: RunData, summary: Summary) -> Figure | None:
     if not points or known is None:
         return None
 
-    def line(name: str, sums: list[Sum], look: str, style: str) -> Series:
+    def line(name: str, sums: list[Sum], look: str, style: str) -> FigureSeries:
         last = sums[-1].known
-        return Series(
+        return FigureSeries(
             name=name,
             x=tuple(each.known_j for each in sums),
             y=tuple(100.0 * point.accuracy for point in points),
@@ -93,7 +93,7 @@ def prediction_error(run: RunData, summary: Summary) -> Figure | None:
         x=ROUND,
         y=Axis(name="error_percent", title="(predicted − measured) / measured", unit="%"),
         series=(
-            Series(
+            FigureSeries(
                 name="a device in a round",
                 x=tuple(number for number, _, _ in points),
                 y=tuple(error for _, _, error in points),
@@ -101,7 +101,7 @@ def prediction_error(run: RunData, summary: Summary) -> Figure | None:
                 look="measured",
                 about=metered,
             ),
-            Series(
+            FigureSeries(
                 name="mean of the devices",
                 x=tuple(rounds),
                 y=tuple(means),
@@ -156,7 +156,7 @@ def _insight(
     if not devices:
         return None
     lines = tuple(
-        Series(
+        FigureSeries(
             name="a device" if device == devices[0] else "",
             x=tuple(float(number) for number, of in found.items() if device in of),
             y=tuple(of[device] for of in found.values() if device in of),
@@ -166,7 +166,7 @@ def _insight(
         )
         for device in devices
     )
-    means = Series(
+    means = FigureSeries(
         name="mean of the devices",
         x=tuple(map(float, found)),
         y=tuple(math.fsum(of.values()) / len(of) for of in found.values()),

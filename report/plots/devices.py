@@ -9,7 +9,7 @@ from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary
 from fimi.report import plot_style
 from fimi.report.energy_figures import qualifier
-from fimi.report.plots.figure import Axis, Figure, Series, about, joule_axis
+from fimi.report.plots.figure import Axis, Figure, FigureSeries, about, joule_axis
 
 
 def energy_devices(run: RunData, summary: Summary) -> Figure | None:
@@ -26,7 +26,7 @@ def energy_devices(run: RunData, summary: Summary) -> Figure | None:
     known = summary.energy.known
     said = qualifier(known).strip(" ()")
     measured = tuple(
-        Series(
+        FigureSeries(
             name="measured ± 1 s.d." if k == 0 else "",
             x=(energy.value_j,),
             y=(rows[k],),
@@ -38,7 +38,7 @@ def energy_devices(run: RunData, summary: Summary) -> Figure | None:
         )
         for k, (_, energy, _) in enumerate(pairs)
     )
-    predicted = Series(
+    predicted = FigureSeries(
         name="predicted",
         x=tuple(predicted_j for _, _, predicted_j in pairs),
         y=rows,
@@ -71,14 +71,14 @@ def energy_phases(run: RunData, summary: Summary) -> Figure | None:
         if not chosen:
             continue
         series.append(
-            Series(
+            FigureSeries(
                 name=plot_style.PHASE_NAMES[phase],
                 x=tuple(energy.value_j for _, energy in chosen),
                 y=tuple(float(names.index(c.device)) for c, _ in chosen),
                 style="bars",
                 look=f"phase-{phase}",
                 pattern=pattern,
-                about={"kind": summary.energy.known.kind if summary.energy.known else ""},
+                about=about(summary.energy.known),
             )
         )
     said = qualifier(summary.energy.known).strip(" ()")
@@ -103,7 +103,7 @@ def frequencies(run: RunData, summary: Summary) -> Figure | None:
         return None
     names = [d.device for d in summary.devices]
     series = [
-        Series(
+        FigureSeries(
             name=name,
             x=tuple(value for _, value in found),
             y=tuple(float(row) for row, _ in found),
@@ -138,7 +138,7 @@ def images(run: RunData, summary: Summary) -> Figure | None:
     made = [d.synthetic_counts for d in summary.devices]
     at = tuple(map(float, range(classes)))
     series = [
-        Series(
+        FigureSeries(
             name=name,
             x=at,
             y=tuple(float(sum(c[k] for c in counts if k < len(c))) for k in range(classes)),
@@ -167,7 +167,7 @@ def device_images(run: RunData, summary: Summary) -> Figure | None:
         return None
     rows = tuple(map(float, range(len(devices))))
     series = [
-        Series(
+        FigureSeries(
             name=name,
             x=tuple(float(sum(counts)) for counts in each),
             y=rows,

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
 from fimi.report import plot_style
-from fimi.report.plots.figure import Axis, Figure, FigureError, Series
+from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries
 from fimi.report.tokens import LIGHT
 
 Format = Literal["pdf", "svg", "png"]
@@ -196,7 +196,7 @@ def _folded(axis: Axis, room_m: float) -> str:
     return "\n".join([*textwrap.wrap(f"{axis.title},", most), *textwrap.wrap(axis.unit, most)])
 
 
-def _values(series: Series, figure: Figure) -> tuple[list[float], list[float]]:
+def _values(series: FigureSeries, figure: Figure) -> tuple[list[float], list[float]]:
     """What is drawn, in the units of the axes; a gap is not a number."""
 
     def drawn(values: Sequence[float | None], axis: Axis) -> list[float]:
@@ -205,7 +205,7 @@ def _values(series: Series, figure: Figure) -> tuple[list[float], list[float]]:
     return drawn(series.x, figure.x), drawn(series.y, figure.y)
 
 
-def _looks(series: Series) -> tuple[str, Any, str]:
+def _looks(series: FigureSeries) -> tuple[str, Any, str]:
     """Colour, dash and marker."""
     if isinstance(series.look, int):
         look = plot_style.look(series.look)
@@ -214,7 +214,7 @@ def _looks(series: Series) -> tuple[str, Any, str]:
     return LIGHT[series.look], _DASHES[dash], _MARKERS[symbol]
 
 
-def _line(axes: Axes, figure: Figure, series: Series) -> None:
+def _line(axes: Axes, figure: Figure, series: FigureSeries) -> None:
     x, y = _values(series, figure)
     colour, dash, marker = _looks(series)
     ends = [
@@ -232,7 +232,7 @@ def _line(axes: Axes, figure: Figure, series: Series) -> None:
     )
 
 
-def _points(axes: Axes, figure: Figure, series: Series) -> None:
+def _points(axes: Axes, figure: Figure, series: FigureSeries) -> None:
     x, y = _values(series, figure)
     colour, _, marker = _looks(series)
     hollow = series.look == "predicted"
@@ -255,18 +255,18 @@ def _points(axes: Axes, figure: Figure, series: Series) -> None:
     )
 
 
-def _thin(axes: Axes, figure: Figure, series: Series) -> None:
+def _thin(axes: Axes, figure: Figure, series: FigureSeries) -> None:
     x, y = _values(series, figure)
     colour, dash, _ = _looks(series)
     axes.plot(x, y, color=colour, linestyle=dash, linewidth=0.5, alpha=0.6, label=_label(series))
 
 
-def _step(axes: Axes, figure: Figure, series: Series) -> None:
+def _step(axes: Axes, figure: Figure, series: FigureSeries) -> None:
     x, y = _values(series, figure)
     axes.plot(x, y, color=_looks(series)[0], linewidth=0.5, alpha=0.8, label=_label(series))
 
 
-def _mean(axes: Axes, figure: Figure, series: Series) -> None:
+def _mean(axes: Axes, figure: Figure, series: FigureSeries) -> None:
     x, y = _values(series, figure)
     number = [f"phase-{phase}" for phase in plot_style.PHASE_NAMES].index(str(series.look))
     dash = list(_DASHES.values())[number % len(_DASHES)]
@@ -275,7 +275,7 @@ def _mean(axes: Axes, figure: Figure, series: Series) -> None:
     )
 
 
-def _bars(axes: Axes, figure: Figure, series: Series) -> None:
+def _bars(axes: Axes, figure: Figure, series: FigureSeries) -> None:
     """Bars on those of the series before."""
     x, y = _values(series, figure)
     before: dict[float, float] = {}
@@ -309,7 +309,7 @@ _DRAWN = {
 }
 
 
-def _label(series: Series) -> str:
+def _label(series: FigureSeries) -> str:
     """Text of the legend; one that begins with an underscore would be left out of it."""
     return series.name.lstrip("_") if series.name else "_"
 

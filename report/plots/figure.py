@@ -2,7 +2,7 @@
 
 * :class:`Figure`   one figure, all that drawing needs to know
 * :class:`Axis`     what lies along an axis, in which unit it is drawn
-* :class:`Series`   one line, set of points, set of bars or band
+* :class:`FigureSeries`   one line, set of points, set of bars or band
 * :class:`FigureError`  one that cannot be drawn
 * :func:`as_csv`    the numbers, one per line, as they are in the record
 """
@@ -62,7 +62,7 @@ class Axis(Struct, frozen=True, kw_only=True):
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
 
-class Series(Struct, frozen=True, kw_only=True):
+class FigureSeries(Struct, frozen=True, kw_only=True):
     """One line, set of points, or set of bars.
 
     Attributes:
@@ -107,7 +107,7 @@ class Figure(Struct, frozen=True, kw_only=True):
     title: str
     x: Axis
     y: Axis
-    series: tuple[Series, ...]
+    series: tuple[FigureSeries, ...]
     across: bool = False
     marks: tuple[float, ...] = ()
     note: str = ""

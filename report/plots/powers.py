@@ -8,7 +8,7 @@ from pathlib import Path
 from fimi.record.reader import read_run
 from fimi.record.readings import trace
 from fimi.report import plot_style
-from fimi.report.plots.figure import Axis, Figure, FigureError, Series
+from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries
 
 
 def power_trace(folder: Path, device: str, number: int) -> Figure:
@@ -42,7 +42,7 @@ def power_trace(folder: Path, device: str, number: int) -> Figure:
         "source": meter.source if meter else "",
     }
     power = tuple(None if math.isnan(value) else float(value) for value in found.power_w)
-    readings = Series(
+    readings = FigureSeries(
         name="readings",
         x=tuple(float(t) - start_s for t in found.times_s),
         y=power,
@@ -59,7 +59,7 @@ def power_trace(folder: Path, device: str, number: int) -> Figure:
         mean_w = record.energy.value_j / record.duration_s
         begin_s = record.start_s - start_s
         phases.append(
-            Series(
+            FigureSeries(
                 name="" if record.phase in named else told,
                 x=(begin_s, begin_s + record.duration_s),
                 y=(mean_w, mean_w),

@@ -16,7 +16,7 @@ from fimi.report.comparison.runs import point_text
 from fimi.report.comparison.statistics import LEAST, Interval, median_interval
 from fimi.report.comparison.stored import StoredResult
 from fimi.report.plots.curves import ACCURACY, ROUND
-from fimi.report.plots.figure import Axis, Figure, FigureError, Series, joule_axis
+from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries, joule_axis
 
 Run = dict[str, Any]
 _NOTE = "Lines: medians over seeds; bands: the values that hold the median."
@@ -67,7 +67,7 @@ def study_cost(result: StoredResult, point: str | None) -> Figure | None:
         x=Axis(name=str(key), title=str(key)),
         y=joule_axis("energy to the target", largest, result.energy_kind),
         series=tuple(
-            Series(
+            FigureSeries(
                 name=label,
                 x=tuple(x for x, _ in sorted(found, key=lambda pair: pair[0])),
                 y=tuple(i.value for _, i in sorted(found, key=lambda pair: pair[0])),
@@ -112,7 +112,7 @@ def _curves(
     about: dict[str, str] | None = None,
 ) -> Figure | None:
     """A median line for each group, with its band or with its runs."""
-    series: list[Series] = []
+    series: list[FigureSeries] = []
     few = True
     for k, (label, runs) in enumerate(groups):
         shared = min((len(x) for x, _ in runs), default=0)
@@ -121,7 +121,7 @@ def _curves(
         said = {"seeds": str(len(runs)), **(about or {})}
         if len(runs) < LEAST and len(runs) > 1:
             series += [
-                Series(
+                FigureSeries(
                     name="",
                     x=tuple(x),
                     y=tuple(100.0 * a for a in accuracy[: len(x)]),
@@ -135,7 +135,7 @@ def _curves(
         middles = [median_interval([x[n] for x, _ in runs], confidence) for n in range(shared)]
         few = few and len(runs) < LEAST
         series.append(
-            Series(
+            FigureSeries(
                 name=label,
                 x=tuple(middle.value for middle in middles),
                 y=tuple(100.0 * band.value for band in bands),

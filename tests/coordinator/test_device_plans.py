@@ -19,6 +19,7 @@ import pytest
 from test_planning import MODEL_BYTES, SETTINGS, problem_of, profiles
 
 from fimi.coordinator.checkpoint import PlanPart
+from fimi.coordinator.context import InForce
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.strategies import STRATEGIES
@@ -72,6 +73,7 @@ class Desk:
             strategy=STRATEGIES["fimi"],
             store=store,
             conversation=SimpleNamespace(order=lambda device, order: self.orders.append(order)),
+            in_force=InForce(),
         )
         roster: Any = SimpleNamespace(
             members=PROFILES,

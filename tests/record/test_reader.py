@@ -24,6 +24,31 @@ def without_views(db: sqlite3.Connection) -> None:
         db.execute(f"DROP VIEW {name}")
 
 
+LOOK = """
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1])
+db.execute("SELECT * FROM run").fetchall()
+db.close()
+"""
+
+
+def test_reading_a_run_where_it_is_written_keeps_its_log(tmp_path: Path, build: Any) -> None:
+    """As a dashboard does, in the coordinator's process; then somebody else looks into the store.
+
+    Whoever closes a store last removes its log, and asks the locks whether it is the last.
+    """
+    store = build.write(tmp_path / "a-run", close=False)
+    log = tmp_path / "a-run" / "run.sqlite-wal"
+    assert log.exists()
+    assert len(read_run(tmp_path / "a-run").rounds) == 3
+    command = [sys.executable, "-c", LOOK, str(tmp_path / "a-run" / "run.sqlite")]
+    subprocess.run(command, check=True)
+    assert log.exists()
+    store.end("completed", "seen by others")
+    store.close()
+    assert read_run(tmp_path / "a-run").info.reason == "seen by others"
+
+
 class TestReading:
     def test_reads_what_was_written(self, run_dir: Path, build: Any) -> None:
         run = read_run(run_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,3 +199,10 @@ def test_names_follow_the_conventions() -> None:
         assert not family.unit or family.name.endswith(f"_{family.unit}")
         assert not family.name.endswith(("_total", "_info", "_count", "_sum", "_bucket"))
         assert family.help.endswith(".")
+
+
+def test_the_documentation_names_them_all() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    ends = {"counter": "_total", "info": "_info"}
+    known = {family.name + ends.get(family.type, "") for family in FAMILIES}
+    assert set(re.findall(r"`(fimi_[a-z_]+)`", page)) == known

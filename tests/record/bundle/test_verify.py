@@ -153,6 +153,11 @@ class TestChanged:
         )
         found = by_name(verify(unpacked))
         assert "model.onnx is not the model of the run" in found["models"].details[0]
+        (unpacked / "model.onnx").unlink()
+        forged(unpacked)  # as of a run folder from which somebody has deleted it
+        found = by_name(verify(unpacked))
+        assert found["models"].verdict == "unknown"
+        assert "the run had none left" in found["models"].details[0]
 
     @pytest.mark.parametrize("name", [contents.METADATA, contents.MANIFEST, "run.sqlite"])
     def test_one_that_cannot_be_read(self, unpacked: Path, name: str) -> None:

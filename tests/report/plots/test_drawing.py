@@ -16,7 +16,7 @@ pytest.importorskip("matplotlib", reason="pip install 'fimi-testbed[figures]'")
 import matplotlib as mpl
 
 from fimi.report.plots.drawing import draw
-from fimi.report.plots.figure import Axis, Figure, FigureError, Series
+from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries
 from fimi.report.plots.kinds import RUN_KINDS, figure_of
 from fimi.report.plots.lengths import length_m
 from fimi.report.tokens import DARK, LIGHT
@@ -71,8 +71,9 @@ def test_a_pdf_has_its_size_true_type_fonts_of_8_pt_and_no_hair_lines(
     drawn = streams(pdf)
     sizes = {float(size) for size in re.findall(rb"/F\d+ ([\d.]+) Tf", drawn)}
     assert sizes == {8.0}
-    widths = {float(width) for width in re.findall(rb"^([\d.]+) w$", drawn, re.MULTILINE)}
-    assert widths and min(widths - {0.0}) >= 0.5
+    widths = {float(width) for width in re.findall(rb"(?<![\d.])([\d.]+) w\b", drawn)}
+    assert {0.6, 0.8} <= widths  # of axes and of ±
+    assert min(widths - {0.0}) >= 0.5
     assert b"CreationDate" not in pdf
 
 
@@ -101,7 +102,7 @@ def test_a_title_is_drawn_only_where_it_is_asked_for(figures: dict[str, Figure])
 
 def test_lines_on_each_other_differ_in_dash_and_marker() -> None:
     axis = Axis(name="x", title="x")
-    same = [Series(name=f"s{k}", x=(0.0, 1.0), y=(0.0, 1.0), look=k) for k in range(4)]
+    same = [FigureSeries(name=f"s{k}", x=(0.0, 1.0), y=(0.0, 1.0), look=k) for k in range(4)]
     svg = draw(Figure(kind="a", title="", x=axis, y=axis, series=tuple(same)), "svg").decode()
     dashes = set(re.findall(r"stroke-dasharray: ([\d., ]+)", svg))
     assert len(dashes) == 3  # and one solid

@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from fimi.monitor.server import door
+from fimi.monitor.watcher import Watcher
 from fimi.record.events import DeviceLost, Event
 from fimi.record.record import RunInfo
 from fimi.testbed.commands.dashboard import DASHBOARD, PORT, Place
@@ -24,6 +25,8 @@ from fimi.testbed.run_folder import RunFolder
 class Told:
     """A terminal that remembers."""
 
+    wants_telemetry = False
+
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.said: list[str] = []
@@ -33,6 +36,11 @@ class Told:
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+    tell = say
+
+    def watch(self, watcher: Watcher, folder: Path) -> None:
+        self.watched = (watcher, folder)
 
 
 @pytest.fixture
@@ -87,6 +95,9 @@ def test_without_a_dashboard_nothing_listens(folder: RunFolder) -> None:
         with pytest.raises(door.NoDoorError, match="--dashboard off"):
             door.find(folder.path)
     assert terminal.said == ["broker: there"]
+    assert terminal.watched == (windows.watcher, folder.path)
+    terminal.wants_telemetry = True  # as one that shows watts does
+    assert Windows(folder, terminal, "a run", None).telemetry_s > 0.0
 
 
 @pytest.mark.parametrize(
