@@ -24,7 +24,7 @@ export const COLUMNS = [
   { key: "device", head: "Device", width: 92, level: 1, text: true, sort: (_, id) => id,
     show: (_, id) => ({ text: id, href: `#device/${encodeURIComponent(id)}` }) },
   { key: "state", head: "State", width: 92, level: 1, text: true, sort: rank, show: state },
-  { key: "board", head: "Board", width: 108, level: 3, text: true, sort: (d) => d.board, show: (d) => d.board || MISSING },
+  { key: "board", head: "Board", width: 112, level: 3, text: true, sort: (d) => d.board, show: (d) => d.board || MISSING },
   { key: "phase", head: "Phase", width: 138, level: 2, text: true, sort: (d) => d.phase ?? d.stage,
     show: (d) => (d.state === "gone" ? MISSING : (d.phase ?? d.stage ?? MISSING).replace("-", " ")) },
   { key: "set_hz", group: "Clock", head: "set", width: 78, level: 3, sort: (d) => d.set_hz, show: (d) => hertz(d.set_hz) },
@@ -37,9 +37,9 @@ export const COLUMNS = [
     sort: (d) => d.round_energy?.energy?.value_j, show: (d) => amount(d.round_energy?.energy) },
   { key: "predicted_j", group: "Energy of its last round", head: "predicted", width: 114, level: 2,
     sort: (d) => d.round_energy?.predicted_j, show: (d) => amount(predicted(d.round_energy?.predicted_j)) },
-  { key: "error", group: "Energy of its last round", head: "error", width: 64, level: 2,
+  { key: "error", group: "Energy of its last round", head: "error", width: 68, level: 2,
     sort: (d) => d.round_energy?.error_percent, show: (d) => signedPercent(d.round_energy?.error_percent) },
-  { key: "seen", head: "Last seen", width: 80, level: 2, sort: (d) => (d.seen_unix_s === undefined ? undefined : -d.seen_unix_s),
+  { key: "seen", head: "Last seen", width: 74, level: 2, sort: (d) => (d.seen_unix_s === undefined ? undefined : -d.seen_unix_s),
     show: (d, _, now) => ago(d.seen_unix_s === undefined ? undefined : now - d.seen_unix_s).replace(" ago", "") },
 ];
 
