@@ -31,7 +31,7 @@ from fimi.messaging.messages.orders import DevicePlan, TopUp
 from fimi.messaging.messages.synthesis import SyntheticBatch
 from fimi.optim.categories import fill
 from fimi.optim.planner import Plan
-from fimi.record.events import Awaiting, Prepared
+from fimi.record.events import Awaiting, PlanChanged, Prepared
 from fimi.record.results import Preparation
 
 PATIENCE_S = 10.0
@@ -137,6 +137,7 @@ class DevicePlans:
             if batches or top_ups:
                 self._record_labels()
         store.then(self._send_all)
+        store.then(lambda: self._context.notify(PlanChanged(plan=plan)))
 
     @property
     def training(self) -> TrainingSettings:

@@ -123,7 +123,6 @@ class Replanning:
                     objective=plan.objective,
                     short=short,
                     fitted=refits,
-                    plan=plan,
                 )
             )
             self._plans.change(plan, profiles, checkpoint=self._rounds.checkpoint())

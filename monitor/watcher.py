@@ -43,10 +43,10 @@ from fimi.record.events import (
     Intervened,
     InterventionAsked,
     Paused,
+    PlanChanged,
     Planned,
     Planning,
     Prepared,
-    Refitted,
     Resumed,
     RoundFinished,
     RoundStarted,
@@ -278,10 +278,12 @@ class Watcher:
                     plan_round_j=event.plan.energy_j,
                     plan_objective=event.plan.objective,
                 )
-            case Refitted() if event.plan is not None:
+            case PlanChanged():
                 self._devices.plan(event.plan)
+                images = sum(sum(share.synthetic_counts) for share in event.plan.devices)
                 self._run = replace(
                     self._run,
+                    plan=describe(Planned(plan=event.plan, synthetic_samples=images)),
                     plan_round_j=event.plan.energy_j,
                     plan_objective=event.plan.objective,
                 )

@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
@@ -178,6 +177,19 @@ class Planned(Event, frozen=True, kw_only=True, tag="planned"):
     def logged(self) -> dict[str, Any]:
         """All but the plan."""
         return {"event": tag(Planned), "synthetic_samples": self.synthetic_samples}
+
+
+class PlanChanged(Event, frozen=True, kw_only=True, tag="plan-changed"):
+    """The fleet has another plan, whatever for. Not stored: it has a table of its own.
+
+    Attributes:
+        plan: the one in force from now on.
+    """
+
+    plan: Plan
+
+    def logged(self) -> None:
+        """Nothing."""
 
 
 class BatchDelivered(Event, frozen=True, kw_only=True, tag="batch-delivered"):
@@ -413,7 +425,6 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
         objective: which energy that is: the one that the plan makes least.
         short: devices whose budgets would not have lasted; "the fleet" for that of the fleet.
         fitted: whether the boards were fitted again; not where drifts say nothing of them.
-        plan: the plan in force from now on; it has a table of its own.
     """
 
     round: int
@@ -423,13 +434,6 @@ class Refitted(Event, frozen=True, kw_only=True, tag="refitted"):
     objective: Objective = "dynamic"
     short: tuple[str, ...] = ()
     fitted: bool = True
-    plan: Plan | None = None
-
-    def logged(self) -> dict[str, Any]:
-        """All but the plan."""
-        found: dict[str, Any] = msgspec.to_builtins(replace(self, plan=None))
-        del found["plan"]
-        return found
 
 
 class LearningRefitted(Event, frozen=True, kw_only=True, tag="learning-refitted"):

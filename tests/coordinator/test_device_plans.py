@@ -68,6 +68,7 @@ class Desk:
         self.prepared_s: dict[str, float] = {"device-1": 0.5}
         self.held: dict[str, int] = {}  # top-ups, by the devices' answers
         context: Any = SimpleNamespace(
+            notify=lambda event: None,
             run="r",
             settings=SETTINGS,
             strategy=STRATEGIES["fimi"],

@@ -18,6 +18,7 @@ from scripted import ScriptedDevice, honest
 from fimi.coordinator import checkpoint
 from fimi.coordinator.controls import Controls
 from fimi.messaging.broker.embedded import EmbeddedBroker
+from fimi.monitor.watcher import Watcher
 from fimi.record.events import (
     BrokerAway,
     DeviceJoined,
@@ -308,6 +309,14 @@ def test_another_deadline_is_planned_for_and_judged_by(lab: Lab) -> None:
     assert "(modelled)" in said
     starts = [device.plans[-1].point.frequency_hz for device in lab.devices]
     assert all(hz > 0 for hz in starts)
+    seen = Watcher(read_run(lab.path).info)
+    for event in lab.events:
+        seen(event)
+    now = seen.snapshot()  # shows the plan in force, and nothing of the one before it
+    assert (now.run.deadline_s, now.run.plan_round_j) == (4.0, federation.plan.energy_j)
+    assert "new plan" not in now.run.plan and now.run.plan.startswith("plan: ")
+    planned = {share.device: share.point.frequency_hz for share in federation.plan.devices}
+    assert {name: device.set_hz for name, device in now.devices.items()} == planned
 
 
 def test_a_deadline_that_no_plan_meets_is_refused_with_one_that_does(lab: Lab) -> None:
