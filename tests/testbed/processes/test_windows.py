@@ -104,6 +104,7 @@ def test_without_a_dashboard_nothing_listens(folder: RunFolder) -> None:
     ("given", "place"),
     [
         ("off", None),
+        ("OFF", None),
         ("on", Place()),
         (":9000", Place(port=9000)),
         (":0", Place(port=0)),
@@ -126,7 +127,19 @@ def test_places(given: str, place: Place | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "a b", "host:port", ":99999", "http://host:1", "user@host:1", "host/x", "::1"]
+    "given",
+    [
+        "",
+        "a b",
+        "host:port",
+        ":99999",
+        "http://host:1",
+        "user@host:1",
+        "host/x",
+        "::1",
+        "0",
+        "8765",
+    ],
 )
 def test_what_is_no_place_is_said(given: str) -> None:
     @click.command()
