@@ -113,7 +113,8 @@ class TestWhoMayLookAndAct:
     @pytest.mark.parametrize("path", ["/", "/snapshot", "/feed", "/metrics", "/assets/index.html"])
     def test_a_page_of_another_site_sees_nothing(self, dashboard: Dashboard, path: str) -> None:
         """Its name may lead here (DNS rebinding); the request still carries it."""
-        assert ask(dashboard.url, path, Host="evil.example:80")[0] == 403
+        status, _, body = ask(dashboard.url, path, Host="evil.example:80")
+        assert status == 403 and "does not answer to 'evil.example:80'" in json.loads(body)["error"]
 
     def test_a_page_of_another_site_does_nothing(
         self, dashboard: Dashboard, answers: Answers
