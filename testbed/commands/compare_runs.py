@@ -57,8 +57,15 @@ def compare_runs(
     from fimi.report.collection.compared import compare_runs as compare
     from fimi.report.layout import Paper
 
+    if not all(0 < each <= 1 for each in targets):  # a range of click lets nan through
+        raise click.BadParameter("an accuracy is above 0, 1 at most.", param_hint="'--target'")
     with errors():
-        runs = _read(_folders(places), carbon)
+        folders = _folders(places)
+        if len(folders) < 2:
+            raise click.UsageError(
+                f"there is nothing to compare {next(iter(folders))} with; name two runs or more."
+            )
+        runs = _read(folders, carbon)
         found = compare(runs, targets=targets, confidence=confidence)
         if html is not None:
             write_whole(html, compared_page.compared_page(found))
