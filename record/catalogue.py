@@ -144,6 +144,8 @@ def _reason(path: Path, said: str) -> str:
 def _without_store(path: Path) -> str:
     try:
         there = sorted(each.name for each in path.iterdir())
+        if STORE_NAME in there:
+            return f"its store {STORE_NAME} is a link to {(path / STORE_NAME).readlink()}: no file"
     except OSError as error:
         return f"the folder cannot be read: {error.strerror or error}"
     return f"its store {STORE_NAME} is missing; there is only {', '.join(there[:4])}"

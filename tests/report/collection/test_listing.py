@@ -188,10 +188,18 @@ def test_filters(lab: Path) -> None:
     assert chosen(lab / "runs" / "tfl-a") == ["tfl-a"]
 
 
+def test_a_link_to_no_store_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.sqlite").symlink_to("/away/run.sqlite")
+    said = listed(tmp_path / "run").problem
+    assert said == "its store run.sqlite is a link to /away/run.sqlite: no file"
+
+
 def test_wrong_words_are_said(lab: Path) -> None:
     for options, said in (
         (("--status", "brokn"), "did you mean 'broken'?"),
         (("--since", "tomorrow"), "is no time"),
+        (("--since", ""), "is no time"),
         (("--sort", "joules"), "is no key"),
     ):
         ended = CliRunner().invoke(main, ["runs", str(lab), *options])
