@@ -26,6 +26,8 @@ from fimi.monitor.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""All addresses of a machine, which nobody can open, and the one that its own commands take."""
 _STARTS_S = 10.0
 _ENDS_S = 5.0
 
@@ -49,7 +51,8 @@ class Dashboard:
         say: called with a line for the person at the terminal.
 
     Attributes:
-        url: of the page, with its key; empty while there is none.
+        url: of the page, with its key; empty while there is none. Where the server listens at all
+            addresses, it has the machine's name.
     """
 
     def __init__(
@@ -114,9 +117,10 @@ class Dashboard:
         if not self._ready.wait(_STARTS_S):
             self._say("no dashboard: it did not start; the run goes on without it")
             return
-        shown = f"[{self._host}]" if ":" in self._host else self._host
-        base = f"http://{shown}:{port}/"
-        self.url = f"{base}?key={access.key}"
+        here = _EVERYWHERE.get(self._host, self._host)
+        base = f"http://{_bracketed(here)}:{port}/"
+        shown = socket.gethostname() if self._host in _EVERYWHERE else self._host
+        self.url = f"http://{_bracketed(shown)}:{port}/?key={access.key}"
         if self._folder is not None:
             try:
                 door.put_up(self._folder, base, access.key)
@@ -143,6 +147,10 @@ class Dashboard:
         with contextlib.suppress(Exception):
             await self._feed.close()
         await serving
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _listening(host: str, port: int) -> socket.socket:

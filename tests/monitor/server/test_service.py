@@ -131,10 +131,12 @@ class TestWhoMayLookAndAct:
         assert found[0] == 403 and answers.asked == []
 
     def test_beyond_loopback_nobody_looks_without_the_key(
-        self, watcher: Watcher, answers: Answers
+        self, watcher: Watcher, answers: Answers, tmp_path: Path
     ) -> None:
-        with Dashboard(watcher, answers, folder=None, host="0.0.0.0") as served:
-            url = served.url.replace("0.0.0.0", "127.0.0.1")
+        with Dashboard(watcher, answers, folder=tmp_path, host="0.0.0.0") as served:
+            url = door.find(tmp_path).url
+            assert url == f"http://127.0.0.1:{urlsplit(served.url).port}/"
+            assert f"//{socket.gethostname()}:" in served.url  # nobody can open 0.0.0.0 elsewhere
             for path in ("/", "/snapshot", "/feed", "/metrics", "/plotly.js"):
                 assert ask(url, path)[0] == 403
             assert ask(url, "/snapshot", X_FIMI_Key=key_of(served))[0] == 200

@@ -96,7 +96,7 @@ def test_broken_ones_say_why(found: list[Listed]) -> None:
     assert "malformed" in said["cut"]
     assert "run store version 99" in said["newer"] and "update" in said["newer"]
     assert "not a database" in said["text"]
-    assert "lacks the tables" in said["empty"]
+    assert "lacks the tables" in said["empty"] and "run.sqlite-wal" in said["empty"]
     assert said["without"] == "its store run.sqlite is missing; there is only model.safetensors"
 
 
