@@ -155,6 +155,13 @@ def test_joules_say_their_kind_and_what_is_only_a_part(found: list[Listed]) -> N
     assert "all: data digits, devices 2, α 0.1" in text
 
 
+def test_a_broken_run_has_no_time_at_which_it_began(found: list[Listed]) -> None:
+    for row in as_rows(found):
+        assert (row["began"] is None) == (row["status"] == "broken"), row["path"]
+    broken = [run for run in found if run.headline is None]
+    assert not any("20" in line for line in as_lines(broken, Paper(80)) if "broken" in line)
+
+
 def test_csv_and_json_hold_every_run(lab: Path, found: list[Listed]) -> None:
     ended = CliRunner().invoke(main, ["runs", str(lab), "--format", "json"])
     assert ended.exit_code == 0
