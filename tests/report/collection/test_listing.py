@@ -195,6 +195,14 @@ def test_filters(lab: Path) -> None:
     assert chosen(lab / "runs" / "tfl-a") == ["tfl-a"]
 
 
+def test_what_trackers_keep_below_the_folder_is_no_broken_run(tmp_path: Path) -> None:
+    for place in ("mlflow-artifacts/b0/artifacts", "tensorboard/a", "wandb/wandb/latest-run/files"):
+        (tmp_path / place).mkdir(parents=True)
+        for name in ("report.html", "model.onnx", "model-int8.onnx"):
+            (tmp_path / place / name).write_bytes(b"x")
+    assert list(find(tmp_path)) == []
+
+
 def test_a_link_to_no_store_is_said(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.sqlite").symlink_to("/away/run.sqlite")
