@@ -95,7 +95,8 @@ def _folders(places: Sequence[str]) -> dict[Path, bool]:
     for place in places:
         path = Path(place)
         if "*" in place and not path.exists():
-            several = [each for match in sorted(Path().glob(place)) for each in _below(match)]
+            matches = (match for match in sorted(Path().glob(place)) if _may_be_one(match))
+            several = [each for match in matches for each in _below(match)]
             if not several:
                 raise ReportError(f"{place}: no run here has such a name", code="R004")
         elif path.is_dir() and not _is_run(path):
@@ -109,6 +110,11 @@ def _folders(places: Sequence[str]) -> dict[Path, bool]:
         for run in several:
             found.setdefault(run.resolve(), (run, False))
     return dict(found.values())
+
+
+def _may_be_one(path: Path) -> bool:
+    """Whether a pattern can mean it: a folder or a store, and not, say, the file of a tracker."""
+    return path.is_dir() or path.suffix == ".sqlite"
 
 
 def _is_run(path: Path) -> bool:

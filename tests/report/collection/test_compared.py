@@ -282,6 +282,10 @@ def test_the_command(lab: Path, tmp_path: Path) -> None:
     assert nowhere.exit_code == 3 and f"{tmp_path}/nowhere/page.html" in nowhere.stderr
     assert run(str(lab / "fimi-9"), str(lab / "fimi-1")).exit_code == 3
     assert "did you mean" in run(str(lab / "fimi-11"), str(lab / "fimi-1")).stderr
+    (lab / "mlflow.db").write_bytes(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(lab)
+        assert "left out" not in run("*").stderr
     assert run(str(tmp_path), str(lab)).exit_code == 3
     (tmp_path / "study" / "runs").mkdir(parents=True)
     (tmp_path / "study" / "results.json").write_text("{}")
