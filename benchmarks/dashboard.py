@@ -26,6 +26,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 AIM_SHARE, AIM_MB, AIM_S = 0.10, 150.0, 1.0
+DRAWN = "document.querySelectorAll('.js-plotly-plot').length >= 2"
 ROWS = "document.querySelectorAll('tr[data-device]').length > 0"
 
 
@@ -90,18 +91,24 @@ def measured(devices: int, viewers: int, seconds: float) -> tuple[float, float, 
         server.communicate("")
 
 
-def usable(devices: int, times: int) -> list[float]:
-    """Seconds from asking for the page to its first rows, each in a fresh browser."""
+def usable(devices: int, times: int) -> tuple[list[float], list[float]]:
+    """Seconds from asking for the page to its first rows, each in a fresh browser.
+
+    Returns:
+        These, and the share of a core that the page's main thread took in the 15 s after its
+        pictures were drawn.
+    """
     sys.path.insert(0, str(ROOT / "tests" / "report"))
     from chromium import CHROMIUM, Browser
 
     if CHROMIUM is None:
-        return []
+        return [], []
     command = [sys.executable, __file__, "--serve", str(devices)]
     server = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
-    found = []
+    found: list[float] = []
+    busy: list[float] = []
     try:
         assert server.stdout is not None
         url = server.stdout.readline().strip()
@@ -116,9 +123,14 @@ def usable(devices: int, times: int) -> list[float]:
                     "JSON.stringify(performance.getEntriesByName('rows').map(m => m.startTime))"
                 )
                 found.append(json.loads(marks)[0] / 1e3)
+                browser.wait(DRAWN)
+                browser.busy_s()
+                before_s, began_s = browser.busy_s(), time.monotonic()
+                time.sleep(15.0)
+                busy.append((browser.busy_s() - before_s) / (time.monotonic() - began_s))
     finally:
         server.communicate("")
-    return found
+    return found, busy
 
 
 def main() -> None:
@@ -146,9 +158,11 @@ def main() -> None:
     print(
         f"each viewer: {min(events)} events or more, {rate / 1e3:.0f} kB/s; {wholes} wholes in all"
     )
-    if found := usable(given.devices, given.openings):
+    found, busy = usable(given.devices, given.openings)
+    if found:
         middle = statistics.median(found)
         print(f"page usable after {middle:.2f} s (median of {len(found)}), aim {AIM_S:g} s")
+        print(f"then its main thread takes {statistics.median(busy):.1%} of a core")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from fimi.energy.joules import format_energy
 from fimi.monitor.snapshot import OVER, JoulesNow, RunNow, Snapshot
-from fimi.monitor.terminal.text import Look, Piece, TextLine, flow, of
+from fimi.monitor.terminal.text import Look, Piece, TextLine, flow, of, wrapped
 from fimi.report.words import (
     exposed_in_words,
     joules,
@@ -40,7 +40,7 @@ def head(snapshot: Snapshot, width: int, most: int, link: str = "") -> list[Text
     title = flow(_title(snapshot, narrow), width)
     parts: list[list[TextLine]] = [title[:1] if narrow else title]
     if link:
-        parts.append([_marked(link, "problem")])
+        parts.append(wrapped(f"! {link}", width, "problem", indent="  ")[:3])
     elif run.broker_away_s is not None:
         parts.append([_marked(f"the broker is away for {seconds(run.broker_away_s)}", "problem")])
     if run.state in OVER and run.reason:

@@ -38,6 +38,8 @@ _LINGERS_S = 2.0
 class FeedError(SurroundingsError, RuntimeError):
     """What is at an address is no feed of a run, or it refuses; the message says why."""
 
+    code = "R018"
+
 
 class FeedAddress(Struct, frozen=True, kw_only=True):
     """Where a dashboard is.
@@ -65,7 +67,8 @@ class FeedAddress(Struct, frozen=True, kw_only=True):
         if not whole:
             raise InputError(
                 f"{text!r} is no address of a dashboard: give what the coordinator has printed, "
-                "http://HOST:PORT/?key=…"
+                "http://HOST:PORT/?key=…",
+                code="U001",
             )
         path = split.path if split.path.endswith("/") else f"{split.path}/"
         keys = parse_qs(split.query).get("key", [""])
@@ -148,6 +151,7 @@ class FeedListener:
     Args:
         where: says where the run's dashboard is; raises a :class:`~fimi.errors.FimiError` where it
             is nowhere any more.
+        again_s: time until the next try, s.
         clock: monotonic time, s.
 
     Attributes:
@@ -156,9 +160,13 @@ class FeedListener:
     """
 
     def __init__(
-        self, where: Callable[[], FeedAddress], clock: Callable[[], float] = time.monotonic
+        self,
+        where: Callable[[], FeedAddress],
+        *,
+        again_s: float = AGAIN_S,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._where, self._clock = where, clock
+        self._where, self._again_s, self._clock = where, again_s, clock
         self._latest: Snapshot | None = None
         self._lost: tuple[float, str, str] | None = None
         self._ended = threading.Event()
@@ -200,7 +208,7 @@ class FeedListener:
                 self._lose(reason(error))
             if self._latest is not None and self._latest.run.state in OVER:
                 self._end("")
-            self._ended.wait(AGAIN_S)
+            self._ended.wait(self._again_s)
 
     def _end(self, why: str) -> None:
         self.trouble = why

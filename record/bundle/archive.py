@@ -36,6 +36,8 @@ _PACKED_ALREADY = (".onnx", ".safetensors")
 class CrateError(InputError, ValueError):
     """A bundle cannot be read; the message says which part, and why."""
 
+    code = "R019"
+
 
 def write_archive(path: Path, folder: Path, names: Iterable[str]) -> None:
     """Write files into a zip, in this order, whole or not at all.

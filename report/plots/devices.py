@@ -78,7 +78,7 @@ def energy_phases(run: RunData, summary: Summary) -> Figure | None:
                 style="bars",
                 look=f"phase-{phase}",
                 pattern=pattern,
-                about={"kind": summary.energy.known.kind if summary.energy.known else ""},
+                about=about(summary.energy.known),
             )
         )
     said = qualifier(summary.energy.known).strip(" ()")

@@ -130,7 +130,9 @@ def _orcid(said: str) -> str:
 
     number = said.removeprefix("https://orcid.org/")
     if said and not re.fullmatch(r"\d{4}-\d{4}-\d{4}-\d{3}[\dX]", number):
-        raise InputError(f"--orcid {said!r} is no ORCID iD; one looks like 0000-0002-1825-0097")
+        raise InputError(
+            f"--orcid {said!r} is no ORCID iD; one looks like 0000-0002-1825-0097", code="U001"
+        )
     return f"https://orcid.org/{number}" if said else ""
 
 
@@ -145,4 +147,6 @@ def _date(said: str) -> str:
     try:
         return date.fromisoformat(said).isoformat() if said else ""
     except ValueError as error:
-        raise InputError(f"--date {said!r} is no date; write it as 2026-11-30") from error
+        raise InputError(
+            f"--date {said!r} is no date; write it as 2026-11-30", code="U001"
+        ) from error

@@ -90,6 +90,7 @@ def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
             f"nothing goes on in {' or '.join(f'{each}/' for each in folders)} of this folder; "
             "name a run, or give --url with what its coordinator has printed",
             EXIT_SURROUNDINGS,
+            "R015",
         )
     if len(found) == 1:
         return found[0]
@@ -128,11 +129,21 @@ def _lives(pid: int) -> bool:
 
 
 def _address(folder: Path) -> FeedAddress:
-    """Where the dashboard of a run is at this moment."""
+    """Where the dashboard of a run is at this moment.
+
+    Raises:
+        fimi.monitor.server.door.NoDoorError: it has none: it has ended.
+        ConnectionError: its process was killed; it may be gone on with.
+    """
     from fimi.monitor.server import door
     from fimi.monitor.terminal.listener import FeedAddress
 
     found = door.find(folder)
+    if not _lives(found.pid):
+        raise ConnectionError(
+            f"the coordinator of {folder.name}, process {found.pid}, is gone without a word; "
+            f"'fimi report {folder}' says how far it came"
+        )
     return FeedAddress(url=found.url, key=found.key)
 
 
@@ -166,7 +177,7 @@ def _show(where: Callable[[], FeedAddress], folder: Path | None) -> None:
             _leave(listener.latest(), "" if listener.over else listener.link())
     if listener.over and listener.trouble:
         if listener.latest() is None:
-            fail(listener.trouble, EXIT_SURROUNDINGS)
+            fail(listener.trouble, EXIT_SURROUNDINGS, "R018")
         click.echo(f"fimi: {listener.trouble}", err=True)
 
 

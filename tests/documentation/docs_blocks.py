@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-LANGUAGES = ("", "sh", "toml", "python", "json")
+LANGUAGES = ("", "sh", "toml", "python", "json", "yaml")
 """What may stand behind the fence; nothing: what a command prints, or a drawing."""
 
 RUN = ""
@@ -35,7 +35,7 @@ COMMANDS = {
     "plot": RUN,
     "runs": RUN,
     "compare": KEPT,
-    "export": KEPT,
+    "export": RUN,
     "bundle": RUN,
     "verify": RUN,
     "control": "it needs a run that goes on; tests/coordinator/test_interventions.py has one",

@@ -117,11 +117,12 @@ def test_a_command_line_is_understood(line: Line) -> None:
                         parameter.type.convert(each, parameter, context)
     assert all(map(PLACEHOLDER.search, arguments))
     settings = [s for s in given.get("settings") or () if not PLACEHOLDER.search(s)]
+    configures = "settings" in {parameter.name for parameter in command.params}
     overrides = dict(configuration.parse_setting(text) for text in settings)
     for option, key in (("strategy", "run.strategy"), ("alpha", "data.alpha")):
-        if option in given:
+        if option in given and configures:
             overrides[key] = tomllib.loads(f"x = {json.dumps(given[option])}")["x"]
-    if "alpha" in given:
+    if "alpha" in given and configures:
         overrides["data.alpha"] = float(given["alpha"])
     own = [key for key, value in overrides.items() if str(value).startswith("own_parts:")]
     for key in own:
@@ -156,6 +157,9 @@ def first(folder: Path) -> str:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (folder / "runs" / "NAME").symlink_to("first")
+    (folder / "experiments").mkdir()
+    (folder / "experiments" / "pair").symlink_to("../runs")
+    shutil.copytree(folder / "runs" / "first", folder / "runs" / "fimi-1")
     return done.stdout + done.stderr
 
 
@@ -220,7 +224,9 @@ def runnable() -> Iterator[Line]:
     for line in FIMI_LINES:
         name, _, _ = meant(line)
         text = shlex.join(line.words)
-        needed = "data.root" in text or "FILE" in text or name.startswith("fleet")
+        needed = name.startswith("fleet") or any(
+            each in text for each in ("data.root", "FILE", "experiments/digits-small")
+        )
         if COMMANDS.get(name) == RUN and not needed and text not in seen:
             seen.add(text)
             yield line
@@ -282,6 +288,11 @@ def test_queries_give_rows(folder: Path, first: str) -> None:
 @pytest.mark.parametrize("block", of("json"), ids=lambda block: block.place)
 def test_json_is_json(block: Block) -> None:
     json.loads(block.text)
+
+
+@pytest.mark.parametrize("block", of("yaml"), ids=lambda block: block.place)
+def test_yaml_is_yaml(block: Block) -> None:
+    assert isinstance(pytest.importorskip("yaml").safe_load(block.text), dict)
 
 
 @pytest.mark.parametrize("block", of("python"), ids=lambda block: block.place)

@@ -183,11 +183,12 @@ class TestLook:
             node.close()
             until(lambda: not console.has_generator)
 
-    def test_who_holds_the_fleet(self, join, console) -> None:
+    def test_who_holds_the_fleet(self, join, console, until) -> None:
         coordinator = join("coordinator")
         coordinator.describe("run desk-3")
         assert coordinator.flush(10.0)
         with console:
+            until(lambda: console.coordinator is not None and console.coordinator.what)
             lease = console.coordinator
             assert lease is not None and lease.what == "run desk-3"
             coordinator.close()

@@ -48,7 +48,7 @@ def test_a_peer_sends_its_state_where_its_role_shows(role: Role) -> None:
 
 def test_who_sends_what(samples) -> None:
     only = {"SyntheticRequest": "coordinator", "SyntheticBatch": "generator",
-            "SyntheticProgress": "generator"}  # fmt: skip
+            "SyntheticProgress": "generator", "SyntheticSamples": "generator"}  # fmt: skip
     seen = set()
     for sender, _, message in samples:
         name = type(message).__name__

@@ -122,6 +122,12 @@ class Browser:
             raise RuntimeError(json.dumps(result["exceptionDetails"])[:2000])
         return result["result"].get("value")
 
+    def busy_s(self) -> float:
+        """Processor time of the page's main thread, s; only differences of two calls count."""
+        self._call("Performance.enable", timeDomain="threadTicks")
+        found = self._call("Performance.getMetrics")["metrics"]
+        return float(next(each["value"] for each in found if each["name"] == "TaskDuration"))
+
     def picture(self, target: Path, *, top: int = 0, height: int | None = None) -> None:
         """The page as a PNG, also what is below the window."""
         size = self._call("Page.getLayoutMetrics")["cssContentSize"]

@@ -55,6 +55,7 @@ export function device(run, controls) {
   function open() {
     const id = named();
     const change = id !== shown;
+    if (id === null && shown !== null) back(shown);
     shown = id;
     setHidden(document.getElementById("whole"), id !== null);
     setHidden(section, id === null);
@@ -66,6 +67,13 @@ export function device(run, controls) {
       buttons.replaceChildren(...controls.ofDevice(id));
     }
     run.redraw();
+  }
+
+  /** The focus goes back to the device's row, once the table is drawn again. */
+  function back(id) {
+    requestAnimationFrame(() => requestAnimationFrame(() => {
+      document.querySelector(`tr[data-device="${CSS.escape(id)}"] a`)?.focus({ preventScroll: true });
+    }));
   }
 
   function draw({ devices, unix_s, run: about }) {

@@ -68,6 +68,7 @@ export function fleet(run) {
 
   const rows = new Map();
   let order = [];
+  let places = new Map();
   let sorting = { key: "state", down: false };
   let current = null;
   let snapshot = null;
@@ -124,8 +125,19 @@ export function fleet(run) {
     for (const space of [above, below]) space.firstChild.colSpan = there(COLUMNS);
   }
 
+  /** The place of each name among all of them: comparing names by their numbers takes long. */
+  function known(devices) {
+    const ids = Object.keys(devices);
+    if (ids.length !== places.size || !ids.every((id) => places.has(id))) {
+      places = new Map(ids.sort(natural).map((id, place) => [id, place]));
+    }
+    return places;
+  }
+
   /** Ids in order: what is not known comes last, whichever way. */
   function arrange(devices) {
+    const place = known(devices);
+    const byName = (a, b) => place.get(a) - place.get(b);
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     const column = COLUMNS.find((each) => each.key === sorting.key);
     const found = [];
@@ -139,9 +151,9 @@ export function fleet(run) {
     }
     const way = sorting.down ? -1 : 1;
     found.sort(([a, one], [b, other]) => {
-      if (one === undefined || other === undefined) return (one === undefined) - (other === undefined) || natural(a, b);
-      const by = typeof one === "string" ? natural(one, other) : one - other;
-      return way * by || natural(a, b);
+      if (one === undefined || other === undefined) return (one === undefined) - (other === undefined) || byName(a, b);
+      const by = column.key === "device" ? byName(a, b) : typeof one === "string" ? natural(one, other) : one - other;
+      return way * by || byName(a, b);
     });
     return found.map(([id]) => id);
   }

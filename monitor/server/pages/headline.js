@@ -48,7 +48,7 @@ export function headline(run) {
     if (text) setText(rows[name].value, text);
   };
 
-  function draw({ run: now, devices, rounds }) {
+  function draw({ run: now, devices, rounds, study }) {
     const over = OVER.has(now.state);
     setText(at("title"), now.title ? `· ${now.title}` : "");
     setText(at("name"), now.name);
@@ -91,7 +91,7 @@ export function headline(run) {
     setHidden(rows.Server.row, !now.server);
     server.set(now.server);
     drawTroubles(devices);
-    document.title = [troubles && `▲ ${troubles}`, over ? now.state : now.rounds && `${now.round}/${now.rounds}`,
+    document.title = study ? [`${study.done}/${study.runs}`, now.name].join(" · ") : [troubles && `▲ ${troubles}`, over ? now.state : now.rounds && `${now.round}/${now.rounds}`,
       percent(now.accuracy), now.name].filter(Boolean).join(" · ");
   }
 
@@ -126,5 +126,5 @@ export function headline(run) {
     box.replaceChildren(el("strong", {}, `▲ ${plural(found.length, "device needs", "devices need")} somebody`), el("ul", {}, ...items));
   }
 
-  run.show(["run", "devices", "rounds"], draw);
+  run.show(["run", "devices", "rounds", "study"], draw);
 }

@@ -22,7 +22,7 @@ export function study(run) {
     for (const id of OF_RUNS) setHidden(document.getElementById(id), Boolean(now));
     if (!now) return;
     const failures = Object.entries(now.failed ?? {}).sort(([a], [b]) => natural(a, b));
-    setText(title, now.title ? `${now.name}: ${now.title}` : now.name);
+    setText(title, now.title || "Runs");
     setText(told, [`${now.done} of ${plural(now.runs, "run")} ended`, failures.length ? `▲ ${failures.length} of them failed` : "",
       now.left_s === undefined ? "" : `${roughly(now.left_s)} left`].filter(Boolean).join("; "));
     bar.max = Math.max(now.runs, 1);

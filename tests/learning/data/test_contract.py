@@ -48,7 +48,7 @@ CHANGES = {
 """Another value for each field, but for those that cannot have one."""
 
 HERE = "data file x.npz"
-GOLDEN = "ee15bc96b27a04e9cef7b44e9ed4be095934e6c1e8c16d00d1e4673764bb86e2"
+GOLDEN = "26c8da6dac837963aba652c86e1e6eb2c1a3cf5b88e5b7614b9682a58fd559e0"
 """SHA-256 of the contract of these tests."""
 
 

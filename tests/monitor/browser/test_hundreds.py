@@ -85,6 +85,7 @@ def test_keys_move_filter_and_open(browser: Browser, hundreds: Hundreds) -> None
     assert browser.run("document.getElementById('device-title').textContent") == found
     browser.press("Escape")
     browser.wait("document.getElementById('device').hidden")
+    browser.wait(f"{FOCUSED} === {found!r}", 5)
     browser.run(CLEARED)
 
 

@@ -20,8 +20,11 @@ from typing import Any
 import psutil
 import pytest
 
+from fimi.monitor.asking import Asking
+from fimi.record.interventions import StopRun
 from fimi.record.reader import read_run
 from fimi.record.summary import summarise
+from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED
 
 PATIENCE_S = 60.0
 ROOT = Path(__file__).parents[3]
@@ -93,7 +96,7 @@ def test_a_live_dry_run(tmp_path: Path, two_ports: tuple[int, int]) -> None:
     prometheus = Prometheus(tmp_path, own, scraped)
     dry_run = subprocess.Popen(
         [sys.executable, "-m", "fimi.testbed.cli", "dry-run", "--strategy", "tfl", "--devices", "2",
-         "--rounds", "2", "--name", "scraped", "--dashboard", f"127.0.0.1:{scraped}",
+         "--rounds", "2000", "--name", "scraped", "--dashboard", f"127.0.0.1:{scraped}",
          "--set", "deployment.export=false", "--set", "trackers.tensorboard=events"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -101,7 +104,7 @@ def test_a_live_dry_run(tmp_path: Path, two_ports: tuple[int, int]) -> None:
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        # What was scraped stays in the answer after the run is over: no race with its end.
+        # What was scraped stays in the answer after the run is over.
         joules = "last_over_time(fimi_device_energy_joules_total[10m])"
         until(lambda: len(prometheus.query(joules)) == 2, "joules of both devices", dry_run)
         assert prometheus.query("up")
@@ -112,7 +115,9 @@ def test_a_live_dry_run(tmp_path: Path, two_ports: tuple[int, int]) -> None:
         for target in (each for panel in GRAFANA["panels"] for each in panel["targets"]):
             asked = target["expr"].replace("$instance", f"127.0.0.1:{scraped}")
             prometheus.query(asked.replace("$device", ".*"))  # fails where it is no PromQL
-        assert dry_run.wait(PATIENCE_S) == 0
+        # It goes on until it is asked to stop: no race with its end.
+        Asking(tmp_path / "runs" / "scraped").ask(StopRun(), "a test")
+        assert dry_run.wait(PATIENCE_S) == EXIT_INTERRUPTED
         answer = prometheus.query(joules)
         power = prometheus.query("last_over_time(fimi_device_power_watts[10m])")
     finally:

@@ -25,7 +25,7 @@ from fimi.monitor.terminal.cells import age
 from fimi.monitor.terminal.picture import draw, still
 from fimi.monitor.terminal.state import Drawn, ViewState, press
 
-FLEETS = {count: fleet(count) for count in (0, 1, 3, 30, 500)}
+FLEETS = {count: fleet(count) for count in (0, 1, 3, 30, 100, 500)}
 KEYS = [
     *("up", "down", "page up", "page down", "home", "end", "enter", "escape", "left", "right"),
     *("backspace", "s", "<", ">", "r", "/", "p", "e", "?", "j", "k", "g", "G", " ", "é", "7"),
@@ -73,9 +73,9 @@ def test_every_device_is_reached_by_scrolling(count: int, width: int, height: in
         assert seen == set(FLEETS[count].devices)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
-    st.sampled_from(sorted(FLEETS)),
+    st.sampled_from([0, 1, 3, 30, 100]),
     st.lists(
         st.tuples(st.sampled_from(KEYS), st.integers(1, 220), st.integers(1, 70)), max_size=12
     ),

@@ -91,9 +91,12 @@ def terminal() -> Iterator[OwnTerminal]:
 
 
 def test_keys_work_and_the_end_of_the_run_is_its_end(
-    running: Running, served: Dashboard, folder: Path, terminal: OwnTerminal
+    running: Running, folder: Path, terminal: OwnTerminal
 ) -> None:
-    with started(terminal, TOP, folder.parents[1]) as process:
+    with (
+        Dashboard(running, NoHooks(), folder=folder) as served,
+        started(terminal, TOP, folder.parents[1]) as process,
+    ):
         terminal.until("device-007")
         assert terminal.modes() != terminal.before
         assert "30 devices · ! 6 with problems" in terminal.text
@@ -109,6 +112,7 @@ def test_keys_work_and_the_end_of_the_run_is_its_end(
         terminal.resize(50, 15)
         terminal.until(lambda: max(terminal.screen, default=0) == 15)
         running.end()
+        served.__exit__()  # as it ends with the run
         terminal.until(lambda: process.poll() is not None)
         terminal.read(0.1)
     assert process.returncode == 0
@@ -222,6 +226,8 @@ def test_of_several_runs_one_is_to_be_named(
     assert done.exit_code == 2 and "name one: runs/a, runs/b." in done.output
     done = CliRunner().invoke(main, ["top", "b"])
     assert done.exit_code == 3 and "http://127.0.0.1:9/: Connection refused" in done.output
+    done = CliRunner().invoke(main, ["top", "killed"])
+    assert done.exit_code == 3 and f"process {2**22 + 7}, is gone" in done.output
 
 
 @pytest.mark.parametrize("text", ["", "runs/trial", "ftp://a/", "http://", "http://a:x/"])
@@ -253,7 +259,7 @@ def test_it_connects_again_wherever_the_run_is_then(running: Running, folder: Pa
             raise ConnectionError(error) from None  # as long as it is started again
         return FeedAddress(url=at.url, key=at.key)
 
-    with FeedListener(where) as listener:
+    with FeedListener(where, again_s=0.05) as listener:
         with Dashboard(running, NoHooks(), folder=folder):
             until(lambda: listener.latest() is not None)
             assert listener.link() == "" and not listener.over
