@@ -79,7 +79,7 @@ class Dashboard:
         except OSError as error:
             self._say(
                 f"no dashboard: {self._host} port {self._port}: {error.strerror or error}; the run "
-                "goes on without it"
+                "goes on without it, and nothing can be asked of it (--dashboard HOST:PORT)"
             )
         return self
 

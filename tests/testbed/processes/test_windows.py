@@ -149,3 +149,6 @@ def test_what_is_no_place_is_said(given: str) -> None:
 
     done = CliRunner().invoke(command, ["--dashboard", given])
     assert done.exit_code == 2 and "no place for a dashboard" in done.output
+    assert "FIMI_DASHBOARD" not in done.output
+    done = CliRunner().invoke(command, [], env={"FIMI_DASHBOARD": given})
+    assert not given or "(FIMI_DASHBOARD) is no place for a dashboard" in done.output
