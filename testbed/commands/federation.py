@@ -33,6 +33,7 @@ from fimi.testbed.commands.reaching import (
 from fimi.testbed.commands.shared import (
     COMMON,
     RUN,
+    code_of,
     errors,
     fail,
     options,
@@ -293,8 +294,13 @@ def show_report(run: Path, given: Mapping[str, Any] | None = None) -> str:
         given: settings of a carbon figure, see :func:`fimi.record.carbon.with_carbon`.
     """
     from fimi.report.layout import Paper
-    from fimi.report.page import write_report
+    from fimi.report.page import NotWrittenError, write_report
     from fimi.report.terminal import as_text
 
-    path = write_report(run, given)
+    try:
+        path = write_report(run, given)
+    except NotWrittenError as error:
+        if error.__cause__ is not None:
+            error.code = code_of(error.__cause__)
+        raise
     return f"{as_text(run, paper=Paper.of(sys.stdout), given=given)}\nreport: {path}"
