@@ -130,6 +130,10 @@ def report(run: Path, carbon: tuple[str, ...], output: str) -> None:
     """Make the report of a run again from its run store; as JSON, print its numbers only."""
     from fimi.testbed.run_folder import find_run
 
+    if carbon and output == "latex":
+        raise click.UsageError(
+            "the LaTeX tables have no carbon figure: leave '--carbon' out, or take '--format json'."
+        )
     with errors():
         folder = find_run(run)
         given = carbon_of(carbon, folder)

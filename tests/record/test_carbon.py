@@ -233,3 +233,9 @@ def test_what_cannot_be_is_refused(run_dir: Path, options: list[str], said: str)
     ended = CliRunner().invoke(main, ["report", str(run_dir), *arguments])
     assert ended.exit_code == 2
     assert said in " ".join(ended.stderr.split())
+
+
+def test_latex_has_no_figure_and_says_so(run_dir: Path) -> None:
+    options = ["--carbon", "intensity_g_per_kwh=360", "--carbon", "source=x", "--format", "latex"]
+    ended = CliRunner().invoke(main, ["report", str(run_dir), *options])
+    assert ended.exit_code == 2 and "LaTeX" in ended.stderr
