@@ -151,8 +151,9 @@ class Consequences:
             raise Unmet(f"{device} is excluded already")
         left, least = rounds.there - {device}, self._context.settings.rounds.min_devices
         if len(left) < least:
+            devices = "device" if len(left) == 1 else "devices"
             raise Unmet(
-                f"without {device} {len(left)} devices would be left for a round, "
+                f"without {device} {len(left)} {devices} would be left for a round, "
                 f"rounds.min_devices asks for {least}"
             )
         return Consequence(

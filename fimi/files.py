@@ -85,7 +85,11 @@ def whole_file(
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     # Nobody but the owner may read a secret, not even before its permissions are set.
-    handle = os.open(partial, flags, 0o666 if mode is None else mode & 0o600 | 0o200)
+    try:
+        handle = os.open(partial, flags, 0o666 if mode is None else mode & 0o600 | 0o200)
+    except OSError as error:
+        error.filename = str(path)  # the one that was asked for, not the hidden one
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             yield file

@@ -128,6 +128,8 @@ class Asking:
                 f"{self._folder / door.NAME}: the coordinator was killed, and another run listens "
                 "there now"
             )
+        if status == http.client.CONFLICT:
+            raise NoAnswerError(f"run {name}: {_error_of(body)}")
         try:
             if status != http.client.OK:
                 raise ValueError(f"{status} {_error_of(body)}")

@@ -176,6 +176,12 @@ class Watcher:
                 self._devices.take(RoundFinished(result=result))
                 self._run = replace(self._run, round=result.number)
             self._own_rounds = 0
+            self._run = replace(self._run, round=max(self._results, default=0))
+            if (last := run.plan) is not None:
+                least = last.dynamic if last.objective == "dynamic" else last.board
+                self._run = replace(
+                    self._run, plan_round_j=least.energy_j, plan_objective=last.objective
+                )
 
     def say(self, text: str, *, problem: bool = False) -> None:
         """Something that is no event of the run, in words."""

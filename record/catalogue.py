@@ -24,10 +24,13 @@ from fimi.record.reader import STORE_NAME, ReportError
 DEEPEST = 5
 """Folders below the first that are looked into: ``./experiments/NAME/runs/CELL`` is the fourth."""
 _LEFT_BEHIND = {
-    *("run.lock", f"{STORE_NAME}-wal", f"{STORE_NAME}-shm", "report.html"),
-    *("model.safetensors", "model.next.safetensors", "model.onnx"),
+    *("run.lock", f"{STORE_NAME}-wal", f"{STORE_NAME}-shm"),
+    *("model.safetensors", "model.next.safetensors"),
 }
-"""What only a run leaves, so that a folder with any of it and without a store has lost that."""
+"""What only a run leaves, so that a folder with any of it and without a store has lost that.
+
+Reports and ONNX files are none of it: trackers below ``runs/`` have copies (docs/monitoring.md).
+"""
 _NOT_RUNS = {"logs", "work", "late-models", "cells", "pool", "node_modules", "__pycache__"}
 _EXPERIMENT = ("cells", "results.json")
 
@@ -144,6 +147,8 @@ def _reason(path: Path, said: str) -> str:
 def _without_store(path: Path) -> str:
     try:
         there = sorted(each.name for each in path.iterdir())
+        if STORE_NAME in there:
+            return f"its store {STORE_NAME} is a link to {(path / STORE_NAME).readlink()}: no file"
     except OSError as error:
         return f"the folder cannot be read: {error.strerror or error}"
     return f"its store {STORE_NAME} is missing; there is only {', '.join(there[:4])}"

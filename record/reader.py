@@ -191,9 +191,11 @@ def _check(store: Path, db: sqlite3.Connection) -> None:
         )
     there = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
     if not there >= migration.ALWAYS:
+        log = store.with_name(f"{store.name}-wal")
+        hint = f"; an unfinished run has them in {log.name}: copy its whole folder"
         raise ReportError(
             f"{store}: not a run store; it lacks the tables "
-            f"{', '.join(sorted(migration.ALWAYS - there))}"
+            f"{', '.join(sorted(migration.ALWAYS - there))}{'' if there or log.exists() else hint}"
         )
 
 

@@ -68,7 +68,9 @@ def intensity_words(carbon: Carbon) -> str:
 def boundary_words(carbon: Carbon) -> str:
     """Whose joules and hardware are in the figures."""
     if carbon.settings.boundary == "all":
-        return "boards, generator node and server while they work; no network, no broker"
+        return (
+            "boards, generator node while it draws, server while it trains; no network, no broker"
+        )
     return "boards alone; no generator node, server, network or broker"
 
 
@@ -78,7 +80,8 @@ def embodied_words(carbon: Carbon) -> str:
     lacking = carbon.without_embodied
     some = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
     if embodied is None:
-        return "no embodied emissions are given, so it is no whole SCI"
+        what = "for no hardware of this run" if told.embodied_of else "for nothing"
+        return f"embodied emissions are given {what}, so it is no whole SCI"
     share = "" if told.resource_share == 1 else f", {percent(told.resource_share)} of it reserved"
     said = f"M {grams(embodied)} per run over a lifespan of {told.lifetime_years:g} years{share}"
     return f"{said}; not given for {some}, so it is no whole SCI" if lacking else said

@@ -39,6 +39,12 @@ _SPLITS = {
 }
 
 
+class NotWrittenError(ReportError):
+    """A page cannot be written; the run itself is stored."""
+
+    code = "U006"
+
+
 def write_report(run_dir: Path, given: Mapping[str, Any] | None = None) -> Path:
     """Write a run's page beside its store, whole or not at all.
 
@@ -50,16 +56,18 @@ def write_report(run_dir: Path, given: Mapping[str, Any] | None = None) -> Path:
         The page.
 
     Raises:
-        ReportError: the run cannot be read, or the page not be written.
+        ReportError: the run cannot be read.
+        NotWrittenError: the page cannot be written.
     """
     page = render(with_carbon(read_run(run_dir), given or {}))
     target = run_dir / REPORT_NAME
     try:
         write_whole(target, page)
     except OSError as error:
-        raise ReportError(
+        raise NotWrittenError(
             f"{target}: the report cannot be written: {error.strerror or error}; the run is "
-            f"stored, 'fimi report {run_dir}' makes the report again"
+            f"stored, 'fimi report {run_dir}' makes the report again, and with '--format json' "
+            "prints its numbers without a file"
         ) from error
     return target
 

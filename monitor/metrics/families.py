@@ -2,7 +2,8 @@
 
 Names follow Prometheus: ``fimi_``, what it is, the base unit (joules, watts, hertz, celsius,
 seconds, bytes, ratio), and ``_total`` behind a counter. Joules and watts have the labels
-``device``, ``kind``, ``scope`` and ``source``: joules of another kind are another series. There is
+``device``, ``kind``, ``scope`` and ``source``, predicted ones ``device`` and ``kind``: joules of
+another kind are another series. There is
 no sum over devices, which would have to mix them; a query makes one:
 ``sum by (kind, scope) (fimi_device_energy_joules_total)``.
 
@@ -21,12 +22,14 @@ from typing import Literal, get_args
 
 from msgspec import Struct
 
-from fimi.energy.joules import Energy
+from fimi.energy.joules import Energy, Kind
 from fimi.monitor.snapshot import PROBLEMS, DeviceNow, RunState, Snapshot
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
 
 ENERGY_LABELS = ("kind", "scope", "source")
+_MODELLED: Kind = "modelled"
+"""What every prediction is."""
 
 
 class Family(Struct, frozen=True, kw_only=True):
@@ -76,6 +79,15 @@ def _joules(energy: Callable[[DeviceNow], Energy | None]) -> Callable[[Snapshot]
         for name, device in snapshot.devices.items():
             if (found := energy(device)) is not None:
                 yield (name, *_labels(found)), found.value_j
+
+    return rows
+
+
+def _predicted(joules: Callable[[DeviceNow], float | None]) -> Callable[[Snapshot], Rows]:
+    def rows(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], float]]:
+        for name, device in snapshot.devices.items():
+            if (found := joules(device)) is not None:
+                yield (name, _MODELLED), float(found)
 
     return rows
 
@@ -216,9 +228,11 @@ FAMILIES: tuple[Family, ...] = (
         name="fimi_plan_round_energy_joules",
         unit="joules",
         help="Joules of one round by the plan in force, of the energy that it makes least.",
-        labels=("objective",),
+        labels=("objective", "kind"),
         rows=lambda s: (
-            [] if s.run.plan_round_j is None else [((s.run.plan_objective,), s.run.plan_round_j)]
+            []
+            if s.run.plan_round_j is None
+            else [((s.run.plan_objective, _MODELLED), s.run.plan_round_j)]
         ),
     ),
     Family(
@@ -283,8 +297,8 @@ FAMILIES: tuple[Family, ...] = (
         type="counter",
         unit="joules",
         help="The prediction of fimi_device_energy_compared_joules_total; always modelled.",
-        labels=_DEVICE,
-        rows=_of_device(lambda d: d.total.predicted_j),
+        labels=("device", "kind"),
+        rows=_predicted(lambda d: d.total.predicted_j),
     ),
     Family(
         name="fimi_device_round_energy_joules",
@@ -297,8 +311,8 @@ FAMILIES: tuple[Family, ...] = (
         name="fimi_device_round_energy_predicted_joules",
         unit="joules",
         help="The prediction of that round, of the phases that were metered; always modelled.",
-        labels=_DEVICE,
-        rows=_of_device(lambda d: d.round_energy.predicted_j),
+        labels=("device", "kind"),
+        rows=_predicted(lambda d: d.round_energy.predicted_j),
     ),
     Family(
         name="fimi_device_power_watts",

@@ -49,15 +49,15 @@ class Access:
 
     def may_look(self, request: HTTPConnection) -> bool:
         """Whether a request may read."""
-        if not self._is_at_home(request):
+        if not self.is_at_home(request):
             return False
         return self._local or self._has_key(request)
 
     def may_act(self, request: HTTPConnection) -> bool:
         """Whether a request may change the run."""
-        return self._is_at_home(request) and self._has_key(request) and _is_own(request)
+        return self.is_at_home(request) and self._has_key(request) and _is_own(request)
 
-    def _is_at_home(self, request: HTTPConnection) -> bool:
+    def is_at_home(self, request: HTTPConnection) -> bool:
         """Whether it names this server as people on this machine do."""
         if not self._local:
             return True

@@ -56,7 +56,7 @@ def app(feed: Feed, access: Access, hooks: Hooks) -> Starlette:
     def looking(handler: Handler) -> Handler:
         async def guarded(request: Request) -> Response:
             if not access.may_look(request):
-                return _refused()
+                return _refused(request, access)
             return _safe(await handler(request))
 
         return guarded
@@ -67,7 +67,7 @@ def app(feed: Feed, access: Access, hooks: Hooks) -> Starlette:
             opened.set_cookie(access.cookie, access.key, httponly=True, samesite="strict")
             return opened
         if not access.may_look(request):
-            return _refused()
+            return _refused(request, access)
         return _safe(_asset("index.html"))
 
     async def asset(request: Request) -> Response:
@@ -97,7 +97,7 @@ def app(feed: Feed, access: Access, hooks: Hooks) -> Starlette:
 
     async def control(request: Request) -> Response:
         if not access.may_act(request):
-            return _refused(acts=True)
+            return _refused(request, access, acts=True)
         body = b""
         async for part in request.stream():
             body += part
@@ -160,7 +160,14 @@ def _problem(status: int, text: str) -> Response:
     return _safe(JSONResponse({"error": text}, status))
 
 
-def _refused(*, acts: bool = False) -> Response:
+def _refused(request: Request, access: Access, *, acts: bool = False) -> Response:
+    if not access.is_at_home(request):
+        host = request.headers.get("host", "")
+        return _problem(
+            403,
+            f"this dashboard listens on its machine only and does not answer to {host!r}: open it "
+            "as 127.0.0.1 or localhost, or start the run with --dashboard HOST",
+        )
     what = "acts on the run" if acts else "looks at the run from another machine"
     return _problem(
         403,

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Struct
 
 from fimi.errors import SurroundingsError
+from fimi.record.clean import clean
 
 NAME, NEW = "dashboard.json", "dashboard.json.new"
 HEADER = "X-FIMI-Key"
@@ -71,7 +73,12 @@ def find(folder: Path) -> Door:
     """
     path = folder / NAME
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Door)
+        found = msgspec.json.decode(path.read_bytes(), type=Door)
+        place = urlsplit(found.url)
+        if place.scheme != "http" or not place.hostname or not place.port:
+            raise ValueError(f"{found.url!r} is no address of a dashboard")
+        if not (found.key.isascii() and found.key.isprintable()):
+            raise ValueError("its key is none")
     except FileNotFoundError:
         raise NoDoorError(
             f"run {folder.name} has no dashboard now: it is not running here, or it was started "
@@ -81,8 +88,9 @@ def find(folder: Path) -> Door:
         raise NoDoorError(
             f"{path} belongs to another user: only who started the run may act on it"
         ) from None
-    except (OSError, msgspec.DecodeError) as error:
-        raise NoDoorError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise NoDoorError(f"{path} cannot be read: {clean(error)}") from error
+    return found
 
 
 def take_down(folder: Path) -> None:

@@ -18,7 +18,10 @@ class NoHooks:
 
     def control(self, body: bytes) -> Any:
         """Nobody can act."""
-        raise NotNow("this takes no requests")
+        raise NotNow(
+            "an experiment and its runs take no requests; Ctrl-C ends an experiment, and the same "
+            "command goes on with it"
+        )
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """There are none."""

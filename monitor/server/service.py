@@ -62,7 +62,8 @@ class Dashboard:
             would have all of it to do when the first one comes.
 
     Attributes:
-        url: of the page, with its key; empty while there is none.
+        url: of the page, with its key; empty while there is none. Where the server listens at all
+            addresses, it has the machine's name.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Dashboard:
         except OSError as error:
             self._say(
                 f"no dashboard: {self._host} port {self._port}: {error.strerror or error}; the run "
-                "goes on without it"
+                "goes on without it, and nothing can be asked of it (--dashboard HOST:PORT)"
             )
         return self
 

@@ -139,13 +139,13 @@ def _table(runs: Sequence[Listed], shown: Sequence[_Shown], paper: Paper) -> Ite
     names = [clean(run.name, 200) for run in runs]
     kept = [*map(_standing, runs)]
     longest = min(max(map(columns, names)), _NAME_MOST)
-    began = [f"{run.began:%Y-%m-%d %H:%M}" for run in runs]
+    began = [_began(run, "%Y-%m-%d %H:%M") for run in runs]
     status_width = max(6, *map(columns, kept))
     room = paper.width - _GAP - status_width - min(longest, max(_NAME_LEAST, paper.width // 4))
     title = "began"
-    if room - _GAP - columns(began[0]) < paper.width // 2:
+    if room - _GAP - max(map(columns, began)) < paper.width // 2:
         title, began = _short(runs)
-    room -= _GAP + max(columns(began[0]), *map(columns, title.split("\n")))
+    room -= _GAP + max(*map(columns, began), *map(columns, title.split("\n")))
     parts: list[tuple[str, list[str]]] = [(title, began)]
     left_out = []
     for column in shown:
@@ -173,9 +173,15 @@ def _table(runs: Sequence[Listed], shown: Sequence[_Shown], paper: Paper) -> Ite
 def _short(runs: Sequence[Listed]) -> tuple[str, list[str]]:
     """When runs began in few columns: what is the same of all stands in the heading alone."""
     for once, each in (("%Y-%m-%d", "%H:%M"), ("%Y", "%m-%d")):
-        if len(runs) > 1 and len({f"{run.began:{once}}" for run in runs}) == 1:
-            return f"began\n{runs[0].began:{once}}", [f"{run.began:{each}}" for run in runs]
-    return "began", [f"{run.began:%Y-%m-%d}" for run in runs]
+        known = {_began(run, once) for run in runs} - {""}
+        if len(runs) > 1 and len(known) == 1:
+            return f"began\n{known.pop()}", [_began(run, each) for run in runs]
+    return "began", [_began(run, "%Y-%m-%d") for run in runs]
+
+
+def _began(run: Listed, form: str) -> str:
+    """When a run began; nothing where that cannot be read."""
+    return f"{run.began:{form}}" if run.headline else ""
 
 
 def _ended(name: str, width: int) -> str:
@@ -215,7 +221,7 @@ def _row(run: Listed) -> dict[str, Any]:
         "accuracy": found.accuracy if found else None,
         **_energy(energy, whole=found is not None and found.whole),
         "resumed": found.resumed if found else None,
-        "began": run.began.isoformat(),
+        "began": run.began.isoformat() if found else None,
         "finished_at": found.finished_at or None if found else None,
         "wall_s": found.wall_s if found else None,
         "command": found.command or None if found else None,

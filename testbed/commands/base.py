@@ -175,9 +175,12 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C while it is still loading also ends with exit code 130."""
+        """Run the command; Ctrl-C while it loads or asks something also ends with exit code 130."""
         try:
             with harmless_interrupts():
                 return super().invoke(ctx)
+        except click.Abort:
+            click.echo(err=True)  # behind the question
+            fail("stopped", EXIT_INTERRUPTED)
         except KeyboardInterrupt:
             fail("stopped", EXIT_INTERRUPTED)

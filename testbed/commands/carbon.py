@@ -21,6 +21,7 @@ CARBON = click.option(
     help="A carbon figure with this key of section carbon: intensity_g_per_kwh=380, source='…'.",
 )
 _PREFIX = "carbon."
+_INTENSITY = "intensity_g_per_kwh"
 
 
 def carbon_of(texts: tuple[str, ...], run: Path) -> dict[str, Any]:
@@ -39,7 +40,14 @@ def carbon_of(texts: tuple[str, ...], run: Path) -> dict[str, Any]:
     from fimi.record.reader import read_info
 
     info, _ = read_info(run)
-    return checked(texts, info.config)
+    found = checked(texts, info.config)
+    if _INTENSITY not in found and not info.config.get(_PREFIX + _INTENSITY):
+        raise ConfigError(
+            f"--carbon: the run has no carbon intensity, and without one there is no figure; add "
+            f"--carbon {_INTENSITY}=… and its source",
+            code="C004",
+        )
+    return found
 
 
 def checked(texts: tuple[str, ...], stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -88,8 +88,8 @@ def runs(
             strategy=strategy,
             data=data,
             standing=status,
-            since=moment(since, now) if since else None,
-            until=moment(until, now, end=True) if until else None,
+            since=None if since is None else moment(since, now),
+            until=None if until is None else moment(until, now, end=True),
         )
     except ValueError as error:
         fail(f"--since, --until: {error}", EXIT_CONFIG, "U001")
@@ -107,7 +107,8 @@ def runs(
             click.echo(line)
         if len(chosen) < len(found):
             left = len(found) - len(chosen)
-            click.echo(f"\n{left} of {len(found)} runs are left out", err=True)
+            are = "is" if left == 1 else "are"
+            click.echo(f"\n{left} of {len(found)} runs {are} left out", err=True)
 
 
 def _usual() -> list[Path]:

@@ -57,8 +57,15 @@ def compare_runs(
     from fimi.report.collection.compared import compare_runs as compare
     from fimi.report.layout import Paper
 
+    if not all(0 < each <= 1 for each in targets):  # a range of click lets nan through
+        raise click.BadParameter("an accuracy is above 0, 1 at most.", param_hint="'--target'")
     with errors():
-        runs = _read(_folders(places), carbon)
+        folders = _folders(places)
+        if len(folders) < 2:
+            raise click.UsageError(
+                f"there is nothing to compare {next(iter(folders))} with; name two runs or more."
+            )
+        runs = _read(folders, carbon)
         found = compare(runs, targets=targets, confidence=confidence)
         if html is not None:
             write_whole(html, compared_page.compared_page(found))
@@ -88,7 +95,8 @@ def _folders(places: Sequence[str]) -> dict[Path, bool]:
     for place in places:
         path = Path(place)
         if "*" in place and not path.exists():
-            several = [each for match in sorted(Path().glob(place)) for each in _below(match)]
+            matches = (match for match in sorted(Path().glob(place)) if _may_be_one(match))
+            several = [each for match in matches for each in _below(match)]
             if not several:
                 raise ReportError(f"{place}: no run here has such a name", code="R004")
         elif path.is_dir() and not _is_run(path):
@@ -102,6 +110,11 @@ def _folders(places: Sequence[str]) -> dict[Path, bool]:
         for run in several:
             found.setdefault(run.resolve(), (run, False))
     return dict(found.values())
+
+
+def _may_be_one(path: Path) -> bool:
+    """Whether a pattern can mean it: a folder or a store, and not, say, the file of a tracker."""
+    return path.is_dir() or path.suffix == ".sqlite"
 
 
 def _is_run(path: Path) -> bool:

@@ -33,6 +33,7 @@ from fimi.testbed.commands.reaching import (
 from fimi.testbed.commands.shared import (
     COMMON,
     RUN,
+    code_of,
     errors,
     fail,
     options,
@@ -129,6 +130,10 @@ def report(run: Path, carbon: tuple[str, ...], output: str) -> None:
     """Make the report of a run again from its run store; as JSON, print its numbers only."""
     from fimi.testbed.run_folder import find_run
 
+    if carbon and output == "latex":
+        raise click.UsageError(
+            "the LaTeX tables have no carbon figure: leave '--carbon' out, or take '--format json'."
+        )
     with errors():
         folder = find_run(run)
         given = carbon_of(carbon, folder)
@@ -293,8 +298,13 @@ def show_report(run: Path, given: Mapping[str, Any] | None = None) -> str:
         given: settings of a carbon figure, see :func:`fimi.record.carbon.with_carbon`.
     """
     from fimi.report.layout import Paper
-    from fimi.report.page import write_report
+    from fimi.report.page import NotWrittenError, write_report
     from fimi.report.terminal import as_text
 
-    path = write_report(run, given)
+    try:
+        path = write_report(run, given)
+    except NotWrittenError as error:
+        if error.__cause__ is not None:
+            error.code = code_of(error.__cause__)
+        raise
     return f"{as_text(run, paper=Paper.of(sys.stdout), given=given)}\nreport: {path}"

@@ -254,7 +254,8 @@ def _explain(
         message += f"\n  {dotted}: {_description(field.type)} Default: {to_toml(field.default)}"
     if said := _meant(key, error_place=place, value=value, text=text):
         message += f"\n  {said}."
-    if isinstance(value, str) and not names and any(c.isdigit() for c in value):
+    asks_number = text.startswith(("Expected `float", "Expected `int"))
+    if isinstance(value, str) and asks_number and any(c.isdigit() for c in value):
         message += "\n  Write a number without a unit; the key's name says the unit."
     return message
 

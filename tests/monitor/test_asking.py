@@ -17,7 +17,7 @@ from fimi.coordinator.controls import Controls
 from fimi.monitor.asking import Asking, NoAnswerError
 from fimi.monitor.server import door
 from fimi.monitor.server.door import NoDoorError
-from fimi.monitor.server.hooks import NotNow
+from fimi.monitor.server.hooks import NoHooks, NotNow
 from fimi.monitor.server.service import Dashboard
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import (
@@ -97,6 +97,30 @@ def test_a_request_is_handed_in_and_waited_for(
     answer = asking.wait(answer, asked.request, ANNA)
     thread.join()
     assert (answer.state, answer.refusal, answer.words) == ("refused", "no-plan", "so it is")
+
+
+def test_an_experiment_says_that_it_takes_none(tmp_path: Path) -> None:
+    with (
+        Dashboard(Watcher(RunInfo(run="r")), NoHooks(), folder=tmp_path),
+        pytest.raises(NoAnswerError, match="an experiment and its runs take no requests; Ctrl-C"),
+    ):
+        Asking(tmp_path).ask(StopRun(), ANNA)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"url":"http://127',
+        '{"url":"nowhere","key":"k","pid":1}',
+        '{"url":"http://[::1","key":"k","pid":1}',
+        '{"url":"http://127.0.0.1:99999/","key":"k","pid":1}',
+        '{"url":"http://127.0.0.1:9/","key":"k\\nk","pid":1}',
+    ],
+)
+def test_a_damaged_file_is_said(tmp_path: Path, said: str) -> None:
+    (tmp_path / "dashboard.json").write_text(said)
+    with pytest.raises(NoDoorError, match=r"dashboard\.json cannot be read"):
+        Asking(tmp_path)
 
 
 @pytest.mark.parametrize("done", [True, False])

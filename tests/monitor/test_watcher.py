@@ -73,6 +73,7 @@ def test_joules_are_those_of_the_record(run_dir: Path) -> None:
     for result in run.rounds:
         told(RoundFinished(result=result))
     recalled.recall(run)
+    assert recalled.snapshot().run.round == len(run.rounds)
     for seen in (told.snapshot(), recalled.snapshot()):
         assert seen.run.energy.energy == summary.energy.known
         assert seen.run.energy.whole == (not summary.energy.missing)

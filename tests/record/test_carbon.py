@@ -21,6 +21,7 @@ from fimi.record.reader import read_run
 from fimi.record.record import Generation
 from fimi.record.results import ServerRound
 from fimi.record.summary import summarise
+from fimi.report.carbon import embodied_words
 from fimi.testbed.cli import main
 
 GIVEN: dict[str, Any] = {"intensity_g_per_kwh": 360.0, "source": "a report"}
@@ -208,6 +209,13 @@ def test_report_json_page_and_export_say_the_same(run_dir: Path, tmp_path: Path)
     assert "CO2" not in (run_dir / "report.html").read_text(encoding="utf-8").split("<script")[0]
 
 
+def test_hardware_that_is_not_there_is_not_passed_over_in_silence(run_dir: Path) -> None:
+    given = {"intensity_g_per_kwh": 360.0, "source": "x", "lifetime_years": 4.0}
+    assert "for nothing" in embodied_words(emitted(run_dir, given))
+    given["embodied_of"] = ("mini-pcc=80",)
+    assert "for no hardware of this run" in embodied_words(emitted(run_dir, given))
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -217,6 +225,7 @@ def test_report_json_page_and_export_say_the_same(run_dir: Path, tmp_path: Path)
         (["intensity_g_per_kwh=360", "source=x", "embodied_kg=3"], "carbon.lifetime_years 0"),
         (["intensity_g_per_kwh=360", "source=x", "embodied_of=['pi=much']"], "embodied_of"),
         (["nonsense"], "write KEY=VALUE"),
+        (["source=x"], "without one there is no figure"),
     ],
 )
 def test_what_cannot_be_is_refused(run_dir: Path, options: list[str], said: str) -> None:
@@ -224,3 +233,9 @@ def test_what_cannot_be_is_refused(run_dir: Path, options: list[str], said: str)
     ended = CliRunner().invoke(main, ["report", str(run_dir), *arguments])
     assert ended.exit_code == 2
     assert said in " ".join(ended.stderr.split())
+
+
+def test_latex_has_no_figure_and_says_so(run_dir: Path) -> None:
+    options = ["--carbon", "intensity_g_per_kwh=360", "--carbon", "source=x", "--format", "latex"]
+    ended = CliRunner().invoke(main, ["report", str(run_dir), *options])
+    assert ended.exit_code == 2 and "LaTeX" in ended.stderr

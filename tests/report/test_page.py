@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from fimi.record.reader import ReportError, read_run
 from fimi.record.summary import summarise
 from fimi.report.figures import pictures
 from fimi.report.page import write_report
+from fimi.testbed.cli import main
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -244,3 +246,13 @@ def test_how_the_data_were_divided(tmp_path: Path, build: Any, partition: str, s
     }
     build.write(tmp_path, about={"config": config, "dataset": {"name": "digits", "test": 40}})
     assert said in Page(write_report(tmp_path)).text
+
+
+def test_a_page_that_cannot_be_written_is_no_broken_store(run_dir: Path) -> None:
+    (run_dir / "report.html").unlink(missing_ok=True)
+    (run_dir / "report.html").mkdir()
+    ended = CliRunner().invoke(main, ["report", str(run_dir)])
+    assert ended.exit_code == 3
+    said = " ".join(ended.stderr.split())
+    assert "the report cannot be written" in said and "--format json" in said
+    assert "error[U003]" in said

@@ -144,6 +144,15 @@ def test_at_a_terminal_it_asks_first(
     assert (found.exit_code, found.stdout) == (0, "so it is\n" if served else "")
 
 
+def test_who_closes_the_question_asks_nothing(
+    run: Coordinating, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fimi.testbed.commands.control._is_terminal", lambda: True)
+    found = fimi(tmp_path, "stop", answers="")
+    assert (found.exit_code, run.served) == (130, [])
+    assert found.stderr.endswith("\nfimi: stopped\n")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

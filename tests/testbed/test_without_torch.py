@@ -18,13 +18,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from told import Told
 from written import Watch
 
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.console import Console
 from fimi.messaging.topics import device_id
+from fimi.record.events import Event, RoundFinished
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.processes.coordinator import coordinate
+from fimi.testbed.processes.windows import Windows
 from fimi.testbed.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -105,10 +108,10 @@ def test_a_federation_of_devices_without_torch(
         )
         for config, environment in zip(configs, environments, strict=True)
     ]  # fmt: skip
-    said: list[str] = []
+    told = Told()
 
-    def view(event: object) -> None:
-        if type(event).__name__ == "RoundFinished":
+    def count(event: Event) -> None:
+        if isinstance(event, RoundFinished):
             by_round.append(watch.take())
 
     try:
@@ -124,9 +127,8 @@ def test_a_federation_of_devices_without_torch(
             a_broker.address,
             folder,
             broker="test",
-            view=view,
+            view=Windows(folder, told, "a test", None, also=(count,)),
             cancel=threading.Event(),
-            say=said.append,
         )
         folder.close()
     finally:
@@ -139,7 +141,7 @@ def test_a_federation_of_devices_without_torch(
     for result in federation.rounds:
         assert [device.status for device in result.devices] == ["accepted"] * 2, outputs
     assert federation.rounds[-1].evaluation.accuracy > 0.3
-    assert "as a training graph" in said[0]
+    assert "as a training graph" in told.said[0]
     (trained_with,) = {d.backend for r in federation.rounds for d in r.devices}
     assert trained_with.startswith("onnxruntime ")
     for output in outputs:

@@ -71,8 +71,10 @@ def test_values_are_those_of_the_record(seen: Any) -> None:
         if (e := row.energy.value) is not None
     }
     assert len(energy) == 2 and {kind for _, kind, _, _ in energy} == {"measured", "emulated"}
-    assert values(snapshot, "fimi_device_energy_predicted_joules_total", "device") == pytest.approx(
-        {(row.device,): row.compared.predicted_j for row in summary.devices}
+    assert values(
+        snapshot, "fimi_device_energy_predicted_joules_total", "device", "kind"
+    ) == pytest.approx(
+        {(row.device, "modelled"): row.compared.predicted_j for row in summary.devices}
     )
     last = summary.points[-1]
     assert values(snapshot, "fimi_run_accuracy_ratio") == {(): last.accuracy}
@@ -127,7 +129,7 @@ def test_joules_of_another_kind_are_another_series(seen: Any) -> None:
     snapshot = seen.snapshot()
     names = {name for name, _ in series(snapshot)}
     for (name, labels), _ in series(snapshot).items():
-        if "joules" in name and "predicted" not in name and "plan" not in name:
+        if "joules" in name:
             assert "kind" in dict(labels), name
     assert not any(name.startswith("fimi_run_energy") for name in names)  # it would mix them
 

@@ -113,7 +113,8 @@ class TestWhoMayLookAndAct:
     @pytest.mark.parametrize("path", ["/", "/snapshot", "/feed", "/metrics", "/assets/index.html"])
     def test_a_page_of_another_site_sees_nothing(self, dashboard: Dashboard, path: str) -> None:
         """Its name may lead here (DNS rebinding); the request still carries it."""
-        assert ask(dashboard.url, path, Host="evil.example:80")[0] == 403
+        status, _, body = ask(dashboard.url, path, Host="evil.example:80")
+        assert status == 403 and "does not answer to 'evil.example:80'" in json.loads(body)["error"]
 
     def test_a_page_of_another_site_does_nothing(
         self, dashboard: Dashboard, answers: Answers
@@ -130,11 +131,13 @@ class TestWhoMayLookAndAct:
         assert found[0] == 403 and answers.asked == []
 
     def test_beyond_loopback_nobody_looks_without_the_key(
-        self, watcher: Watcher, answers: Answers
+        self, watcher: Watcher, answers: Answers, tmp_path: Path
     ) -> None:
-        with Dashboard(watcher, answers, folder=None, host="0.0.0.0") as served:
-            assert urlsplit(served.url).hostname == socket.gethostname().lower()  # to be opened
-            url = f"http://127.0.0.1:{urlsplit(served.url).port}/"
+        with Dashboard(watcher, answers, folder=tmp_path, host="0.0.0.0") as served:
+            url = door.find(tmp_path).url
+            assert url == f"http://127.0.0.1:{urlsplit(served.url).port}/"
+            # nobody can open 0.0.0.0 elsewhere
+            assert urlsplit(served.url).hostname == socket.gethostname().lower()
             for path in ("/", "/snapshot", "/feed", "/metrics", "/plotly.js"):
                 assert ask(url, path)[0] == 403
             assert ask(url, "/snapshot", X_FIMI_Key=key_of(served))[0] == 200

@@ -281,9 +281,18 @@ def test_the_command(lab: Path, tmp_path: Path) -> None:
     assert ended.exit_code == 0, ended.stderr
     assert "A" in ended.stdout and page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     alone = run(str(lab / "fimi-1"))
-    assert (alone.exit_code, "name two runs or more" in alone.stderr) == (5, True)
+    assert (alone.exit_code, "name two runs or more" in alone.stderr) == (2, True)
+    twice = run(str(lab / "fimi-1"), str(lab / "fimi-1"))
+    assert (twice.exit_code, "name two runs or more" in twice.stderr) == (2, True)
+    assert run(str(lab), "--target", "nan").exit_code == 2
+    nowhere = run(str(lab), "--html", str(tmp_path / "nowhere" / "page.html"))
+    assert nowhere.exit_code == 3 and f"{tmp_path}/nowhere/page.html" in nowhere.stderr
     assert run(str(lab / "fimi-9"), str(lab / "fimi-1")).exit_code == 3
     assert "did you mean" in run(str(lab / "fimi-11"), str(lab / "fimi-1")).stderr
+    (lab / "mlflow.db").write_bytes(b"")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(lab)
+        assert "left out" not in run("*").stderr
     assert run(str(tmp_path), str(lab)).exit_code == 3
     (tmp_path / "study" / "runs").mkdir(parents=True)
     (tmp_path / "study" / "results.json").write_text("{}")

@@ -96,7 +96,7 @@ def test_broken_ones_say_why(found: list[Listed]) -> None:
     assert "malformed" in said["cut"]
     assert "run store version 99" in said["newer"] and "update" in said["newer"]
     assert "not a database" in said["text"]
-    assert "lacks the tables" in said["empty"]
+    assert "lacks the tables" in said["empty"] and "run.sqlite-wal" in said["empty"]
     assert said["without"] == "its store run.sqlite is missing; there is only model.safetensors"
 
 
@@ -155,6 +155,13 @@ def test_joules_say_their_kind_and_what_is_only_a_part(found: list[Listed]) -> N
     assert "all: data digits, devices 2, α 0.1" in text
 
 
+def test_a_broken_run_has_no_time_at_which_it_began(found: list[Listed]) -> None:
+    for row in as_rows(found):
+        assert (row["began"] is None) == (row["status"] == "broken"), row["path"]
+    broken = [run for run in found if run.headline is None]
+    assert not any("20" in line for line in as_lines(broken, Paper(80)) if "broken" in line)
+
+
 def test_csv_and_json_hold_every_run(lab: Path, found: list[Listed]) -> None:
     ended = CliRunner().invoke(main, ["runs", str(lab), "--format", "json"])
     assert ended.exit_code == 0
@@ -188,10 +195,26 @@ def test_filters(lab: Path) -> None:
     assert chosen(lab / "runs" / "tfl-a") == ["tfl-a"]
 
 
+def test_what_trackers_keep_below_the_folder_is_no_broken_run(tmp_path: Path) -> None:
+    for place in ("mlflow-artifacts/b0/artifacts", "tensorboard/a", "wandb/wandb/latest-run/files"):
+        (tmp_path / place).mkdir(parents=True)
+        for name in ("report.html", "model.onnx", "model-int8.onnx"):
+            (tmp_path / place / name).write_bytes(b"x")
+    assert list(find(tmp_path)) == []
+
+
+def test_a_link_to_no_store_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.sqlite").symlink_to("/away/run.sqlite")
+    said = listed(tmp_path / "run").problem
+    assert said == "its store run.sqlite is a link to /away/run.sqlite: no file"
+
+
 def test_wrong_words_are_said(lab: Path) -> None:
     for options, said in (
         (("--status", "brokn"), "did you mean 'broken'?"),
         (("--since", "tomorrow"), "is no time"),
+        (("--since", ""), "is no time"),
         (("--sort", "joules"), "is no key"),
     ):
         ended = CliRunner().invoke(main, ["runs", str(lab), *options])

@@ -6,35 +6,25 @@ import threading
 from pathlib import Path
 
 import pytest
+from told import Told
 
 from fimi.coordinator import curves
 from fimi.coordinator.outcome import Federation
-from fimi.record.events import Event
 from fimi.record.reader import read_run
 from fimi.report.page import write_report
 from fimi.report.terminal import as_text
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
 from fimi.testbed.processes.dry_run import dry_run
+from fimi.testbed.processes.windows import Windows
 from fimi.testbed.resuming import describe
 from fimi.testbed.run_folder import RunFolder
 from fimi.testbed.tools.check import curve_words, plan_words
 
 
-class Said:
-    """A view that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    def __call__(self, event: Event) -> None:
-        """Events are in the store."""
-
+class Said(Told):
     def about_the_curve(self) -> list[str]:
-        return [line for line in self.lines if line.startswith("learning curve: ")]
+        return [line for line in self.said if line.startswith("learning curve: ")]
 
 
 def scenario(folder: Path, name: str, **changes: object) -> Scenario:
@@ -51,10 +41,11 @@ def scenario(folder: Path, name: str, **changes: object) -> Scenario:
     return configuration.load(None, {key: (v, "test") for key, v in settings.items()})
 
 
-def ran(asked: Scenario, view: Said, cancel: threading.Event | None = None) -> Federation:
+def ran(asked: Scenario, terminal: Said, cancel: threading.Event | None = None) -> Federation:
     folder = RunFolder(asked.config, describe(asked, "dry-run", "instance"))
     try:
-        return dry_run(asked, folder, view=view, cancel=cancel or threading.Event())  # type: ignore[arg-type]
+        view = Windows(folder, terminal, "a test", None)
+        return dry_run(asked, folder, view=view, cancel=cancel or threading.Event())
     finally:
         folder.close()
 
@@ -83,7 +74,7 @@ def test_it_is_measured_stored_shown_and_found_again(tmp_path: Path) -> None:
     page = write_report(tmp_path / "a").read_text(encoding="utf-8")
     assert "7 trainings of about 60 steps on 20 to 240 of 575 public images" in page
     assert ran(scenario(tmp_path, "b"), second).status == "completed"
-    assert "trainings of small-cnn on up to" not in " ".join(second.lines)
+    assert "trainings of small-cnn on up to" not in " ".join(second.said)
     assert read_run(tmp_path / "b").info.curve == known
     assert known.provenance in curve_words(scenario(tmp_path, "c"))
     assert plan_words(scenario(tmp_path, "c")).startswith("there is one for the 2 emulated boards")

@@ -242,8 +242,8 @@ class TestTerminal:
         assert "3/3 rounds" in said
         assert "device-02" in said
         assert said.count("\x1b[?25l") == said.count("\x1b[?25h") == 1  # the cursor is back
-        _, wiped, after = said.rpartition("\x1b[2K")
-        assert wiped
+        _, left, after = said.rpartition("\x1b[?1049l")  # the screen of before is back
+        assert left
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", after)
         assert "accuracy" in plain
         assert "report: runs/" in plain

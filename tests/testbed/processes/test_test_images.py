@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from told import Told
 
 from fimi.coordinator.federation import Coordinator
 from fimi.learning.data.dataset import Dataset
@@ -18,6 +19,7 @@ from fimi.record.record import RunData
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.processes import coordinator
 from fimi.testbed.processes.dry_run import dry_run
+from fimi.testbed.processes.windows import Windows
 from fimi.testbed.resuming import describe
 from fimi.testbed.run_folder import RunFolder
 
@@ -36,19 +38,11 @@ SETTINGS = {
 }
 
 
-class Silent:
-    def say(self, text: str) -> None:
-        """Nobody listens."""
-
-    def __call__(self, event: object) -> None:
-        """Events are in the store."""
-
-
 def ran(folder: Path, name: str) -> RunData:
     settings = SETTINGS | {"run.directory": str(folder), "run.name": name}
     asked = configuration.load(None, {key: (v, "test") for key, v in settings.items()})
     place = RunFolder(asked.config, describe(asked, "dry-run", "instance"))
-    view: Any = Silent()
+    view = Windows(place, Told(), "a test", None)
     try:
         done = dry_run(asked, place, view=view, cancel=threading.Event())
     finally:

@@ -11,36 +11,15 @@ from urllib.parse import urlsplit
 import click
 import pytest
 from click.testing import CliRunner
+from told import Told
 
 from fimi.monitor.server import door
-from fimi.monitor.watcher import Watcher
-from fimi.record.events import DeviceLost, Event
+from fimi.record.events import DeviceLost
 from fimi.record.record import RunInfo
 from fimi.testbed.commands.dashboard import DASHBOARD, PORT, Place
 from fimi.testbed.configuration.sections import Config, RunConfig
 from fimi.testbed.processes.windows import Windows
 from fimi.testbed.run_folder import RunFolder
-
-
-class Told:
-    """A terminal that remembers."""
-
-    wants_telemetry = False
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.said: list[str] = []
-
-    def __call__(self, event: Event) -> None:
-        self.events.append(event)
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    tell = say
-
-    def watch(self, watcher: Watcher, folder: Path) -> None:
-        self.watched = (watcher, folder)
 
 
 @pytest.fixture
@@ -104,6 +83,7 @@ def test_without_a_dashboard_nothing_listens(folder: RunFolder) -> None:
     ("given", "place"),
     [
         ("off", None),
+        ("OFF", None),
         ("on", Place()),
         (":9000", Place(port=9000)),
         (":0", Place(port=0)),
@@ -126,7 +106,19 @@ def test_places(given: str, place: Place | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "a b", "host:port", ":99999", "http://host:1", "user@host:1", "host/x", "::1"]
+    "given",
+    [
+        "",
+        "a b",
+        "host:port",
+        ":99999",
+        "http://host:1",
+        "user@host:1",
+        "host/x",
+        "::1",
+        "0",
+        "8765",
+    ],
 )
 def test_what_is_no_place_is_said(given: str) -> None:
     @click.command()
@@ -136,3 +128,6 @@ def test_what_is_no_place_is_said(given: str) -> None:
 
     done = CliRunner().invoke(command, ["--dashboard", given])
     assert done.exit_code == 2 and "no place for a dashboard" in done.output
+    assert "FIMI_DASHBOARD" not in done.output
+    done = CliRunner().invoke(command, [], env={"FIMI_DASHBOARD": given})
+    assert not given or "(FIMI_DASHBOARD) is no place for a dashboard" in done.output
