@@ -155,7 +155,7 @@ def _word(held: bool) -> str:
 
 
 def _dry_run(scratch: Path) -> Path:
-    command = [sys.executable, "-m", "fimi.testbed.entry", "dry-run", "-q", "--name", "source"]
+    command = [sys.executable, "-m", "fimi.testbed.cli", "dry-run", "-q", "--name", "source"]
     wanted = ["--devices", "5", "--rounds", "10", "--directory", str(scratch)]
     subprocess.run([*command, *wanted], check=True, stdout=subprocess.DEVNULL)
     return scratch / "source"
