@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from fimi.monitor.feed import Feed
@@ -63,7 +63,8 @@ def app(feed: Feed, access: Access, hooks: Hooks) -> Starlette:
 
     async def page(request: Request) -> Response:
         if access.is_key(request.query_params.get("key")):
-            opened = RedirectResponse("/", 303)
+            # No redirect: browsers keep such a cookie from one that begins at another site's link.
+            opened = _safe(_asset("index.html"))
             opened.set_cookie(access.cookie, access.key, httponly=True, samesite="strict")
             return opened
         if not access.may_look(request):

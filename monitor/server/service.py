@@ -58,6 +58,7 @@ class Dashboard:
         host: address to listen on.
         port: port to listen on; if it is taken on loopback, or 0, a free one.
         say: called with a line for the person at the terminal.
+        failed: called, on the server's thread, if it ends by an error: nobody can ask any more.
         keeps_up: whether snapshots are taken now and then while nobody looks: of what adds up, and
             would have all of it to do when the first one comes.
 
@@ -75,11 +76,13 @@ class Dashboard:
         host: str = "127.0.0.1",
         port: int = 0,
         say: Callable[[str], None] = lambda text: None,
+        failed: Callable[[], None] = lambda: None,
         keeps_up: bool = False,
     ) -> None:
         self._keeps_up = keeps_up
         self._watcher, self._hooks = watcher, hooks
         self._folder, self._host, self._port, self._say = folder, host, port, say
+        self._failed = failed
         self._server: uvicorn.Server | None = None
         self._feed: Feed | None = None
         self._thread: threading.Thread | None = None
@@ -150,6 +153,7 @@ class Dashboard:
             log.exception("the dashboard has ended; the run goes on without it")
             if self._folder is not None:
                 door.take_down(self._folder)
+            self._failed()
         finally:
             self._ready.set()
             sock.close()

@@ -139,8 +139,23 @@ def report(run: Path, carbon: tuple[str, ...], output: str) -> None:
         given = carbon_of(carbon, folder)
         if output == "latex":
             click.echo(as_latex(folder), nl=False)
+        elif output == "json":
+            click.echo(as_json(folder, given))
         else:
-            click.echo(as_json(folder, given) if output == "json" else show_report(folder, given))
+            _report(folder, given)
+
+
+def _report(folder: Path, given: Mapping[str, Any] | None) -> None:
+    """Print a run's tables, also where its page cannot be written: in an archive, for example."""
+    from fimi.report.layout import Paper
+    from fimi.report.page import NotWrittenError
+    from fimi.report.terminal import as_text
+
+    try:
+        click.echo(show_report(folder, given))
+    except NotWrittenError:
+        click.echo(as_text(folder, paper=Paper.of(sys.stdout), given=given))
+        raise
 
 
 def begin(

@@ -57,7 +57,7 @@ def top(run: Path | None, url: str | None, once: bool, directory: str) -> None:
             return given if folder is None and given is not None else _address(folder or Path())
 
         if once or not can_be_drawn_on(sys.stdout):
-            _print_once(where())
+            _print_once(where)
         else:
             _show(where, folder)
 
@@ -142,16 +142,21 @@ def _address(folder: Path) -> FeedAddress:
     if not _lives(found.pid):
         raise ConnectionError(
             f"the coordinator of {folder.name}, process {found.pid}, is gone without a word; "
-            f"'fimi report {folder}' says how far it came"
+            f"'fimi report {folder}' says how far it came, --resume {folder.name} goes on with it"
         )
     return FeedAddress(url=found.url, key=found.key)
 
 
-def _print_once(address: FeedAddress) -> None:
+def _print_once(where: Callable[[], FeedAddress]) -> None:
+    from fimi.monitor.server import door
     from fimi.monitor.terminal.listener import snapshot_at
     from fimi.monitor.terminal.picture import still
     from fimi.report.layout import Paper
 
+    try:
+        address = where()
+    except ConnectionError as error:
+        raise door.NoDoorError(str(error)) from error
     click.echo(still(snapshot_at(address), Paper.of(sys.stdout).width))
 
 

@@ -16,6 +16,7 @@ from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.tracing import drawing
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import Event, Listener
+from fimi.record.interventions import GoOn
 from fimi.record.reader import ReportError
 from fimi.testbed.run_folder import RunFolder
 
@@ -114,6 +115,7 @@ class Windows:
             port=place.port,
             say=self.say,
             keeps_up=True,
+            failed=lambda: _go_on(controls),
         )
         self._stack.enter_context(served)
         if served.url:
@@ -135,6 +137,11 @@ class Windows:
     def connect(self, peer: Peer, *, broker: str, exposed: str) -> None:
         """The coordinator has its connection: devices are asked how they are over it."""
         self.watcher.connect(peer, broker=broker, exposed=exposed)
+
+
+def _go_on(controls: Controls) -> None:
+    """The dashboard has ended by an error: a run that is paused would wait for ever."""
+    controls.ask(GoOn(), "the coordinator, whose dashboard has ended")
 
 
 class RunHooks:

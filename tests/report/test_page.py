@@ -256,3 +256,6 @@ def test_a_page_that_cannot_be_written_is_no_broken_store(run_dir: Path) -> None
     said = " ".join(ended.stderr.split())
     assert "the report cannot be written" in said and "--format json" in said
     assert "error[U003]" in said
+    assert (
+        "device-0" in ended.stdout and "run" in ended.stdout
+    )  # what it says is printed all the same

@@ -23,6 +23,10 @@ import { Run } from "./state.js";
 import { study } from "./study.js";
 import { theme } from "./theme.js";
 
+if (new URLSearchParams(location.search).has("key")) {
+  history.replaceState(null, "", location.pathname + location.hash); // the browser has its cookie now
+}
+
 const run = new Run();
 headline(run);
 const acting = controls(run, question);

@@ -34,6 +34,7 @@ def page(browser: Browser, federation: Federation) -> None:
     browser.look()
     browser.visit(federation.door.with_key)
     browser.wait("document.querySelectorAll('tr[data-device]').length === 3")
+    assert browser.run("location.search") == ""  # the key has left the address line
 
 
 def state(browser: Browser) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
 import pytest
+import uvicorn
 from click.testing import CliRunner
 from told import Told
 
 from fimi.monitor.server import door
 from fimi.record.events import DeviceLost
+from fimi.record.interventions import ControlState, GoOn, Pausing
 from fimi.record.record import RunInfo
 from fimi.testbed.commands.dashboard import DASHBOARD, PORT, Place
 from fimi.testbed.configuration.sections import Config, RunConfig
@@ -64,6 +69,32 @@ def get_refused(url: str) -> bool:
     except ConnectionError:
         return True
     return False
+
+
+def test_a_paused_run_does_not_wait_for_a_dashboard_that_has_failed(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = threading.Event()
+
+    async def main_loop(server: uvicorn.Server) -> None:
+        while not fails.is_set():
+            await asyncio.sleep(0.01)
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(uvicorn.Server, "main_loop", main_loop)
+    with Windows(folder, Told(), "a run", Place(port=0)) as windows:
+        controls = windows.controls
+        assert controls is not None
+        paused = Pausing(after_round=1, by="a test", at=0.0)
+        controls.know(ControlState(paused=paused), set(), after_round=2, rounds=3)
+        fails.set()
+        limit_s = time.monotonic() + 30.0
+        while (asked := controls.next()) is None:
+            assert time.monotonic() < limit_s
+            time.sleep(0.01)
+        assert isinstance(asked.request, GoOn) and "dashboard has ended" in asked.by
+        with pytest.raises(door.NoDoorError):
+            door.find(folder.path)
 
 
 def test_without_a_dashboard_nothing_listens(folder: RunFolder) -> None:
