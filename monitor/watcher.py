@@ -243,7 +243,8 @@ class Watcher:
         run, tallies = self._run, self._tallies
         waits = run.waiting if now_s - self._waiting_s < _STILL_S else ""
         left_s = None
-        if self._training_s is not None and self._own_rounds and run.state not in OVER:
+        goes_on = run.state not in (*OVER, "paused")
+        if self._training_s is not None and self._own_rounds and goes_on:
             each_s = (now_s - self._training_s) / self._own_rounds
             left_s = round(each_s * (run.rounds - len(self._results)), 1)
         last = self._results[max(self._results)] if self._results else None
@@ -341,6 +342,8 @@ class Watcher:
     def _changed(self, event: Intervened) -> RunState | None:
         """Somebody has changed the run; returns its new state, if it has one."""
         request = event.request
+        if event.paused_s is not None and self._training_s is not None:
+            self._training_s += event.paused_s  # a pause says nothing of how long rounds take
         if isinstance(request, SetDeadline):
             self._run = replace(self._run, deadline_s=request.deadline_s)
         if isinstance(request, PauseRun):

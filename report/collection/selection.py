@@ -62,6 +62,12 @@ class RunFilter(Struct, frozen=True, kw_only=True):
         )
 
 
+def unmet(patterns: tuple[str, ...], names: Iterable[str]) -> list[str]:
+    """The patterns that fit none of these names."""
+    there = tuple(names)
+    return [each for each in patterns if not any(fnmatchcase(name, each) for name in there)]
+
+
 def _fits(patterns: tuple[str, ...], name: str | None) -> bool:
     if not patterns:
         return True

@@ -75,7 +75,7 @@ def runs(
     """
     from fimi.record.catalogue import find, listed
     from fimi.report.collection import listing
-    from fimi.report.collection.selection import STANDINGS, RunFilter, moment, ordered
+    from fimi.report.collection.selection import STANDINGS, RunFilter, moment, ordered, unmet
     from fimi.report.layout import Paper
     from fimi.testbed.nearest import hint
 
@@ -105,6 +105,15 @@ def runs(
     else:
         for line in listing.as_lines(chosen, Paper.of(sys.stdout)):
             click.echo(line)
+        lines = [each.headline for each in found if each.headline is not None]
+        for option, asked, there in (
+            ("--strategy", strategy, {line.strategy for line in lines if line.strategy}),
+            ("--data", data, {line.data for line in lines if line.data}),
+        ):
+            for word in unmet(asked, there) if there else ():
+                click.echo(
+                    f"{option} {word!r}: no run has it; {hint(word, sorted(there))}", err=True
+                )
         if len(chosen) < len(found):
             left = len(found) - len(chosen)
             are = "is" if left == 1 else "are"

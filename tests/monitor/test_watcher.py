@@ -22,6 +22,7 @@ from fimi.record.events import (
     DeviceLost,
     DeviceRefused,
     DeviceReported,
+    Intervened,
     MeterDoubted,
     PlanInForce,
     Prepared,
@@ -31,6 +32,7 @@ from fimi.record.events import (
     SamplesDrawn,
     UpdateRejected,
 )
+from fimi.record.interventions import GoOn, PauseRun
 from fimi.record.reader import generation, read_run
 from fimi.record.record import DatasetInfo, RunData, RunInfo
 from fimi.record.results import Preparation, ServerRound
@@ -295,3 +297,19 @@ def test_images_of_classes_that_there_are_and_no_more_than_a_page_takes() -> Non
     two = RunInfo(run="r", dataset=DatasetInfo(name="digits", class_names=("a", "b")))
     assert list(drawn(Watcher(two), 0, 5, 1)) == ["a", "b"]
     assert len(drawn(watcher(), *range(150))) == 100
+
+
+def test_pauses_do_not_count_as_training() -> None:
+    now_s = [0.0]
+    info = RunInfo(run="r", config={"rounds.count": 4})
+    seen = Watcher(info, clock=lambda: now_s[0], unix=lambda: 5000.0)
+    seen(RoundStarted(round=1, devices=()))
+    now_s[0] = 10.0
+    seen(RoundFinished(result=round_result(1, [device_round("d")], 0.5)))
+    assert seen.snapshot().run.left_s == 30.0
+    asked = {"round": 1, "by": "a test", "asked_at": 1.0, "done": True, "words": ""}
+    seen(Intervened(number=1, request=PauseRun(), **asked))
+    now_s[0] = 110.0
+    assert seen.snapshot().run.left_s is None  # nobody knows when it goes on
+    seen(Intervened(number=2, request=GoOn(), paused_s=100.0, **asked))
+    assert seen.snapshot().run.left_s == 30.0

@@ -220,6 +220,13 @@ def test_wrong_words_are_said(lab: Path) -> None:
         ended = CliRunner().invoke(main, ["runs", str(lab), *options])
         assert ended.exit_code == 2
         assert said in ended.stderr
+    for options, said in (
+        (("--strategy", "FIMI"), "--strategy 'FIMI': no run has it; did you mean 'fimi'?"),
+        (("--data", "minst", "--strategy", "tf*"), "--data 'minst': no run has it"),
+    ):
+        ended = CliRunner().invoke(main, ["runs", str(lab), *options])
+        assert (ended.exit_code, ended.stdout) == (0, "0 runs\n")
+        assert said in ended.stderr and "tf*" not in ended.stderr
     ended = CliRunner().invoke(main, ["runs", str(lab / "nowhere")])
     assert ended.exit_code == 3
     assert "there is no such folder" in ended.stderr
