@@ -116,9 +116,12 @@ class Asking:
             reply = connection.getresponse()
             status, body = reply.status, reply.read(_MOST_BYTES)
         except (OSError, http.client.HTTPException) as error:
+            nobody = f"run {name}: nobody answers at {self._door.url} ({_why(error)})"
+            if there := clean(self._door.elsewhere, 100):
+                raise NoAnswerError(f"{nobody}: it was started on {there}; ask there") from error
             raise NoAnswerError(
-                f"run {name}: nobody answers at {self._door.url} ({_why(error)}): its coordinator "
-                f"has ended or was killed; 'fimi report {self._folder}' says how far it came"
+                f"{nobody}: its coordinator has ended or was killed; 'fimi report {self._folder}' "
+                "says how far it came"
             ) from error
         finally:
             connection.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -35,11 +36,18 @@ class Door(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         url: of the page, without the key.
         key: lets its holder act.
         pid: of the coordinator's process.
+        host: name of its machine; a run folder may be looked at from several.
     """
 
     url: str
     key: str
     pid: int
+    host: str = ""
+
+    @property
+    def elsewhere(self) -> str:
+        """The name of the machine if it is another one than this; empty otherwise."""
+        return self.host if self.host != socket.gethostname() else ""
 
     @property
     def with_key(self) -> str:
@@ -53,7 +61,7 @@ def put_up(folder: Path, url: str, key: str) -> Door:
     Raises:
         OSError: it cannot be written.
     """
-    door = Door(url=url, key=key, pid=os.getpid())
+    door = Door(url=url, key=key, pid=os.getpid(), host=socket.gethostname())
     path = folder / NAME
     beside = folder / NEW
     with contextlib.suppress(FileNotFoundError):

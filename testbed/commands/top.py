@@ -24,6 +24,7 @@ from fimi.testbed.commands.shared import EXIT_SURROUNDINGS, errors, fail
 from fimi.testbed.nearest import nearest
 
 if TYPE_CHECKING:
+    from fimi.monitor.server.door import Door
     from fimi.monitor.snapshot import Snapshot
     from fimi.monitor.terminal.listener import FeedAddress
 
@@ -109,18 +110,18 @@ def _going_on(directory: Path) -> Iterator[Path]:
 
     for path in directory.glob(f"*/{door.NAME}"):
         try:
-            pid = door.find(path.parent).pid
+            found = door.find(path.parent)
         except door.NoDoorError:
             continue
-        if _lives(pid):
+        if _lives(found):
             yield path.parent
 
 
-def _lives(pid: int) -> bool:
-    if os.name != "posix":
+def _lives(found: Door) -> bool:
+    if os.name != "posix" or found.elsewhere:
         return True  # the connection will tell
     try:
-        os.kill(pid, 0)
+        os.kill(found.pid, 0)
     except ProcessLookupError:
         return False
     except OSError:
@@ -139,7 +140,7 @@ def _address(folder: Path) -> FeedAddress:
     from fimi.monitor.terminal.listener import FeedAddress
 
     found = door.find(folder)
-    if not _lives(found.pid):
+    if not _lives(found):
         raise ConnectionError(
             f"the coordinator of {folder.name}, process {found.pid}, is gone without a word; "
             f"'fimi report {folder}' says how far it came, --resume {folder.name} goes on with it"

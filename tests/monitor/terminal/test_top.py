@@ -209,10 +209,15 @@ def test_what_cannot_be_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     ):
         done = CliRunner().invoke(main, ["top", *words])
         assert done.exit_code == 3 and said in done.output
-    gone = door.Door(url="http://127.0.0.1:9/", key="k", pid=2**22 + 1)  # no process has that
+    here = socket.gethostname()
+    gone = door.Door(url="http://127.0.0.1:9/", key="k", pid=2**22 + 1, host=here)  # no process
     (tmp_path / "runs" / "trial" / door.NAME).write_bytes(msgspec.json.encode(gone))
     done = CliRunner().invoke(main, ["top", "trial", "--once"])
     assert done.exit_code == 3 and "--resume trial" in done.output and "R015" in done.output
+    away = replace(gone, host="desk-7")  # the folder is looked at over a network
+    (tmp_path / "runs" / "trial" / door.NAME).write_bytes(msgspec.json.encode(away))
+    done = CliRunner().invoke(main, ["control", "trial", "pause", "--yes"])
+    assert done.exit_code == 3 and "started on desk-7; ask there" in done.output
     assert CliRunner().invoke(main, ["top", "trial", "--url", "http://a/"]).exit_code == 2
     assert CliRunner().invoke(main, ["top", "--url", "trial"]).exit_code == 2
 
