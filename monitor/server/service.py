@@ -22,7 +22,7 @@ import uvicorn
 
 from fimi.monitor.feed import Feed
 from fimi.monitor.server import door
-from fimi.monitor.server.access import Access, is_loopback
+from fimi.monitor.server.access import Access
 from fimi.monitor.server.app import app
 from fimi.monitor.server.hooks import Hooks
 from fimi.monitor.snapshot import Snapshot
@@ -56,7 +56,7 @@ class Dashboard:
         hooks: what the run gives beside snapshots.
         folder: the run's folder, for the file that says where the dashboard is; ``None``: nowhere.
         host: address to listen on.
-        port: port to listen on; if it is taken on loopback, or 0, a free one.
+        port: port to listen on; if it is taken, or 0, a free one.
         say: called with a line for the person at the terminal.
         failed: called, on the server's thread, if it ends by an error: nobody can ask any more.
         keeps_up: whether snapshots are taken now and then while nobody looks: of what adds up, and
@@ -204,23 +204,20 @@ def _bounded(protocol: Any) -> Any:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there.
+    """A socket that listens there, or at a free port where that one is taken.
 
     Raises:
         OSError: it cannot.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for tried in dict.fromkeys((port, 0) if is_loopback(host) else (port,)):
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((host, tried))
-            sock.listen(_QUEUE)
-            sock.setblocking(False)
-        except OSError:
-            sock.close()
-            if tried == 0 or port == 0 or not is_loopback(host):
-                raise
-        else:
-            return sock
-    raise OSError(f"no port of {host}")
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(_QUEUE)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        if port == 0:
+            raise
+        return _listening(host, 0)
+    return sock

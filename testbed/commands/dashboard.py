@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 VARIABLE = "FIMI_DASHBOARD"
 PORT = 8765
-"""Port where none is given; if it is taken on loopback, another one is."""
+"""Port where none is given; if it is taken, another one is."""
 _HOST = "127.0.0.1"
 _OFF = ("off", "no", "none", "false")
 _PLACE = re.compile(r"[\w.\[\]:%-]+")

@@ -266,14 +266,18 @@ class TestRequestsThatCannotBe:
         big = ask(url, "/control", method="POST", body=b"x" * 70_000, X_FIMI_Key=key_of(dashboard))
         assert big[0] == 413
 
-    def test_a_taken_port_is_not_fatal(self, watcher: Watcher, answers: Answers) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+    def test_a_taken_port_is_not_fatal(
+        self, watcher: Watcher, answers: Answers, tmp_path: Path, host: str
+    ) -> None:
         with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
+            taken.bind((host, 0))
             taken.listen()
             port = taken.getsockname()[1]
-            with Dashboard(watcher, answers, folder=None, port=port) as served:
+            with Dashboard(watcher, answers, folder=tmp_path, host=host, port=port) as served:
+                at = door.find(tmp_path)
                 assert served.url and f":{port}/" not in served.url
-                assert ask(served.url, "/snapshot")[0] == 200
+                assert ask(at.url, "/snapshot", X_FIMI_Key=at.key)[0] == 200
 
     def test_an_address_of_another_machine_is_said_and_the_run_goes_on(
         self, watcher: Watcher, answers: Answers
