@@ -266,7 +266,7 @@ class TestRequestsThatCannotBe:
         big = ask(url, "/control", method="POST", body=b"x" * 70_000, X_FIMI_Key=key_of(dashboard))
         assert big[0] == 413
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
     def test_a_taken_port_is_not_fatal(
         self, watcher: Watcher, answers: Answers, tmp_path: Path, host: str
     ) -> None:
