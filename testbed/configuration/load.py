@@ -238,6 +238,10 @@ def read_toml(
         raise problem(f"{path}: not TOML: {error}", code="C001") from error
 
 
+_NAME = "[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
+"""Part of the patterns of names."""
+
+
 def _explain(
     error: msgspec.ValidationError, tree: dict[str, dict[str, Any]], origins: Mapping[str, str]
 ) -> str:
@@ -247,6 +251,13 @@ def _explain(
     value = tree.get(section, {}).get(key)
     what = text.replace("Expected", "expected").replace("Object", "object").strip()
     names = _names(dotted)
+    if " matching regex " in what:
+        plain = _NAME in what and "=" not in what
+        what = (
+            "at most 64 letters, digits, '_', '.' and '-', the first a letter or digit"
+            if plain
+            else "it is not of the form that is described here"
+        )
     if isinstance(value, str) and names:
         what = f"no such name; {hint(value, names)}"
     message = f"{origins.get(dotted, dotted)}: {dotted} = {value!r}: {what}"

@@ -177,3 +177,18 @@ class TestSettings:
     def test_not_a_setting(self, text: str) -> None:
         with pytest.raises(ConfigError, match="--set"):
             configuration.parse_setting(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("run.name", "a/b", "at most 64 letters"),
+        ("otlp.endpoint", "foo", "not of the form"),
+        ("carbon.embodied_of", ["x"], "not of the form"),
+    ],
+)
+def test_a_pattern_is_said_in_words(key: str, value: object, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        configuration.load(None, {key: (value, "--set")})
+    words = str(refused.value)
+    assert said in words and key in words and "[A-Za-z0-9]" not in words and "regex" not in words
