@@ -85,9 +85,11 @@ def _recounted_store(store: Path, found: Recount) -> Iterator[sqlite3.Connection
                 db.execute(
                     f"UPDATE {schema.SAMPLE.name} SET "
                     + ", ".join(f"{column} = :{column}" for column in changes)
-                    + " WHERE device = :device AND phase = :phase AND start_s = :start_s",
+                    + " WHERE round = :round AND device = :device AND phase = :phase"
+                    " AND start_s = :start_s",
                     {
                         **changes,
+                        "round": each.round,
                         "device": each.device,
                         "phase": each.phase,
                         "start_s": each.record.start_s,

@@ -29,9 +29,12 @@ export function rounds(run) {
     if (details.open) table();
   }
 
+  let drawn = "";
+
   function table() {
-    if (!now || body.dataset.rounds === String(Object.keys(now.rounds).length)) return;
-    body.dataset.rounds = Object.keys(now.rounds).length;
+    const told = JSON.stringify(now?.rounds);
+    if (!now || told === drawn) return; // what comes late changes earlier rounds
+    drawn = told;
     body.replaceChildren(...Object.entries(now.rounds).reverse().map(([number, one]) => el("tr", {},
       el("td", {}, number), el("td", {}, percent(one.accuracy)), el("td", {}, crossEntropy(one.loss)), el("td", {}, seconds(one.duration_s)),
       el("td", {}, `${one.accepted} of ${one.participants}`), amount(one.energy.energy), amount(predicted(one.energy.predicted_j)),

@@ -49,6 +49,7 @@ export function trace(place) {
       if (!answer.ok) throw new Error(found.error ?? `status ${answer.status}`);
     } catch (error) {
       if (wanted !== asked) return;
+      asked = ""; // it may be there the next time
       setText(told, error.message);
       show(null);
       return;
