@@ -13,6 +13,7 @@
 * :mod:`~fimi.testbed.explanations`   what ``fimi explain`` says of the code of an error
 * :mod:`~fimi.testbed.recordings`     recordings of other tools as recordings of fimi
 * :mod:`~fimi.testbed.resuming`       whether a run that ended early can be gone on with, and how
+* :mod:`~fimi.testbed.dashboards`     a dashboard of what this process does
 * :mod:`~fimi.testbed.run_folder`     ``runs/<name>/``: store, model, report
 * :mod:`~fimi.testbed.display`        a run on a terminal, with keys
 * :mod:`~fimi.testbed.live`           a run as plain lines

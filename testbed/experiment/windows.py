@@ -15,6 +15,7 @@ from fimi.monitor.server.hooks import NoHooks
 from fimi.monitor.snapshot import RunNow, Said, Snapshot, StudyNow, StudyTable, TaskNow
 from fimi.record.clean import clean
 from fimi.report.comparison.tables import all_tables
+from fimi.testbed.dashboards import open_dashboard
 from fimi.testbed.experiment import run
 from fimi.testbed.experiment.definition import Experiment
 from fimi.testbed.experiment.engines.base import Task, View
@@ -73,22 +74,15 @@ class ExperimentWindows(View):
         self._stack.close()
 
     def _open(self, place: Place) -> None:
-        try:
-            from fimi.monitor.server.service import Dashboard
-        except ImportError as error:
-            self.say(f"no dashboard: {error.name} is not installed")
-            return
-        served = Dashboard(
+        open_dashboard(
+            self._stack,
             self,
             NoHooks(),
             folder=self._experiment.folder,
-            host=place.host,
-            port=place.port,
+            place=place,
             say=self.say,
+            tell=self._terminal.say,
         )
-        self._stack.enter_context(served)
-        if served.url:
-            self._terminal.say(f"dashboard: {served.url}")  # its key is not for all who look
 
     # What is called while it goes on.
 

@@ -18,6 +18,7 @@ from fimi.monitor.watcher import Watcher
 from fimi.record.events import Event, Listener
 from fimi.record.interventions import GoOn
 from fimi.record.reader import ReportError
+from fimi.testbed.dashboards import open_dashboard
 from fimi.testbed.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -101,26 +102,19 @@ class Windows:
         self._stack.close()
 
     def _open(self, place: Place) -> None:
-        try:
-            from fimi.monitor.server.service import Dashboard
-        except ImportError as error:
-            self.say(f"no dashboard: {error.name} is not installed")
-            return
         controls = Controls()
-        served = Dashboard(
+        is_open = open_dashboard(
+            self._stack,
             self.watcher,
             RunHooks(self._folder, self.watcher, controls),
             folder=self._folder.path,
-            host=place.host,
-            port=place.port,
+            place=place,
             say=self.say,
+            tell=self._terminal.tell,
             keeps_up=True,
             failed=lambda: _go_on(controls),
         )
-        self._stack.enter_context(served)
-        if served.url:
-            self.controls = controls
-            self._terminal.tell(f"dashboard: {served.url}")  # its key is not for all who look
+        self.controls = controls if is_open else None
 
     def __call__(self, event: Event) -> None:
         """Show an event everywhere."""
