@@ -9,6 +9,7 @@ The state
 * :mod:`~fimi.monitor.tracing`    the power of a device in a round, as it is drawn
 * :mod:`~fimi.monitor.feed`       snapshots for everybody who looks, as server-sent events
 * :mod:`~fimi.monitor.changes`    what differs between two snapshots, as JSON merge patches
+* :mod:`~fimi.monitor.said`       the latest events in words
 * :mod:`~fimi.monitor.sentences`  events in one line each
 
 Windows

@@ -19,13 +19,13 @@ from fimi.energy.joules import Energy, total
 from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.presence import PeerView
 from fimi.monitor.devices import Devices
+from fimi.monitor.said import LONGEST, LatestSaid
 from fimi.monitor.sentences import describe, describe_backends, describe_round, is_problem
 from fimi.monitor.snapshot import (
     OVER,
     GeneratorNow,
     RunNow,
     RunState,
-    Said,
     Snapshot,
 )
 from fimi.monitor.tallies import Tallies
@@ -59,11 +59,8 @@ from fimi.record.interventions import GoOn, PauseRun, SetDeadline
 from fimi.record.record import RunData, RunInfo
 from fimi.record.results import Preparation, RoundResult
 
-KEPT = 200
-"""Most events in words that a snapshot holds."""
 AGAIN_MOST = 4
 """Rounds, the last ones, of which something that comes late costs no adding up of all others."""
-_LONGEST = 1000
 _STILL_S = 2.5
 """How long it is shown who is waited for after it was last said, s."""
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -121,8 +118,7 @@ class Watcher:
         self._connection: Contact | None = None
         self._devices = Devices()
         self._generator = GeneratorNow()
-        self._said: dict[str, Said] = {}
-        self._number = 0
+        self._said = LatestSaid(unix)
         self._preparations: dict[str, Preparation] = {}
         self._results: dict[int, RoundResult] = {}
         self._tallies = Tallies()
@@ -186,9 +182,9 @@ class Watcher:
     def say(self, text: str, *, problem: bool = False) -> None:
         """Something that is no event of the run, in words."""
         with self._lock:
-            self._add(text, problem)
+            self._said.add(text, problem=problem)
             if self._training_s is None:
-                self._run = replace(self._run, doing=clean(text, _LONGEST))
+                self._run = replace(self._run, doing=clean(text, LONGEST))
 
     def __call__(self, event: Event) -> None:
         """Something happened."""
@@ -212,7 +208,7 @@ class Watcher:
                     devices=devices,
                     rounds={str(n): each for n, each in self._tallies.rounds.items()},
                     generator=self._generator,
-                    said=dict(self._said),
+                    said=self._said.now(),
                 )
 
     def _add_up(self) -> None:
@@ -255,7 +251,7 @@ class Watcher:
             broker_away_s=None if away_s is None else round(away_s, 1),
             left_s=left_s,
             accuracy=last.evaluation.accuracy if last is not None else None,
-            trained=clean(describe_backends(last), _LONGEST) if last is not None else "",
+            trained=clean(describe_backends(last), LONGEST) if last is not None else "",
             energy=tallies.total,
             server=tallies.server,
         )
@@ -267,7 +263,7 @@ class Watcher:
             case Gathering():
                 state, doing = "gathering", describe(event)
             case Awaiting() | AwaitingGenerator() | BrokerAway():
-                self._run = replace(self._run, waiting=clean(describe(event), _LONGEST))
+                self._run = replace(self._run, waiting=clean(describe(event), LONGEST))
                 self._waiting_s = self._clock()
             case Resumed():
                 doing = describe(event)
@@ -329,12 +325,12 @@ class Watcher:
             case RunFinished():
                 state = "interrupted" if event.status == "running" else event.status
                 doing = state
-                self._run = replace(self._run, reason=clean(event.reason, _LONGEST), waiting="")
+                self._run = replace(self._run, reason=clean(event.reason, LONGEST), waiting="")
         if state is not None or doing:
             self._run = replace(
                 self._run,
                 state=state or self._run.state,
-                doing=clean(doing, _LONGEST) or self._run.doing,
+                doing=clean(doing, LONGEST) or self._run.doing,
             )
         if not isinstance(event, _SILENT):
             self._tell(event)
@@ -358,18 +354,8 @@ class Watcher:
         else:
             text = describe(event)
         if text:
-            self._add(text, is_problem(event), device if isinstance(device, str) else "")
-
-    def _add(self, text: str, problem: bool, device: str = "") -> None:
-        self._number += 1
-        self._said[str(self._number)] = Said(
-            unix_s=round(self._unix(), 1),
-            text=clean(text, _LONGEST),
-            problem=problem,
-            device=device,
-        )
-        if len(self._said) > KEPT:
-            del self._said[next(iter(self._said))]
+            about = device if isinstance(device, str) else ""
+            self._said.add(text, problem=is_problem(event), device=about)
 
     def _delivered(self, event: BatchDelivered) -> None:
         before = self._generator
@@ -382,7 +368,7 @@ class Watcher:
         failed = dict(before.failed)
         failed.pop(event.device, None)
         if event.error:
-            failed[event.device] = clean(event.error, _LONGEST)
+            failed[event.device] = clean(event.error, LONGEST)
         delivered = {**before.delivered, event.device: event.delivered}
         if len(delivered) >= before.batches_asked:  # all are there: none is drawn any more
             before = replace(before, batches_done=before.batches_asked, lacking=0)

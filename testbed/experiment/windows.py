@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from fimi.errors import FimiError
+from fimi.monitor.said import LONGEST, LatestSaid
 from fimi.monitor.server.hooks import NoHooks
-from fimi.monitor.snapshot import RunNow, Said, Snapshot, StudyNow, StudyTable, TaskNow
+from fimi.monitor.snapshot import RunNow, Snapshot, StudyNow, StudyTable, TaskNow
 from fimi.record.clean import clean
 from fimi.report.comparison.tables import all_tables
 from fimi.testbed.dashboards import open_dashboard
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 Terminal = ExperimentPlainView | ExperimentLiveView
 """What is shown on the terminal."""
 
-_KEPT = 200
-_LONGEST = 1000
 _AGAIN_S = 5.0
 """Least time between two readings of all results, s."""
 
@@ -57,8 +56,7 @@ class ExperimentWindows(View):
             state="training",
         )
         self._waits = self._doing = ""
-        self._said: dict[str, Said] = {}
-        self._number = 0
+        self._said = LatestSaid()
         self._changed, self._read_s = True, float("-inf")
 
     def __enter__(self) -> ExperimentWindows:
@@ -109,13 +107,13 @@ class ExperimentWindows(View):
     def doing(self, what: str) -> None:
         """Show what the only running task said last."""
         with self._lock:
-            self._doing = clean(what, _LONGEST)
+            self._doing = clean(what, LONGEST)
         self._terminal.doing(what)
 
     def waiting(self, what: str) -> None:
         """Show for what everything waits."""
         with self._lock:
-            self._waits = clean(what, _LONGEST)
+            self._waits = clean(what, LONGEST)
         self._terminal.waiting(what)
 
     def finished(self, task: Task, seconds: float, problem: str) -> None:
@@ -123,7 +121,7 @@ class ExperimentWindows(View):
         with self._lock:
             failed = dict(self._study.failed)
             if problem:
-                failed[task.name] = clean(problem, _LONGEST)
+                failed[task.name] = clean(problem, LONGEST)
             running = {n: t for n, t in self._study.running.items() if n != task.name}
             self._study = replace(
                 self._study, done=self._study.done + 1, failed=failed, running=running
@@ -159,7 +157,7 @@ class ExperimentWindows(View):
             return Snapshot(
                 unix_s=round(time.time(), 1),
                 run=replace(self._run, doing=self._waits or self._doing, left_s=self._study.left_s),
-                said=dict(self._said),
+                said=self._said.now(),
                 study=self._study,
             )
 
@@ -179,9 +177,4 @@ class ExperimentWindows(View):
 
     def _add(self, text: str, problem: object = False) -> None:
         with self._lock:
-            self._number += 1
-            self._said[str(self._number)] = Said(
-                unix_s=round(time.time(), 1), text=clean(text, _LONGEST), problem=bool(problem)
-            )
-            if len(self._said) > _KEPT:
-                del self._said[next(iter(self._said))]
+            self._said.add(text, problem=bool(problem))

@@ -13,7 +13,8 @@ from fimi.energy.joules import Energy
 from fimi.messaging.messages.peers import DeviceState, Telemetry
 from fimi.messaging.messages.synthesis import SamplePicture
 from fimi.messaging.presence import PeerView
-from fimi.monitor.watcher import KEPT, Watcher
+from fimi.monitor.said import KEPT
+from fimi.monitor.watcher import Watcher
 from fimi.record.events import (
     Awaiting,
     BatchDelivered,
