@@ -1,10 +1,9 @@
 """Snapshots for everybody who looks, as server-sent events.
 
 A :class:`Feed` takes a snapshot a second while anybody listens. While nobody does it takes none, or
-a few (:meth:`Feed.keep_up`). Each
-listener gets a whole snapshot first, and merge patches after it (:mod:`fimi.monitor.changes`); a
-patch is made and encoded once for all. A listener that does not keep up is given a whole snapshot
-again in place of the patches that it has missed.
+a few (:meth:`Feed.keep_up`). Each listener gets a whole snapshot first, and merge patches after it
+(:mod:`fimi.monitor.changes`); a patch is made and encoded once for all. A listener that does not
+keep up is given a whole snapshot again in place of the patches that it has missed.
 """
 
 from __future__ import annotations
