@@ -43,7 +43,7 @@ from fimi.messaging.identity import Identity
 from fimi.messaging.letters import Letters, PeerCounters
 from fimi.messaging.link import Link
 from fimi.messaging.link_carrier import LinkCarrier
-from fimi.messaging.looking import Looking, Looks
+from fimi.messaging.looking import Looking, Onlookers
 from fimi.messaging.messages.basis import Message
 from fimi.messaging.messages.peers import DeviceState, Role, Telemetry
 from fimi.messaging.notice import LeaseNotice
@@ -153,7 +153,7 @@ class Peer:
         )
         self._letters = Letters(self.counters)
         self._telemetry = LatestTelemetry()
-        self._looks = Looks() if role == "coordinator" else None
+        self._looks = Onlookers() if role == "coordinator" else None
         self.looking = Looking()
         """Whether somebody looks at this device."""
         self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run

@@ -1,7 +1,7 @@
 """Whether somebody looks at a fleet: only then do boards say many times a minute how they are.
 
-* :class:`Looks`    the coordinator's part: who reads telemetry again and again looks
-* :class:`Looking`  a device's part: for how long the last word of that counts
+* :class:`Onlookers`  the coordinator's part: who reads telemetry again and again looks
+* :class:`Looking`    a device's part: for how long the last word of that counts
 
 The coordinator tells all devices every :data:`AGAIN_S` on topic ``look`` as long as somebody looks.
 That is a lease, which nobody keeps and nobody takes back: a device that has just come hears the
@@ -27,7 +27,7 @@ LOOKED_S = 1.0
 """Time between two messages of telemetry while somebody looks, s."""
 
 
-class Looks:
+class Onlookers:
     """Tells whether devices are to be told that somebody looks. Safe to use from several threads.
 
     Args:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from fimi.messaging.looking import AGAIN_S, LEASE_S, READS_S, Looking, Looks
+from fimi.messaging.looking import AGAIN_S, LEASE_S, READS_S, Looking, Onlookers
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
 def told(reads_s: Iterable[float]) -> list[float]:
     """At which of these times devices are told."""
     clock = Clock()
-    looks, found = Looks(clock), []
+    looks, found = Onlookers(clock), []
     for at_s in reads_s:
         clock.now_s = at_s
         if looks.read():
