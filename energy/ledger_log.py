@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, get_args
 
 import msgspec
@@ -295,6 +295,34 @@ def unpacked(part: ReadingsPart) -> LoggedPart:
     Raises:
         ValueError: it is missing, damaged, or absurd; the words say what is wrong.
     """
+    return _read(_body_of(part))
+
+
+def reworded(part: ReadingsPart, change: Callable[[str], str]) -> ReadingsPart:
+    """The same part with other texts: sources of meters, and words and regimes of steps.
+
+    One that would be larger than a part can be is left without its readings, and says so.
+
+    Raises:
+        ValueError: as :func:`unpacked` says.
+    """
+    body = _body_of(part)
+    replace = msgspec.structs.replace
+    series = {
+        name: replace(column, meter=replace(column.meter, source=change(column.meter.source)))
+        for name, column in body.series.items()
+    }
+    changed = replace(body, texts=tuple(map(change, body.texts)), series=series)
+    if changed == body:
+        return part
+    packed = squeezed(msgspec.msgpack.encode(changed))
+    if len(packed) > BYTES_MOST:
+        return part.without(f"with other texts it takes {len(packed)} B, more than {BYTES_MOST} B")
+    return replace(part, body=packed, digest=hashlib.sha256(packed).hexdigest())
+
+
+def _body_of(part: ReadingsPart) -> _Body:
+    """A part without its outer packing; raises ValueError as :func:`unpacked`."""
     if part.body is None:
         raise ValueError(part.missing or "it has no readings, and does not say why")
     if hashlib.sha256(part.body).hexdigest() != part.digest:
@@ -307,7 +335,7 @@ def unpacked(part: ReadingsPart) -> LoggedPart:
         raise ValueError(f"it is of version {body.version}, this release reads {_VERSION}")
     if (found := sum(column.count for column in body.series.values())) != part.count:
         raise ValueError(f"it has {found} readings and is said to have {part.count}")
-    return _read(body)
+    return body
 
 
 def _read(body: _Body) -> LoggedPart:

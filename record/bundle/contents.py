@@ -31,8 +31,6 @@ from typing import Any
 
 import msgspec
 
-from fimi.record import schema
-from fimi.record.bundle.archive import CrateError
 from fimi.record.bundle.privacy import clean_store
 from fimi.record.description import plain
 from fimi.record.reader import STORE_NAME, open_store, read_run
@@ -75,7 +73,6 @@ def lay_out(
         db.execute("ROLLBACK")  # reading goes on in the copy
         db.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")
-        _check_words(copy, names)
         clean_store(copy, names=names)
         copy.execute("VACUUM")
         models = source.parent
@@ -212,30 +209,3 @@ def _csv(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1)
     path.write_bytes(text + b"\n")
-
-
-def _check_words(db: sqlite3.Connection, names: bool) -> None:
-    """Names that are words of the record cannot be told from these."""
-    if names:
-        return
-    words = {"total", "cpu", "second", *schema_words(db)}
-    devices = {device for (device,) in db.execute(f"SELECT device FROM {schema.PROFILE.name}")}
-    if taken := sorted(devices & words):
-        raise CrateError(
-            f"a device is called {taken[0]!r}, which is a word of the record: its name cannot be "
-            "hidden, leave --hide-names out"
-        )
-
-
-def schema_words(db: sqlite3.Connection) -> set[str]:
-    """Words that columns hold which are no names: phases, kinds, scopes, statuses."""
-    found: set[str] = set()
-    asked = {
-        schema.SAMPLE.name: ("phase", "kind", "scope", "source"),
-        schema.DEVICE_ROUND.name: ("status", "unknown_kind"),
-    }
-    for table, columns in asked.items():
-        for column in columns:
-            query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL"
-            found |= {word for (word,) in db.execute(query)}
-    return found
