@@ -27,7 +27,8 @@ from msgspec import Meta, Struct
 from fimi.energy.clock import Clock
 from fimi.energy.cost_model import PHASES, NonNegative, Phase
 from fimi.energy.joules import Energy
-from fimi.energy.ledger_log import LedgerLog, Series, Step
+from fimi.energy.ledger_log import LedgerLog
+from fimi.energy.ledger_parts import Series, Step
 from fimi.energy.meters import MeterDescription, Reading, Recorder
 from fimi.energy.meters.combine import Beside, HasBeside
 from fimi.energy.phase_energy import PhaseMeter

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from fimi.energy.cost_model import BoardModel
-from fimi.energy.ledger_log import ReadingsPart
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.learning.data.partition_summary import LabelSkew
 from fimi.messaging.messages.facts import Profile, RoundReport, RoundSettled, Trial
 from fimi.messaging.messages.orders import DevicePlan

@@ -35,7 +35,7 @@ from fimi.record.bundle.contents import MANIFEST, METADATA, MODELS, digest, name
 from fimi.record.bundle.crate import CRATE, PROFILE
 from fimi.record.reader import STORE_NAME, open_store, read_run
 from fimi.record.record import RunData
-from fimi.record.recount import Recount, recount
+from fimi.record.recount import LEFT_OUT, Recount, recount
 
 Verdict = Literal["holds", "fails", "unknown"]
 
@@ -228,11 +228,16 @@ def _readings(folder: Path, found: Recount) -> BundleCheck:
     words = f"{found.readings} readings in {found.parts} parts"
     if found.missing:
         words += f"; {len(found.missing)} parts are missing"
+    if found.left_out:
+        words += f"; {len(found.left_out)} times those of another meter had no room"
     verdict: Verdict = "fails" if wrong else "holds" if found.parts else "unknown"
     if not found.parts and not wrong:
         words = "the run has none: no joule can be computed again"
     return BundleCheck(
-        what="readings", verdict=verdict, words=words, details=_few([*wrong, *found.missing])
+        what="readings",
+        verdict=verdict,
+        words=words,
+        details=_few([*wrong, *found.missing, *found.left_out]),
     )
 
 
@@ -244,6 +249,8 @@ def _phases(found: Recount) -> BundleCheck:
     parts = [f"{len(counts['holds'])} of {len(found.phases)} have the joules of their readings"]
     if declared:
         parts.append(f"{declared} of these are of a declared power, which no meter has shown")
+    if less := sum(each.why == LEFT_OUT for each in counts["holds"]):
+        parts.append(f"{less} of these {LEFT_OUT}")
     if wrong:
         parts.append(f"{len(wrong)} have not")
     if counts["unchecked"]:

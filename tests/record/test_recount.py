@@ -14,7 +14,7 @@ import pytest
 from metered_runs import METERS, ROUNDS, same, write_metered_run
 from msgspec.structs import replace
 
-from fimi.energy.ledger_log import ReadingsPart
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.record.reader import read_run
 from fimi.record.readings import read_readings, trace
 from fimi.record.readings_rows import PARTS_MOST
