@@ -114,6 +114,7 @@ class Recount(Struct, frozen=True, kw_only=True):
         damaged: sentences on those that are there, and are not as they came.
         parts: how many parts of readings there are.
         readings: how many readings are in them.
+        said: what readings say beside the joules of phases, by device.
     """
 
     phases: tuple[Recounted, ...]
@@ -123,6 +124,7 @@ class Recount(Struct, frozen=True, kw_only=True):
     damaged: tuple[str, ...] = ()
     parts: int = 0
     readings: int = 0
+    said: dict[str, tuple[Evidence, ...]] = {}
 
     def of(self, verdict: Verdict) -> list[Recounted]:
         """The phases with this verdict, those with the largest differences first."""
@@ -209,6 +211,7 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         damaged=tuple(said for each in known.values() for said in each.damaged),
         parts=sum(each.parts for each in known.values()),
         readings=sum(each.readings for each in known.values()),
+        said={device: tuple(each.evidence) for device, each in known.items()},
     )
 
 
