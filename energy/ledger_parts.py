@@ -47,7 +47,7 @@ EDGES: tuple[Step, ...] = ("begin", "end", "rest", "rested")
 READINGS_MOST = 1 << 17
 """Most readings of a part; a recorder keeps 4,096 of a phase."""
 STEPS_MOST = 1 << 16
-BYTES_MOST = 1 << 17
+BYTES_MOST = 3 << 16
 """Most bytes of the packed parts of one report: with it they travel, and wait on disk."""
 PARTS_MOST = 17
 """Most parts of one report: one of each start of a device."""

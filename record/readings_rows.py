@@ -12,9 +12,6 @@ from msgspec import Struct
 
 from fimi.energy.ledger_parts import ReadingsPart, opened
 
-PARTS_MOST = 64
-"""Most parts of a device in one round that are stored; a round has two of each start."""
-
 
 class StoredReadings(Struct, frozen=True, kw_only=True):
     """A part of a device's readings, as it is stored.
