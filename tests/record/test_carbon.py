@@ -154,7 +154,7 @@ class Walked(tuple[Any, ...]):
 
 
 def test_emissions_so_far_are_those_of_shorter_runs_and_walk_over_the_rounds_a_few_times(
-    tmp_path: Path, build: Any
+    run_dir: Path,
 ) -> None:
     away = replace(device_round("device-1"), status="absent", phases=(), busy_s=None)
     rounds = [
@@ -162,7 +162,7 @@ def test_emissions_so_far_are_those_of_shorter_runs_and_walk_over_the_rounds_a_f
         for n in range(1, 41)
     ]
     given = {**EMBODIED, "boundary": "all"}
-    run = replace(with_carbon(read_run(build(tmp_path)), given), rounds=Walked(rounds))
+    run = replace(with_carbon(read_run(run_dir), given), rounds=Walked(rounds))
     points = summarise(run).points
     Walked.times = 0
     found = emissions_so_far(run, points)
