@@ -27,6 +27,7 @@ from fimi.record.events import (
     DeviceLost,
     DeviceRefused,
     DeviceReported,
+    GenerationProgress,
     Intervened,
     MeterDoubted,
     PlanInForce,
@@ -251,6 +252,36 @@ def test_joules_beside_the_boards_are_known_whole_or_not_at_all() -> None:
         seen(RoundFinished(result=replace(result, server=replace(server, energy=energy))))
         found = seen.snapshot().run.server
         assert (found.value_j if found is not None else None) == wanted_j
+
+
+def test_images_by_device_count_those_that_came_before_and_those_asked_for_later() -> None:
+    def batch(device: str, delivered: int) -> BatchDelivered:
+        return BatchDelivered(
+            device=device, requested=9, delivered=delivered, seconds=1.0, error=""
+        )
+
+    def progress(done: int, asked: int, lacking: int) -> GenerationProgress:
+        return GenerationProgress(
+            devices_done=done, devices_asked=asked, lacking=lacking, images_per_s=1.0
+        )
+
+    first = [batch("a", 5), batch("b", 6), batch("coordinator", 7), batch("coordinator", 8)]
+    made = generation(first)
+    assert made is not None and made.by_receiver == {"a": 5, "b": 6, "coordinator": 15}
+    seen = watcher()
+    seen.recall(RunData(path=Path("r"), info=RunInfo(run="r"), generation=made))
+    assert seen.snapshot().generator.delivered == made.by_receiver
+    # Two more are asked for: another one for a, and the first one of c.
+    seen(progress(0, 2, 9))
+    seen(batch("a", 4))
+    now = seen.snapshot().generator
+    assert now.delivered == {"a": 9, "b": 6, "coordinator": 15}
+    assert (now.batches_done, now.batches_asked, now.lacking) == (0, 2, 9)
+    seen(progress(1, 2, 3))
+    seen(batch("c", 3))
+    now = seen.snapshot().generator
+    assert sum(now.delivered.values()) == 33
+    assert (now.batches_done, now.batches_asked, now.lacking) == (2, 2, 0)
 
 
 def test_a_run_that_is_gone_on_with_is_where_it_was(run_dir: Path) -> None:
