@@ -240,6 +240,20 @@ def test_foreign_text_does_nothing() -> None:
     assert still(snapshot, 80).replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("unix_s", [1e20, -1e20, 1e308, float("nan"), float("inf"), 0.0])
+def test_a_time_that_no_clock_shows_is_dashes(unix_s: float) -> None:
+    snapshot = Snapshot(
+        unix_s=1.0, run=RunNow(name="r"), said={"1": Said(unix_s=unix_s, text="it happened")}
+    )
+    (line,) = [
+        line.text
+        for line in draw(snapshot, ViewState(pane="events"), 80, 24).lines
+        if "it happened" in line.text
+    ]
+    shown = line.split()[0]
+    assert (shown == "--:--:--") == (unix_s != 0.0)
+
+
 class TestPanes:
     def text(self, **chosen: object) -> str:
         picture = draw(FLEETS[30], ViewState(**chosen), 100, 60, runs=True)  # type: ignore[arg-type]
