@@ -253,8 +253,10 @@ def _line(axes: Axes, figure: Figure, series: FigureSeries) -> None:
     if figure.dodge:
         lines = [each for each in figure.series if each.style == series.style]
         aside_pt = _DODGE_PT * (lines.index(series) - (len(lines) - 1) / 2)
+        axes.update_datalim([(a, b) for a, b in zip(x, y, strict=True)])
         place = offset_copy(axes.transData, axes.get_figure(root=True), x=aside_pt, units="points")
         for at, low, high in zip(x, *ends, strict=True) if all(ends) else ():
+            axes.update_datalim([(at, low), (at, high)])
             axes.plot(
                 [at, at], [low, high], color=colour, linewidth=0.8, transform=place, label="_"
             )
@@ -273,6 +275,7 @@ def _line(axes: Axes, figure: Figure, series: FigureSeries) -> None:
         label="_",
         **look,
     )
+    axes.autoscale_view()
 
 
 def _points(axes: Axes, figure: Figure, series: FigureSeries) -> None:

@@ -22,7 +22,7 @@ from fimi.report.plots.figure import Axis, Figure, FigureError
 
 _ROW_M = 0.0033
 """Two lines of 8 pt are at least so far from each other."""
-_LEAST_M = (0.018, 0.012)
+_LEAST_M = (0.028, 0.016)
 """The smallest axes, width and height."""
 _INCH_M = 0.0254
 _PASSES = 4
@@ -81,7 +81,9 @@ def _wanted_m(canvas: Canvas, figure: Figure) -> float:
     """How high the axes are to be, m."""
     if figure.rows:
         return min(0.2, _ROW_M * 1.25 * figure.rows)
-    return max(_LEAST_M[1], 0.36 * canvas.get_figwidth() * _INCH_M)
+    width_m = canvas.get_figwidth() * _INCH_M
+    title_m = _length_m(canvas, figure.y.words) + 0.001
+    return max(_LEAST_M[1], 0.36 * width_m, title_m if title_m < 0.5 * width_m else 0.0)
 
 
 def _folded(canvas: Canvas, axis: Axis, room_m: float) -> str:
@@ -89,8 +91,13 @@ def _folded(canvas: Canvas, axis: Axis, room_m: float) -> str:
     longest_m = _length_m(canvas, axis.words)
     most = max(6, int(len(axis.words) * room_m / longest_m)) if longest_m else 6
     if len(axis.words) <= most or len(axis.unit) <= 4:
-        return "\n".join(textwrap.wrap(axis.words, most))
-    return "\n".join([*textwrap.wrap(f"{axis.title},", most), *textwrap.wrap(axis.unit, most)])
+        return _wrapped(axis.words, most)
+    return "\n".join([_wrapped(f"{axis.title},", most), _wrapped(axis.unit, most)])
+
+
+def _wrapped(text: str, most: int) -> str:
+    """Text in lines; a word that is too long stays whole."""
+    return "\n".join(textwrap.wrap(text, most, break_long_words=False))
 
 
 def _length_m(canvas: Canvas, text: str) -> float:
