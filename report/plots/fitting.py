@@ -10,6 +10,7 @@ is refused. Where no height is given a figure becomes higher instead.
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Set
 from typing import Any
@@ -40,16 +41,32 @@ def fit(canvas: Canvas, axes: Axes, figure: Figure, *, free: bool) -> None:
     Raises:
         FigureError: there is no room; says how large the figure must be.
     """
+    _write(canvas, axes, figure, free=free)
+    if not free and _axes_m(canvas, axes)[1] < _lowest_m(canvas, axes) - 1e-4:
+        said = _size(canvas, figure)
+        _write(canvas, axes, figure, free=True)
+        _refuse_narrow(canvas, axes, figure)
+        least_mm = math.ceil(1e3 * _INCH_M * canvas.get_figheight())
+        raise FigureError(f"{said}; write --height {least_mm}mm or more, or leave it out")
+    _refuse_narrow(canvas, axes, figure)
+
+
+def _write(canvas: Canvas, axes: Axes, figure: Figure, *, free: bool) -> None:
+    """Fold titles, turn names, and grow, until nothing changes any more."""
+    before: tuple[Any, ...] = ()
     for _ in range(_PASSES):
-        wide_m, high_m = _axes_m(canvas, axes)
-        axes.set_xlabel(_folded(canvas, figure.x, wide_m))
-        axes.set_ylabel(_folded(canvas, figure.y, high_m))
-        _ticks(canvas, axes, figure, wide_m, high_m)
         wide_m, high_m = _axes_m(canvas, axes)
         lacking_m = _wanted_m(canvas, figure) - high_m
         if free and lacking_m > 1e-4:
             canvas.set_figheight(canvas.get_figheight() + lacking_m / _INCH_M)
-    _check(canvas, axes, figure)
+            high_m += lacking_m
+        axes.set_xlabel(_folded(canvas, figure.x, wide_m))
+        axes.set_ylabel(_folded(canvas, figure.y, high_m))
+        _ticks(canvas, axes, figure, wide_m, high_m)
+        after = (axes.get_xlabel(), axes.get_ylabel(), round(wide_m, 4), round(high_m, 4))
+        if after == before:
+            return
+        before = after
 
 
 def legend(canvas: Canvas, axes: Axes) -> None:
@@ -121,27 +138,35 @@ def _ticks(canvas: Canvas, axes: Axes, figure: Figure, wide_m: float, high_m: fl
         axes.set_xticks(range(0, len(names), step), names[::step], **look)
 
 
-def _check(canvas: Canvas, axes: Axes, figure: Figure) -> None:
-    """Refuse what cannot be read."""
-    wide_m, high_m = _axes_m(canvas, axes)
+def _lowest_m(canvas: Canvas, axes: Axes) -> float:
+    """How high axes must be, m: as their title is long."""
+    label = axes.yaxis.label
+    if not label.get_text():
+        return _LEAST_M[1]
+    box = label.get_window_extent(FigureCanvasAgg(canvas).get_renderer())
+    return max(_LEAST_M[1], float(box.height) / canvas.dpi * _INCH_M / 1.05)
+
+
+def _refuse_narrow(canvas: Canvas, axes: Axes, figure: Figure) -> None:
+    """Refuse a width at which something is cut off, or the axes are a slit."""
+    wide_m, _ = _axes_m(canvas, axes)
     renderer = FigureCanvasAgg(canvas).get_renderer()
-    page = canvas.bbox
-    lacking_m = 0.0
+    lacking_m = _LEAST_M[0] - wide_m
     labels = [each for each in (axes.xaxis.label, axes.yaxis.label) if each.get_text()]
     for drawn in (*canvas.legends, *labels):
         box = drawn.get_window_extent(renderer)
-        over = max(box.x1 - page.x1, page.x0 - box.x0, 0.0)
+        over = max(box.x1 - canvas.bbox.x1, canvas.bbox.x0 - box.x0)
         lacking_m = max(lacking_m, over / canvas.dpi * _INCH_M)
-    lacking_m = max(lacking_m, _LEAST_M[0] - wide_m)
-    width_mm, height_mm = (1e3 * _INCH_M * each for each in canvas.get_size_inches())
-    what = f"{width_mm:.0f} mm by {height_mm:.0f} mm are too small for the figure {figure.kind}"
     if lacking_m > 1e-4:
-        least = 5 * -(-(width_mm + 1e3 * lacking_m) // 5)
-        raise FigureError(f"{what}, whose text has 8 pt; write --width {least:.0f}mm or more")
-    tall = max(0.0, axes.yaxis.label.get_window_extent(renderer).height - 1.05 * axes.bbox.height)
-    short_m = max(_LEAST_M[1] - high_m, tall / canvas.dpi * _INCH_M)
-    if short_m > 1e-4:
-        least = 5 * -(-(height_mm + 1e3 * short_m) // 5)
+        width_m = canvas.get_figwidth() * _INCH_M + lacking_m
         raise FigureError(
-            f"{what}, whose text has 8 pt; write --height {least:.0f}mm or more, or leave it out"
+            f"{_size(canvas, figure)}; write --width {5 * math.ceil(200 * width_m)}mm or more"
         )
+
+
+def _size(canvas: Canvas, figure: Figure) -> str:
+    width_mm, height_mm = (1e3 * _INCH_M * each for each in canvas.get_size_inches())
+    return (
+        f"{width_mm:.0f} mm by {height_mm:.0f} mm are too small for the figure {figure.kind}, "
+        "whose text has 8 pt"
+    )
