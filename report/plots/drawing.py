@@ -212,14 +212,18 @@ def _axes(axes: Axes, figure: Figure) -> None:
 
 def _limits(axes: Axes, figure: Figure) -> None:
     """Ends of the axes, once all is drawn."""
-    for axis, limit in ((figure.x, axes.set_xlim), (figure.y, axes.set_ylim)):
+    ends = axes.dataLim.max
+    for axis, limit, end in (
+        (figure.x, axes.set_xlim, ends[0]),
+        (figure.y, axes.set_ylim, ends[1]),
+    ):
         if axis.names:
             limit(-0.6, len(axis.names) - 0.4)
         elif axis.limits is not None:
             low, high = axis.limits
             limit(low, high + 0.02 * (high - low))
         elif axis.from_zero:
-            limit(0.0, None)
+            limit(0.0, 1.05 * end if end > 0.0 else None)  # no mark is cut off at the edge
     if figure.y.names:
         axes.invert_yaxis()  # the first device on top
 
