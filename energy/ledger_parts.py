@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple, get_args
 
 import msgspec
@@ -331,6 +331,39 @@ def opened(part: ReadingsPart) -> OpenedPart:
     Raises:
         ValueError: it is missing, damaged, or absurd; the words say what is wrong.
     """
+    return OpenedPart(_body_of(part))
+
+
+def reworded(part: ReadingsPart, change: Callable[[str], str]) -> ReadingsPart:
+    """The same part with other texts: sources of meters, words and regimes of steps, and reasons.
+
+    One that would be larger than a part can be is left without its readings, and says so.
+
+    Raises:
+        ValueError: as of :func:`opened`.
+    """
+    body = _body_of(part)
+    replace = msgspec.structs.replace
+    series = {
+        name: replace(column, meter=replace(column.meter, source=change(column.meter.source)))
+        for name, column in body.series.items()
+    }
+    changed = replace(
+        body,
+        texts=tuple(map(change, body.texts)),
+        series=series,
+        left_out={name: change(why) for name, why in body.left_out.items()},
+    )
+    if changed == body:
+        return part
+    data = squeezed(msgspec.msgpack.encode(changed))
+    if len(data) > BYTES_MOST:
+        return part.without(f"with other texts it takes {len(data)} B, more than {BYTES_MOST} B")
+    return replace(part, body=data, digest=hashlib.sha256(data).hexdigest())
+
+
+def _body_of(part: ReadingsPart) -> _Body:
+    """A part without its outer packing, checked; raises ValueError as :func:`opened`."""
     if part.body is None:
         raise ValueError(part.missing or "it has no readings, and does not say why")
     if len(part.body) > BYTES_MOST:
@@ -352,7 +385,7 @@ def opened(part: ReadingsPart) -> OpenedPart:
         _check(name, column.meter)
     if "total" not in body.series or "total" in body.left_out:
         raise ValueError("it has no readings of the meter whose joules count")
-    return OpenedPart(body)
+    return body
 
 
 def unpacked(part: ReadingsPart) -> LoggedPart:

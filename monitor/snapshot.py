@@ -150,8 +150,8 @@ class RoundNow(Struct, frozen=True, kw_only=True):
         elapsed_s: until its end, on that clock, s.
         accepted: updates in its model.
         participants: devices that were to train.
-        energy: joules of the boards in it.
-        so_far: from the beginning of the run to its end.
+        energy: joules of the boards in it. Of many sources a few are named, here and in ``so_far``.
+        so_far: from the beginning of the run to its end; what is missing of it is not said again.
     """
 
     accuracy: float

@@ -131,6 +131,12 @@ def parts_in(
     yield from found
 
 
+def devices_in(db: sqlite3.Connection) -> list[str]:
+    """The devices of an open store that have readings, in order."""
+    asked = f"SELECT DISTINCT device FROM {schema.READINGS.name} ORDER BY device"
+    return [device for (device,) in db.execute(asked)]
+
+
 def trace(path: Path | str, device: str, number: int, series: Series = "total") -> Trace:
     """What a meter showed of a device in a round, with the phases of the round.
 

@@ -34,8 +34,8 @@ from fimi.energy.ledger import Evidence, PhaseRecord
 from fimi.energy.ledger_parts import LoggedPart
 from fimi.energy.replay import Replayed, Told, replay
 from fimi.record.credit import FULL
-from fimi.record.reader import read_run
-from fimi.record.readings import StoredPart, read_readings
+from fimi.record.reader import open_store, read_run
+from fimi.record.readings import StoredPart, devices_in, parts_in
 from fimi.record.record import RunData
 from fimi.record.results import DeviceStretch
 
@@ -82,6 +82,7 @@ class Recounted(Struct, frozen=True, kw_only=True):
         verdict: whether both are the same.
         why: what differs, or why it is not known, in words; empty where it holds.
         declared: whether its joules are of a declared power, which no meter has shown.
+        versions: as its readings gave it, each time: a meter that is late corrects it.
     """
 
     device: str
@@ -91,6 +92,7 @@ class Recounted(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     why: str = ""
     declared: bool = False
+    versions: tuple[PhaseRecord, ...] = ()
 
     @property
     def phase(self) -> Phase:
@@ -121,6 +123,7 @@ class Recount(Struct, frozen=True, kw_only=True):
         damaged: sentences on those that are there, and are not as they came.
         parts: how many parts of readings there are.
         readings: how many readings are in them.
+        said: what readings say beside the joules of phases, by device.
     """
 
     phases: tuple[Recounted, ...]
@@ -131,6 +134,7 @@ class Recount(Struct, frozen=True, kw_only=True):
     damaged: tuple[str, ...] = ()
     parts: int = 0
     readings: int = 0
+    said: dict[str, tuple[Evidence, ...]] = {}
 
     def of(self, verdict: Verdict) -> list[Recounted]:
         """The phases with this verdict, those with the largest differences first."""
@@ -200,10 +204,8 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         fimi.record.record.ReportError: there is no run, or it cannot be read.
     """
     run = run or read_run(path)
-    parts: dict[str, list[StoredPart]] = {}
-    for part in read_readings(path):
-        parts.setdefault(part.device, []).append(part)
-    known = {device: _known(device, own) for device, own in parts.items()}
+    with open_store(path) as (_, db):
+        known = {device: _known(device, list(parts_in(db, device))) for device in devices_in(db)}
     stored = list(_stored(run))
     phases = [_compared(known.get(each[0]), *each) for each in stored]
     phases += _absent(run, known, stored)
@@ -222,6 +224,7 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         damaged=tuple(said for each in known.values() for said in each.damaged),
         parts=sum(each.parts for each in known.values()),
         readings=sum(each.readings for each in known.values()),
+        said={device: tuple(each.evidence) for device, each in known.items()},
     )
 
 
@@ -338,6 +341,7 @@ def _compared(known: _Known | None, device: str, number: int, record: PhaseRecor
             verdict=verdict,
             why=why,
             declared=known is not None and known.declared,
+            versions=tuple(given.told.record for given in versions),
         )
 
     versions = known.told.get((record.phase, record.start_s), []) if known is not None else []

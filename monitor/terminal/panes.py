@@ -161,9 +161,17 @@ def _energy(found: JoulesNow) -> str:
     return ", ".join(filter(None, (energy_words(found), predicted_words(found), missing)))
 
 
+def clock_time(unix_s: float) -> str:
+    """A time of day here; dashes for one that no clock shows, which may come from elsewhere."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(unix_s))
+    except (OverflowError, ValueError, OSError):
+        return "--:--:--"
+
+
 def event(said: Said, width: int) -> list[TextLine]:
     """An event: when, and what; ``!`` marks a problem."""
-    at = time.strftime("%H:%M:%S", time.localtime(said.unix_s))
+    at = clock_time(said.unix_s)
     mark = "!" if said.problem else " "
     look: Look = "problem" if said.problem else "plain"
     return wrapped(f"{at} {mark} {said.text}", width, look, indent=" " * 11)
