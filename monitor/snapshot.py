@@ -290,6 +290,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
         server: joules of training on the server; ``None`` where it does not train.
         classes: names of the classes.
         exposed: what is open to others on the way to the broker; empty: nothing.
+        begun_by: the command of fimi that began it, which goes on with it after a stop.
         reason: why it ended; empty while it runs.
     """
 
@@ -320,6 +321,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
     server: Energy | None = None
     classes: tuple[str, ...] = ()
     exposed: str = ""
+    begun_by: str = ""
     reason: str = ""
 
 
