@@ -32,11 +32,13 @@ RunState = Literal[
     "training",
     "pausing",
     "paused",
+    "running",
     "completed",
     "failed",
     "interrupted",
 ]
-"""What a run does. ``drawing``: synthetic images; ``pausing``: its round is the last before it."""
+"""What a run does. ``drawing``: synthetic images; ``pausing``: its round is the last before it.
+``running``: an experiment, whose runs do all of this."""
 
 OVER: tuple[RunState, ...] = ("completed", "failed", "interrupted")
 """A run that does no more."""
