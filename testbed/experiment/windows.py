@@ -53,7 +53,7 @@ class ExperimentWindows(View):
             name=experiment.name,
             title=f"experiment {experiment.name}",
             began_unix_s=round(time.time(), 1),
-            state="training",
+            state="running",
         )
         self._waits = self._doing = ""
         self._said = LatestSaid()
