@@ -129,6 +129,14 @@ def format_joules(value_j: float) -> str:
     return f"{value_j / scale:#.3g}".rstrip(".") + f" {unit}"
 
 
+def format_modelled(value_j: float, more: str = "") -> str:
+    """Joules that a formula gave: ``231 J (modelled)``; ``more`` stands behind the kind.
+
+    What a plan predicts has no meter, so its kind is always ``modelled``.
+    """
+    return f"{format_joules(value_j)} (modelled{f'; {more}' if more else ''})"
+
+
 def format_energy(energy: Energy) -> str:
     """The one way an energy is shown to a person: ``12.3 J (emulated, board)``."""
     return f"{format_joules(energy.value_j)} ({energy.kind}, {energy.scope})"

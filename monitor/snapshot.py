@@ -95,7 +95,7 @@ class DeviceNow(Struct, frozen=True, kw_only=True):
         problem: what is wrong with it, in one sentence; empty: nothing.
         online: whether it is connected.
         stage: what it does, by its own telemetry; ``None`` without any.
-        phase: the phase it is in, likewise.
+        phase: the phase that its power is of, likewise.
         set_hz: frequency that the plan asks for, Hz.
         applied_hz: frequency in force after applying it, as read back, Hz.
         clock_hz: what its processor ran at, Hz: now by telemetry, else in its last round.

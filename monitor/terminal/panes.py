@@ -112,11 +112,12 @@ def _facts(snapshot: Snapshot, now: DeviceNow) -> Iterable[tuple[str, str, Look]
     if now.problem:
         yield "problem", f"! {now.problem}", "problem"
     yield "state", now.state + ("" if now.online else ", not connected"), "plain"
-    yield "does", ", ".join(filter(None, (now.stage, now.phase))), "plain"
+    yield "does", now.stage or "", "plain"
     yield "board", f"{now.board} ({now.kind})" if now.kind else now.board, "plain"
     if now.power_w is not None:
         by = f", by {now.meter}" if now.meter else ""
-        yield "power", f"{watts(now, bare=True)} ({power_words(now)}){by}", "plain"
+        phase = f" in {now.phase}" if now.phase is not None else ""
+        yield "power", f"{watts(now, bare=True)}{phase} ({power_words(now)}){by}", "plain"
     elif now.meter:
         yield "meter", now.meter, "plain"
     if now.temperature_c is not None:

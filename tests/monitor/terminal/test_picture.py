@@ -286,7 +286,7 @@ class TestPanes:
         for words in (
             "! went offline",
             "gone, not connected",
-            "17.0 J (emulated, board), predicted 17.5 J (+2.9 %)",
+            "17.0 J (emulated, board), predicted 17.5 J (modelled; +2.9 %)",
             "planned 1.50 GHz, in force 1.40 GHz, runs at 1.39 GHz",
             "last upload 7.40 Mbit/s, planned 8.00 Mbit/s",
             "61 s ago",
