@@ -227,8 +227,8 @@ def _footer(
             "t rounds",
             "/ filter",
             "s sort",
-            "p problems",
             "Enter details",
+            "p problems",
         ),
         "device": ("q back", "? help", "e events", "↑↓ scroll", "←→ next device"),
         "events": ("q back", "? help", "/ filter", "p problems", "↑↓ scroll"),
@@ -238,5 +238,13 @@ def _footer(
     if state.pane == "devices" and is_study:
         keys = ("q leave", "? help", "e events", "↑↓ scroll")
     elif state.pane == "devices" and runs:
-        keys = ("q leave", "Ctrl-C stops the run", *keys[1:5], "Enter", *keys[5:6])
+        keys = (
+            "q leave",
+            "Ctrl-C stops the run",
+            *keys[1:3],
+            *keys[4:6],
+            "Enter",
+            keys[3],
+            keys[7],
+        )
     return flow([(key, "faint") for key in keys], width)[:1]

@@ -178,10 +178,6 @@ class RunHooks:
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """Figures for Prometheus."""
-        try:
-            from fimi.monitor.metrics.exposition import metrics
-        except ImportError as error:
-            from fimi.monitor.server.hooks import NotNow
+        from fimi.monitor.server.hooks import MetricHooks
 
-            raise NotNow(f"no metrics: {error.name} is not installed") from error
-        return metrics(self._watcher.snapshot(), accept)
+        return MetricHooks(self._watcher.snapshot).metrics(accept)
