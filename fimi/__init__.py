@@ -39,7 +39,9 @@ first used, so that ``import fimi`` takes no time.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False
+"""True for type checkers alone; :mod:`typing` itself takes time that Ctrl-C could fall into."""
 
 if TYPE_CHECKING:
     from fimi.optim.ask import plan
