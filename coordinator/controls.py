@@ -182,7 +182,7 @@ class Controls:
         number = self._round
         when = f"after round {number} of {self._rounds}" if number else "before the first round"
         if self._state.paused is not None:
-            when = "now, as the run pauses"
+            when = "now: the run is paused and need not end a round first"
         return ControlAnswer(
             number=asked.number,
             state="accepted",

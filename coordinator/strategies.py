@@ -14,7 +14,6 @@ strategies can be compared.
 
 from __future__ import annotations
 
-import importlib
 from typing import Literal
 
 import msgspec
@@ -23,6 +22,7 @@ from msgspec.structs import replace
 
 from fimi.errors import InputError
 from fimi.optim.problem import FimiProblem, tfl
+from fimi.own_parts import OwnPart
 
 DeviceData = Literal["local", "filled", "even", "unlabelled", "none"]
 """What devices train on. ``local``: local data. ``filled``: FIMI's amounts, classes filled up.
@@ -177,25 +177,22 @@ class StrategyError(InputError, ValueError):
     code = "C011"
 
 
+_OWN = OwnPart(
+    what="run.strategy",
+    holds="the strategy",
+    where="where the coordinator runs",
+    error=StrategyError,
+    wanted=Strategy,
+)
+
+
 class _Strategies(dict[str, Strategy]):
     """The strategies that there are; ``module:NAME`` is looked up when it is asked for."""
 
     def __missing__(self, name: str) -> Strategy:
-        place, colon, attribute = name.partition(":")
-        if not colon:
+        if ":" not in name:
             raise KeyError(name)
-        try:
-            found = getattr(importlib.import_module(place), attribute)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise StrategyError(
-                f"run.strategy {name!r}: {error}; the module must be importable where the "
-                "coordinator runs and hold the strategy (export PYTHONPATH=FOLDER)"
-            ) from error
-        if not isinstance(found, Strategy):
-            raise StrategyError(
-                f"run.strategy {name!r} is a {type(found).__name__}, not a "
-                "fimi.coordinator.strategies.Strategy"
-            )
+        found: Strategy = _OWN.find(name)
         if said := _impossible(found):
             raise StrategyError(f"run.strategy {name!r}: {said}")
         return replace(found, name=name)

@@ -9,7 +9,7 @@ hold to the edges. So no phase gets a part of its neighbours' power. Counters:
 :mod:`fimi.energy.phase_counts`.
 
 A phase without readings of its own is ``unresolved``. Together with others like it, up to the
-readings of the next phase that has some, it gets what the integral over all of that time leaves,
+readings of the next phase that has some, it gets what the integral over all of their time leaves,
 so that sums stay whole. Its uncertainty is that of its part in such a sum; the figure itself is
 worth nothing, and is given with the most that the phase can have taken.
 
@@ -398,6 +398,9 @@ class PhaseMeter:
         if after is not None and (at_s := seen.times_s[after] - response.lag_s) > end_s:
             whole_j += float(course.between(end_s, at_s))
             whole_j -= float(seen.power_w[after]) * (at_s - end_s)
+        # What was drawn between two of these phases, while no phase went on, is in none of them.
+        apart_s = np.maximum(ended[1:, 0], ended[:-1, 1])
+        whole_j -= float(course.between(ended[:-1, 1], apart_s).sum())
         parts_j = np.maximum(course.between(ended[:, 0], ended[:, 1]), 0.0)
         all_j = float(parts_j.sum())
         share = float(parts_j[place]) / all_j if all_j > 0.0 else 0.0

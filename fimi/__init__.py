@@ -29,6 +29,7 @@ Modules of this folder, which every room may import:
 * :mod:`fimi.children`     child processes that never outlive their parent
 * :mod:`fimi.fork_server`  children that share loaded modules
 * :mod:`fimi.files`        files that are written completely or not at all
+* :mod:`fimi.own_parts`    parts of the user's own, ``module:name``
 * :mod:`fimi.errors`       base classes of all errors that a user can act on
 
 Errors that a person can do something about are :class:`fimi.errors.FimiError`. Everything else
@@ -39,7 +40,9 @@ first used, so that ``import fimi`` takes no time.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+
+TYPE_CHECKING = False
+"""True for type checkers alone; :mod:`typing` itself takes time that Ctrl-C could fall into."""
 
 if TYPE_CHECKING:
     from fimi.optim.ask import plan

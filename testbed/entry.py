@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import sys
 
-from fimi.testbed.commands.interrupts import EXIT_INTERRUPTED, harmless_interrupts
-
 
 def main() -> None:
-    """Load the command, and run it."""
+    """Load the command, and run it.
+
+    Nothing of fimi is imported before: an interrupt that comes while this module is loaded cannot
+    be caught.
+    """
     try:
+        from fimi.testbed.commands.interrupts import harmless_interrupts
+
         with harmless_interrupts():
             from fimi.testbed.cli import main as command
+
+            command()
     except KeyboardInterrupt:
         print("fimi: stopped", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    command()
+        sys.exit(130)  # EXIT_INTERRUPTED of a module that may not be loaded yet

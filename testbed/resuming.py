@@ -4,7 +4,6 @@
 * :func:`versions`      what decides results beside the configuration and the data
 * :func:`look`          a run that ended early, with the configuration that it goes on with
 * :class:`Begun`        the same as a value
-* :func:`command_line`  the command that goes on with a run
 * :class:`ResumeError`  it cannot be gone on with as it is asked for
 
 A run goes on with the configuration, the versions and the data that it was begun with. What differs
@@ -16,7 +15,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +33,7 @@ from fimi.record.store_file import StoreError
 from fimi.sources import source_digest
 from fimi.testbed.configuration import load as configuration
 from fimi.testbed.configuration.scenario import Scenario
-from fimi.testbed.run_folder import find_run, tidy
+from fimi.testbed.run_folder import find_run, resuming_command, tidy
 
 BeginCommand = Literal["dry-run", "coordinator run"]
 
@@ -160,7 +158,7 @@ def look(
     if info.command and info.command != command:
         raise ResumeError(
             f"{path} was begun with 'fimi {info.command}' and goes on with it: "
-            f"{command_line(info.command, path)}"
+            f"{resuming_command(info.command, path)}"
         )
     scenario = _scenario(path, info, config_path, overrides or {})
     scenario.check()
@@ -194,19 +192,6 @@ def look(
         scenario=scenario,
         changes=tuple(f"{each.key} was {each.theirs}, is {each.ours}" for each in changed),
     )
-
-
-def command_line(command: str, path: Path, reached: str = "") -> str:
-    """The command that goes on with a run.
-
-    Args:
-        command: that began it.
-        path: of its folder.
-        reached: options by which it reaches its broker, with a space before them
-            (:func:`fimi.testbed.commands.reaching.as_typed`).
-    """
-    target = path.name if path.parent == Path("runs") else str(path)
-    return f"fimi {command} --resume {shlex.quote(target)}{reached}"
 
 
 def _described(path: Path) -> RunInfo:

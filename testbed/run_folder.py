@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import shlex
 import shutil
 import sqlite3
 from contextlib import closing
@@ -35,7 +36,7 @@ from fimi.files import FileInUse, whole_file, write_whole
 from fimi.learning.training import tensors
 from fimi.learning.training.classifier import Exported, Variant
 from fimi.monitor.server import door
-from fimi.record.reader import STORE_NAME, RunData, read_run
+from fimi.record.reader import STORE_NAME, ReportError, RunData, read_info, read_run
 from fimi.record.record import RunInfo
 from fimi.record.store import RunStore
 from fimi.record.store_file import StoreError, lock_store
@@ -251,6 +252,39 @@ def find_run(path: Path, directory: str = "runs") -> Path:
     raise RunFolderError(f"{path}: there is no run here; name a folder below {directory}/")
 
 
+def resuming_command(command: str, path: Path, reached: str = "") -> str:
+    """The command that goes on with a run.
+
+    Args:
+        command: that began it.
+        path: of its folder.
+        reached: options by which it reaches its broker, with a space before them
+            (:func:`fimi.testbed.commands.reaching.as_typed`).
+    """
+    target = path.name if path.parent == Path("runs") else str(path)
+    return f"fimi {command} --resume {shlex.quote(target)}{reached}"
+
+
+def way_on(path: Path) -> str:
+    """What goes on with a run that was killed, in words.
+
+    A command, or both where the folder does not say which one began it. An experiment, and a run in
+    it, is gone on with by the experiment's own command.
+
+    Args:
+        path: of the folder, of a run or of an experiment.
+    """
+    try:
+        command = read_info(path)[0].command
+    except ReportError:
+        command = ""
+    if (path / "cells").is_dir() or (path.parent.parent / "cells").is_dir():
+        return "the command that began the experiment, given again, goes on with it"
+    commands = [command] if command else ["dry-run", "coordinator run"]
+    said = " or ".join(f"'{resuming_command(each, path)}'" for each in commands)
+    return f"{said} goes on with it"
+
+
 def _is_run(path: Path) -> bool:
     return path.is_file() or (path / STORE_NAME).exists()
 
@@ -271,7 +305,7 @@ def _make(path: Path) -> None:
         said = f"{path} exists; choose another --name or remove that run"
         with contextlib.suppress(StoreError):
             RunStore.resumable(path / STORE_NAME)
-            said += f", or go on with it: --resume {path.name}"
+            said += f"; {way_on(path)}"
         raise RunFolderError(said, code="R005") from error
 
 

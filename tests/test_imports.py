@@ -31,7 +31,14 @@ ALLOWED = {
     },
 }  # fmt: skip
 
-MORTAR = {"fimi.children", "fimi.errors", "fimi.files", "fimi.fork_server", "fimi.sources"}
+MORTAR = {
+    "fimi.children",
+    "fimi.errors",
+    "fimi.files",
+    "fimi.fork_server",
+    "fimi.own_parts",
+    "fimi.sources",
+}
 """Modules in the folder ``fimi`` itself that every room may import; they import no room."""
 
 LARGEST_SHARE = 0.24

@@ -17,6 +17,7 @@ order of the table by more than their errors are measured once more
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -42,6 +43,7 @@ from fimi.energy.compute_points import AS_IT_IS
 from fimi.energy.cost_model import BoardModel, ComputeSetting, OperatingPoint, Phase
 from fimi.energy.hardware import Applied, Hardware
 from fimi.energy.ledger import Ledger
+from fimi.energy.meters import MeterDescription
 
 NO_IDLE = Estimate(value=0.0, low=0.0, high=0.0)
 _SILENT = "the meter said nothing"
@@ -207,7 +209,8 @@ class _Sweep:
             CalibrationAbortedError: somebody stopped it before there was enough.
         """
         settings = self._settings
-        said = [*notes, *self._notes, *_heat(self._throttled)]
+        meter = self._hardware.describe().meter
+        said = [*notes, *self._notes, *_heat(self._throttled), *_too_short(meter, self._plan)]
         by_why: dict[str, list[str]] = {}
         for name, why in self._held.items():
             by_why.setdefault(why, []).append(name)
@@ -389,6 +392,22 @@ def _heat(throttled: dict[str, int]) -> list[str]:
     return [
         f"the processor was throttled at {', '.join(throttled)}: seconds and watts there are those "
         "of a hot board. Cool it (fan, heat sink) or lengthen --settle, and calibrate again"
+    ]
+
+
+def _too_short(meter: MeterDescription, plan: SweepPlan) -> list[str]:
+    """A note where no reading may show a single setting alone."""
+    if meter.counts or meter.rate_hz == 0.0:
+        return []
+    value_s = max(1.0 / meter.rate_hz, meter.response.refresh_s, meter.response.window_s)
+    shown_s = meter.response.spread_s + 4.0 * meter.response.delay_sd_s + 1.0 / meter.rate_hz
+    if plan.seconds >= shown_s:
+        return []
+    return [
+        f"{plan.seconds:g} s of a setting are too short for {meter.source} ({meter.response}): no "
+        "reading may be of one setting alone, and then what was drawn is divided between them, so "
+        "that what tells them apart is worth nothing. Calibrate again with --seconds "
+        f"{math.ceil(shown_s + 10.0 * value_s)} or more"
     ]
 
 

@@ -12,9 +12,9 @@ The public part is all that FIMI gives it. What else the function reads, its aut
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +27,20 @@ from fimi.generator_node.generators.base import (
     Seeds,
 )
 from fimi.learning.data.dataset import Dataset, Images, Labels
+from fimi.own_parts import OwnPart
 
 Draw = Callable[[int, np.random.Generator], Image]
 """Draws one image of a class."""
 Factory = Callable[[Dataset], Draw]
 """Makes :data:`Draw` from the public part."""
+
+
+_OWN = OwnPart(
+    what="generator.kind",
+    holds="the factory",
+    where="where the generator node runs",
+    error=partial(GeneratorError, code="G006"),
+)
 
 
 def factory_of(name: str) -> Factory:
@@ -40,19 +49,7 @@ def factory_of(name: str) -> Factory:
     Raises:
         GeneratorError: there is none.
     """
-    place, _, attribute = name.partition(":")
-    try:
-        found: Factory = getattr(importlib.import_module(place), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise GeneratorError(
-            f"generator.kind {name!r}: {error}; the module must be importable where the generator "
-            "node runs and hold the factory (export PYTHONPATH=FOLDER)",
-            code="G006",
-        ) from error
-    if not callable(found):
-        raise GeneratorError(
-            f"generator.kind {name!r} is a {type(found).__name__}, not a function", code="G006"
-        )
+    found: Factory = _OWN.find(name)
     return found
 
 

@@ -7,7 +7,6 @@ data set is validated here, so that the rest of the testbed can rely on it.
 
 from __future__ import annotations
 
-import importlib
 import traceback
 
 from msgspec.structs import replace
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from fimi.learning.data.collection import Collection, DatasetFactory, DatasetOptions
 from fimi.learning.data.dataset import Dataset, DatasetError, load_digits, validate
 from fimi.learning.data.images import convert, resize
+from fimi.own_parts import OwnPart
 
 
 def digits(options: DatasetOptions) -> Collection:
@@ -35,6 +35,9 @@ DATASETS = {
 """Name to ``module:factory``: a module is imported when its data set is loaded."""
 NEEDS_NO_FILES = ("digits",)
 """Data sets that are there wherever fimi is installed."""
+
+
+_OWN = OwnPart(what="data set", holds="the factory", error=DatasetError)
 
 
 def load(name: str, options: DatasetOptions) -> Collection:
@@ -85,18 +88,10 @@ def _fit(dataset: Dataset, options: DatasetOptions) -> Dataset:
 
 
 def _find(name: str) -> DatasetFactory:
-    place, colon, attribute = DATASETS.get(name, name).partition(":")
-    if not colon:
+    if ":" not in (place := DATASETS.get(name, name)):
         raise DatasetError(
             f"unknown data set {name!r}; there are {', '.join(DATASETS)}, or module:factory for "
             "one of your own"
         )
-    try:
-        found: DatasetFactory = getattr(importlib.import_module(place), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DatasetError(
-            f"data set {name!r}: {error}; the module must be importable here and hold the factory"
-        ) from error
-    if not callable(found):
-        raise DatasetError(f"data set {name!r} is a {type(found).__name__}, not a function")
+    found: DatasetFactory = _OWN.find(place, called=name)
     return found

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib
 import math
 import traceback
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 from fimi.errors import InputError
 from fimi.learning.training.tensors import Parameters
 from fimi.learning.training.trainer import TrainingSettings
+from fimi.own_parts import OwnPart
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -40,6 +40,9 @@ class ModelError(InputError, ValueError):
     """A network cannot be built, or does not fit the data; the message says why."""
 
     code = "C007"
+
+
+_OWN = OwnPart(what="model", holds="the factory", error=ModelError)
 
 
 class SmallCNN(nn.Module):
@@ -259,23 +262,15 @@ def _check_fit(name: str, network: nn.Module, classes: int, image_shape: ImageSh
 
 
 def _imported(name: str) -> Constructor:
-    place, colon, factory = name.partition(":")
-    if not colon:
+    if ":" not in name:
         known = ", ".join(sorted(MODELS))
         raise ModelError(
             f"unknown model {name!r}; there are {known}, or module:factory for one of your own"
         )
-    try:
-        found: Constructor = getattr(importlib.import_module(place), factory)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(
-            f"model {name!r}: {error}; the module must be importable here and hold the factory"
-        ) from error
-    return (
-        functools.partial(_of_torchvision, found)
-        if place.startswith("torchvision.models")
-        else found
-    )
+    found: Constructor = _OWN.find(name)
+    if name.startswith("torchvision.models"):
+        return functools.partial(_of_torchvision, found)
+    return found
 
 
 def _of_torchvision(

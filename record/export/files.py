@@ -10,7 +10,9 @@ CSV is that of RFC 4180 in UTF-8: commas, lines that end with CR LF, quotes doub
 characters is ``""`` and what is missing is nothing, for readers that tell the two apart. A
 spreadsheet runs text that begins with ``=``, ``+``, ``-``, ``@``, a tabulator or CR as a formula,
 and some text of a store comes from devices. Such text has an apostrophe before it, as
-spreadsheets themselves write it; numbers are left alone. One more apostrophe stands before text
+spreadsheets themselves write it; numbers are left alone, and so are options of a command such as
+``--devices 3``, in which there is nothing that could be run (no call, no link, no other program): a
+spreadsheet can at most show them as an error. One more apostrophe stands before text
 that has some already, so that taking the first away gives the text of the store again.
 """
 
@@ -32,6 +34,7 @@ ExportFormat = Literal["csv", "parquet", "json"]
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _HIDDEN = re.compile(r"'+[=+\-@\t\r]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_OPTION = re.compile(r"--[a-z]+(-[a-z]+)*( [A-Za-z0-9_.,/ -]*)?")
 _QUOTED = re.compile(r'[",\r\n]|^\s|\s$')
 _BATCH = 20_000
 """Rows of a Parquet file that are held in memory at once."""
@@ -50,8 +53,10 @@ class WrittenFile(NamedTuple):
 
 
 def guarded(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    """Text of which no spreadsheet runs anything."""
+    if not _FORMULA.match(text) or _NUMBER.fullmatch(text) or _OPTION.fullmatch(text):
+        return text
+    return f"'{text}"
 
 
 def unguarded(text: str) -> str:

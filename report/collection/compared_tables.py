@@ -57,7 +57,7 @@ def run_tables(
     for each in found.targets:
         prices.append(_prices(found, each))
         if any(ratio.ratios or ratio.why_not for ratio in each.against):
-            prices.append(_ratios(found, each))
+            prices += _ratios(found, each)
     beside = Table(
         caption="metered beside predicted, all rounds",
         heading=("group", *HEADING_BESIDE[1:]),
@@ -200,22 +200,26 @@ def _price(sample: Sample, unit: Callable[[float], str], kind: str) -> str:
     return f"{told} ({kind})" if kind else told
 
 
-def _ratios(found: ComparedRuns, each: TargetFigures) -> Table:
+def _ratios(found: ComparedRuns, each: TargetFigures) -> list[Table]:
+    """Costs over those of the first group; none without a seed that both have, as a note says."""
     names = {group.letter: group.name for group in found.groups}
     rows = []
     for ratio in each.against:
+        if not ratio.pairs:
+            continue
         cells = [names[ratio.letter], str(ratio.pairs)]
         for cost in COSTS:
             sample = ratio.ratios.get(cost)
             cells.append(shown(sample.median, digits=2) if sample else ratio.why_not or MISSING)
         rows.append(tuple(cells))
     first = found.groups[0]
-    return Table(
+    table = Table(
         caption=f"to {percent(each.target)}: what it took, over what it took {first.name}, seed by "
         "seed, medians of the ratios",
         heading=("group", "pairs", *(_COSTS[cost][0] for cost in COSTS)),
         rows=tuple(rows),
     )
+    return [table] if rows else []
 
 
 def _devices(found: ComparedRuns, most: int) -> list[Table]:

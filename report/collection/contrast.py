@@ -141,7 +141,8 @@ def _data(groups: Sequence[RunGroup]) -> Iterable[str]:
         if not shared:
             yield (
                 f"{first.letter} and {group.letter} have no seed in common: their data differ, "
-                "and there are no ratios between them"
+                "and there are no ratios between them. Ratios pair runs of one seed: give runs of "
+                "both with the same one"
             )
             continue
         other: dict[str, None] = {}

@@ -70,8 +70,9 @@ def runs(
 ) -> None:
     """List runs: what they were, how far they came, accuracy, joules, how they stand.
 
-    DIR is a folder of runs, an experiment, or one above them; left out: run.directory (runs/) and
-    experiments/. The newest is the last. A run that cannot be read is listed with the reason.
+    DIR is a folder of runs, an experiment, one above them, or a run, by its name as well; left out:
+    run.directory (runs/) and experiments/. The newest is the last. A run that cannot be read is
+    listed with the reason.
     """
     from fimi.record.catalogue import find, listed
     from fimi.report.collection import listing
@@ -94,7 +95,8 @@ def runs(
     except ValueError as error:
         fail(f"--since, --until: {error}", EXIT_CONFIG, "U001")
     with errors():
-        places = dict.fromkeys(path for root in folders or _usual() for path in find(root))
+        roots = [*map(_place, folders)] or _usual()
+        places = dict.fromkeys(path for root in roots for path in find(root))
         found = [*map(listed, places)]
     chosen = ordered(filter(wanted, found), sort, reverse=reverse)
     chosen = chosen[-last:] if last else chosen
@@ -105,6 +107,8 @@ def runs(
     else:
         for line in listing.as_lines(chosen, Paper.of(sys.stdout)):
             click.echo(line)
+        if len(roots) == 1 and [*places] == roots:
+            click.echo(f"\n'fimi report {roots[0]}' says all of this run", err=True)
         lines = [each.headline for each in found if each.headline is not None]
         for option, asked, there in (
             ("--strategy", strategy, {line.strategy for line in lines if line.strategy}),
@@ -120,12 +124,44 @@ def runs(
             click.echo(f"\n{left} of {len(found)} runs {are} left out", err=True)
 
 
+def _place(named: Path) -> Path:
+    """A folder, or the run or the experiment that is called so.
+
+    Raises:
+        fimi.testbed.run_folder.RunFolderError: there is nothing of this name; suggests the nearest.
+    """
+    from fimi.record.catalogue import find
+    from fimi.testbed.nearest import nearest
+    from fimi.testbed.run_folder import RunFolderError, find_run
+
+    if named.exists():
+        return named
+    if (experiment := Path(_EXPERIMENTS) / named).is_dir():
+        return experiment
+    try:
+        return find_run(named, str(_directory()))
+    except RunFolderError:
+        there = [path.name for root in _usual() if root.is_dir() for path in find(root)]
+        meant = nearest(named.name, there)
+        raise RunFolderError(
+            f"{named}: there is no such folder, and no run of this name; "
+            + (f"did you mean {meant}? Else " if meant else "")
+            + "name a folder that runs are kept in (run.directory, runs/ if it is not set), an "
+            "experiment's, or one above them"
+        ) from None
+
+
+def _directory() -> Path:
+    """The folder of runs, by the configuration here."""
+    if (file := configuration.default_file()) is None:
+        return Path("runs")
+    with errors():
+        return Path(configuration.load(file).config.run.directory)
+
+
 def _usual() -> list[Path]:
     """The folders in which runs are, by the configuration here; they need not be there yet."""
-    directory = Path("runs")
-    if (file := configuration.default_file()) is not None:
-        with errors():
-            directory = Path(configuration.load(file).config.run.directory)
+    directory = _directory()
     there = [path for path in (directory, Path(_EXPERIMENTS)) if path.is_dir()]
     return there or [directory]
 

@@ -6,6 +6,7 @@ It is served between two rounds. The command waits for that, and says what becam
 from __future__ import annotations
 
 import math
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,6 +48,7 @@ _OF_A_DEVICE: dict[str, type[ExcludeDevice | IncludeDevice]] = {
     "include": IncludeDevice,
 }
 ACTIONS = ("pause", "resume", "stop", "exclude", "include", "replan", "deadline")
+_BELOW_ZERO = re.compile(r"-(\d|\.\d|inf)")
 _ENDS_WITH: dict[RefusalKind, type[FimiError]] = {
     "no-plan": NoPlanError,
     "over": RunFailedError,
@@ -54,7 +56,17 @@ _ENDS_WITH: dict[RefusalKind, type[FimiError]] = {
 }
 
 
-@click.command(cls=Command)
+class _Signed(Command):
+    """A command whose last argument may be a number below zero, which is no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put numbers below zero to the end, where options are over."""
+        below = [] if "--" in args else [each for each in args if _BELOW_ZERO.match(each)]
+        rest = [each for each in args if each not in below]
+        return super().parse_args(ctx, [*rest, "--", *below] if below else args)
+
+
+@click.command(cls=_Signed)
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("action", type=WordChoice(ACTIONS), metavar="ACTION")
 @click.argument("value", required=False, metavar="[DEVICE|SECONDS]")

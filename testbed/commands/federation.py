@@ -229,8 +229,8 @@ def federate(
     from fimi.testbed.processes.torch_cache import torch_cache
     from fimi.testbed.processes.tracked import tell_end, tracking_of
     from fimi.testbed.processes.windows import Windows
-    from fimi.testbed.resuming import command_line, describe
-    from fimi.testbed.run_folder import RunFolder
+    from fimi.testbed.resuming import describe
+    from fimi.testbed.run_folder import RunFolder, resuming_command
 
     began_s = time.monotonic()
     rounds = scenario.config.rounds.count
@@ -264,7 +264,7 @@ def federate(
                 folder.store.spend(wall_s=time.monotonic() - began_s)
             finally:
                 kept = folder.close()
-            go_on = f"go on with it: {command_line(command, folder.path, reached)}"
+            go_on = f"go on with it: {resuming_command(command, folder.path, reached)}"
             if kept and federation is None:
                 with contextlib.suppress(Exception):  # the error that ended the run comes first
                     click.echo(show_report(folder.path), err=True)

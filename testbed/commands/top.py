@@ -73,9 +73,10 @@ def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
     """The folder of the run that is meant.
 
     Raises:
-        fimi.monitor.server.door.NoDoorError: there is none of this name.
+        fimi.testbed.run_folder.RunFolderError: there is none of this name.
     """
     from fimi.monitor.server import door
+    from fimi.testbed.run_folder import RunFolderError
 
     if run is not None:
         below = [each / run for each in (Path(), *map(Path, folders)) if (each / run).is_dir()]
@@ -84,7 +85,7 @@ def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
         names = [each.name for path in folders for each in Path(path).glob("*/")]
         meant = nearest(run.name, names)
         said = f"did you mean {meant}?" if meant else f"name a folder below {folders[0]}/"
-        raise door.NoDoorError(f"{run}: there is no run here; {said}")
+        raise RunFolderError(f"{run}: there is no run here; {said}")
     found = sorted(each for below in folders for each in _going_on(Path(below)))
     if not found:
         fail(
@@ -138,12 +139,13 @@ def _address(folder: Path) -> FeedAddress:
     """
     from fimi.monitor.server import door
     from fimi.monitor.terminal.listener import FeedAddress
+    from fimi.testbed.run_folder import way_on
 
     found = door.find(folder)
     if not _lives(found):
         raise ConnectionError(
             f"the coordinator of {folder.name}, process {found.pid}, is gone without a word; "
-            f"'fimi report {folder}' says how far it came, --resume {folder.name} goes on with it"
+            f"{way_on(folder)}"
         )
     return FeedAddress(url=found.url, key=found.key)
 

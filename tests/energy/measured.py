@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from msgspec.structs import replace
 
@@ -58,8 +61,10 @@ def emulated(
     seed: int = 1,
     make: type[VirtualBoard] = EmulatedBoard,
     gain_error: float = 0.0,
+    meter: Mapping[str, Any] | None = None,
 ) -> VirtualBoard:
     # By a law of the CPU's frequency: what a make trains at points of its GPU has none.
     declared = declare_board(name, seed=seed, index=0, cycles_per_sample=4e6, work="stress")
     declared = replace(declared, meter=replace(declared.meter, relative_uncertainty=gain_error))
+    declared = replace(declared, meter=replace(declared.meter, **(meter or {})))
     return make(declared, seed=seed, index=0, disturbance=WRONG)

@@ -35,7 +35,7 @@ FAMILIES = {"chip": CHIP, "means": MEANS, "plug": PLUG, "gauge": GAUGE, "counter
 every_family = pytest.mark.parametrize("family", FAMILIES)
 
 Plan = list[tuple[str, float, float]]
-"""Kind, length and power of each phase."""
+"""Kind, length and power of each phase; no kind: between phases."""
 BASE_W = {"compute": 5.5, "upload": 4.4, "idle": 3.0, "model-download": 3.6}
 plans = st.lists(
     st.tuples(
@@ -80,6 +80,10 @@ class Seen:
         late.observe(10.0, 3.0)
         mark()
         for kind, seconds, power_w in plan:
+            if not kind:  # no phase goes on
+                late.observe(seconds, power_w)
+                mark()
+                continue
             begin_s, first, before_j = clock.now_s(), self.meter.count, late.true_energy_j
             late.observe(seconds, power_w)
             mark()
@@ -262,6 +266,27 @@ class TestInvariants:
         # a dip is seen longer than it was, what is left is less than nothing, and none is given.
         held_j = (seen.joules[0] or 0.0) + (seen.joules[-1] or 0.0)
         assert math.fsum(joules) == pytest.approx(max(whole_j, held_j), abs=0.02)
+
+    @given(
+        lengths_s=st.lists(
+            st.tuples(st.floats(0.05, 4.0), st.floats(0.0, 3.0)), min_size=1, max_size=8
+        )
+    )
+    @settings(max_examples=40)
+    def test_what_is_drawn_between_phases_is_in_none(
+        self, lengths_s: list[tuple[float, float]]
+    ) -> None:
+        """A topic that says the same all the time: each phase has just that, however short."""
+        topic = meter(
+            rate_hz=2.0, response=MeterResponse(delay_s=0.5, refresh_s=0.5, delay_sd_s=0.5)
+        )
+        plan = [
+            each
+            for phase_s, gap_s in lengths_s
+            for each in (("compute", phase_s, 3.0), ("", gap_s, 3.0))
+        ]
+        seen = Seen(topic, plan)
+        assert seen.joules == pytest.approx([3.0 * s.duration_s for s in seen.stretches], rel=1e-9)
 
     @every_family
     @given(plan=plans, seed=st.integers(0, 999))

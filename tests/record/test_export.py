@@ -227,8 +227,31 @@ def test_a_store_that_cannot_be_read_leaves_the_export_before_it(run: Path, tmp_
 def test_text_is_safe_and_can_be_had_back(text: str) -> None:
     safe = guarded(text)
     assert unguarded(safe) == text
-    if safe[:1] in tuple("=+-@\t\r") and safe:
+    if safe[:2] == "--":  # an option: nothing in it calls, links, or begins another program
+        assert safe[2:3].islower() and not set(safe) & set("=+@\t\r\n'\"|!()&*^%<>;:{}[]")
+    elif safe[:1] in tuple("=+-@\t\r") and safe:
         assert math.isfinite(float(safe)) or math.isinf(float(safe))
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("--devices", "--devices"),
+        ("--devices device-01, device-02", "--devices device-01, device-02"),
+        ("--set plan.deadline_s", "--set plan.deadline_s"),
+        ("-5.2e-3", "-5.2e-3"),
+        ("--5", "'--5"),
+        ("--cmd|' /C calc'!A0", "'--cmd|' /C calc'!A0"),
+        ("--a=1", "'--a=1"),
+        ("--a WEBSERVICE(B1)", "'--a WEBSERVICE(B1)"),
+        ("--a\n=1", "'--a\n=1"),
+        ("-2+3", "'-2+3"),
+        ("'--devices", "''--devices"),
+    ],
+)
+def test_options_of_a_command_are_no_formula_and_what_runs_is(text: str, cell: str) -> None:
+    assert guarded(text) == cell
+    assert unguarded(cell) == text
 
 
 FULL = """

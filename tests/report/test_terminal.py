@@ -19,7 +19,7 @@ def test_says_what_a_run_came_to(run_dir: Path) -> None:
     words = " ".join(text.split())
     for said in (
         "172 J (emulated, board), predicted 184 J (modelled; +6.9 %; mean absolute 7.0 %)",
-        "least board energy 10.1 J (modelled; bound 10.0 J, gap 1.00 %), dynamic 4.00 J (modelled; ",
+        "least board energy 10.1 J (modelled; bound 10.0 J, gap 1.00 %), dynamic 4.00 J (modelled",
         "mean of 3 rounds: 57.4 J (emulated, board), planned 10.1 J (modelled; −82.4 %)",
     ):
         assert said in words

@@ -163,7 +163,11 @@ def test_who_closes_the_question_asks_nothing(
         (("deadline", "soon"), "needs seconds above 0"),
         (("deadline", "nan"), "needs seconds above 0"),
         (("deadline", "0"), "needs seconds above 0"),
+        (("deadline", "-5"), "needs seconds above 0, 86400 at most, not '-5'"),
+        (("deadline", "-.5"), "not '-.5'"),
+        (("deadline", "-inf"), "not '-inf'"),
         (("deadline", "1e9"), "86400 at most"),
+        (("deadline", "5", "--yess"), "No such option '--yess'"),
         (("deadlin", "1"), "Did you mean 'deadline'?"),
     ],
 )

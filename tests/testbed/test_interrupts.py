@@ -50,19 +50,23 @@ def test_what_is_loading_is_loaded_first(manager: str, when: str, where: str) ->
 WHILE_IT_LOADS = """
 import signal, sys
 
-def at_click(event, arguments):
-    if event == "import" and arguments[0] == "click":
+def at_module(event, arguments):
+    if event == "import" and arguments[0] == sys.argv[-1]:
         signal.raise_signal(signal.SIGINT)
 
-sys.addaudithook(at_click)
+sys.addaudithook(at_module)
 from fimi.testbed.entry import main
 main()
 """
 
 
-def test_a_command_that_is_stopped_while_it_loads_says_so() -> None:
+@pytest.mark.parametrize(
+    "module", ["fimi.testbed.commands", "threading", "fimi.testbed.cli", "click"]
+)
+def test_a_command_that_is_stopped_while_it_loads_says_so(module: str) -> None:
+    """From the first module on that it loads after its entry."""
     done = subprocess.run(
-        [sys.executable, "-c", WHILE_IT_LOADS, "--help"],
+        [sys.executable, "-c", WHILE_IT_LOADS, "--help", module],
         capture_output=True,
         text=True,
         timeout=20,

@@ -18,7 +18,7 @@ from fimi.testbed.commands.reaching import (
     use_environment,
 )
 from fimi.testbed.experiment.where import Where
-from fimi.testbed.resuming import command_line
+from fimi.testbed.run_folder import resuming_command
 
 # On Linux this machine answers at 0.0.0.0, and nothing shows that it is this machine.
 AWAY = "0.0.0.0"
@@ -188,7 +188,7 @@ class TestTypedAgain:
         assert where.options(reached) == words
 
     def test_a_run(self) -> None:
-        assert command_line("dry-run", Path("runs/a")) == "fimi dry-run --resume a"
-        assert command_line("coordinator run", Path("of mine/a"), " --bundle x") == (
+        assert resuming_command("dry-run", Path("runs/a")) == "fimi dry-run --resume a"
+        assert resuming_command("coordinator run", Path("of mine/a"), " --bundle x") == (
             "fimi coordinator run --resume 'of mine/a' --bundle x"
         )

@@ -212,7 +212,9 @@ class TestReopen:
 
     def test_a_name_that_is_taken_by_a_run_that_can_go_on(self, tmp_path: Path) -> None:
         self.begun(tmp_path).close()
-        with pytest.raises(RunFolderError, match=r"remove that run, or go on .* --resume mine"):
+        with pytest.raises(
+            RunFolderError, match=r"remove that run; 'fimi .* --resume .*mine' goes"
+        ):
             RunFolder(config(tmp_path, name="mine"))
 
     @pytest.mark.parametrize("killed", ["before the store", "in the store"])

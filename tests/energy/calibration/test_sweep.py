@@ -25,6 +25,7 @@ from fimi.energy.cost_model import ComputeSetting, OperatingPoint, formula_power
 from fimi.energy.emulation.board import EmulatedBoard
 from fimi.energy.emulation.physical_board import PhysicalBoard
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
+from fimi.energy.meters.response import MeterResponse
 
 
 class TestSweep:
@@ -68,6 +69,20 @@ class TestSweep:
         assert device.achieved_frequency_hz() == device.model().compute.frequency_max_hz
         with pytest.raises(RuntimeError, match="apply a plan first"):
             device.has_sent(1)
+
+    @pytest.mark.parametrize(("seconds", "short"), [(2.0, True), (3.4, True), (3.6, False)])
+    def test_settings_that_a_meter_cannot_tell_apart_are_noted(
+        self, seconds: float, short: bool
+    ) -> None:
+        """A topic's values: a new one every 0.5 s, how old they are is known within 0.5 s."""
+        late = MeterResponse(delay_s=0.5, refresh_s=0.5, delay_sd_s=0.5)  # 0.5 + 4 * 0.5 s, 1 s
+        device = board(meter={"rate_hz": 1.0, "response": late})
+        plan = sweep_plan(device.model(), seconds=seconds, settle_s=1.0)
+        found = sweep(device, EmulatedLoad(device), plan)
+        said = [note for note in found.notes if "too short for" in note]
+        assert bool(said) == short
+        if short:
+            assert "--seconds 14 or more" in said[0] and "0.5 ± 0.5 s late" in said[0]
 
     def test_a_load_that_fails_at_once_puts_the_board_back(self) -> None:
         class Failing(EmulatedLoad):

@@ -209,11 +209,18 @@ def test_what_cannot_be_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     ):
         done = CliRunner().invoke(main, ["top", *words])
         assert done.exit_code == 3 and said in done.output
+        assert ("R004" if words == ("trail",) else "R015") in done.output
     here = socket.gethostname()
     gone = door.Door(url="http://127.0.0.1:9/", key="k", pid=2**22 + 1, host=here)  # no process
     (tmp_path / "runs" / "trial" / door.NAME).write_bytes(msgspec.json.encode(gone))
     done = CliRunner().invoke(main, ["top", "trial", "--once"])
-    assert done.exit_code == 3 and "--resume trial" in done.output and "R015" in done.output
+    assert done.exit_code == 3 and "R015" in done.output
+    both = "'fimi dry-run --resume trial' or 'fimi coordinator run --resume trial' goes on with it"
+    assert both in done.output  # nothing is stored that says which
+    (tmp_path / "runs" / "trial" / "cells").mkdir()  # as an experiment has them
+    done = CliRunner().invoke(main, ["top", "trial", "--once"])
+    assert "the command that began the experiment, given again" in done.output
+    assert "--resume" not in done.output
     away = replace(gone, host="desk-7")  # the folder is looked at over a network
     (tmp_path / "runs" / "trial" / door.NAME).write_bytes(msgspec.json.encode(away))
     done = CliRunner().invoke(main, ["control", "trial", "pause", "--yes"])

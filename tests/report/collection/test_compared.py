@@ -216,6 +216,11 @@ def test_other_data_and_no_common_seed_are_said(lab: Path) -> None:
     assert "A and C have no seed in common" in said
     assert found.targets[0].against[1].pairs == 0
     assert found.targets[0].against[1].why_not == "no common seed"
+    text = compared_text(found, Paper(200))
+    assert text.count("seed by seed") == 1 and "no common seed" not in text
+    apart = compared_text(compared(lab / "fimi-2", lab / "tfl-4"), Paper(200))
+    assert "seed by seed" not in apart  # no table without a pair: the note says why
+    assert "Ratios pair runs of one seed: give runs of both with the same one" in apart
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])

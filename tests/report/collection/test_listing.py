@@ -232,6 +232,25 @@ def test_wrong_words_are_said(lab: Path) -> None:
     assert "there is no such folder" in ended.stderr
 
 
+def test_one_run_by_its_name_or_its_folder(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(lab)
+    for named, path in (
+        ("boards", "runs/boards"),
+        ("runs/boards", "runs/boards"),
+        ("alpha/tfl-seed1", "experiments/alpha/runs/tfl-seed1"),
+    ):
+        ended = CliRunner().invoke(main, ["runs", named, "--format", "csv"])
+        assert ended.exit_code == 0, ended.stderr
+        _, only = csv.reader(io.StringIO(ended.stdout))  # the heading, and this run
+        assert only[0] == path
+        assert f"fimi report {path}" in CliRunner().invoke(main, ["runs", named]).stderr
+    ended = CliRunner().invoke(main, ["runs", "alpha", "--format", "csv"])
+    assert ended.stdout.count("\nexperiments/alpha/runs/tfl-seed") == 2  # the experiment
+    ended = CliRunner().invoke(main, ["runs", "bords"])
+    assert ended.exit_code == 3 and "R004" in ended.stderr
+    assert "did you mean boards?" in ended.stderr
+
+
 def test_an_empty_folder_has_no_runs(tmp_path: Path) -> None:
     ended = CliRunner().invoke(main, ["runs", str(tmp_path)])
     assert (ended.exit_code, ended.stdout) == (0, "0 runs\n")
