@@ -32,11 +32,13 @@ RunState = Literal[
     "training",
     "pausing",
     "paused",
+    "running",
     "completed",
     "failed",
     "interrupted",
 ]
-"""What a run does. ``drawing``: synthetic images; ``pausing``: its round is the last before it."""
+"""What a run does. ``drawing``: synthetic images; ``pausing``: its round is the last before it.
+``running``: an experiment, whose runs do all of this."""
 
 OVER: tuple[RunState, ...] = ("completed", "failed", "interrupted")
 """A run that does no more."""
@@ -290,6 +292,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
         server: joules of training on the server; ``None`` where it does not train.
         classes: names of the classes.
         exposed: what is open to others on the way to the broker; empty: nothing.
+        begun_by: the command of fimi that began it, which goes on with it after a stop.
         reason: why it ended; empty while it runs.
     """
 
@@ -320,6 +323,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
     server: Energy | None = None
     classes: tuple[str, ...] = ()
     exposed: str = ""
+    begun_by: str = ""
     reason: str = ""
 
 

@@ -145,6 +145,7 @@ class Watcher:
             target=target,
             classes=tuple(map(clean, info.dataset.class_names)),
             doing="starting",
+            begun_by=clean(info.command),
         )
 
     def connect(self, connection: Contact | None, *, broker: str = "", exposed: str = "") -> None:
@@ -195,6 +196,11 @@ class Watcher:
         with self._lock:
             self._take(event)
             self._devices.take(event)
+
+    def knows(self, device: str) -> bool:
+        """Whether this is a device of the run."""
+        with self._lock:
+            return self._devices.knows(device)
 
     def snapshot(self) -> Snapshot:
         """The run as it is now."""

@@ -33,6 +33,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("r", "the other way round"),
     ("/", "filter: words that a name, board, state or problem has; Esc clears it"),
     ("p", "problems only"),
+    ("t", "the rounds so far"),
     ("e", "what has happened"),
     ("Ctrl-L", "draw the screen again"),
     ("Ctrl-Z", "to the shell; fg comes back"),
@@ -44,8 +45,9 @@ ASKS: tuple[tuple[str, str], ...] = (
     ("S", "stop the run after this round; it can be gone on with"),
     ("X", "exclude the device under the cursor, or take it in again"),
     ("N", "plan again"),
+    ("D", "set the deadline of a round, s"),
 )
-"""What is asked of the run; as ``fimi control`` does, which sets the deadline too."""
+"""What is asked of the run, as ``fimi control`` does."""
 
 NOTES: tuple[tuple[str, str], ...] = (
     ("!", "before a name: a problem, and the device needs somebody"),

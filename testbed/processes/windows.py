@@ -16,6 +16,7 @@ from fimi.monitor.metrics.otlp import OtlpSender
 from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.tracing import drawing
 from fimi.monitor.watcher import Watcher
+from fimi.record.clean import clean
 from fimi.record.events import Event, Listener
 from fimi.record.interventions import GoOn
 from fimi.record.reader import ReportError
@@ -164,6 +165,8 @@ class RunHooks:
         """The power of a device in a round, with its phases."""
         from fimi.monitor.server.hooks import NotNow
 
+        if not self._watcher.knows(device):
+            raise NotNow(f"run {self._folder.path.name} has no device {clean(device, 100)!r}")
         try:
             return drawing(self._folder.path, device, number)
         except ReportError as error:
@@ -175,10 +178,6 @@ class RunHooks:
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """Figures for Prometheus."""
-        try:
-            from fimi.monitor.metrics.exposition import metrics
-        except ImportError as error:
-            from fimi.monitor.server.hooks import NotNow
+        from fimi.monitor.server.hooks import MetricHooks
 
-            raise NotNow(f"no metrics: {error.name} is not installed") from error
-        return metrics(self._watcher.snapshot(), accept)
+        return MetricHooks(self._watcher.snapshot).metrics(accept)
