@@ -237,7 +237,7 @@ def check_readings(folder: Path, found: Recount) -> BundleCheck:
     if found.missing:
         words += f"; {len(found.missing)} parts are missing"
     if found.left_out:
-        words += f"; {len(found.left_out)} times those of another meter had no room"
+        words += f"; without those of another meter, for want of room: {len(found.left_out)}"
     verdict: Verdict = "fails" if wrong else "holds" if found.parts else "unknown"
     if not found.parts and not wrong:
         words = "the run has none: no joule can be computed again"
