@@ -3,8 +3,8 @@
 A :class:`LedgerLog` notes the readings that a :class:`~fimi.energy.ledger.Ledger` uses and every
 edge between them: where phases begin and end, where the board rests, what is taken for a report.
 :meth:`LedgerLog.part` gives what was noted since the last part, packed without loss
-(:mod:`fimi.energy.ledger_parts`). The parts of a ledger, one after the other, say all that it ever
-knew: :mod:`fimi.energy.replay` feeds them to another ledger, which comes to the same figures.
+(:mod:`fimi.energy.ledger_packing`). The parts of a ledger, one after the other, say all that it
+ever knew: :mod:`fimi.energy.replay` feeds them to another ledger, which comes to the same figures.
 
 Nothing is thinned here: what a recorder keeps is what the ledger saw. But all is bounded, by
 :data:`~fimi.energy.ledger_parts.READINGS_MOST` and :data:`~fimi.energy.ledger_parts.BYTES_MOST`.
@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from fimi.energy.ledger_packing import packed
 from fimi.energy.ledger_parts import (
     BYTES_MOST,
     READINGS_MOST,
@@ -30,7 +31,6 @@ from fimi.energy.ledger_parts import (
     ReadingsPart,
     Series,
     Step,
-    packed,
 )
 from fimi.energy.meters import MeterDescription, Reading
 

@@ -21,7 +21,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.ledger import PhaseRecord
-from fimi.energy.ledger_parts import LoggedPart, Series, unpacked
+from fimi.energy.ledger_opening import unpacked
+from fimi.energy.ledger_parts import LoggedPart, Series
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.record import schema
 from fimi.record.reader import open_store

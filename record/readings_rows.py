@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct
 
-from fimi.energy.ledger_parts import ReadingsPart, opened
+from fimi.energy.ledger_opening import opened
+from fimi.energy.ledger_parts import ReadingsPart
 
 
 class StoredReadings(Struct, frozen=True, kw_only=True):

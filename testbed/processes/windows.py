@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.coordinator.controls import Controls
 from fimi.messaging.client import Peer
+from fimi.messaging.looking import LOOKED_S
 from fimi.monitor.metrics.otlp import OtlpSender
 from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.tracing import drawing
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _NO_OTLP = OtlpSettings()
-TELEMETRY_S = 1.0
+TELEMETRY_S = 10.0
 """Time between two messages in which an emulated device says how it is, if anybody may look, s."""
 
 
@@ -90,8 +91,17 @@ class Windows:
     @property
     def telemetry_s(self) -> float:
         """Time between two messages in which an emulated device says how it is, s; 0: none."""
+        return TELEMETRY_S if self._may_look else 0.0
+
+    @property
+    def looked_s(self) -> float:
+        """The same while somebody looks at the run."""
+        return LOOKED_S if self._may_look else 0.0
+
+    @property
+    def _may_look(self) -> bool:
         looks = self._place is not None or self._terminal.wants_telemetry
-        return TELEMETRY_S if looks or self._otlp.endpoint else 0.0
+        return looks or bool(self._otlp.endpoint)
 
     def __enter__(self) -> Windows:
         if self._place is not None:

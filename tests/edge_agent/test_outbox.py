@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fimi.edge_agent import outbox as outboxes
-from fimi.edge_agent.outbox import DurableOutbox, Unsent
+from fimi.edge_agent.outbox import DurableOutbox, ReadyUpdate, Unsent
 from fimi.energy.ledger import PhaseRecord
 from fimi.energy.ledger_parts import ReadingsPart
 from fimi.learning.training.trainer import TrainingSettings
@@ -58,6 +58,17 @@ def readings(boot_id: str, number: int) -> ReadingsPart:
     )
 
 
+START = RoundStart(
+    run="r",
+    device="d",
+    round=3,
+    model=Offer(holder="c", digest="0" * 64, size_bytes=1, media="safetensors"),
+    training=TrainingSettings(),
+    seed=1,
+    fleet_time_s=0.1,
+)
+
+
 def unsent(*starts: EarlierFacts, **others: Any) -> Unsent:
     return Unsent(instance="0" * 16, starts=starts, **others)
 
@@ -69,16 +80,7 @@ def outbox(tmp_path: Path) -> DurableOutbox:
 
 class TestFile:
     def test_what_was_saved_is_loaded(self, outbox: DurableOutbox, tmp_path: Path) -> None:
-        start = RoundStart(
-            run="r",
-            device="d",
-            round=3,
-            model=Offer(holder="c", digest="0" * 64, size_bytes=1, media="safetensors"),
-            training=TrainingSettings(),
-            seed=1,
-            fleet_time_s=0.1,
-        )
-        saved = unsent(facts("a", 1, 2), facts("b", 1), worked=start, clock_s=0.1 + 0.2)
+        saved = unsent(facts("a", 1, 2), facts("b", 1), worked=START, clock_s=0.1 + 0.2)
         outbox.save(saved)
         assert DurableOutbox(tmp_path, "f", "d").load() == saved
         assert DurableOutbox(tmp_path, "f", "another").load() is None
@@ -186,6 +188,39 @@ class TestFile:
         gone = 1000 * (10 - sum(kept))
         assert f"{gone} B of readings of meters are not kept, all joules are" in caplog.text
         assert 12_000 - (tmp_path / "f.d.facts").stat().st_size < 1500  # no more than need be
+
+    def test_readings_of_the_ready_update_go_last(
+        self, outbox: DurableOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = facts("a", 1)
+        told = replace(first.facts[0].body, readings=(readings("a", 1),))
+        whole = replace(first, facts=(replace(first.facts[0], body=told),))
+        report = RoundReport(
+            run="r",
+            device="d",
+            round=3,
+            local_samples=1,
+            synthetic_samples=0,
+            training_loss=None,
+            training_accuracy=None,
+            frequency_hz=None,
+            busy_s=1.0,
+            phases=(),
+            readings=(readings("b", 1),),
+        )
+        ready = ReadyUpdate(start=START, boot_id="b", number=1, digest="0" * 64, report=report)
+        kept, most = [], 20_000
+        for _ in range(3):
+            monkeypatch.setattr(outboxes, "FACTS_BYTES", most)
+            outbox.save(unsent(whole, ready=ready))
+            found = outbox.load()
+            assert found is not None
+            assert found.ready is not None
+            assert len(found.starts) == 1
+            most = (tmp_path / "f.d.facts").stat().st_size - 1  # a byte too few for the same again
+            bodies = (found.starts[0].facts[0].body, found.ready.report)
+            kept.append([body.readings[0].body is not None for body in bodies])  # type: ignore[union-attr]
+        assert kept == [[True, True], [False, True], [False, False]]
 
     def test_no_more_starts_than_a_message_may_tell(
         self, outbox: DurableOutbox, tmp_path: Path

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from bench import DEVICE, Bench
+from bench import DEVICE, Bench, Device
 
 from fimi.edge_agent.boards import emulated_board
 from fimi.edge_agent.line import Line
@@ -17,6 +17,7 @@ from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.hardware import Glance, HardwareDescription
 from fimi.energy.ledger import Ledger
 from fimi.energy.meters import DeclaredPower, MeterDescription
+from fimi.messaging import looking
 from fimi.messaging.messages.orders import EmulatedDevice
 
 
@@ -45,7 +46,9 @@ def test_joules_of_phases_add_up_over_runs(a_broker, fleet_name):
     with Bench(a_broker, fleet_name, joins=False) as bench:
         ledgers: list[Ledger | None] = [None]
         line = Line(bench.device.peer, bench.device.stop)
-        sender = TelemetrySender(bench.device.peer, 0.0, line, lambda: None, lambda: ledgers[-1])
+        sender = TelemetrySender(
+            bench.device.peer, 0.0, 0.0, line, lambda: None, lambda: ledgers[-1]
+        )
         assert (sender.telemetry().phase, sender.telemetry().energy_j) == (None, 0.0)
         expected_j = 0.0
         for watts, seconds in ((2.0, 3.0), (5.0, 1.0)):  # a run each
@@ -82,7 +85,7 @@ def test_the_phase_is_that_of_the_power(a_broker, fleet_name):
     }
     with Bench(a_broker, fleet_name, joins=False) as bench:
         line = Line(bench.device.peer, bench.device.stop)
-        sender = TelemetrySender(bench.device.peer, 0.0, line, lambda: board, lambda: ledger)
+        sender = TelemetrySender(bench.device.peer, 0.0, 0.0, line, lambda: board, lambda: ledger)
         shown: list[tuple[str | None, float | None]] = []
         for phase, work in works.items():
             with ledger.phase(phase):
@@ -108,7 +111,7 @@ def test_a_late_meter_shows_the_phase_before(a_broker, fleet_name):
     ledger = Ledger(Late.clock, DeclaredPower(2.0, Late.clock))
     with Bench(a_broker, fleet_name, joins=False) as bench:
         line = Line(bench.device.peer, bench.device.stop)
-        sender = TelemetrySender(bench.device.peer, 0.0, line, lambda: Late(), lambda: ledger)
+        sender = TelemetrySender(bench.device.peer, 0.0, 0.0, line, lambda: Late(), lambda: ledger)
         changes = [(103.0, "model-download"), (105.0, "compute"), (120.0, None), (122.0, "upload")]
         for at_s in range(100, 140):
             Late.clock.show(float(at_s))
@@ -126,6 +129,31 @@ def test_without_an_interval_there_is_none(a_broker, fleet_name):
         assert bench.desk.peer.counters.telemetry == 0
 
 
+def test_only_for_who_looks(a_broker, fleet_name, monkeypatch):
+    """Nobody looks: nothing. Somebody does: many, of a device that comes later too. Gone: quiet."""
+    monkeypatch.setattr(looking, "AGAIN_S", 0.2)
+    monkeypatch.setattr(looking, "LEASE_S", 0.6)
+    with Bench(a_broker, fleet_name, joins=False, looked_s=0.05) as bench:
+        desk, device = bench.desk.peer, bench.device.peer
+
+        def looks_until(enough: int) -> None:
+            until(lambda: desk.telemetry() and desk.counters.telemetry >= enough)
+
+        time.sleep(0.3)
+        assert desk.counters.telemetry == 0
+        looks_until(5)
+        assert DEVICE in desk.telemetry()
+        until(lambda: not device.looking.is_on)
+        time.sleep(0.1)
+        before = desk.counters.telemetry
+        time.sleep(0.5)
+        assert desk.counters.telemetry <= before + 1  # one may have been on its way
+        bench.device.__exit__()
+        bench.device = Device(a_broker, fleet_name, looked_s=0.05)  # it hears the next word
+        bench.device.__enter__()
+        looks_until(before + 6)
+
+
 class Board:
     """A board whose meter has gone mad."""
 
@@ -141,7 +169,7 @@ def test_what_is_no_number_is_unknown(a_broker, fleet_name):
     with Bench(a_broker, fleet_name, joins=False) as bench:
         peer = bench.device.peer
         line = Line(peer, bench.device.stop)
-        sender = TelemetrySender(peer, 0.0, line, lambda: Board(), lambda: None)
+        sender = TelemetrySender(peer, 0.0, 0.0, line, lambda: Board(), lambda: None)
         assert peer.tell_telemetry(sender.telemetry())
         until(lambda: DEVICE in bench.desk.peer.telemetry())
         seen = bench.desk.peer.telemetry()[DEVICE]

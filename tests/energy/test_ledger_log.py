@@ -19,11 +19,12 @@ from msgspec.structs import replace
 from recorded_meters import METERS, Recorded, Several
 
 from fimi.energy import ledger_log as logs
-from fimi.energy import ledger_parts
+from fimi.energy import ledger_opening, ledger_parts
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
 from fimi.energy.ledger_log import LedgerLog
-from fimi.energy.ledger_parts import BYTES_MOST, ReadingsPart, opened, unpacked
+from fimi.energy.ledger_opening import opened, unpacked
+from fimi.energy.ledger_parts import BYTES_MOST, ReadingsPart
 from fimi.energy.meters import NOTHING, DeclaredPower, Look, Meter, MeterDescription, Reading
 from fimi.energy.meters.combine import Beside, WithSecond
 from fimi.energy.meters.sampler import Sampler
@@ -506,7 +507,7 @@ class TestAttacks:
         def no_reading(**_: object) -> Reading:
             raise AssertionError("a reading was made")
 
-        monkeypatch.setattr(ledger_parts, "Reading", no_reading)
+        monkeypatch.setattr(ledger_opening, "Reading", no_reading)
         assert opened(part).counts["total"] > 100
         with pytest.raises(AssertionError):
             opened(part).logged()
