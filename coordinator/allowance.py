@@ -24,6 +24,7 @@ from fimi.optim.wording import listed
 from fimi.record.results import DeviceRound, RoundResult
 
 FLEET = "the fleet"
+_KIND = " (metered, and modelled where it was not)"
 _TOLERANCE = 0.002
 """A run that will end so little above its budget, relatively, is not planned again."""
 
@@ -68,14 +69,14 @@ def remaining(
     left_j = problem.budget_j - np.array([taken.get(device, 0.0) for device in problem.devices])
     fleet_left_j = problem.fleet_budget_j - math.fsum(taken.values())
     used_up = [
-        f"{device} has taken {taken[device]:.4g} J and its budget is {budget_j:g} J"
+        f"{device} has taken {taken[device]:.4g} J{_KIND} and its budget is {budget_j:g} J"
         for device, budget_j, rest_j in zip(problem.devices, problem.budget_j, left_j, strict=True)
         if rest_j <= 0.0
     ]
     said = [listed(used_up)] if used_up else []
     if fleet_left_j <= 0.0:
         said.append(
-            f"{FLEET} has taken {math.fsum(taken.values()):.4g} J and its budget is "
+            f"{FLEET} has taken {math.fsum(taken.values()):.4g} J{_KIND} and its budget is "
             f"{problem.fleet_budget_j:g} J"
         )
     if said:
@@ -114,7 +115,7 @@ def too_small(
     mean_j = {device: joules / len(last) for device, joules in taken_j(last).items()}
 
     def clause(whose: str, of_round_j: float, rest_j: float, budget_j: float) -> str:
-        takes = f"takes about {rounds * of_round_j:.4g} J and " if last else ""
+        takes = f"takes about {rounds * of_round_j:.4g} J (modelled) and " if last else ""
         return f"{whose} {takes}has {max(rest_j, 0.0):.4g} of {budget_j:g} J left"
 
     said = [

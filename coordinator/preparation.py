@@ -67,15 +67,15 @@ def _used_up(problem: FimiProblem, receiving_j: Array, unlimited: Plan) -> Infea
     used = (receiving_j + run_j) * _ROOM
     short = np.flatnonzero(receiving_j >= problem.budget_j)
     clauses = [
-        f"{problem.devices[i]} needs {receiving_j[i]:.4g} J to receive its synthetic samples and "
-        f"its budget_j is {problem.budget_j[i]:g}"
+        f"{problem.devices[i]} needs {receiving_j[i]:.4g} J (modelled) to receive its synthetic "
+        f"samples and its budget_j is {problem.budget_j[i]:g}"
         for i in short
     ]
     said = [listed(clauses)] if clauses else []
     if receiving_j.sum() >= problem.fleet_budget_j:
         said.append(
-            f"the fleet needs {receiving_j.sum():.4g} J to receive its synthetic samples and "
-            f"fleet_budget_j is {problem.fleet_budget_j:g}"
+            f"the fleet needs {receiving_j.sum():.4g} J (modelled) to receive its synthetic "
+            f"samples and fleet_budget_j is {problem.fleet_budget_j:g}"
         )
     above = used > problem.budget_j
     own_j = outwards(float(used[above].max())) if above.any() else None

@@ -133,8 +133,8 @@ def refusal(
 
 def _takes(idle_j: float, spent_j: float, budget_j: float) -> str:
     if idle_j > budget_j:
-        return f"takes {idle_j:.5g} J without training"
-    return f"needs {spent_j:.5g} J"
+        return f"takes {idle_j:.5g} J (modelled) without training"
+    return f"needs {spent_j:.5g} J (modelled)"
 
 
 class _Enough(msgspec.Struct, frozen=True, kw_only=True):

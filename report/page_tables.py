@@ -227,7 +227,7 @@ def _planned(energy: PlannedEnergy) -> str:
     if energy.energy_j is None or energy.bound_j is None:
         return _precise(energy.energy_j)
     gap = small_percent(energy.gap_percent)
-    return f"{_precise(energy.energy_j)}; bound {_precise(energy.bound_j)}, gap {gap}"
+    return f"{energy.energy_j:.6g} J (modelled; bound {energy.bound_j:.6g} J, gap {gap})"
 
 
 def _took(compared: Compared | None) -> str:
@@ -336,7 +336,7 @@ def round_table(run: RunData, summary: Summary) -> Html | None:
         Column("Updates", "accepted", lambda r: _updates(*r)),
         *([absent] if any(point.absent for point in summary.points) else []),
         Column("Energy", "metered", lambda r: sum_cell(r[1].energy, bare=False)),
-        Column("Energy", "predicted", lambda r: _predicted(r[1].compared)),
+        Column("Energy", PREDICTED, lambda r: _predicted(r[1].compared)),
         Column("Not accepted, clipped, not metered", "", lambda r: _problems(*r), "text"),
     ]
     return table(
@@ -403,5 +403,5 @@ def _text(title: str, at: int) -> Column[Sequence[str]]:
 
 
 def _precise(value_j: float | None) -> str:
-    """Joules with enough digits to tell a plan from its bound."""
-    return MISSING if value_j is None else f"{value_j:.6g} J"
+    """Joules of a plan with enough digits to tell it from its bound."""
+    return MISSING if value_j is None else f"{value_j:.6g} J (modelled)"

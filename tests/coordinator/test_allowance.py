@@ -118,8 +118,14 @@ def test_a_budget_that_is_used_up_is_named() -> None:
     with pytest.raises(InfeasibleError) as raised:
         allowance.remaining(PROBLEM, rounds((entry("a", 101.0), entry("b", 300.0))), 10)
     assert raised.value.devices == ("a",)
-    assert "a has taken 101 J and its budget is 100 J" in str(raised.value)
-    assert "the fleet has taken 401 J and its budget is 400 J" in str(raised.value)
+    assert (
+        "a has taken 101 J (metered, and modelled where it was not) and its budget is 100 J"
+        in str(raised.value)
+    )
+    assert (
+        "the fleet has taken 401 J (metered, and modelled where it was not) and its budget is 400 J"
+        in str(raised.value)
+    )
     assert "after 1 of 10 rounds" in str(raised.value)
 
 
@@ -193,8 +199,8 @@ class TestNewPlans:
         with pytest.raises(InfeasibleError) as raised:
             planner.replan(profiles, dict.fromkeys(profiles, (0, 0, 0)), None, results, lately=2)
         assert "left: if they are as the last 2 were, " in str(raised.value)
-        assert "device-0 takes about 200 J and has 1 of 201 J left" in str(raised.value)
-        assert "the fleet takes about 600 J and has 1 of 601 J left" in str(raised.value)
+        assert "device-0 takes about 200 J (modelled) and has 1 of 201 J left" in str(raised.value)
+        assert "the fleet takes about 600 J (modelled) and has 1 of 601 J left" in str(raised.value)
 
     @pytest.mark.parametrize("budget_j", [0.0, 1e6])
     def test_remedies_of_other_limits_are_told(
@@ -213,10 +219,11 @@ def test_receiving_is_no_joule_that_is_left() -> None:
     error = allowance.too_small(
         left, PROBLEM, ("a", "b"), 9, received_j=np.array([5.0, 1.0]), last=results
     )
-    assert "if they are as the last one was, a takes about 108 J and has 83 of 100 J left" in str(
-        error
+    assert (
+        "if they are as the last one was, a takes about 108 J (modelled) and has 83 of 100 J left"
+        in str(error)
     )
-    assert "the fleet takes about 378 J and has 352 of 400 J left" in str(error)
+    assert "the fleet takes about 378 J (modelled) and has 352 of 400 J left" in str(error)
 
 
 def test_a_run_plans_again_where_its_budget_would_not_last(lab: Lab) -> None:

@@ -89,7 +89,7 @@ class TestDevice:
         """No plan has rounds so short: the error says who, and what would be enough is."""
         hopeless = one_budget(problem, 2, 1.0)
         with pytest.raises(
-            InfeasibleError, match=r"device-2 takes .* J without training and has 1 J"
+            InfeasibleError, match=r"device-2 takes .* J \(modelled\) without training and has 1 J"
         ) as caught:
             plan(hopeless, seed=0)
         assert caught.value.constraint == "energy budget"

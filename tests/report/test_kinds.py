@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,25 @@ def test_in_the_terminal(mixed: Path) -> None:
     assert "172 J (mixed, wall) = 86.1 J measured + 86.1 J emulated, predicted 184 J" in words
     assert "(emulated" not in text  # of no total
     assert text.count("metered") == 2  # joules; seconds, as one clock is real and one is not
+
+
+JOULES = re.compile(r"[0-9] [kMmµ]?J\b(?: ± [0-9.]+ [kMmµ]?J\b)?(.{0,14})")
+OF_KIND = re.compile(r" ?\(?(measured|modelled|emulated|mixed)\b")
+
+
+@pytest.mark.parametrize("physical", [(), ("device-1",), ("device-0", "device-1")])
+def test_no_joule_is_bare(tmp_path: Path, build: Any, physical: tuple[str, ...]) -> None:
+    """Each has its kind behind it; a bound has that of the energy before it."""
+    gap = build.device_round("device-0", unread=("upload",))
+    rounds = [build.round_result(n, [gap, build.device_round("device-1")], 0.3) for n in (1, 2)]
+    for name, more in (("whole", {}), ("gaps", {"rounds": rounds})):
+        build.write(tmp_path / name, physical=physical, **more)
+        table, _, lines = as_text(tmp_path / name, "utf-8").partition("\n\nrun ")
+        assert "modelled" in table
+        said = re.sub(r"bound [0-9.]+ [kMm]?J", "", " ".join(lines.split()))
+        found = JOULES.findall(said)
+        assert len(found) >= 6
+        assert [behind for behind in found if not OF_KIND.match(behind)] == []
 
 
 def test_a_long_name_costs_no_number(tmp_path: Path, build: Any) -> None:
