@@ -221,8 +221,9 @@ def _begins(line: str) -> str:
 
 
 def _broken(text: str, most: int) -> list[str]:
-    found = textwrap.wrap(text, most, break_long_words=False, break_on_hyphens=False)
-    return found or [text]
+    glued = re.sub(r"(\d) (?=\S{1,6}(?: |$))", "\\1\N{NO-BREAK SPACE}", text)  # 1.13 kJ
+    found = textwrap.wrap(glued, most, break_long_words=False, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in found] or [text]
 
 
 def _stacked(parts: Sequence[str], side: str, end: str) -> str:
