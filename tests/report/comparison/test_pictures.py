@@ -60,4 +60,6 @@ def test_over_a_key_strategies_stand_side_by_side_and_words_have_no_place() -> N
         assert one < value < other
         assert other - one < 0.1 * (8 - 4)
         assert (one + other) / 2 == pytest.approx(value)
-    assert all(f"devices = {value}" in text for value, text in zip((4, 8, 16), left.text))
+    assert all(
+        f"devices = {value}" in text for value, text in zip((4, 8, 16), left.text, strict=True)
+    )
