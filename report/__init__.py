@@ -27,6 +27,7 @@
 * :mod:`~fimi.report.comparison`      runs of an experiment compared
 * :mod:`~fimi.report.collection`      runs as a collection: listed, compared
 * :mod:`~fimi.report.latex`           tables for a paper
+* :mod:`~fimi.report.latex_letters`   text as LaTeX, and how wide it is
 * :mod:`~fimi.report.run_latex`       those of a run
 * :mod:`~fimi.report.plots`           figures for a paper, of runs and experiments
 * :mod:`~fimi.report.skeleton`        one page, and the frames that all pages share

@@ -7,7 +7,7 @@ from functools import partial
 
 import plotly.graph_objects as go
 
-from fimi.energy.joules import Energy, format_energy
+from fimi.energy.joules import Energy, format_energy, total
 from fimi.record.phases import phase_seconds
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
@@ -93,7 +93,7 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
             x=[energy.value_j / scale for _, _, energy in beside],
             y=[row for row, _, _ in beside],
             mode="markers",
-            name="second meter ± 1 s.d.",
+            name=f"second meter{qualifier(total(energy for _, _, energy in beside))} ± 1 s.d.",
             error_x={**bars, "array": [energy.uncertainty_j / scale for _, _, energy in beside]},
             marker=plot_style.marker("square-open", 9, plot_style.MEASURED, line_width=1.5),
             text=[

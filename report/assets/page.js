@@ -20,6 +20,7 @@
   const { colours, figures } = JSON.parse(json);
 
   const NARROW = 620;
+  const PAPER = 640;  // what fits between the margins of A4 and of letter paper
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const light = document.createElement("div");
   light.className = "light";
@@ -84,9 +85,11 @@
   const touch = window.matchMedia("(pointer: coarse)").matches;
   let kind = "page";
   function draw(node) {
-    const { data, layout } = drawing(node.id, node.clientWidth, kind);
+    const paper = kind === "print";
+    const { data, layout } = drawing(node.id, paper ? PAPER : node.clientWidth, kind);
+    if (paper) layout.width = PAPER;  // the page is as wide as its window while this is drawn
     if (touch) layout.dragmode = false;
-    return Plotly.react(node, data, layout, { responsive: true, displayModeBar: false });
+    return Plotly.react(node, data, layout, { responsive: !paper, displayModeBar: false });
   }
 
   /* Always light, whatever the page is: it goes into papers. */

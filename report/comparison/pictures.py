@@ -11,10 +11,13 @@ import numpy as np
 
 from fimi.report import plot_style
 from fimi.report.comparison.result import ExperimentResult, StrategySummary
-from fimi.report.comparison.runs import RunFigures, point_text
-from fimi.report.comparison.statistics import Sample
+from fimi.report.comparison.runs import RunFigures, on_axis, point_text
+from fimi.report.comparison.statistics import Sample, most_known
 from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent
+
+_ASIDE = 0.008
+"""How far strategies stand from each other over a grid key, of its span."""
 
 
 def point_pictures(result: ExperimentResult, point: dict[str, Any], number: int) -> list[Picture]:
@@ -115,16 +118,20 @@ def _curves(
                 showlegend=False,
                 legendgroup=summary.label,
             )
-        shared = min((len(xs) for xs, _ in runs), default=0)
-        if not shared:
+        ended = min((len(accuracy) for _, accuracy in runs), default=0)
+        shared = most_known(min(len(xs), ended) for xs, _ in runs)
+        known = [(xs, accuracy) for xs, accuracy in runs if shared and len(xs) >= shared]
+        if not known:
             continue
-        middle_x = np.median([xs[:shared] for xs, _ in runs], axis=0)
-        middle = np.median([accuracy[:shared] for _, accuracy in runs], axis=0)
+        middle_x = np.median([xs[:shared] for xs, _ in known], axis=0)
+        middle = np.median([accuracy[:shared] for _, accuracy in known], axis=0)
+        seeds = len(summary.records)
+        some = f" ({len(known)} of {seeds} seeds)" if len(known) < seeds else ""
         figure.add_scatter(
             x=middle_x.tolist(),
             y=(100 * middle).tolist(),
             mode="lines+markers",
-            name=summary.label,
+            name=f"{summary.label}{some}",
             legendgroup=summary.label,
             line={"color": look["color"], "width": 2.5, "dash": look["dash"]},
             marker={"size": 6, "symbol": look["symbol"]},
@@ -137,9 +144,18 @@ def _curves(
     return Picture(
         name=name,
         title=title,
-        caption="Thick: medians over seeds, round by round. Thin: single runs.",
+        caption="Thick: medians over seeds, round by round. Thin: single runs."
+        + _undrawn(result, summaries, {each.legendgroup for each in figure.data if each.name}),
         figure=figure,
     )
+
+
+def _undrawn(
+    result: ExperimentResult, summaries: Sequence[StrategySummary], drawn: set[str]
+) -> str:
+    """The strategies that have runs and no line, as a sentence."""
+    missing = [s.label for s in summaries if s.label not in drawn]
+    return f" Not drawn, as nothing is known: {', '.join(missing)}." if missing else ""
 
 
 def _over_key(
@@ -154,14 +170,22 @@ def _over_key(
     scale: float,
 ) -> Picture:
     figure = plot_style.figure(340, xaxis=plot_style.axis(key), yaxis=axis)
-    for label in dict.fromkeys(s.label for s in summaries):
+    values = [value for s in summaries if (value := on_axis(s.point[key])) is not None]
+    labels = list(dict.fromkeys(s.label for s in summaries))
+    aside = _ASIDE * (max(values) - min(values))
+    for k, label in enumerate(labels):
         look = _look(result, label)
         points = sorted(
-            ((s.point[key], pick(s)) for s in summaries if s.label == label), key=lambda p: p[0]
+            (
+                (value, pick(s))
+                for s in summaries
+                if s.label == label and (value := on_axis(s.point[key])) is not None
+            ),
+            key=lambda p: p[0],
         )
         medians = [_finite(sample) for _, sample in points]
         figure.add_scatter(
-            x=[value for value, _ in points],
+            x=[value + aside * (k - (len(labels) - 1) / 2) for value, _ in points],
             y=[None if m is None else m[0] / scale for m in medians],
             error_y={
                 "type": "data",
@@ -174,16 +198,19 @@ def _over_key(
             mode="lines+markers",
             name=label,
             connectgaps=False,
-            hovertemplate="(%{x}, %{y})",
+            text=[
+                f"<b>{label}</b><br>{key} = {value:g}<br>{m[0] / scale:.4g}" if m else ""
+                for (value, _), m in zip(points, medians, strict=True)
+            ],
             line={"color": look["color"], "width": 2.5, "dash": look["dash"]},
             marker={"size": 7, "symbol": look["symbol"]},
         )
     return Picture(
         name=name,
         title=title,
-        caption="Medians over seeds, and the two values that hold each (Method says how surely), "
-        "without an upper end where that is never reached; no point where the median run never got "
-        "there.",
+        caption="Strategies stand side by side. Medians over seeds, and the two values that hold "
+        "each (Method says how surely), without an upper end where that is never reached; no point "
+        "where the median run never got there.",
         figure=figure,
     )
 
@@ -217,7 +244,7 @@ def _swept(result: ExperimentResult) -> list[str]:
     return [
         key
         for key in (result.points[0] if result.points else ())
-        if len({p[key] for p in result.points if isinstance(p[key], int | float)}) > 2
+        if len({on_axis(p[key]) for p in result.points} - {None}) > 2
     ]
 
 

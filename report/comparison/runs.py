@@ -5,6 +5,7 @@
 * :func:`figures_of`       the same from a stored run
 * :class:`ComparedCell`    a strategy at a seed and a grid point, and its run
 * :func:`point_text`       a grid point in words
+* :func:`on_axis`          a value of a grid key as a place on an axis
 """
 
 from __future__ import annotations
@@ -257,6 +258,13 @@ def _joules(total: Sum | None) -> float | None:
 def point_text(point: Mapping[str, Any]) -> str:
     """A grid point for people: ``data.alpha = 0.1, plan.deadline_s = 20``."""
     return ", ".join(f"{key} = {_value_text(value)}" for key, value in point.items())
+
+
+def on_axis(value: Any) -> float | None:
+    """A value of a grid key as a place on an axis; ``None`` for words, lists and truth values."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _value_text(value: Any) -> str:

@@ -4,6 +4,7 @@
 * :func:`median_interval`   median with an interval between two of the values
 * :func:`wilson`            a share of test images
 * :func:`differences`, :func:`ratios`   pairs of the same seed
+* :func:`most_known`        how far a line over seeds goes, some of which are known in part
 
 The cost of a target that was never reached is *infinite*: it counts for medians and makes a mean
 infinite. An unknown value is ``None``; it is counted, and left out of the computation. Fewer than
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from scipy import stats
@@ -173,3 +174,15 @@ def _ratio(a: float | None, b: float | None) -> float | None:
     if a is None or b is None or b == 0 or (math.isinf(a) and math.isinf(b)):
         return None
     return a / b
+
+
+def most_known(lengths: Iterable[int]) -> int:
+    """Up to which round a line goes: where the seeds that are known so far hold the most points.
+
+    Of two that hold as many it is the one with more seeds.
+
+    Args:
+        lengths: rounds that are known of each seed.
+    """
+    found = [length for length in lengths if length]
+    return max(sorted(set(found)), key=lambda end: end * sum(n >= end for n in found), default=0)

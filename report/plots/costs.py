@@ -7,12 +7,11 @@ no line joins points that differ in anything but the key along the axis.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from msgspec import Struct
 
 from fimi.report.comparison.predicted import joined_kinds
-from fimi.report.comparison.runs import point_text
+from fimi.report.comparison.runs import on_axis, point_text
 from fimi.report.comparison.statistics import Interval, median_interval
 from fimi.report.comparison.stored import StoredResult, StoredRun
 from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries, joule_axis
@@ -44,7 +43,7 @@ def study_cost(result: StoredResult, point: str | None, over: str | None = None)
     runs = _chosen(result, key, point)
     lines: dict[tuple[str, str], dict[float, list[StoredRun]]] = {}
     for run in runs:
-        if (x := number(run.point.get(key))) is not None:
+        if (x := on_axis(run.point.get(key))) is not None:
             line = lines.setdefault((run.strategy, _elsewhere(run, key)), {})
             line.setdefault(x, []).append(run)
     costs = {
@@ -100,15 +99,10 @@ def swept(result: StoredResult) -> list[str]:
     """The grid keys that take three numbers or more."""
     keys = dict.fromkeys(key for run in result.runs for key in run.point)
     return [
-        key for key in keys if len({number(run.point.get(key)) for run in result.runs} - {None}) > 2
+        key
+        for key in keys
+        if len({on_axis(run.point.get(key)) for run in result.runs} - {None}) > 2
     ]
-
-
-def number(value: Any) -> float | None:
-    """A value of a grid key that has a place on an axis; a truth value has none."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
 
 
 def _key(result: StoredResult, over: str | None) -> str | None:
@@ -152,7 +146,7 @@ def _remarks(
     words = dict.fromkeys(
         point_text({key: run.point[key]})
         for run in runs
-        if key in run.point and number(run.point[key]) is None
+        if key in run.point and on_axis(run.point[key]) is None
     )
     if words:
         found.append(f"Without {', '.join(words)}, which has no place on the axis.")

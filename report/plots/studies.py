@@ -5,9 +5,9 @@ between the two values that hold the median (:mod:`fimi.report.comparison.statis
 than three seeds there is no band, and every run is drawn as a thin line.
 
 A seed whose joules have a gap is known up to it. A line takes those seeds and rounds that hold the
-most known points (:func:`most_known`), so that it has the same seeds from its beginning to its end;
-the legend says how many of how many they are, and the others are thin lines as far as they are
-known.
+most known points (``most_known`` of that module), so that it has the same seeds from its beginning
+to its end; the legend says how many of how many they are, and the others are thin lines as far as
+they are known.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from fimi.report.comparison.predicted import joined_kinds
 from fimi.report.comparison.runs import point_text
-from fimi.report.comparison.statistics import LEAST, Interval, median_interval
+from fimi.report.comparison.statistics import LEAST, Interval, median_interval, most_known
 from fimi.report.comparison.stored import StoredResult
 from fimi.report.plots.curves import ACCURACY, ROUND
 from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries, joule_axis
@@ -74,18 +74,6 @@ def study_accuracy_dynamic(result: StoredResult, point: str | None) -> Figure | 
 def points_of(result: StoredResult) -> list[str]:
     """The grid points of an experiment, in words."""
     return list(dict.fromkeys(point_text(run.point) for run in result.runs))
-
-
-def most_known(lengths: Iterable[int]) -> int:
-    """Up to which round a line goes: where the seeds that are known so far hold the most points.
-
-    Of two that hold as many it is the one with more seeds.
-
-    Args:
-        lengths: rounds that are known of each seed.
-    """
-    found = [length for length in lengths if length]
-    return max(sorted(set(found)), key=lambda end: end * sum(n >= end for n in found), default=0)
 
 
 def joules_about(runs: Iterable[Run], what: str) -> dict[str, str]:

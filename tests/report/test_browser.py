@@ -102,8 +102,14 @@ def test_it_is_printed_light(dark: Browser) -> None:
         "document.querySelector('#accuracy .lines path').style.stroke === "
         f"'rgb{tuple(bytes.fromhex(LIGHT['measured'][1:]))}'"
     )
+    widths = "[...document.querySelectorAll('.plot .main-svg:first-child')].map(p => p.clientWidth)"
+    browser.wait(f"{widths}.every(width => width === 640)")  # none is cut off by the paper
     browser.run("window.dispatchEvent(new Event('afterprint'))")
     browser.wait(
         "document.querySelector('#accuracy .lines path').style.stroke === "
         f"'rgb{tuple(bytes.fromhex(DARK['measured'][1:]))}'"
+    )
+    browser.wait(
+        "[...document.querySelectorAll('.plot')].every("
+        "plot => plot.querySelector('.main-svg').clientWidth === plot.clientWidth)"
     )

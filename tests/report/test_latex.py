@@ -21,7 +21,8 @@ from fimi.report.comparison.runs import AccuracyTarget
 from fimi.report.comparison.shown import Table
 from fimi.report.comparison.tables import as_latex
 from fimi.report.comparison.values import as_json
-from fimi.report.latex import PREAMBLE, document, escaped, of_table
+from fimi.report.latex import COLUMN_PT, PREAMBLE, document, of_table
+from fimi.report.latex_letters import escaped
 from fimi.report.run_latex import run_latex
 from fimi.testbed.cli import main
 
@@ -32,7 +33,9 @@ HOSTILE = ["a_b%c$d#e&f", r"\input{/etc/passwd}", '[1] ~^{}<>|"', "µΩ 漢字 �
 def cells(tex: str) -> list[list[list[str]]]:
     """The rows of each table, by a small reading of LaTeX: braces, escapes, ``&`` and ``\\\\``."""
     found = []
-    for body in re.findall(r"\\begin\{tabular\}\{[lr]+\}\n(.*?)\n  \\end\{tabular\}", tex, re.S):
+    for body in re.findall(
+        r"\\begin\{tabular\}\{@\{\}[lr]+@\{\}\}\n(.*?)\n  \\end\{tabular\}", tex, re.S
+    ):
         rows: list[list[str]] = []
         lines = re.sub(r"\\(?:top|mid|bottom)rule|\\cmidrule\(lr\)\{\d+-\d+\}", "", body)
         depth, cell, row, i = 0, "", [], 0
@@ -79,17 +82,42 @@ def hostile(tmp_path: Path, build: Any) -> Path:
 def test_the_tables_of_a_run_have_its_numbers_with_kind_and_uncertainty(run_dir: Path) -> None:
     stored = read_run(run_dir)
     tex = run_latex(stored, summarise(stored))
-    devices, phases, prices = cells(tex)
-    assert [width(row) for row in devices] == [width(devices[0])] * len(devices)
+    settings, devices, *phases, prices = cells(tex)
+    for each in (settings, devices, *phases):
+        assert [width(row) for row in each] == [width(each[0])] * len(each)
     by_name = {row[0]: row for row in devices}
-    assert by_name["device-0"][-5:-2] == ["92.0 J", "86.1 J", "861 mJ"]
-    assert by_name["Fleet"][-5:-2] == ["184 J", "172 J", "1.22 J"]
-    assert "emulated, board" in devices[1]
-    assert [row[0] for row in phases[2:]] == [
-        "synthetic download", "model download", "compute", "upload", "idle"
-    ]  # fmt: skip
+    assert by_name["device-0"][1:4] == ["92.0 J", "86.1 J", "861 mJ"]
+    assert by_name["Fleet"][1:4] == ["184 J", "172 J", "1.22 J"]
+    assert r"emulated, \\ board" in devices[1][2]
+    assert {row[0]: row[2:4] for row in settings}["device-0"] == ["10", "6"]
+    for each in phases:
+        assert [row[0] for row in each[-5:]] == [
+            "synthetic download", "model download", "compute", "upload", "idle"
+        ]  # fmt: skip
     assert prices[1][:2] == ["50 \\%", "1"]
-    assert tex.count(r"\toprule") == 3 and PREAMBLE in tex
+    assert r"\caption{Devices of the run (2 of 2)}" in tex
+    assert r"\label{tab:devices-2}" in tex and PREAMBLE in tex
+
+
+@pytest.mark.skipif(PDFLATEX is None, reason="pdflatex is not installed")
+def test_tables_are_no_wider_than_a_column(run_dir: Path, tmp_path: Path) -> None:
+    """As TeX says; wide tables of comparisons as well, and a cell that begins as an argument."""
+    stored = read_run(run_dir)
+    heading = ("what", *(f"strategy-{k}\nJ (emulated)" for k in range(6)))
+    row = ("joules to the target", *("76.9 J [71.0, 77.7] (emulated)",) * 6)
+    star = ("*", "a sentence that is longer than a cell of a paper may be", *("[1, 2]",) * 5)
+    wide = of_table(Table(caption="c", heading=heading, rows=(row, star)), label="a")
+    tex = run_latex(stored, summarise(stored)) + wide
+    tables = re.findall(r"\\setlength.*?\n|\\begin\{tabular\}\{@.*?\n  \\end\{tabular\}", tex, re.S)
+    assert len(tables) % 2 == 0 and len(tables) > 8
+    body = "".join(
+        f"\\setbox0\\hbox{{\\footnotesize{gap}{table}}}\\message{{WIDTH:\\the\\wd0:}}\n"
+        for gap, table in zip(tables[::2], tables[1::2], strict=True)
+    )
+    said = compiled(body, tmp_path)
+    widths = [float(pt) for pt in re.findall(r"WIDTH:([\d.]+)pt:", said)]
+    assert len(widths) == len(tables) // 2
+    assert 100.0 < max(widths) <= COLUMN_PT
 
 
 def test_hostile_names_are_text(hostile: Path) -> None:
@@ -105,8 +133,11 @@ def test_hostile_names_are_text(hostile: Path) -> None:
 def test_any_text_keeps_a_table_whole(texts: list[str]) -> None:
     row = tuple(texts)
     made = of_table(Table(caption=texts[0], heading=row, rows=(row, row)), label="a")
-    (found,) = cells(made)
-    assert [len(each) for each in found] == [len(texts)] * 3
+    found = cells(made)
+    for each in found:
+        assert [len(line) for line in each] == [len(each[0])] * 3
+    others = sum(len(each[0]) - 1 for each in found)
+    assert others == len(texts) - 1  # beside the first column, which every table has
     assert all(letter.isascii() or ord(letter) < 0x180 for letter in escaped(texts[0]))
 
 
@@ -120,17 +151,23 @@ def test_it_compiles(hostile: Path, tmp_path: Path) -> None:
     )
     tables = [run_latex(stored, summarise(stored)), of_table(shown, label="All of them")]
     text = document(tables, "all")
-    whole = f"\\documentclass{{article}}{PREAMBLE}\\begin{{document}}\n{text}\\end{{document}}\n"
-    (tmp_path / "paper.tex").write_text(whole, encoding="utf-8")
+    compiled(text, tmp_path)
+    assert (tmp_path / "paper.pdf").stat().st_size > 1000
+
+
+def compiled(text: str, folder: Path) -> str:
+    """What pdfLaTeX says of a paper with this text."""
+    whole = f"\\documentclass{{article}}{PREAMBLE}\\begin{{document}}\n{text}x\\end{{document}}\n"
+    (folder / "paper.tex").write_text(whole, encoding="utf-8")
     done = subprocess.run(
         [str(PDFLATEX), "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         timeout=100,
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:].decode(errors="replace")
-    assert (tmp_path / "paper.pdf").stat().st_size > 1000
+    return done.stdout.decode(errors="replace").replace("\n", "")
 
 
 def test_the_command(run_dir: Path) -> None:
@@ -175,4 +212,5 @@ def test_experiments_side_by_side(tmp_path: Path) -> None:
     (table,) = cells(done.stdout)
     rows = {row[0]: row[1:] for row in table}
     assert rows["tfl"] == ["A", "B", "B/A"]
-    assert rows["final accuracy"][:2] == [r"70.0 \% [70.0, 70.0]"] * 2
+    below = r"\begin{tabular}[t]{@{}r@{}}70.0 \% \\ {}[70.0, 70.0]\end{tabular}"
+    assert rows["final accuracy"][:2] == [below] * 2

@@ -83,7 +83,11 @@ def test_terminal_and_page_show_it_beside_the_first(run: Path) -> None:
     assert "measured, wall" in shown
     picture = measured_against_predicted(summary)
     assert picture is not None
-    marks = [each for each in picture.figure.data if each.name == "second meter ± 1 s.d."]
+    marks = [
+        each
+        for each in picture.figure.data
+        if each.name == "second meter (measured, wall) ± 1 s.d."
+    ]
     assert len(marks) == 1
     assert len(marks[0].x) == 1
 

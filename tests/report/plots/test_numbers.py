@@ -20,10 +20,10 @@ from fimi.record.results import DeviceRound
 from fimi.record.summary import summarise
 from fimi.report.comparison.result import compare
 from fimi.report.comparison.runs import AccuracyTarget, ComparedCell, RunFigures
+from fimi.report.comparison.statistics import most_known
 from fimi.report.comparison.values import as_json
 from fimi.report.plots.figure import Figure, FigureError, as_csv
 from fimi.report.plots.kinds import RUN_KINDS, FigureChoice, figure_of, sentences
-from fimi.report.plots.studies import most_known
 
 
 def rows(figure: Figure) -> list[dict[str, str]]:
