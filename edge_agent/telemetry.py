@@ -95,6 +95,9 @@ class TelemetrySender:
         if hardware is None:
             return said
         glance, meter = hardware.glance(), hardware.describe().meter
+        if ledger is not None and glance.power_w is not None:
+            drawn_s = hardware.clock.now_s() - glance.power_age_s
+            said = replace(said, phase=ledger.phase_at(drawn_s))
         return replace(
             said,
             power_w=_within(glance.power_w, 0.0, POWER_MAX_W),

@@ -93,7 +93,7 @@ class DeviceNow(Struct, frozen=True, kw_only=True):
         problem: what is wrong with it, in one sentence; empty: nothing.
         online: whether it is connected.
         stage: what it does, by its own telemetry; ``None`` without any.
-        phase: the phase it is in, likewise.
+        phase: the phase that its power is of, likewise.
         set_hz: frequency that the plan asks for, Hz.
         applied_hz: frequency in force after applying it, as read back, Hz.
         clock_hz: what its processor ran at, Hz: now by telemetry, else in its last round.
@@ -150,8 +150,8 @@ class RoundNow(Struct, frozen=True, kw_only=True):
         elapsed_s: until its end, on that clock, s.
         accepted: updates in its model.
         participants: devices that were to train.
-        energy: joules of the boards in it.
-        so_far: from the beginning of the run to its end.
+        energy: joules of the boards in it. Of many sources a few are named, here and in ``so_far``.
+        so_far: from the beginning of the run to its end; what is missing of it is not said again.
     """
 
     accuracy: float

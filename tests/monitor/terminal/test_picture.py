@@ -240,6 +240,20 @@ def test_foreign_text_does_nothing() -> None:
     assert still(snapshot, 80).replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("unix_s", [1e20, -1e20, 1e308, float("nan"), float("inf"), 0.0])
+def test_a_time_that_no_clock_shows_is_dashes(unix_s: float) -> None:
+    snapshot = Snapshot(
+        unix_s=1.0, run=RunNow(name="r"), said={"1": Said(unix_s=unix_s, text="it happened")}
+    )
+    (line,) = [
+        line.text
+        for line in draw(snapshot, ViewState(pane="events"), 80, 24).lines
+        if "it happened" in line.text
+    ]
+    shown = line.split()[0]
+    assert (shown == "--:--:--") == (unix_s != 0.0)
+
+
 class TestPanes:
     def text(self, **chosen: object) -> str:
         picture = draw(FLEETS[30], ViewState(**chosen), 100, 60, runs=True)  # type: ignore[arg-type]
@@ -250,7 +264,7 @@ class TestPanes:
         for words in (
             "! went offline",
             "gone, not connected",
-            "17.0 J (emulated, board), predicted 17.5 J (+2.9 %)",
+            "17.0 J (emulated, board), predicted 17.5 J (modelled; +2.9 %)",
             "planned 1.50 GHz, in force 1.40 GHz, runs at 1.39 GHz",
             "last upload 7.40 Mbit/s, planned 8.00 Mbit/s",
             "61 s ago",
