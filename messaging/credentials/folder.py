@@ -12,6 +12,7 @@
       mosquitto.d/          further lines of one's own
       state/                what the broker keeps
       bundles/NAME.bundle   credentials of each peer, to be brought there
+      .gitignore            keeps all of it out of a repository that it lies in
 
 * :class:`FleetFolder`   begins it, opens it, enrols, rotates, revokes
 * :class:`FolderError`   why it cannot be used
@@ -130,6 +131,7 @@ class FleetFolder:
             for name in ("bundles", conf.KEPT, conf.OWN_LINES):
                 (path / name).mkdir(mode=0o700)
             made = cls(path, decided)
+            made._write(".gitignore", "*\n")
             made._write("ca.pem", authority.cert_pem)
             made._write("ca.key", authority.key_pem)
             made._write("update.key", private)

@@ -96,6 +96,26 @@ def test_every_program_in_a_block_is_one_that_is_known() -> None:
             assert (ROOT / line.words[1]).is_file(), line.block.place
 
 
+def test_fimi_is_installed_from_what_is_there() -> None:
+    """It is on no package index: from its folder, a wheel, or as an extra of what is here."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    asked = [
+        line
+        for line in SHELL_LINES
+        if re.search(r"pip (install|download|wheel)\b", shlex.join(line.words))
+    ]
+    ways = {"folder": 0, "wheel": 0, "extra": 0}
+    for line in asked:
+        (what,) = [w for w in line.words if re.match(r"\.(\[|$)|fimi-testbed|\$\(ls .*\.whl\)", w)]
+        here = what.startswith("fimi-testbed[")
+        way = "extra" if here else "wheel" if what.startswith("$") else "folder"
+        ways[way] += 1
+        assert not (here and {"sudo", "download"} & set(line.words)), line.block.place
+        for extra in re.findall(r"[\w-]+", "".join(re.findall(r"\[([\w,-]+)\]$", what))):
+            assert extra in project["optional-dependencies"], line.block.place
+    assert all(ways.values()), ways
+
+
 @pytest.mark.parametrize("line", FIMI_LINES, ids=lambda line: shlex.join(line.words)[:60])
 def test_a_command_line_is_understood(line: Line) -> None:
     """By the command's own parser: options, their values, arguments; keys of ``--set``."""

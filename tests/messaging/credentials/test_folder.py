@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import shutil
 import stat
+import subprocess
 from datetime import date, timedelta
 from pathlib import Path
 
@@ -28,6 +30,18 @@ class TestBeginning:
         for path in (kept.path, *kept.path.rglob("*")):
             mode = stat.S_IMODE(path.lstat().st_mode)
             assert mode == (0o700 if path.is_dir() else 0o600), path
+
+    def test_its_keys_come_into_no_repository(self, tmp_path: Path) -> None:
+        """The walkthroughs make it in the folder of the sources."""
+        if shutil.which("git") is None:
+            pytest.skip("git is not installed (apt install git)")
+        FleetFolder.begin(tmp_path / "lab", fleet="desk", hosts=["h"])
+        (tmp_path / "fimi.toml").write_text("")
+        for words in (["init", "-q"], ["add", "-A"], ["ls-files"]):
+            done = subprocess.run(
+                ["git", *words], cwd=tmp_path, capture_output=True, text=True, check=True
+            )
+        assert done.stdout == "fimi.toml\n"
 
     def test_a_folder_that_is_there_is_left_alone(self, kept: FleetFolder, tmp_path: Path) -> None:
         before = (kept.path / "ca.key").read_bytes()
