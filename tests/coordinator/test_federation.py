@@ -176,7 +176,9 @@ class TestRounds:
         assert gap.unknown_max.kind == "modelled"
         idle = result.devices[0].phases[-1]
         assert (idle.phase, idle.energy, idle.duration_s) == ("idle", None, 3.0)
-        assert all(cost.phase != "idle" for d in result.devices[:2] for cost in d.predicted)
+        # What was predicted of idling waits for the report, and is not compared before.
+        idles = [[c.phase == "idle" for c in d.predicted].count(True) for d in result.devices]
+        assert idles == [1, 0, 1]
         stored = read_run(lab.path).rounds[0]
         assert energy_of(stored).missing == energy.missing
 
