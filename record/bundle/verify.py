@@ -150,7 +150,7 @@ def _predictions(folder: Path, run: RunData, again: Recount) -> Iterator[BundleC
     if found.unchecked:
         details.append(f"{found.unchecked} not checked: the phases' readings are not there")
     if found.without:
-        details.append(f"{found.without} rounds of devices were metered, and not compared")
+        details.append(f"{found.without} phases more were predicted and metered, and not compared")
     verdict: Verdict = "fails" if found.wrong else "unknown" if found.unchecked else "holds"
     yield BundleCheck(what="predictions", verdict=verdict, words=words, details=tuple(details))
 
