@@ -31,13 +31,12 @@ from msgspec import Struct
 from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import Evidence, PhaseRecord
-from fimi.energy.ledger_log import LoggedPart
-from fimi.energy.replay import Replayed, Told, replay
 from fimi.record.credit import FULL
 from fimi.record.reader import open_store, read_run
-from fimi.record.readings import StoredPart, devices_in, parts_in
+from fimi.record.readings import devices_in, parts_in
 from fimi.record.record import RunData
 from fimi.record.results import DeviceStretch
+from fimi.record.retold import Known, place, retold
 
 Verdict = Literal["holds", "differs", "unchecked", "absent"]
 
@@ -45,10 +44,6 @@ SAME = 1e-9
 """Relative difference of two numbers that are the same but for another processor's rounding."""
 
 _TINY = 1e-12
-_GAP_MOST = 1000
-"""Missing parts that are named one by one."""
-_UNSURE = 2
-"""So many phases behind a missing part, what came before counts in their joules."""
 _WAITS: tuple[Phase, ...] = ("idle", "waiting")
 _COMPARED = (
     *("duration_s", "energy", "sample_count", "largest_gap_s", "cpu", "second"),
@@ -115,6 +110,7 @@ class Recount(Struct, frozen=True, kw_only=True):
         parts: how many parts of readings there are.
         readings: how many readings are in them.
         said: what readings say beside the joules of phases, by device.
+        partial: devices of which some readings are not there, or are damaged.
     """
 
     phases: tuple[Recounted, ...]
@@ -125,6 +121,7 @@ class Recount(Struct, frozen=True, kw_only=True):
     parts: int = 0
     readings: int = 0
     said: dict[str, tuple[Evidence, ...]] = {}
+    partial: frozenset[str] = frozenset()
 
     def of(self, verdict: Verdict) -> list[Recounted]:
         """The phases with this verdict, those with the largest differences first."""
@@ -136,49 +133,6 @@ class Recount(Struct, frozen=True, kw_only=True):
         """Whether nothing that can be checked differs."""
         wrong = any(each.verdict in ("differs", "absent") for each in self.phases)
         return not wrong and not self.other_evidence and not self.damaged
-
-
-class _Given(Struct, frozen=True):
-    """A phase as a ledger gave it, and what is known of the ledger.
-
-    Attributes:
-        told: the phase.
-        is_last: whether it was given in the last part that is stored of the ledger.
-        is_first: whether its ledger knew little before it.
-    """
-
-    told: Told
-    is_last: bool
-    is_first: bool
-
-
-class _Known(Struct):
-    """What the readings of a device say.
-
-    Attributes:
-        told: phases by kind and beginning, each as often as it was given.
-        evidence: what was said beside them.
-        missing: sentences on parts that are not there.
-        damaged: sentences on parts that are there, and are not as they came.
-        parts: how many there are.
-        readings: how many readings these have.
-        declared: whether the meter is a declared power.
-        lives: how many ledgers there were.
-    """
-
-    told: dict[tuple[Phase, float], list[_Given]] = {}
-    evidence: list[Evidence] = []
-    missing: list[str] = []
-    damaged: list[str] = []
-    parts: int = 0
-    readings: int = 0
-    declared: bool = False
-    lives: int = 0
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether no part is missing or damaged."""
-        return not self.missing and not self.damaged
 
 
 def recount(path: Path | str, run: RunData | None = None) -> Recount:
@@ -193,13 +147,13 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
     """
     run = run or read_run(path)
     with open_store(path) as (_, db):
-        known = {device: _known(device, list(parts_in(db, device))) for device in devices_in(db)}
+        known = {device: retold(device, parts_in(db, device)) for device in devices_in(db)}
     stored = list(_stored(run))
     phases = [_compared(known.get(each[0]), *each) for each in stored]
     phases += _absent(run, known, stored)
     told = [each for each in _evidence(run) if each[0] in known and known[each[0]].is_whole]
     wrong = [
-        f"{device}, {_of(number)}: no readings give this evidence"
+        f"{device}, {place(number)}: no readings give this evidence"
         for device, number, evidence in told
         if not _is_in(evidence, known[device])
     ]
@@ -212,6 +166,7 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         parts=sum(each.parts for each in known.values()),
         readings=sum(each.readings for each in known.values()),
         said={device: tuple(each.evidence) for device, each in known.items()},
+        partial=frozenset(device for device, each in known.items() if not each.is_whole),
     )
 
 
@@ -262,55 +217,7 @@ def _evidence(run: RunData) -> Iterator[tuple[str, int, Evidence]]:
             yield from ((entry.device, result.number, each) for each in entry.evidence)
 
 
-def _known(device: str, parts: list[StoredPart]) -> _Known:
-    """What the parts of a device say, one life after the other."""
-    known = _Known()
-    lives: dict[str, list[StoredPart]] = {}
-    for part in parts:
-        lives.setdefault(part.row.life, []).append(part)
-    for own in lives.values():
-        noted: list[LoggedPart | None] = []
-        for part in own:
-            for number in range(len(noted), min(part.row.part, len(noted) + _GAP_MOST)):
-                known.missing.append(
-                    f"{device}: part {number} of its readings, before those of "
-                    f"{_of(part.round)}, is not there"
-                )
-                noted.append(None)
-            try:
-                noted.append(part.noted())
-            except ValueError as error:
-                where = known.missing if part.row.body is None else known.damaged
-                where.append(f"{device}, {_of(part.round)}, part {part.row.part}: {error}")
-                noted.append(None)
-                continue
-            known.parts += 1
-            known.readings += part.row.count
-        found = _replayed(noted, known)
-        after_gap: dict[int, int] = {}
-        for told in found.told:
-            seen = after_gap.get(told.part, 0)
-            after_gap[told.part] = seen + 1
-            gap = bool(told.part) and noted[told.part - 1] is None
-            key = (told.record.phase, told.record.start_s)
-            given = _Given(told, told.part == len(noted) - 1, gap and seen < _UNSURE)
-            known.told.setdefault(key, []).append(given)
-        known.evidence += [evidence for evidence, _ in found.evidence]
-        known.lives += 1
-        meters = [each.meters["total"] for each in noted if each is not None]
-        known.declared |= any(m.kind == "modelled" and m.rate_hz == 0.0 for m in meters)
-    return known
-
-
-def _replayed(noted: list[LoggedPart | None], known: _Known) -> Replayed:
-    try:
-        return replay(noted)
-    except (ValueError, KeyError) as error:
-        known.missing.append(f"readings that cannot be told to a ledger: {error}")
-        return Replayed()
-
-
-def _compared(known: _Known | None, device: str, number: int, record: PhaseRecord) -> Recounted:
+def _compared(known: Known | None, device: str, number: int, record: PhaseRecord) -> Recounted:
     """A stored phase against what readings say of it."""
 
     def found(verdict: Verdict, why: str, again: PhaseRecord | None = None) -> Recounted:
@@ -350,7 +257,7 @@ def _compared(known: _Known | None, device: str, number: int, record: PhaseRecor
 
 
 def _absent(
-    run: RunData, known: dict[str, _Known], stored: Iterable[_Stored]
+    run: RunData, known: dict[str, Known], stored: Iterable[_Stored]
 ) -> Iterator[Recounted]:
     """Phases that were reported, and that the store has not."""
     there = {(device, record.phase, record.start_s) for device, _, record in stored}
@@ -380,7 +287,7 @@ def _absent(
             )
 
 
-def _is_in(evidence: Evidence, known: _Known) -> bool:
+def _is_in(evidence: Evidence, known: Known) -> bool:
     return any(_alike(evidence, each) for each in known.evidence)
 
 
@@ -415,7 +322,3 @@ def _said(value: object) -> str:
     return (
         "nothing" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
     )
-
-
-def _of(number: int) -> str:
-    return f"round {number}" if number else "before the first round"

@@ -83,7 +83,8 @@ def check_residuals(db: sqlite3.Connection, run: RunData, found: Recount) -> Res
         own, of_round = stored.get(key, []), phases.get(key, [])
         for residual in own:
             said = _fault(residual, entry, of_round, known)
-            if said and any(each.verdict == "unchecked" for each in of_round):
+            known_in_part = entry.device in found.partial
+            if said and (known_in_part or any(e.verdict == "unchecked" for e in of_round)):
                 unchecked += 1
             elif said:
                 wrong.append(f"{_place(residual)}: {said}")

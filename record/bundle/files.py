@@ -235,7 +235,7 @@ def check_readings(folder: Path, found: Recount) -> BundleCheck:
     wrong += [f"{name}: the store has no such readings" for name in sorted(there - expected)]
     words = f"{found.readings} readings in {found.parts} parts"
     if found.missing:
-        words += f"; {len(found.missing)} parts are missing"
+        words += f"; missing parts: {len(found.missing)}"
     verdict: Verdict = "fails" if wrong else "holds" if found.parts else "unknown"
     if not found.parts and not wrong:
         words = "the run has none: no joule can be computed again"

@@ -33,6 +33,7 @@ from fimi.record.reader import STORE_NAME, open_store, read_run
 from fimi.record.record import RunData
 from fimi.record.recount import Recount, recount
 from fimi.record.residual_check import check_residuals
+from fimi.record.retold import place
 
 
 def verify(path: Path) -> Verified:
@@ -106,7 +107,7 @@ def _phases(found: Recount) -> BundleCheck:
     if told:
         parts.append(f"{same} of {told} equations and resting powers hold")
     details = [
-        f"{each.device}, {_round(each.round)}, {each.phase}: {each.why}" for each in wrong
+        f"{each.device}, {place(each.round)}, {each.phase}: {each.why}" for each in wrong
     ] + list(found.other_evidence)
     unknown: dict[str, int] = {}
     for each in counts["unchecked"]:
@@ -114,10 +115,6 @@ def _phases(found: Recount) -> BundleCheck:
     details = [*few(details), *(f"{n} not checked: {why}" for why, n in unknown.items())]
     verdict: Verdict = "fails" if not found.holds else "holds" if counts["holds"] else "unknown"
     return BundleCheck(what="phases", verdict=verdict, words="; ".join(parts), details=few(details))
-
-
-def _round(number: int) -> str:
-    return f"round {number}" if number else "before the first round"
 
 
 def _trials(run: RunData, again: Recount) -> Iterator[BundleCheck]:

@@ -194,10 +194,15 @@ class TestPrivacy:
                     "UPDATE readings SET body = ?, digest = ? WHERE life = ? AND part = ?",
                     [again.body, again.digest, again.life, again.number],
                 )
-                db.execute(
-                    "UPDATE sample SET source = ? WHERE device = ? AND source IS NOT NULL",
-                    [source, part.device],
-                )
+                for table, column in (
+                    *(("sample", "source"), ("deployment", "source")),
+                    ("deployment", "above_source"),
+                ):
+                    db.execute(
+                        f"UPDATE {table} SET {column} = ? "
+                        f"WHERE device = ? AND {column} IS NOT NULL",
+                        [source, part.device],
+                    )
             events = (
                 {"event": "device-refused", "device": "pi-gone", "reason": "of 10.1.2.3"},
                 {
