@@ -233,9 +233,9 @@ def _compared(known: Known | None, device: str, number: int, record: PhaseRecord
         )
 
     versions = known.told.get((record.phase, record.start_s), []) if known is not None else []
-    for given in versions:
-        if not _differences(record, given.told.record):
-            return found("holds", "", given.told.record)
+    same = [g.told.record for g in versions if not _differences(record, g.told.record)]
+    if same:  # of two with the same figures, the one that was as final
+        return found("holds", "", next((s for s in same if s.final == record.final), same[-1]))
     if not versions:
         if record.energy is None and record.sample_count == 0:
             return found("unchecked", "nothing was metered")
