@@ -43,7 +43,7 @@ def check_derived(run: RunData, found: Recount) -> DerivedCheck:
     count = unchecked = 0
     wrong: list[str] = []
     again = {
-        (each.device, each.record.start_s): each.again
+        (each.device, each.round, each.record.start_s): each.again
         for each in found.phases
         if each.record is not None and each.phase == "inference" and each.verdict == "holds"
     }
@@ -51,7 +51,7 @@ def check_derived(run: RunData, found: Recount) -> DerivedCheck:
         for device, trial in made.tried:
             if trial.above is None or trial.metered is None:
                 continue
-            record = again.get((device, trial.metered.start_s))
+            record = again.get((device, made.round, trial.metered.start_s))
             if record is None:
                 unchecked += 1
                 continue

@@ -173,20 +173,20 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
 def recounted(run: RunData, found: Recount) -> RunData:
     """The run with the energies that its readings give; what was not checked stays."""
     again = {
-        (each.device, each.record.phase, each.record.start_s): each.again
+        (each.round, each.device, each.record): each.again
         for each in found.phases
         if each.record is not None and each.again is not None and each.verdict != "unchecked"
     }
 
-    def of(entry: DeviceStretch) -> DeviceStretch:
-        phases = tuple(again.get((entry.device, p.phase, p.start_s), p) for p in entry.phases)
+    def of(number: int, entry: DeviceStretch) -> DeviceStretch:
+        phases = tuple(again.get((number, entry.device, p), p) for p in entry.phases)
         return msgspec.structs.replace(entry, phases=phases)
 
     return msgspec.structs.replace(
         run,
-        preparations=tuple(map(of, run.preparations)),
+        preparations=tuple(of(0, each) for each in run.preparations),
         rounds=tuple(
-            msgspec.structs.replace(each, devices=tuple(map(of, each.devices)))
+            msgspec.structs.replace(each, devices=tuple(of(each.number, d) for d in each.devices))
             for each in run.rounds
         ),
     )
