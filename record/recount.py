@@ -36,7 +36,7 @@ from fimi.record.reader import open_store, read_run
 from fimi.record.readings import devices_in, parts_in
 from fimi.record.record import RunData
 from fimi.record.results import DeviceStretch
-from fimi.record.retold import Known, place, retold
+from fimi.record.retold import Retold, place, retold
 
 Verdict = Literal["holds", "differs", "unchecked", "absent"]
 
@@ -217,7 +217,7 @@ def _evidence(run: RunData) -> Iterator[tuple[str, int, Evidence]]:
             yield from ((entry.device, result.number, each) for each in entry.evidence)
 
 
-def _compared(known: Known | None, device: str, number: int, record: PhaseRecord) -> Recounted:
+def _compared(known: Retold | None, device: str, number: int, record: PhaseRecord) -> Recounted:
     """A stored phase against what readings say of it."""
 
     def found(verdict: Verdict, why: str, again: PhaseRecord | None = None) -> Recounted:
@@ -257,7 +257,7 @@ def _compared(known: Known | None, device: str, number: int, record: PhaseRecord
 
 
 def _absent(
-    run: RunData, known: dict[str, Known], stored: Iterable[_Stored]
+    run: RunData, known: dict[str, Retold], stored: Iterable[_Stored]
 ) -> Iterator[Recounted]:
     """Phases that were reported, and that the store has not."""
     there = {(device, record.phase, record.start_s) for device, _, record in stored}
@@ -287,7 +287,7 @@ def _absent(
             )
 
 
-def _is_in(evidence: Evidence, known: Known) -> bool:
+def _is_in(evidence: Evidence, known: Retold) -> bool:
     return any(_alike(evidence, each) for each in known.evidence)
 
 

@@ -1,7 +1,7 @@
 """What the readings of a device say: its ledgers, fed with them once more.
 
 * :func:`retold`  the parts of a device, one life after the other, a part at a time
-* :class:`Known`  the phases and the evidence that come of it, and which parts are not there
+* :class:`Retold`  the phases and the evidence that come of it, and which parts are not there
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Given(Struct, frozen=True):
     is_first: bool
 
 
-class Known(Struct):
+class Retold(Struct):
     """What the readings of a device say.
 
     Attributes:
@@ -66,14 +66,14 @@ class Known(Struct):
         return not self.missing and not self.damaged
 
 
-def retold(device: str, parts: Iterable[StoredPart]) -> Known:
+def retold(device: str, parts: Iterable[StoredPart]) -> Retold:
     """What the parts of a device say.
 
     Args:
         device: its id, for what is said of them.
         parts: its parts, life after life, each in its order.
     """
-    known = Known()
+    known = Retold()
     for _, own in itertools.groupby(parts, key=lambda part: part.row.life):
         gone: list[bool] = []
         found = _replayed(_unpacked(device, own, known, gone), known)
@@ -91,7 +91,7 @@ def retold(device: str, parts: Iterable[StoredPart]) -> Known:
 
 
 def _unpacked(
-    device: str, parts: Iterable[StoredPart], known: Known, gone: list[bool]
+    device: str, parts: Iterable[StoredPart], known: Retold, gone: list[bool]
 ) -> Iterator[LoggedPart | None]:
     """The parts of a life; ``None`` for each that is not there, which ``gone`` says afterwards."""
     for part in parts:
@@ -118,7 +118,7 @@ def _unpacked(
         yield noted
 
 
-def _replayed(noted: Iterator[LoggedPart | None], known: Known) -> Replayed:
+def _replayed(noted: Iterator[LoggedPart | None], known: Retold) -> Replayed:
     try:
         return replay(noted)
     except (ValueError, KeyError) as error:
