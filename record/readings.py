@@ -21,7 +21,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.ledger import PhaseRecord
-from fimi.energy.ledger_log import LoggedPart, Series, unpacked
+from fimi.energy.ledger_opening import unpacked
+from fimi.energy.ledger_parts import LoggedPart, Series
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.record import schema
 from fimi.record.reader import open_store
@@ -165,6 +166,8 @@ def trace(path: Path | str, device: str, number: int, series: Series = "total") 
             missing.append(str(error))
             continue
         meter = noted.meters.get(series, meter)
+        if (why := noted.left_out.get(series)) is not None:
+            missing.append(why)
         for step in noted.steps:
             given = step.readings.get(series, [])
             readings += given[1:] if readings and given and given[0] == readings[-1] else given

@@ -31,6 +31,7 @@ from msgspec import Struct
 from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import Evidence, PhaseRecord
+from fimi.energy.replay import Told
 from fimi.record.credit import FULL
 from fimi.record.reader import open_store, read_run
 from fimi.record.readings import devices_in, parts_in
@@ -42,6 +43,9 @@ Verdict = Literal["holds", "differs", "unchecked", "absent"]
 
 SAME = 1e-9
 """Relative difference of two numbers that are the same but for another processor's rounding."""
+
+LEFT_OUT = "but for what other meters say, whose readings had no room"
+"""What does not count into a verdict where only the meter in the sums can be asked."""
 
 _TINY = 1e-12
 _WAITS: tuple[Phase, ...] = ("idle", "waiting")
@@ -106,6 +110,7 @@ class Recount(Struct, frozen=True, kw_only=True):
         evidence: pieces of evidence that can be checked, and how many of these hold.
         other_evidence: sentences, one for each piece that does not.
         missing: sentences on parts of readings that are not there, one for each.
+        left_out: sentences on parts without the readings of a meter that is in no sum.
         damaged: sentences on those that are there, and are not as they came.
         parts: how many parts of readings there are.
         readings: how many readings are in them.
@@ -117,6 +122,7 @@ class Recount(Struct, frozen=True, kw_only=True):
     evidence: tuple[int, int] = (0, 0)
     other_evidence: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     parts: int = 0
     readings: int = 0
@@ -162,6 +168,7 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         evidence=(len(told), len(told) - len(wrong)),
         other_evidence=tuple(wrong),
         missing=tuple(said for each in known.values() for said in each.missing),
+        left_out=tuple(said for each in known.values() for said in each.left_out),
         damaged=tuple(said for each in known.values() for said in each.damaged),
         parts=sum(each.parts for each in known.values()),
         readings=sum(each.readings for each in known.values()),
@@ -233,9 +240,15 @@ def _compared(known: Retold | None, device: str, number: int, record: PhaseRecor
         )
 
     versions = known.told.get((record.phase, record.start_s), []) if known is not None else []
-    same = [g.told.record for g in versions if not _differences(record, g.told.record)]
+    same = [
+        (again, told)
+        for told in (given.told for given in versions)
+        if not _differences(record, again := _as_known(record, told))
+    ]
     if same:  # of two with the same figures, the one that was as final
-        return found("holds", "", next((s for s in same if s.final == record.final), same[-1]))
+        again, told = next((each for each in same if each[0].final == record.final), same[-1])
+        whole = not _differences(again, told.record)
+        return found("holds", "" if whole else LEFT_OUT, again)
     if not versions:
         if record.energy is None and record.sample_count == 0:
             return found("unchecked", "nothing was metered")
@@ -245,7 +258,9 @@ def _compared(known: Retold | None, device: str, number: int, record: PhaseRecor
             return found("unchecked", f"its readings are not there: {gone[0]}")
         return found("differs", "there are no readings of such a phase")
     last = versions[-1]
-    again = last.told.record
+    again = _as_known(record, last.told)
+    if record.energy is None and last.told.without:
+        return found("unchecked", "it has no joules, and some of its readings had no room")
     why = "; ".join(_differences(record, again))
     if last.told.whole:
         return found("differs", why, again)
@@ -254,6 +269,18 @@ def _compared(known: Retold | None, device: str, number: int, record: PhaseRecor
     if last.is_first or not record.resolved:
         return found("unchecked", "readings before it are not there")
     return found("differs", why, again)
+
+
+def _as_known(record: PhaseRecord, told: Told) -> PhaseRecord:
+    """What readings say of a phase; as stored, where those of a series were left out."""
+    again = told.record
+    if "cpu" in told.without:
+        again = msgspec.structs.replace(again, cpu=record.cpu)
+    if "second" in told.without:
+        again = msgspec.structs.replace(
+            again, second=record.second, second_resolved=record.second_resolved
+        )
+    return again
 
 
 def _absent(

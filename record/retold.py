@@ -13,12 +13,17 @@ from msgspec import Struct
 
 from fimi.energy.cost_model import Phase
 from fimi.energy.ledger import Evidence
-from fimi.energy.ledger_log import LoggedPart
+from fimi.energy.ledger_parts import LoggedPart, Series
 from fimi.energy.replay import Replayed, Told, replay
 from fimi.record.readings import StoredPart
 
 _GAP_MOST = 1000
 """Missing parts that are named one by one."""
+_SERIES: dict[Series, str] = {
+    "total": "the meter",
+    "cpu": "the processor's share",
+    "second": "the second meter",
+}
 _UNSURE = 2
 """So many phases behind a missing part, what came before counts in their joules."""
 
@@ -44,6 +49,7 @@ class Retold(Struct):
         told: phases by kind and beginning, each as often as it was given.
         evidence: what was said beside them.
         missing: sentences on parts that are not there.
+        left_out: sentences on parts without the readings of a meter that is in no sum.
         damaged: sentences on parts that are there, and are not as they came.
         parts: how many there are.
         readings: how many readings these have.
@@ -54,6 +60,7 @@ class Retold(Struct):
     told: dict[tuple[Phase, float], list[Given]] = {}
     evidence: list[Evidence] = []
     missing: list[str] = []
+    left_out: list[str] = []
     damaged: list[str] = []
     parts: int = 0
     readings: int = 0
@@ -110,6 +117,11 @@ def _unpacked(
             gone.append(True)
             yield None
             continue
+        known.left_out += [
+            f"{device}, {place(part.round)}, part {part.row.part}: without those of "
+            f"{_SERIES[name]}: {why}"
+            for name, why in noted.left_out.items()
+        ]
         known.parts += 1
         known.readings += part.row.count
         meter = noted.meters.get("total")

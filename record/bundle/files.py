@@ -236,9 +236,14 @@ def check_readings(folder: Path, found: Recount) -> BundleCheck:
     words = f"{found.readings} readings in {found.parts} parts"
     if found.missing:
         words += f"; missing parts: {len(found.missing)}"
+    if found.left_out:
+        words += f"; {len(found.left_out)} times those of another meter had no room"
     verdict: Verdict = "fails" if wrong else "holds" if found.parts else "unknown"
     if not found.parts and not wrong:
         words = "the run has none: no joule can be computed again"
     return BundleCheck(
-        what="readings", verdict=verdict, words=words, details=few([*wrong, *found.missing])
+        what="readings",
+        verdict=verdict,
+        words=words,
+        details=few([*wrong, *found.missing, *found.left_out]),
     )

@@ -21,7 +21,8 @@ from typing import Any
 
 import msgspec
 
-from fimi.energy.ledger_log import ReadingsPart, reworded
+from fimi.energy.ledger_opening import reworded
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.record import schema
 from fimi.record.bundle.names import HOLDERS, KEYED, STATES, HiddenNames, find_names
 

@@ -31,7 +31,7 @@ from fimi.record.bundle.findings import BundleCheck, Verdict, Verified, few
 from fimi.record.derived_joules import check_derived, told_only
 from fimi.record.reader import STORE_NAME, open_store, read_run
 from fimi.record.record import RunData
-from fimi.record.recount import Recount, recount
+from fimi.record.recount import LEFT_OUT, Recount, recount
 from fimi.record.residual_check import check_residuals
 from fimi.record.retold import place
 
@@ -99,6 +99,8 @@ def _phases(found: Recount) -> BundleCheck:
     parts = [f"{len(counts['holds'])} of {len(found.phases)} have the joules of their readings"]
     if declared:
         parts.append(f"{declared} of these are of a declared power, which no meter has shown")
+    if less := sum(each.why == LEFT_OUT for each in counts["holds"]):
+        parts.append(f"{less} of these {LEFT_OUT}")
     if wrong:
         parts.append(f"{len(wrong)} have not")
     if counts["unchecked"]:

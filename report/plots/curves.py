@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from fimi.energy.joules import Energy, total
 from fimi.record.insight import DeviceInsight
-from fimi.record.prediction import by_device_round, energy_error
+from fimi.record.prediction import Residual, by_device_round, energy_error
 from fimi.record.record import RunData
+from fimi.record.results import DeviceRound, metered
 from fimi.record.summary import Summary
 from fimi.record.sums import Sum, mean
 from fimi.report.energy_figures import qualifier
-from fimi.report.plots.figure import Axis, Figure, FigureSeries, about, joule_axis
+from fimi.report.plots.figure import Axis, Figure, FigureSeries, Style, about, joule_axis
+from fimi.report.words import gaps
 
 ROUND = Axis(name="round", title="round", whole=True)
 ACCURACY = Axis(
@@ -31,7 +34,8 @@ def accuracy(run: RunData, summary: Summary) -> Figure | None:
         y=ACCURACY,
         series=(
             FigureSeries(
-                name="",
+                name="global model",
+                legend=False,
                 x=tuple(float(point.number) for point in points),
                 y=tuple(100.0 * point.accuracy for point in points),
                 look="measured",
@@ -48,18 +52,26 @@ def accuracy_joules(run: RunData, summary: Summary) -> Figure | None:
     if not points or known is None:
         return None
 
-    def line(name: str, sums: list[Sum], look: str, style: str) -> FigureSeries:
-        last = sums[-1].known
+    def line(name: str, sums: list[Sum], look: str, style: Style) -> FigureSeries:
+        least = tuple(bool(each.missing) for each in sums)
         return FigureSeries(
-            name=name,
+            name=f"{name}{' (hollow: at least)' if any(least) else ''}",
             x=tuple(each.known_j for each in sums),
             y=tuple(100.0 * point.accuracy for point in points),
             look=look,
-            style="dashed" if style == "dashed" else "line",
-            about=about(last) | {"missing": "yes" if sums[-1].missing else "no"},
+            style=style,
+            about={"joules": name},
+            each=tuple(
+                {"round": str(point.number)}
+                | about(each.known)
+                | {"missing": gaps(each.missing, most=20)}
+                for point, each in zip(points, sums, strict=True)
+            ),
+            least=least,
         )
 
     said = qualifier(known).strip(" ()")
+    missing = points[-1].energy_so_far.missing
     return Figure(
         kind="accuracy-joules",
         title="Accuracy over energy",
@@ -70,23 +82,33 @@ def accuracy_joules(run: RunData, summary: Summary) -> Figure | None:
             line("above idle", [p.dynamic_so_far for p in points], "predicted", "dashed"),
         ),
         note="Whole board: idling and receiving synthetic data included. Above idle: compute and "
-        "upload. Joules are " + said + ".",
+        f"upload. Joules are {said}."
+        + (
+            f" Hollow: at least, as a part is not known; whole boards without {gaps(missing)}."
+            if missing
+            else ""
+        ),
     )
 
 
 def prediction_error(run: RunData, summary: Summary) -> Figure | None:
     """Error of the predicted joules of each device in each round, and their mean."""
     groups = by_device_round(run.residuals)
+    entries = {(r.number, d.device): d for r in run.rounds for d in r.devices}
     points = [
-        (float(number), device, 100.0 * error)
+        (float(number), device, 100.0 * error, _metered(entries.get((number, device)), group))
         for (number, device), group in groups.items()
         if (error := energy_error(group)) is not None
     ]
     if not points:
         return None
-    rounds = sorted({number for number, _, _ in points})
-    means = [mean(e for number, _, e in points if number == at) for at in rounds]
-    metered = about(summary.compared.measured)
+    rounds = sorted({number for number, _, _, _ in points})
+    means = [mean(e for number, _, e, _ in points if number == at) for at in rounds]
+    of_round = [
+        total(energy for number, _, _, energy in points if number == at and energy is not None)
+        for at in rounds
+    ]
+    whole = total(energy for energy in of_round if energy is not None)
     return Figure(
         kind="prediction-error",
         title="Error of the predicted energy",
@@ -95,24 +117,37 @@ def prediction_error(run: RunData, summary: Summary) -> Figure | None:
         series=(
             FigureSeries(
                 name="a device in a round",
-                x=tuple(number for number, _, _ in points),
-                y=tuple(error for _, _, error in points),
+                x=tuple(number for number, _, _, _ in points),
+                y=tuple(error for _, _, error, _ in points),
                 style="points",
                 look="measured",
-                about=metered,
+                each=tuple({"device": d} | about(energy) for _, d, _, energy in points),
             ),
             FigureSeries(
                 name="mean of the devices",
                 x=tuple(rounds),
                 y=tuple(means),
                 look="predicted",
-                about=metered,
+                each=tuple({"device": "mean"} | about(energy) for energy in of_round),
             ),
         ),
         marks=tuple(number + 0.5 for number in run.refits),
-        note="Joules of whole boards"
+        note=f"Measured joules are of whole boards{qualifier(whole)}, predicted ones modelled"
         + ("; upright lines: boards were fitted again." if run.refits else "."),
     )
+
+
+def _metered(entry: DeviceRound | None, group: Sequence[Residual]) -> Energy | None:
+    """The joules that an error is of: those of the phases that are compared."""
+    if entry is None:
+        return None
+    phases = {each.phase for each in group} | ({"waiting"} if _idles(group) else set())
+    return metered(record for record in entry.phases if record.phase in phases)
+
+
+def _idles(group: Sequence[Residual]) -> bool:
+    """Whether idling is compared, and with it waiting for a pull."""
+    return any(each.phase == "idle" for each in group)
 
 
 def gradient_similarity(run: RunData, summary: Summary) -> Figure | None:
@@ -157,7 +192,8 @@ def _insight(
         return None
     lines = tuple(
         FigureSeries(
-            name="a device" if device == devices[0] else "",
+            name="a device",
+            legend=device == devices[0],
             x=tuple(float(number) for number, of in found.items() if device in of),
             y=tuple(of[device] for of in found.values() if device in of),
             style="thin",

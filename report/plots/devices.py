@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
+from fimi.energy.joules import total
 from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import DeviceSummary, Summary
+from fimi.record.sums import Gap
 from fimi.report import plot_style
 from fimi.report.energy_figures import qualifier
 from fimi.report.plots.figure import Axis, Figure, FigureSeries, about, joule_axis
+from fimi.report.words import gaps
 
 
 def energy_devices(run: RunData, summary: Summary) -> Figure | None:
@@ -23,20 +27,20 @@ def energy_devices(run: RunData, summary: Summary) -> Figure | None:
         return None
     largest = max(max(energy.value_j, predicted_j) for _, energy, predicted_j in pairs)
     rows = tuple(map(float, range(len(pairs))))
-    known = summary.energy.known
-    said = qualifier(known).strip(" ()")
-    measured = tuple(
-        FigureSeries(
-            name="measured ± 1 s.d." if k == 0 else "",
-            x=(energy.value_j,),
-            y=(rows[k],),
-            low=(energy.value_j - energy.uncertainty_j,),
-            high=(energy.value_j + energy.uncertainty_j,),
-            style="points",
-            look="measured",
-            about=about(energy) | {"uncertainty_j": repr(energy.uncertainty_j)},
-        )
-        for k, (_, energy, _) in enumerate(pairs)
+    said = qualifier(total(energy for _, energy, _ in pairs)).strip(" ()")
+    lacking = [_missing(d.compared.missing) for d, _, _ in pairs]
+    measured = FigureSeries(
+        name="measured ± 1 s.d.",
+        x=tuple(energy.value_j for _, energy, _ in pairs),
+        y=rows,
+        low=tuple(energy.value_j - energy.uncertainty_j for _, energy, _ in pairs),
+        high=tuple(energy.value_j + energy.uncertainty_j for _, energy, _ in pairs),
+        style="points",
+        look="measured",
+        each=tuple(
+            about(energy) | {"uncertainty_j": repr(energy.uncertainty_j), **missing}
+            for (_, energy, _), missing in zip(pairs, lacking, strict=True)
+        ),
     )
     predicted = FigureSeries(
         name="predicted",
@@ -44,54 +48,90 @@ def energy_devices(run: RunData, summary: Summary) -> Figure | None:
         y=rows,
         style="points",
         look="predicted",
-        about={"kind": "modelled", "scope": known.scope if known else "", "source": "cost model"},
+        each=tuple(
+            {"kind": "modelled", "scope": energy.scope, "source": "cost model", **missing}
+            for (_, energy, _), missing in zip(pairs, lacking, strict=True)
+        ),
     )
+    left_out = [gap for d, _, _ in pairs for gap in d.compared.missing]
     return Figure(
         kind="energy-devices",
         title="Energy of each device, predicted and measured",
         x=joule_axis("energy of the run", largest, said),
         y=_named([d.device for d, _, _ in pairs]),
-        series=(predicted, *measured),
+        series=(predicted, measured),
         across=True,
         rows=len(pairs),
-        note=f"Joules are {said}, as far as they were metered and predicted.",
+        note=f"Joules are {said}" + (f", without {gaps(left_out)}, in both." if left_out else "."),
     )
 
 
 def energy_phases(run: RunData, summary: Summary) -> Figure | None:
     """What each device used its joules for, phase by phase."""
-    cells = [(c, energy) for c in summary.cells if (energy := c.energy.known) is not None]
-    whole = {d.device: d.energy.known.value_j for d in summary.devices if d.energy.known}
-    if not cells or not whole:
+    whole = {d.device: d.energy for d in summary.devices if d.energy.known or d.energy.missing}
+    cells = [c for c in summary.cells if c.device in whole]
+    largest = max((d.known_j or 0.0 for d in whole.values()), default=0.0)
+    if not any(c.energy.known for c in cells):
         return None
     names = list(whole)
-    series = []
-    for phase, pattern in plot_style.PHASE_PATTERNS.items():
-        chosen = [(c, energy) for c, energy in cells if c.phase == phase and c.device in whole]
-        if not chosen:
-            continue
-        series.append(
-            FigureSeries(
-                name=plot_style.PHASE_NAMES[phase],
-                x=tuple(energy.value_j for _, energy in chosen),
-                y=tuple(float(names.index(c.device)) for c, _ in chosen),
-                style="bars",
-                look=f"phase-{phase}",
-                pattern=pattern,
-                about=about(summary.energy.known),
-            )
+    series = [
+        FigureSeries(
+            name=plot_style.PHASE_NAMES[phase],
+            x=tuple(c.energy.known_j for c in chosen),
+            y=tuple(float(names.index(c.device)) for c in chosen),
+            style="bars",
+            look=f"phase-{phase}",
+            pattern=pattern,
+            each=tuple(about(c.energy.known) | _missing(c.energy.missing) for c in chosen),
         )
+        for phase, pattern in plot_style.PHASE_PATTERNS.items()
+        for chosen in [[c for c in cells if c.phase == phase]]
+        if any(c.energy.known for c in chosen)
+    ]
+    if untold := _untold(summary, names):
+        series.append(untold)
     said = qualifier(summary.energy.known).strip(" ()")
+    short = [name for name, energy in whole.items() if energy.missing]
+    missing = [gap for energy in whole.values() for gap in energy.missing]
     return Figure(
         kind="energy-phases",
         title="What the joules were used for",
-        x=joule_axis("energy of the run", max(whole.values()), said),
+        x=joule_axis("energy of the run", largest, said),
         y=_named(names),
         series=tuple(series),
         across=True,
         rows=len(names),
-        note=f"Joules of whole boards, {said}; phases that a meter does not tell apart are left "
-        "out.",
+        least=tuple(float(names.index(name)) for name in short),
+        note=f"Joules of whole boards, {said}"
+        + (f"; at least, without {gaps(missing)}" if missing else "")
+        + ("; not told apart: phases that a meter does not tell apart." if untold else "."),
+    )
+
+
+def _untold(summary: Summary, names: Sequence[str]) -> FigureSeries | None:
+    """What is in a device's joules and in none of its phases, as its meter cannot tell them apart.
+
+    It is worked out from the two, and has no uncertainty of its own.
+    """
+    left = []
+    for row, name in enumerate(names):
+        own = [c for c in summary.cells if c.device == name]
+        energy = next(d.energy.known for d in summary.devices if d.device == name)
+        if energy is None or not any("unresolved" in c.hows for c in own):
+            continue
+        rest_j = energy.value_j - math.fsum(c.energy.known_j or 0.0 for c in own)
+        if rest_j > 0.0:
+            left.append((float(row), rest_j, about(energy)))
+    if not left:
+        return None
+    return FigureSeries(
+        name="not told apart",
+        x=tuple(rest_j for _, rest_j, _ in left),
+        y=tuple(row for row, _, _ in left),
+        style="bars",
+        look="line",
+        pattern="+",
+        each=tuple(said for _, _, said in left),
     )
 
 
@@ -189,6 +229,11 @@ def device_images(run: RunData, summary: Summary) -> Figure | None:
         across=True,
         rows=len(devices),
     )
+
+
+def _missing(found: Iterable[Gap]) -> dict[str, str]:
+    """What is not in some joules, as a column; empty where they are whole."""
+    return {"missing": gaps(found, most=20)}
 
 
 def _named(names: Sequence[str]) -> Axis:

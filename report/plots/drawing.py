@@ -9,18 +9,21 @@ same without the font.
 from __future__ import annotations
 
 import io
-import textwrap
+import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import offset_copy
+from msgspec.structs import replace
 
 from fimi.report import plot_style
 from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries
+from fimi.report.plots.fitting import fit, legend, written
 from fimi.report.tokens import LIGHT
 
 Format = Literal["pdf", "svg", "png"]
@@ -35,13 +38,25 @@ _MARKERS = {
     "cross": "P",
     "star": "*",
 }
-_HATCHES = {"": "", "/": "///", "\\": "\\\\\\", "x": "xxx", "-": "---", "|": "|||", ".": "..."}
+_HATCHES = {
+    "": "",
+    "/": "///",
+    "\\": "\\\\\\",
+    "x": "xxx",
+    "-": "---",
+    "|": "|||",
+    ".": "...",
+    "+": "+++",
+}
 _OWN: dict[str, tuple[str, str]] = {
     "measured": ("solid", "circle"),
     "predicted": ("dash", "diamond"),
 }
 """Dash and marker of the two hands of a comparison."""
 _MOST_MARKERS = 25
+_OWN_FONT = "DejaVu Sans"
+"""Of matplotlib: there wherever it is, and the one that lends letters to others."""
+_DODGE_PT = 3.5
 
 
 def draw(
@@ -51,7 +66,7 @@ def draw(
     width_m: float = 0.088,
     height_m: float | None = None,
     title: bool = False,
-    font: str = "DejaVu Sans",
+    font: str = _OWN_FONT,
 ) -> bytes:
     """A figure as a file.
 
@@ -59,27 +74,31 @@ def draw(
         figure: what to draw.
         form: of the file.
         width_m: of the whole figure, m.
-        height_m: of it, m; left out: what suits its kind.
+        height_m: of it, m; left out: what suits its kind and what is written in it.
         title: whether its title is drawn.
         font: a family that matplotlib finds; its own is the same everywhere.
 
     Raises:
-        FigureError: there is no such font.
+        FigureError: there is no such font, or the figure is too small to be read.
     """
-    height_m = _height_m(figure, width_m) if height_m is None else height_m
-    with mpl.rc_context(_style(font)):
-        _check(font)
-        canvas = Canvas(figsize=(width_m / 0.0254, height_m / 0.0254), layout="constrained")
+    free = height_m is None
+    size_m = (width_m, _height_m(figure, width_m) if height_m is None else height_m)
+    with mpl.rc_context(_style(font)), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what has no room is refused in words
+        figure = _in_letters(figure, _letters(font))
+        canvas = Canvas(figsize=(size_m[0] / 0.0254, size_m[1] / 0.0254), layout="constrained")
         axes = canvas.add_subplot()
-        _axes(axes, figure, width_m, height_m)
+        _axes(axes, figure)
         for series in figure.series:
             _DRAWN[series.style](axes, figure, series)
+        _parts(axes, figure)
         for mark in figure.marks:
             axes.axvline(mark / figure.x.scale, color=LIGHT["line"], linewidth=0.6, dashes=(4, 2))
         _limits(axes, figure)
         if title and figure.title:
             axes.set_title(figure.title, fontsize=8, loc="left")
-        _legend(canvas, figure, axes)
+        legend(canvas, axes)
+        fit(canvas, axes, figure, free=free)
         out = io.BytesIO()
         canvas.savefig(out, format=form, dpi=PNG_DPI, metadata=_NO_DATE[form])
     return out.getvalue()
@@ -101,7 +120,7 @@ def _style(font: str) -> dict[str, Any]:
         "pdf.compression": 9,
         "svg.fonttype": "path",
         "svg.hashsalt": "fimi",
-        "font.family": font,
+        "font.family": [font, _OWN_FONT],
         "font.size": 8.0,
         "axes.labelsize": 8.0,
         "axes.titlesize": 8.0,
@@ -140,16 +159,37 @@ def _style(font: str) -> dict[str, Any]:
     }
 
 
-def _check(font: str) -> None:
-    from matplotlib.font_manager import FontProperties, findfont
+def _letters(font: str) -> frozenset[int]:
+    """Code points of the letters that a font has, or matplotlib's own."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
 
     try:
-        findfont(FontProperties(family=font), fallback_to_default=False)
+        files = [
+            findfont(FontProperties(family=each), fallback_to_default=False)
+            for each in (font, _OWN_FONT)
+        ]
     except ValueError as error:
         raise FigureError(
             f"there is no font {font!r} here; 'DejaVu Sans', 'DejaVu Serif' and 'STIXGeneral' come "
             "with matplotlib"
         ) from error
+    return frozenset(point for file in files for point in get_font(file).get_charmap())
+
+
+def _in_letters(figure: Figure, letters: frozenset[int]) -> Figure:
+    """A figure in which all that is written can be."""
+
+    def axis(given: Axis) -> Axis:
+        names = tuple(written(name, letters) for name in given.names)
+        return replace(given, title=written(given.title, letters), names=names)
+
+    return replace(
+        figure,
+        title=written(figure.title, letters),
+        x=axis(figure.x),
+        y=axis(figure.y),
+        series=tuple(replace(s, name=written(s.name, letters)) for s in figure.series),
+    )
 
 
 def _height_m(figure: Figure, width_m: float) -> float:
@@ -159,13 +199,9 @@ def _height_m(figure: Figure, width_m: float) -> float:
     return min(0.22, max(0.45 * width_m, 0.018 + 0.0046 * figure.rows))
 
 
-def _axes(axes: Axes, figure: Figure, width_m: float, height_m: float) -> None:
-    axes.set_xlabel(_folded(figure.x, width_m))
-    axes.set_ylabel(_folded(figure.y, height_m))
+def _axes(axes: Axes, figure: Figure) -> None:
     for axis, kind, place in ((figure.x, "x", axes.xaxis), (figure.y, "y", axes.yaxis)):
         if axis.names:
-            step = max(1, -(-len(axis.names) // 40))
-            getattr(axes, f"set_{kind}ticks")(range(0, len(axis.names), step), axis.names[::step])
             place.grid(False)
             place.set_tick_params(length=0)
         elif axis.whole:
@@ -176,24 +212,20 @@ def _axes(axes: Axes, figure: Figure, width_m: float, height_m: float) -> None:
 
 def _limits(axes: Axes, figure: Figure) -> None:
     """Ends of the axes, once all is drawn."""
-    for axis, limit in ((figure.x, axes.set_xlim), (figure.y, axes.set_ylim)):
+    ends = axes.dataLim.max
+    for axis, limit, end in (
+        (figure.x, axes.set_xlim, ends[0]),
+        (figure.y, axes.set_ylim, ends[1]),
+    ):
         if axis.names:
             limit(-0.6, len(axis.names) - 0.4)
         elif axis.limits is not None:
             low, high = axis.limits
             limit(low, high + 0.02 * (high - low))
         elif axis.from_zero:
-            limit(0.0, None)
+            limit(0.0, 1.05 * end if end > 0.0 else None)  # no mark is cut off at the edge
     if figure.y.names:
         axes.invert_yaxis()  # the first device on top
-
-
-def _folded(axis: Axis, room_m: float) -> str:
-    """The title of an axis, in lines that are not longer than the figure."""
-    most = max(12, int(0.95 * room_m / (4.6 * 0.0254 / 72.0)))
-    if len(axis.words) <= most or len(axis.unit) <= 4:
-        return "\n".join(textwrap.wrap(axis.words, most))
-    return "\n".join([*textwrap.wrap(f"{axis.title},", most), *textwrap.wrap(axis.unit, most)])
 
 
 def _values(series: FigureSeries, figure: Figure) -> tuple[list[float], list[float]]:
@@ -221,15 +253,33 @@ def _line(axes: Axes, figure: Figure, series: FigureSeries) -> None:
         [float("nan") if v is None else v / figure.y.scale for v in end]
         for end in (series.low, series.high)
     ]
-    if figure.kind == "cost" and all(ends):
-        for at, low, high in zip(x, *ends, strict=True):
-            axes.plot([at, at], [low, high], color=colour, linewidth=0.8, label="_")
+    place = axes.transData
+    if figure.dodge:
+        lines = [each for each in figure.series if each.style == series.style]
+        aside_pt = _DODGE_PT * (lines.index(series) - (len(lines) - 1) / 2)
+        axes.update_datalim([(a, b) for a, b in zip(x, y, strict=True)])
+        place = offset_copy(axes.transData, axes.get_figure(root=True), x=aside_pt, units="points")
+        for at, low, high in zip(x, *ends, strict=True) if all(ends) else ():
+            axes.update_datalim([(at, low), (at, high)])
+            axes.plot(
+                [at, at], [low, high], color=colour, linewidth=0.8, transform=place, label="_"
+            )
     elif all(ends):
         axes.fill_between(x, ends[0], ends[1], color=colour, alpha=0.18, linewidth=0, label="_")
     every = max(1, -(-len(x) // _MOST_MARKERS))
+    look: dict[str, Any] = {"color": colour, "marker": marker, "transform": place}
+    axes.plot(x, y, linestyle=dash, markevery=every, label=_label(series), **look)
+    parts = [k for k in range(0, len(x), every) if series.least and series.least[k]]
     axes.plot(
-        x, y, color=colour, linestyle=dash, marker=marker, markevery=every, label=_label(series)
+        [x[k] for k in parts],
+        [y[k] for k in parts],
+        linestyle="none",
+        markerfacecolor="white",
+        markeredgewidth=0.8,
+        label="_",
+        **look,
     )
+    axes.autoscale_view()
 
 
 def _points(axes: Axes, figure: Figure, series: FigureSeries) -> None:
@@ -278,13 +328,7 @@ def _mean(axes: Axes, figure: Figure, series: FigureSeries) -> None:
 def _bars(axes: Axes, figure: Figure, series: FigureSeries) -> None:
     """Bars on those of the series before."""
     x, y = _values(series, figure)
-    before: dict[float, float] = {}
-    for each in figure.series[: figure.series.index(series)]:
-        if each.style == "bars":
-            others = _values(each, figure)
-            along, place = others if figure.across else others[::-1]
-            for at, value in zip(place, along, strict=True):
-                before[at] = before.get(at, 0.0) + value
+    before = _stacked(figure, figure.series[: figure.series.index(series)])
     look: dict[str, Any] = {
         "color": LIGHT[str(series.look)],
         "edgecolor": "white",
@@ -296,6 +340,36 @@ def _bars(axes: Axes, figure: Figure, series: FigureSeries) -> None:
         axes.barh(y, x, left=[before.get(at, 0.0) for at in y], height=0.7, **look)
     else:
         axes.bar(x, y, bottom=[before.get(at, 0.0) for at in x], width=0.7, **look)
+
+
+def _stacked(figure: Figure, series: Sequence[FigureSeries]) -> dict[float, float]:
+    """How far the bars of some series reach, in drawn units, by their places."""
+    reached: dict[float, float] = {}
+    for each in series:
+        if each.style == "bars":
+            others = _values(each, figure)
+            along, place = others if figure.across else others[::-1]
+            for at, value in zip(place, along, strict=True):
+                reached[at] = reached.get(at, 0.0) + (0.0 if math.isnan(value) else value)
+    return reached
+
+
+def _parts(axes: Axes, figure: Figure) -> None:
+    """An open arrow at the end of bars that are a part only."""
+    reached = _stacked(figure, figure.series)
+    if figure.least:
+        axes.plot(
+            [reached.get(at, 0.0) for at in figure.least],
+            figure.least,
+            linestyle="none",
+            marker=">",
+            color=LIGHT["ink"],
+            markerfacecolor="white",
+            markersize=4.5,
+            markeredgewidth=0.8,
+            clip_on=False,
+            label="at least (a part is not known)",
+        )
 
 
 _DRAWN = {
@@ -311,15 +385,4 @@ _DRAWN = {
 
 def _label(series: FigureSeries) -> str:
     """Text of the legend; one that begins with an underscore would be left out of it."""
-    return series.name.lstrip("_") if series.name else "_"
-
-
-def _legend(canvas: Canvas, figure: Figure, axes: Axes) -> None:
-    """Above the axes, in as many columns as there is room for."""
-    handles, labels = axes.get_legend_handles_labels()
-    renderer = FigureCanvasAgg(canvas).get_renderer()
-    for columns in range(len(labels), 0, -1):
-        legend = canvas.legend(handles, labels, loc="outside upper left", ncols=columns)
-        if columns == 1 or legend.get_window_extent(renderer).width <= 0.97 * canvas.bbox.width:
-            return
-        legend.remove()
+    return series.name.lstrip("_") if series.legend else "_"

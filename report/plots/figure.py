@@ -66,7 +66,7 @@ class FigureSeries(Struct, frozen=True, kw_only=True):
     """One line, set of points, or set of bars.
 
     Attributes:
-        name: in the legend; empty: not in it.
+        name: in the legend, and in the CSV.
         x: values along the horizontal axis, SI.
         y: along the vertical one, SI; ``None``: not known, a gap.
         low: lower ends, in the unit of the values of the numeric axis; empty without.
@@ -74,7 +74,10 @@ class FigureSeries(Struct, frozen=True, kw_only=True):
         style: how it is drawn; ``bars`` are stacked in the order of the series.
         look: which of the series' looks, or the name of a colour of the tokens.
         pattern: of bars: ``/``, ``x`` …
-        about: columns that all its lines of the CSV have: kind and scope of joules, for instance.
+        about: columns that all its lines of the CSV have, the name of a strategy for instance.
+        each: columns of each line: kind and source of its joules, its device, what is missing.
+        least: whether each value is a part of the sum that it stands for; empty: none is.
+        legend: whether it stands in the legend.
     """
 
     name: str
@@ -86,6 +89,9 @@ class FigureSeries(Struct, frozen=True, kw_only=True):
     look: int | str = 0
     pattern: str = ""
     about: dict[str, str] = {}
+    each: tuple[dict[str, str], ...] = ()
+    least: tuple[bool, ...] = ()
+    legend: bool = True
 
 
 class Figure(Struct, frozen=True, kw_only=True):
@@ -101,6 +107,8 @@ class Figure(Struct, frozen=True, kw_only=True):
         marks: upright lines, in SI.
         note: what a caption must say: kind of joules, what a band is.
         rows: height of a figure of categories, in rows; 0: height follows from the width.
+        least: rows of bars that are a part of the sum that they stand for.
+        dodge: whether lines stand a little beside each other, so that intervals can be seen.
     """
 
     kind: str
@@ -112,6 +120,8 @@ class Figure(Struct, frozen=True, kw_only=True):
     marks: tuple[float, ...] = ()
     note: str = ""
     rows: int = 0
+    least: tuple[float, ...] = ()
+    dodge: bool = False
 
 
 def joule_axis(title: str, largest_j: float, said: str = "", *, name: str = "energy_j") -> Axis:
@@ -139,9 +149,10 @@ def as_csv(figure: Figure) -> str:
     """The numbers of a figure: a line for each point, in SI units, whatever is drawn.
 
     The columns are the series, both axes, the ends of an interval where there is one, and what is
-    said of the series. What is not known is empty.
+    said of the series and of the point. What is not known is empty; a point of which nothing is
+    known has a line where it says what is missing.
     """
-    extra = list(dict.fromkeys(key for each in figure.series for key in each.about))
+    extra = list(dict.fromkeys(k for s in figure.series for of in (s.about, *s.each) for k in of))
     ends = any(each.low or each.high for each in figure.series)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -149,16 +160,19 @@ def as_csv(figure: Figure) -> str:
     writer.writerow([*heading, *(("low", "high") if ends else ()), *extra])
     for each in figure.series:
         for k, (x, y) in enumerate(zip(each.x, each.y, strict=True)):
-            if x is None or y is None:
+            said = each.about | (each.each[k] if each.each else {})
+            if (x is None or y is None) and not said.get("missing"):
                 continue
-            row = [each.name or "single runs", _cell(figure.x, x), _cell(figure.y, y)]
+            row = [each.name, _cell(figure.x, x), _cell(figure.y, y)]
             if ends:
                 row += [_at(each.low, k), _at(each.high, k)]
-            writer.writerow([*row, *(each.about.get(key, "") for key in extra)])
+            writer.writerow([*row, *(said.get(key, "") for key in extra)])
     return out.getvalue()
 
 
-def _cell(axis: Axis, value: float) -> str:
+def _cell(axis: Axis, value: float | None) -> str:
+    if value is None:
+        return ""
     if axis.names:
         return axis.names[round(value)]
     return str(round(value)) if axis.whole else repr(float(value))

@@ -60,7 +60,8 @@ def power_trace(folder: Path, device: str, number: int) -> Figure:
         begin_s = record.start_s - start_s
         phases.append(
             FigureSeries(
-                name="" if record.phase in named else told,
+                name=told,
+                legend=record.phase not in named,
                 x=(begin_s, begin_s + record.duration_s),
                 y=(mean_w, mean_w),
                 style="mean",

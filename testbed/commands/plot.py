@@ -49,16 +49,12 @@ class _Length(click.ParamType[float]):
     type=click.Path(path_type=Path),
     help="File, or a folder for several. Left out: figures/ of the run.",
 )
-@click.option("--device", default="", help="Of a power trace. Left out: the first one.")
+@click.option("--device", help="Of a power trace. Left out: the first one.")
 @click.option(
-    "--round",
-    "number",
-    type=click.IntRange(min=0),
-    default=1,
-    show_default=True,
-    help="Of a power trace.",
+    "--round", "number", type=click.IntRange(min=0), help="Of a power trace. Left out: 1."
 )
 @click.option("--point", metavar="KEY = VALUE", help="Grid point of an experiment with several.")
+@click.option("--over", metavar="KEY", help="Grid key along the axis of cost.")
 def plot(
     run: Path | None,
     kinds: tuple[str, ...],
@@ -69,16 +65,17 @@ def plot(
     title: bool,
     font: str,
     out: Path | None,
-    device: str,
-    number: int,
+    device: str | None,
+    number: int | None,
     point: str | None,
+    over: str | None,
 ) -> None:
     """Draw figures for a paper, always light, at their final size.
 
     RUN is a run, by its folder or name, or the folder of an experiment. KIND is a figure (see
     --list); several may be named. Beside each figure stands a CSV file with its numbers.
     """
-    from fimi.report.plots.kinds import FigureChoice, figure_of, is_study, sentences
+    from fimi.report.plots.kinds import FigureChoice, figure_of, is_study, refuse_unused, sentences
 
     if listed:
         _list(sentences())
@@ -100,8 +97,10 @@ def plot(
     with errors():
         folder = run if is_study(run) else find_run(run)
         chosen = _format(form, out)
+        choice = FigureChoice(device=device, round=number, point=point, over=over)
+        refuse_unused(folder, kinds, choice)
         for kind in kinds:
-            figure = figure_of(folder, kind, FigureChoice(device=device, round=number, point=point))
+            figure = figure_of(folder, kind, choice)
             drawn = draw(figure, chosen, width_m=width, height_m=height, title=title, font=font)
             target = _target(folder, out, kind, chosen)
             numbers = target.with_suffix(".csv")

@@ -13,7 +13,7 @@ from fimi.edge_agent.boards import emulated_board
 from fimi.edge_agent.metering import Metering
 from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.ledger import PhaseRecord
-from fimi.energy.ledger_log import ReadingsPart
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.energy.resting import above, enough_s, fit
 from fimi.learning.training.classifier import FileCheck
 from fimi.messaging.messages.facts import RoundSettled, Trial

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.energy.ledger_log import reworded
+from fimi.energy.ledger_opening import reworded
 from fimi.energy.reading_arrays import loosened
 from fimi.record.bundle import contents
 from fimi.record.bundle.archive import unpack

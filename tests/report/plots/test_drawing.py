@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from click.testing import CliRunner
 pytest.importorskip("matplotlib", reason="pip install 'fimi-testbed[figures]'")
 
 import matplotlib as mpl
+from matplotlib.figure import Figure as Canvas
 
+from fimi.report.plots import drawing, fitting
 from fimi.report.plots.drawing import draw
 from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries
 from fimi.report.plots.kinds import RUN_KINDS, figure_of
@@ -108,6 +112,112 @@ def test_lines_on_each_other_differ_in_dash_and_marker() -> None:
     assert len(dashes) == 3  # and one solid
 
 
+def numbered(**about: Any) -> Figure:
+    """A figure of three points with intervals, of two lines that lie on each other."""
+    x, y = Axis(name="x", title="x"), Axis(name="y", title="y", from_zero=True)
+    same = [
+        FigureSeries(
+            name=f"s{k}", x=(1.0, 2.0, 3.0), y=(4.0, 5.0, 6.0), low=(3.0,) * 3, high=(7.0,) * 3,
+            look=k, **about.pop(f"s{k}", {}),
+        )
+        for k in range(2)
+    ]  # fmt: skip
+    return Figure(kind="a", title="", x=x, y=y, series=tuple(same), **about)
+
+
+def uprights(svg: str, colour: str) -> set[float]:
+    """Where upright lines of a colour stand."""
+    found = re.findall(
+        rf'd="M ([\d.]+) [\d.]+ \nL ([\d.]+) [\d.]+ \n"[^>]*style="[^"]*stroke: {colour}', svg
+    )
+    return {float(a) for a, b in found if a == b}
+
+
+def test_intervals_of_two_lines_stand_side_by_side() -> None:
+    svg = draw(numbered(dodge=True), "svg").decode()
+    left, right = (uprights(svg, LIGHT[f"series-{k}"]) for k in (1, 2))
+    assert len(left) == len(right) == 3
+    for one, other in zip(sorted(left), sorted(right), strict=True):
+        assert other - one == pytest.approx(3.5, abs=0.01)
+
+
+def test_what_is_a_part_only_is_hollow() -> None:
+    whole, part = (
+        draw(numbered(s0={"least": (False, least, least)}), "svg").decode()
+        for least in (False, True)
+    )
+    assert part.count("fill: #ffffff; stroke: " + LIGHT["series-1"]) > whole.count(
+        "fill: #ffffff; stroke: " + LIGHT["series-1"]
+    )
+
+
+@pytest.mark.parametrize("width", ["30mm", "60mm", "88mm", "180mm"])
+def test_what_is_written_lies_in_its_axes_or_is_refused(
+    figures: dict[str, Figure], width: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen with a canvas that is asked for the extents of all text, after it is drawn."""
+    seen: list[Any] = []
+    monkeypatch.setattr(drawing, "Canvas", lambda **how: seen.append(Canvas(**how)) or seen[-1])
+    figure = figures["accuracy-joules"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if width == "30mm":
+            with pytest.raises(FigureError, match=r"30 mm by .* too small .* write --width \d+mm"):
+                draw(figure, "png", width_m=length_m(width))
+            return
+        draw(figure, "pdf", width_m=length_m(width))
+    (canvas,) = seen
+    canvas.draw_without_rendering()
+    (axes,) = canvas.axes
+    box = axes.get_window_extent()
+    (legend,) = canvas.legends
+    upright = axes.yaxis.label.get_window_extent()
+    assert upright.height <= 1.06 * box.height
+    assert upright.y1 < legend.get_window_extent().y0
+    for each in (upright, axes.xaxis.label.get_window_extent(), legend.get_window_extent()):
+        assert canvas.bbox.x0 <= each.x0 and each.x1 <= canvas.bbox.x1
+    assert box.height > 0.3 * canvas.bbox.width  # no slit
+
+
+def test_a_height_without_room_is_refused(figures: dict[str, Figure]) -> None:
+    """What is advised is enough."""
+    with pytest.raises(FigureError, match=r"88 mm by 15 mm .* write --height \d+mm") as refused:
+        draw(figures["accuracy-joules"], "png", height_m=0.015)
+    (advised,) = re.findall(r"--height (\S+)", str(refused.value))
+    assert draw(figures["accuracy-joules"], "svg", height_m=length_m(advised))
+
+
+def test_long_names_of_classes_do_not_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(drawing, "Canvas", lambda **how: seen.append(Canvas(**how)) or seen[-1])
+    names = tuple(f"a long name {k}" for k in range(43))
+    bars = FigureSeries(
+        name="real", x=tuple(map(float, range(43))), y=(1.0,) * 43, style="bars", look="measured"
+    )
+    x, y = Axis(name="class", title="class", names=names), Axis(name="n", title="images")
+    draw(Figure(kind="images", title="", x=x, y=y, series=(bars,)), "svg")
+    (axes,) = seen[0].axes
+    boxes = [each.get_window_extent() for each in axes.get_xticklabels()]
+    assert len(boxes) > 15
+    assert all(one.x1 <= other.x0 for one, other in itertools.pairwise(boxes))
+
+
+def test_letters_that_no_font_has_are_named() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        svg = draw(named("板-1"), "svg").decode()
+    assert svg.startswith("<?xml")
+    assert fitting.written("板-1\n", frozenset(map(ord, "-1"))) == "U+677F-1\n"
+
+
+def named(name: str) -> Figure:
+    """A figure of a device with this name."""
+    bar = FigureSeries(name="real", x=(1.0,), y=(0.0,), style="bars", look="measured")
+    y = Axis(name="device", title="", names=(name,))
+    x = Axis(name="images", title="images")
+    return Figure(kind="a", title="", x=x, y=y, series=(bar,), across=True, rows=1)
+
+
 def test_no_such_font(figures: dict[str, Figure]) -> None:
     with pytest.raises(FigureError, match="no font 'Nonesuch' here; 'DejaVu Sans'"):
         draw(figures["accuracy"], "png", font="Nonesuch")
@@ -161,6 +271,11 @@ class TestCommand:
             (("RUN", "accuracy", "--out", "a.png", "--format", "pdf"), "differ"),
             (("RUN", "accuracy", "--width", "88"), "write 88mm"),
             (("RUN", "acuracy"), "but accuracy"),
+            (("RUN", "accuracy", "--width", "31mm"), "write --width"),
+            (("RUN", "accuracy", "--device", "x"), "--device would change nothing"),
+            (("RUN", "accuracy", "--round", "1"), "accuracy takes none of these"),
+            (("RUN", "power-trace", "--point", "a = 1"), "power-trace takes --device and --round"),
+            (("RUN", "images", "--over", "a"), "cost of an experiment"),
         ],
     )
     def test_what_cannot_be_drawn_is_said(
