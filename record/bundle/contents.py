@@ -62,7 +62,7 @@ def lay_out(
         run_folder: of the run.
         folder: where to; empty.
         toml: a value as TOML.
-        names: whether ids of devices stay as they are.
+        names: whether names of devices, hosts and users stay as they are.
 
     Returns:
         The run as it is in the bundle.
