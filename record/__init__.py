@@ -43,6 +43,9 @@ Figures
 * :mod:`~fimi.record.second`      what a second meter says beside the first one
 * :mod:`~fimi.record.codings`     what codings did: bytes, joules of the upload, errors
 * :mod:`~fimi.record.recount`     every joule once more, from the readings
+* :mod:`~fimi.record.retold`      what the readings of a device say
+* :mod:`~fimi.record.residual_check`  whether residuals are those of phases and predictions
+* :mod:`~fimi.record.derived_joules`  joules of trials above resting; what is computed nowhere
 * :mod:`~fimi.record.bundle`      a run as one file, and whether such a file holds
 * :mod:`~fimi.record.carbon`      a carbon figure by ISO/IEC 21031, where an intensity is given
 * :mod:`~fimi.record.carbon_settings`  what it needs beside joules

@@ -43,7 +43,7 @@ def check_derived(run: RunData, found: Recount) -> DerivedCheck:
     count = unchecked = 0
     wrong: list[str] = []
     again = {
-        (each.device, each.record.start_s): each.again
+        (each.device, each.round, each.record.start_s): each.again
         for each in found.phases
         if each.record is not None and each.phase == "inference" and each.verdict == "holds"
     }
@@ -51,17 +51,24 @@ def check_derived(run: RunData, found: Recount) -> DerivedCheck:
         for device, trial in made.tried:
             if trial.above is None or trial.metered is None:
                 continue
-            record = again.get((device, trial.metered.start_s))
+            record = again.get((device, made.round, trial.metered.start_s))
             if record is None:
                 unchecked += 1
                 continue
-            count += 1
             known = [_above(record, each) for each in found.said.get(device, ())]
-            if not any(_same(trial.above, each) for each in known):
-                said = ", ".join(f"{e.value_j:.9g} J" for e in known if e is not None) or "nothing"
+            same = any(_same(trial.above, each) for each in known)
+            if not same and device in found.partial:
+                unchecked += 1  # what a ledger knew before is not there
+                continue
+            count += 1
+            if not same:
+                stored_j = trial.above.value_j
+                given_j = [each.value_j for each in known if each is not None]
+                nearest_j = min(given_j, key=lambda each: abs(each - stored_j), default=None)
                 wrong.append(
-                    f"{device}, {trial.variant} after round {made.round}: {trial.above.value_j:.9g}"
-                    f" J above resting, its readings give {said}"
+                    f"{device}, {trial.variant} after round {made.round}: {stored_j:.9g} J above "
+                    "resting, its readings give "
+                    + ("nothing" if nearest_j is None else f"{nearest_j:.9g} J")
                 )
     return DerivedCheck(count=count, wrong=tuple(wrong), unchecked=unchecked)
 

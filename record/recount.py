@@ -31,13 +31,13 @@ from msgspec import Struct
 from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import Evidence, PhaseRecord
-from fimi.energy.ledger_parts import LoggedPart
-from fimi.energy.replay import Replayed, Told, replay
+from fimi.energy.replay import Told
 from fimi.record.credit import FULL
 from fimi.record.reader import open_store, read_run
-from fimi.record.readings import StoredPart, devices_in, parts_in
+from fimi.record.readings import devices_in, parts_in
 from fimi.record.record import RunData
 from fimi.record.results import DeviceStretch
+from fimi.record.retold import Retold, place, retold
 
 Verdict = Literal["holds", "differs", "unchecked", "absent"]
 
@@ -48,20 +48,11 @@ LEFT_OUT = "but for what other meters say, whose readings had no room"
 """What does not count into a verdict where only the meter in the sums can be asked."""
 
 _TINY = 1e-12
-_GAP_MOST = 1000
-"""Missing parts that are named one by one."""
-_UNSURE = 2
-"""So many phases behind a missing part, what came before counts in their joules."""
 _WAITS: tuple[Phase, ...] = ("idle", "waiting")
 _COMPARED = (
     *("duration_s", "energy", "sample_count", "largest_gap_s", "cpu", "second"),
     *("second_resolved", "resolved", "most_j"),
 )
-_SERIES = {
-    "total": "the meter",
-    "cpu": "the processor's share",
-    "second": "the second meter",
-}
 _NAMES = {
     "energy": "energy",
     "cpu": "the processor's share",
@@ -124,6 +115,7 @@ class Recount(Struct, frozen=True, kw_only=True):
         parts: how many parts of readings there are.
         readings: how many readings are in them.
         said: what readings say beside the joules of phases, by device.
+        partial: devices of which some readings are not there, or are damaged.
     """
 
     phases: tuple[Recounted, ...]
@@ -135,6 +127,7 @@ class Recount(Struct, frozen=True, kw_only=True):
     parts: int = 0
     readings: int = 0
     said: dict[str, tuple[Evidence, ...]] = {}
+    partial: frozenset[str] = frozenset()
 
     def of(self, verdict: Verdict) -> list[Recounted]:
         """The phases with this verdict, those with the largest differences first."""
@@ -146,51 +139,6 @@ class Recount(Struct, frozen=True, kw_only=True):
         """Whether nothing that can be checked differs."""
         wrong = any(each.verdict in ("differs", "absent") for each in self.phases)
         return not wrong and not self.other_evidence and not self.damaged
-
-
-class _Given(Struct, frozen=True):
-    """A phase as a ledger gave it, and what is known of the ledger.
-
-    Attributes:
-        told: the phase.
-        is_last: whether it was given in the last part that is stored of the ledger.
-        is_first: whether its ledger knew little before it.
-    """
-
-    told: Told
-    is_last: bool
-    is_first: bool
-
-
-class _Known(Struct):
-    """What the readings of a device say.
-
-    Attributes:
-        told: phases by kind and beginning, each as often as it was given.
-        evidence: what was said beside them.
-        missing: sentences on parts that are not there.
-        left_out: sentences on parts without the readings of a meter that is in no sum.
-        damaged: sentences on parts that are there, and are not as they came.
-        parts: how many there are.
-        readings: how many readings these have.
-        declared: whether the meter is a declared power.
-        lives: how many ledgers there were.
-    """
-
-    told: dict[tuple[Phase, float], list[_Given]] = {}
-    evidence: list[Evidence] = []
-    missing: list[str] = []
-    left_out: list[str] = []
-    damaged: list[str] = []
-    parts: int = 0
-    readings: int = 0
-    declared: bool = False
-    lives: int = 0
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether no part is missing or damaged."""
-        return not self.missing and not self.damaged
 
 
 def recount(path: Path | str, run: RunData | None = None) -> Recount:
@@ -205,13 +153,13 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
     """
     run = run or read_run(path)
     with open_store(path) as (_, db):
-        known = {device: _known(device, list(parts_in(db, device))) for device in devices_in(db)}
+        known = {device: retold(device, parts_in(db, device)) for device in devices_in(db)}
     stored = list(_stored(run))
     phases = [_compared(known.get(each[0]), *each) for each in stored]
     phases += _absent(run, known, stored)
     told = [each for each in _evidence(run) if each[0] in known and known[each[0]].is_whole]
     wrong = [
-        f"{device}, {_of(number)}: no readings give this evidence"
+        f"{device}, {place(number)}: no readings give this evidence"
         for device, number, evidence in told
         if not _is_in(evidence, known[device])
     ]
@@ -225,26 +173,27 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         parts=sum(each.parts for each in known.values()),
         readings=sum(each.readings for each in known.values()),
         said={device: tuple(each.evidence) for device, each in known.items()},
+        partial=frozenset(device for device, each in known.items() if not each.is_whole),
     )
 
 
 def recounted(run: RunData, found: Recount) -> RunData:
     """The run with the energies that its readings give; what was not checked stays."""
     again = {
-        (each.device, each.record.phase, each.record.start_s): each.again
+        (each.round, each.device, each.record): each.again
         for each in found.phases
         if each.record is not None and each.again is not None and each.verdict != "unchecked"
     }
 
-    def of(entry: DeviceStretch) -> DeviceStretch:
-        phases = tuple(again.get((entry.device, p.phase, p.start_s), p) for p in entry.phases)
+    def of(number: int, entry: DeviceStretch) -> DeviceStretch:
+        phases = tuple(again.get((number, entry.device, p), p) for p in entry.phases)
         return msgspec.structs.replace(entry, phases=phases)
 
     return msgspec.structs.replace(
         run,
-        preparations=tuple(map(of, run.preparations)),
+        preparations=tuple(of(0, each) for each in run.preparations),
         rounds=tuple(
-            msgspec.structs.replace(each, devices=tuple(map(of, each.devices)))
+            msgspec.structs.replace(each, devices=tuple(of(each.number, d) for d in each.devices))
             for each in run.rounds
         ),
     )
@@ -275,61 +224,7 @@ def _evidence(run: RunData) -> Iterator[tuple[str, int, Evidence]]:
             yield from ((entry.device, result.number, each) for each in entry.evidence)
 
 
-def _known(device: str, parts: list[StoredPart]) -> _Known:
-    """What the parts of a device say, one life after the other."""
-    known = _Known()
-    lives: dict[str, list[StoredPart]] = {}
-    for part in parts:
-        lives.setdefault(part.row.life, []).append(part)
-    for own in lives.values():
-        noted: list[LoggedPart | None] = []
-        for part in own:
-            for number in range(len(noted), min(part.row.part, len(noted) + _GAP_MOST)):
-                known.missing.append(
-                    f"{device}: part {number} of its readings, before those of "
-                    f"{_of(part.round)}, is not there"
-                )
-                noted.append(None)
-            try:
-                said = part.noted()
-            except ValueError as error:
-                where = known.missing if part.row.body is None else known.damaged
-                where.append(f"{device}, {_of(part.round)}, part {part.row.part}: {error}")
-                noted.append(None)
-                continue
-            noted.append(said)
-            known.left_out += [
-                f"{device}, {_of(part.round)}, part {part.row.part}: without those of "
-                f"{_SERIES[name]}: {why}"
-                for name, why in said.left_out.items()
-            ]
-            known.parts += 1
-            known.readings += part.row.count
-        found = _replayed(noted, known)
-        after_gap: dict[int, int] = {}
-        for told in found.told:
-            seen = after_gap.get(told.part, 0)
-            after_gap[told.part] = seen + 1
-            gap = bool(told.part) and noted[told.part - 1] is None
-            key = (told.record.phase, told.record.start_s)
-            given = _Given(told, told.part == len(noted) - 1, gap and seen < _UNSURE)
-            known.told.setdefault(key, []).append(given)
-        known.evidence += [evidence for evidence, _ in found.evidence]
-        known.lives += 1
-        meters = [each.meters["total"] for each in noted if each is not None]
-        known.declared |= any(m.kind == "modelled" and m.rate_hz == 0.0 for m in meters)
-    return known
-
-
-def _replayed(noted: list[LoggedPart | None], known: _Known) -> Replayed:
-    try:
-        return replay(noted)
-    except (ValueError, KeyError) as error:
-        known.missing.append(f"readings that cannot be told to a ledger: {error}")
-        return Replayed()
-
-
-def _compared(known: _Known | None, device: str, number: int, record: PhaseRecord) -> Recounted:
+def _compared(known: Retold | None, device: str, number: int, record: PhaseRecord) -> Recounted:
     """A stored phase against what readings say of it."""
 
     def found(verdict: Verdict, why: str, again: PhaseRecord | None = None) -> Recounted:
@@ -345,11 +240,15 @@ def _compared(known: _Known | None, device: str, number: int, record: PhaseRecor
         )
 
     versions = known.told.get((record.phase, record.start_s), []) if known is not None else []
-    for given in versions:
-        again = _as_known(record, given.told)
-        if not _differences(record, again):
-            whole = not _differences(again, given.told.record)
-            return found("holds", "" if whole else LEFT_OUT, again)
+    same = [
+        (again, told)
+        for told in (given.told for given in versions)
+        if not _differences(record, again := _as_known(record, told))
+    ]
+    if same:  # of two with the same figures, the one that was as final
+        again, told = next((each for each in same if each[0].final == record.final), same[-1])
+        whole = not _differences(again, told.record)
+        return found("holds", "" if whole else LEFT_OUT, again)
     if not versions:
         if record.energy is None and record.sample_count == 0:
             return found("unchecked", "nothing was metered")
@@ -385,7 +284,7 @@ def _as_known(record: PhaseRecord, told: Told) -> PhaseRecord:
 
 
 def _absent(
-    run: RunData, known: dict[str, _Known], stored: Iterable[_Stored]
+    run: RunData, known: dict[str, Retold], stored: Iterable[_Stored]
 ) -> Iterator[Recounted]:
     """Phases that were reported, and that the store has not."""
     there = {(device, record.phase, record.start_s) for device, _, record in stored}
@@ -415,7 +314,7 @@ def _absent(
             )
 
 
-def _is_in(evidence: Evidence, known: _Known) -> bool:
+def _is_in(evidence: Evidence, known: Retold) -> bool:
     return any(_alike(evidence, each) for each in known.evidence)
 
 
@@ -450,7 +349,3 @@ def _said(value: object) -> str:
     return (
         "nothing" if value is None else f"{value:.9g}" if isinstance(value, float) else str(value)
     )
-
-
-def _of(number: int) -> str:
-    return f"round {number}" if number else "before the first round"

@@ -42,7 +42,8 @@ class ResidualCheck(Struct, frozen=True, kw_only=True):
         count: how many there are.
         wrong: a sentence for each that does not hold, or is not there.
         unchecked: those whose phases have no readings, and differ from them.
-        without: rounds of devices that were predicted and metered, and have no residual.
+        without: phases that were predicted and metered, and have no residual: of devices of which
+            no whole round was seen, and of idling that was told later.
     """
 
     count: int
@@ -82,18 +83,20 @@ def check_residuals(db: sqlite3.Connection, run: RunData, found: Recount) -> Res
         own, of_round = stored.get(key, []), phases.get(key, [])
         for residual in own:
             said = _fault(residual, entry, of_round, known)
-            if said and any(each.verdict == "unchecked" for each in of_round):
+            known_in_part = entry.device in found.partial
+            if said and (known_in_part or any(e.verdict == "unchecked" for e in of_round)):
                 unchecked += 1
             elif said:
                 wrong.append(f"{_place(residual)}: {said}")
         lacking = list(_lacking(entry, of_round, own))
-        if lacking and own:
+        at_work = [phase for phase in lacking if phase != "idle"]
+        if at_work and own:  # idling may be told after the round
             where = f"{entry.device}, round {key[0]}"
             wrong.append(
-                f"{where}: {', '.join(lacking)} was predicted and metered, and is left out"
+                f"{where}: {', '.join(at_work)} was predicted and metered, and is left out"
             )
         elif lacking:
-            without += 1
+            without += len(lacking)
     return ResidualCheck(
         count=len(run.residuals), wrong=tuple(wrong), unchecked=unchecked, without=without
     )

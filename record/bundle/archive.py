@@ -11,6 +11,7 @@ unpacked is at most :data:`RATIO_MOST` times what came, and :data:`BYTES_MOST`.
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import stat
 import struct
@@ -33,6 +34,10 @@ _WHEN = (1980, 1, 1, 0, 0, 0)
 _RIGHTS = (stat.S_IFREG | 0o644) << 16
 _UNIX = 3
 _BLOCK = 1 << 20
+_END = struct.Struct("<4s6xH10x")
+"""The end of a zip without a comment: its mark, and how many files there are."""
+_MANY = 0xFFFF
+"""Says that the number stands elsewhere."""
 _NAME_MOST, _PART_MOST = 1000, 200
 _ELSE = ". It is no bundle that 'fimi bundle' has written: get it from who made it"
 _PACKED_ALREADY = (".onnx", ".safetensors")
@@ -73,14 +78,13 @@ def unpack(path: Path, folder: Path) -> list[str]:
         CrateError: it is no zip, is truncated or damaged, or has what a bundle cannot have.
         OSError: it cannot be read, or there is no room.
     """
-    with _faults(path, "not a whole zip file"), path.open("rb") as file:
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-            _refuse(path, entries)
-            for entry in entries:
-                with _faults(path, f"{entry.filename} is damaged"):
-                    _unpack(path, archive, entry, folder)
-            return [entry.filename for entry in entries]
+    with _faults(path, "not a whole zip file"), zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        _refuse(path, entries)
+        for entry in entries:
+            with _faults(path, f"{entry.filename} is damaged"):
+                _unpack(path, archive, entry, folder)
+        return [entry.filename for entry in entries]
 
 
 @contextmanager
@@ -115,6 +119,8 @@ def _refuse(path: Path, entries: list[zipfile.ZipInfo]) -> None:
             f"{path}: has {len(entries)} files, a bundle has at most {FILES_MOST}; nothing was "
             f"unpacked{_ELSE}"
         )
+    if said := _other_end(path, len(entries)):
+        raise CrateError(_damaged(path, "not a whole zip file", said))
     seen: set[str] = set()
     for entry in entries:
         if said := _fault(entry, seen):
@@ -135,6 +141,18 @@ def _refuse(path: Path, entries: list[zipfile.ZipInfo]) -> None:
         )
 
 
+def _other_end(path: Path, count: int) -> str:
+    """What is wrong with the end of a zip, in words: a comment may hide a part of its directory."""
+    with path.open("rb") as file:
+        file.seek(-_END.size, os.SEEK_END)
+        mark, told = _END.unpack(file.read(_END.size))
+    if mark != b"PK\5\6":
+        return "something stands behind its end"
+    if told not in (count, _MANY):
+        return f"its end tells of {told} files, and its directory has {count}"
+    return ""
+
+
 def _fault(entry: zipfile.ZipInfo, seen: set[str]) -> str:
     """Why a bundle cannot have a file, in words; empty if it can."""
     name = entry.filename
@@ -144,6 +162,8 @@ def _fault(entry: zipfile.ZipInfo, seen: set[str]) -> str:
         return f"a file has a name of {len(name)} letters, {name[:40]!r}…, which is too long"
     if name.lower() in seen:
         return f"has two files called {name!r}, or alike but for the case of letters"
+    if entry.comment:
+        return f"{name} has a comment"
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG):
         return f"{name} is a link or a device"
     if entry.flag_bits & 1:

@@ -62,7 +62,7 @@ def lay_out(
         run_folder: of the run.
         folder: where to; empty.
         toml: a value as TOML.
-        names: whether ids of devices stay as they are.
+        names: whether names of devices, hosts and users stay as they are.
 
     Returns:
         The run as it is in the bundle.
@@ -91,7 +91,7 @@ def lay_out(
             target = folder / name
             target.parent.mkdir(exist_ok=True)
             with target.open("wb") as file:
-                file.writelines(_csv(content))
+                file.writelines(csv_of(content))
     return run
 
 
@@ -209,7 +209,7 @@ def reading_files(db: sqlite3.Connection) -> dict[str, str]:
 def is_content(path: Path, content: Content) -> bool:
     """Whether a file is what its rows give, byte by byte."""
     with path.open("rb") as file:
-        if any(file.read(len(block)) != block for block in _csv(content)):
+        if any(file.read(len(block)) != block for block in csv_of(content)):
             return False
         return not file.read(1)
 
@@ -238,7 +238,7 @@ def _rows(parts: Iterable[StoredPart]) -> Iterator[tuple[Any, ...]]:
                 yield (*edge, *[None] * 5)
 
 
-def _csv(content: Content) -> Iterator[bytes]:
+def csv_of(content: Content) -> Iterator[bytes]:
     """Rows as the bytes of a CSV file, some rows at a time."""
     while rows := list(itertools.islice(content, _ROWS)):
         text = io.StringIO()

@@ -235,7 +235,7 @@ def check_readings(folder: Path, found: Recount) -> BundleCheck:
     wrong += [f"{name}: the store has no such readings" for name in sorted(there - expected)]
     words = f"{found.readings} readings in {found.parts} parts"
     if found.missing:
-        words += f"; {len(found.missing)} parts are missing"
+        words += f"; missing parts: {len(found.missing)}"
     if found.left_out:
         words += f"; without those of another meter, for want of room: {len(found.left_out)}"
     verdict: Verdict = "fails" if wrong else "holds" if found.parts else "unknown"

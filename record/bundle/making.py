@@ -63,11 +63,10 @@ def make(
         path: where the zip goes; an earlier one is replaced.
         about: what its author says.
         toml: a value as TOML.
-        names: whether ids of devices stay as they are.
+        names: whether names of devices, hosts and users stay as they are.
 
     Raises:
         fimi.record.record.ReportError: there is no run, or it cannot be read.
-        fimi.record.bundle.archive.CrateError: names of devices cannot be hidden.
         OSError: a file cannot be read or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

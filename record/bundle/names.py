@@ -76,7 +76,7 @@ class HiddenNames:
         self._folded = {name.lower(): other for name, other in self._names.items()}
         self._words = frozenset(words)
         marked = [name for name in self._names if _is_marked(name) and name not in self._words]
-        plain = [name for name in self._names if name not in set(marked)]
+        plain = sorted(self._names.keys() - set(marked))
         kept = [
             word
             for word in self._words

@@ -55,7 +55,7 @@ _QUOTED_SECRET = re.compile(
     re.IGNORECASE,
 )
 _SECRET = re.compile(
-    rf"([\w.-]{{0,64}}{_SOUNDS}[\w.-]{{0,64}}\s{{0,9}}=\s{{0,9}})"
+    rf"((?<![\w.-])[\w.-]{{0,64}}{_SOUNDS}[\w.-]{{0,64}}\s{{0,9}}=\s{{0,9}})"
     r"(?:\"[^\"]+\"|'[^']+'|[^\s,;&\"'<>)\]}]+)"
     r"|([?&](?:key|auth|sig|signature|code|pass|pw)=)[^\s&\"'<>)]+"
     r"|(\bBearer )[A-Za-z0-9._~+/=-]{6,}",

@@ -33,6 +33,7 @@ from fimi.record.reader import STORE_NAME, open_store, read_run
 from fimi.record.record import RunData
 from fimi.record.recount import LEFT_OUT, Recount, recount
 from fimi.record.residual_check import check_residuals
+from fimi.record.retold import place
 
 
 def verify(path: Path) -> Verified:
@@ -108,7 +109,7 @@ def _phases(found: Recount) -> BundleCheck:
     if told:
         parts.append(f"{same} of {told} equations and resting powers hold")
     details = [
-        f"{each.device}, {_round(each.round)}, {each.phase}: {each.why}" for each in wrong
+        f"{each.device}, {place(each.round)}, {each.phase}: {each.why}" for each in wrong
     ] + list(found.other_evidence)
     unknown: dict[str, int] = {}
     for each in counts["unchecked"]:
@@ -116,10 +117,6 @@ def _phases(found: Recount) -> BundleCheck:
     details = [*few(details), *(f"{n} not checked: {why}" for why, n in unknown.items())]
     verdict: Verdict = "fails" if not found.holds else "holds" if counts["holds"] else "unknown"
     return BundleCheck(what="phases", verdict=verdict, words="; ".join(parts), details=few(details))
-
-
-def _round(number: int) -> str:
-    return f"round {number}" if number else "before the first round"
 
 
 def _trials(run: RunData, again: Recount) -> Iterator[BundleCheck]:
@@ -152,7 +149,7 @@ def _predictions(folder: Path, run: RunData, again: Recount) -> Iterator[BundleC
     if found.unchecked:
         details.append(f"{found.unchecked} not checked: the phases' readings are not there")
     if found.without:
-        details.append(f"{found.without} rounds of devices were metered, and not compared")
+        details.append(f"{found.without} phases more were predicted and metered, and not compared")
     verdict: Verdict = "fails" if found.wrong else "unknown" if found.unchecked else "holds"
     yield BundleCheck(what="predictions", verdict=verdict, words=words, details=tuple(details))
 

@@ -38,7 +38,11 @@ _MARKS = {"holds": "holds", "fails": "FAILS", "unknown": "not known"}
 @click.option(
     "--date", default="", metavar="YYYY-MM-DD", help="Of publication; the run's if left out."
 )
-@click.option("--hide-names", is_flag=True, help="Call devices device-001 and so on.")
+@click.option(
+    "--hide-names",
+    is_flag=True,
+    help="Call devices device-001 and so on; hosts and users likewise.",
+)
 def bundle(
     run: Path,
     out: Path | None,
@@ -81,10 +85,11 @@ def bundle(
 @click.argument("path", metavar="BUNDLE", type=click.Path(path_type=Path))
 @result_format("text", "json")
 def verify(path: Path, output: Literal["text", "json"]) -> None:
-    """Say whether a bundle holds: its files, and every joule, computed again from its readings.
+    """Say whether a bundle holds: its files, and joules of devices, computed again from readings.
 
     BUNDLE is the zip, or a folder that it was unpacked into. Exits with 1 if something that can be
-    checked does not hold.
+    checked does not hold. What cannot be computed again is named at the end: accuracies, for
+    example, and what a server or a generator node took.
     """
     import msgspec
 
@@ -98,6 +103,7 @@ def verify(path: Path, output: Literal["text", "json"]) -> None:
             "holds": found.holds,
             "sha256": found.digest,
             "checks": msgspec.to_builtins(found.checks),
+            "not_checked": list(found.not_checked),
         }
         click.echo(msgspec.json.format(msgspec.json.encode(told), indent=2).decode())
     else:
@@ -106,9 +112,11 @@ def verify(path: Path, output: Literal["text", "json"]) -> None:
         for check in found.checks:
             rows.append((check.what, f"{_MARKS[check.verdict]}: {clean(check.words, 500)}"))
             rows += [("", clean(said, 500)) for said in check.details]
+        titles = ["not checked", *[""] * len(found.not_checked)]
+        rows += zip(titles, (clean(said, 500) for said in found.not_checked), strict=False)
         if found.digest:
             rows.append(("sha256", found.digest))
-        click.echo(entries(rows, indent=11, paper=paper))
+        click.echo(entries(rows, indent=13, paper=paper))
         click.echo(_verdict(found.holds, all(c.verdict == "holds" for c in found.checks)))
     if not found.holds:
         sys.exit(EXIT_DIFFERS)

@@ -25,7 +25,7 @@ from fimi.energy.meters.combine import Beside
 from fimi.record.reader import read_run
 from fimi.record.readings import read_readings, trace
 from fimi.record.readings_writing import PARTS_MOST
-from fimi.record.recount import LEFT_OUT, Recount, recount, recounted
+from fimi.record.recount import LEFT_OUT, Recount, Recounted, recount, recounted
 from fimi.record.store import RunStore
 from fimi.record.summary import summarise
 
@@ -59,6 +59,25 @@ class TestRecount:
         run = read_run(stored)
         again = summarise(recounted(run, recount(stored, run)))
         assert again.energy == summarise(run).energy
+
+    def test_a_phase_is_found_by_its_round(self, stored: Path) -> None:
+        """A device that was started again has a clock that begins anew: phases begin alike."""
+        run = read_run(stored)
+        entries = [run.rounds[at].devices[0] for at in (1, 2)]
+        alike = [replace(entry.phases[0], start_s=5.0) for entry in entries]
+        rounds = tuple(
+            replace(result, devices=(replace(entry, phases=(phase,)),))
+            for result, entry, phase in zip(run.rounds[1:3], entries, alike, strict=True)
+        )
+        told = [replace(phase, duration_s=float(n)) for n, phase in enumerate(alike, 1)]
+        found = Recount(
+            phases=tuple(
+                Recounted(device=entry.device, round=n, record=phase, again=again, verdict="holds")
+                for n, entry, phase, again in zip((2, 3), entries, alike, told, strict=True)
+            )
+        )
+        again = recounted(replace(run, preparations=(), rounds=rounds), found)
+        assert [r.devices[0].phases[0].duration_s for r in again.rounds] == [1.0, 2.0]
 
     def test_the_integral_of_a_trace_is_the_energy_of_its_phases(self, stored: Path) -> None:
         """Second implementation: trapezoids between a phase's own readings, held to its edges."""

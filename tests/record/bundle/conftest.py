@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from metered_runs import write_metered_run
 
@@ -20,8 +21,19 @@ def about() -> About:
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_metered_run(tmp_path_factory.mktemp("bundled") / "a-run", ["pi-chip", "pi-plug"])
-    (folder / "model.onnx").write_bytes(b"\x08\x07onnx" * 200)
+    weights = bytes(range(1, 241))
+    folder = write_metered_run(
+        tmp_path_factory.mktemp("bundled") / "a-run",
+        ["pi-chip", "pi-plug"],
+        model=b"\x08\x07onnx" * 200 + weights[40:] + b"between" + weights[:40],
+    )
+    header = {
+        "bias": {"dtype": "F32", "shape": [10], "data_offsets": [0, 40]},
+        "weight": {"dtype": "F32", "shape": [50], "data_offsets": [40, 240]},
+    }
+    said = msgspec.json.encode(header)
+    parameters = len(said).to_bytes(8, "little") + said + weights
+    (folder / "model.safetensors").write_bytes(parameters)
     return folder
 
 

@@ -132,6 +132,25 @@ class TestFiles:
         assert {row["phase"] for row in rows} >= {"compute", "upload", "idle", "before"}
         assert all(float(row["power_w"]) >= 0.0 for row in read if row["power_w"])
 
+    def test_names_that_differ_by_case_only(self, run_folder: Path, tmp_path: Path) -> None:
+        """Their files differ also where cases are not told apart."""
+        copy = Path(shutil.copytree(run_folder, tmp_path / "run"))
+        with closing(sqlite3.connect(copy / "run.sqlite")) as db, db:
+            for (table,) in db.execute(
+                "SELECT name FROM sqlite_master WHERE type='table'"
+            ).fetchall():
+                if any(row[1] == "device" for row in db.execute(f"PRAGMA table_info({table})")):
+                    db.execute(f"UPDATE {table} SET device='PI-chip' WHERE device='pi-plug'")
+        found = make(copy, tmp_path / "b.zip", About(), toml=to_toml)
+        assert verify(found.path).holds
+        files = tmp_path / "files"
+        files.mkdir()
+        names = [each for each in unpack(found.path, files) if each.startswith("readings/")]
+        assert names == ["readings/PI-chip.csv", "readings/pi-chip~2.csv"]
+        document = (files / contents.METADATA).read_text()
+        assert "What the meter of pi-chip showed" in document
+        assert document.count("What the meter of PI-chip showed") == 1
+
     def test_tables_are_the_views(self, folder: Path) -> None:
         with (folder / "tables" / "phases.csv").open() as file:
             phases = list(csv.DictReader(file))
@@ -144,7 +163,7 @@ class TestFiles:
 
     def test_the_run_is_only_read(self, made: Made, run_folder: Path) -> None:
         there = sorted(path.name for path in run_folder.iterdir())
-        assert there == ["model.onnx", "run.sqlite"]
+        assert there == ["model.onnx", "model.safetensors", "run.sqlite"]
 
     def test_without_a_licence_it_says_so(self, run_folder: Path, tmp_path: Path) -> None:
         found = make(run_folder, tmp_path / "b.zip", About(), toml=to_toml)
@@ -175,10 +194,15 @@ class TestPrivacy:
                     "UPDATE readings SET body = ?, digest = ? WHERE life = ? AND part = ?",
                     [again.body, again.digest, again.life, again.number],
                 )
-                db.execute(
-                    "UPDATE sample SET source = ? WHERE device = ? AND source IS NOT NULL",
-                    [source, part.device],
-                )
+                for table, column in (
+                    *(("sample", "source"), ("deployment", "source")),
+                    ("deployment", "above_source"),
+                ):
+                    db.execute(
+                        f"UPDATE {table} SET {column} = ? "
+                        f"WHERE device = ? AND {column} IS NOT NULL",
+                        [source, part.device],
+                    )
             events = (
                 {"event": "device-refused", "device": "pi-gone", "reason": "of 10.1.2.3"},
                 {
