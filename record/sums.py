@@ -309,11 +309,14 @@ class _Bounds:
 
 def joined(*sums: Sum) -> Sum:
     """Several sums in one; those in which nothing was added are no part of it."""
-    missing = tuple(gap for each in sums for gap in each.missing)
     known = total(each.known for each in sums if each.known is not None)
-    return Sum(
-        value=None if missing else known, known=known, missing=missing, unknown_max=most(missing)
-    )
+    lacking = [each for each in sums if each.missing]
+    if len(lacking) == 1:  # its bound is known, and it may have thousands of gaps
+        missing, bound = lacking[0].missing, lacking[0].unknown_max
+    else:
+        missing = tuple(gap for each in lacking for gap in each.missing)
+        bound = most(missing)
+    return Sum(value=None if missing else known, known=known, missing=missing, unknown_max=bound)
 
 
 def most(missing: Iterable[Gap]) -> Energy | None:
