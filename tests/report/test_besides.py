@@ -73,7 +73,9 @@ def test_a_total_is_at_least_what_is_known(run_dir: Path) -> None:
     made = Generation(requested=9, delivered=9, drawn=9, refused=0, seconds=1.0, energy=None)
     (total,) = [e for e in told(replace(read_run(run_dir), generation=made)) if e.term == "total"]
     assert total.value == "at least 172 J (emulated, board)"
-    assert total.note == "of all machines: boards 172 J (emulated, board), the generator node unknown"
+    assert (
+        total.note == "of all machines: boards 172 J (emulated, board), the generator node unknown"
+    )
 
 
 def test_a_part_that_was_not_metered_leaves_no_figure(tmp_path: Path) -> None:
