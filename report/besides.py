@@ -170,7 +170,7 @@ def _total(summary: Summary) -> Extra | None:
     }
     if not more:
         return None
-    boards = at_least(summary.energy) or "not metered"
+    boards = at_least(summary.energy) or MISSING
     others = ", ".join(f"{name} {took}" for name, took in more.items())
     return Extra(
         term="total",

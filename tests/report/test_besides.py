@@ -73,7 +73,9 @@ def test_a_total_is_at_least_what_is_known(run_dir: Path) -> None:
     made = Generation(requested=9, delivered=9, drawn=9, refused=0, seconds=1.0, energy=None)
     (total,) = [e for e in told(replace(read_run(run_dir), generation=made)) if e.term == "total"]
     assert total.value == "at least 172 J (emulated, board)"
-    assert total.note == "of all machines: boards 172 J, the generator node unknown"
+    assert (
+        total.note == "of all machines: boards 172 J (emulated, board), the generator node unknown"
+    )
 
 
 def test_a_part_that_was_not_metered_leaves_no_figure(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_what_was_expected_is_held_against_the_run() -> None:
     expected = Expectation(accuracy=0.95, rounds=3.42, energy_j=812.0, error_max=0.081)
     plan = PlanSummary(objective="board", epochs=8, expected=expected)
     (extra,) = told(RunData(path=Path("run"), info=RunInfo(run="run"), plan=plan))
-    assert (extra.term, extra.value) == ("expected", "3.4 rounds and 812 J to 95.0 %")
+    assert (extra.term, extra.value) == ("expected", "3.4 rounds and 812 J (modelled) to 95.0 %")
     assert extra.note == (
         "accuracy (board energy, Δ_max 0.081, 8 local epochs a round); it was not reached in 0 "
         "rounds"
