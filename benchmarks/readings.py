@@ -21,7 +21,9 @@ from fimi.energy.clock import VirtualClock
 from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.emulation.meter_families import MeterFamily
 from fimi.energy.ledger import Ledger
-from fimi.energy.ledger_log import LedgerLog, ReadingsPart, unpacked
+from fimi.energy.ledger_log import LedgerLog
+from fimi.energy.ledger_opening import unpacked
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.replay import replay
 from fimi.messaging.messages.orders import EmulatedDevice

@@ -19,7 +19,7 @@ from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.replanning import NoProposalError, Proposal, Replanning
 from fimi.coordinator.training_rounds import TrainingRounds
-from fimi.energy.joules import format_joules
+from fimi.energy.joules import format_modelled
 from fimi.optim.plans import Plan
 from fimi.record.interventions import (
     ExcludeDevice,
@@ -216,6 +216,6 @@ def _when(number: int) -> str:
 def _plan_words(plan: Plan) -> str:
     """A new plan in a few words, its joules with their kind."""
     return (
-        f"new plan of {len(plan.devices)} devices: {format_joules(plan.energy_j)} "
-        f"{plan.objective} energy a round (modelled), rounds of {plan.round_s:.3g} s"
+        f"new plan of {len(plan.devices)} devices: {format_modelled(plan.energy_j)} "
+        f"of {plan.objective} energy a round, rounds of {plan.round_s:.3g} s"
     )

@@ -69,6 +69,7 @@ class Agent:
         settings: limits of its transfers.
         remote: what may be asked of it from afar, beside how it is.
         telemetry_s: time between two messages that say how it is, unasked, s; 0 for none.
+        looked_s: the same while somebody looks at the fleet, s; 0 for no others.
         outbox: keeps on disk what the coordinator has not stored; ``None``: memory only.
         parts: where payloads are put together while they come; ``None``: in memory.
     """
@@ -86,6 +87,7 @@ class Agent:
         settings: AgentSettings | None = None,
         remote: Remote | None = None,
         telemetry_s: float = 0.0,
+        looked_s: float = 0.0,
         outbox: DurableOutbox | None = None,
         parts: PartFiles | None = None,
     ) -> None:
@@ -102,7 +104,7 @@ class Agent:
         """What it is in the present run; ``None`` before it has joined one."""
         self._rounds = 0
         self._remote = remote or Remote()
-        self._telemetry_s = telemetry_s
+        self._telemetry_s, self._looked_s = telemetry_s, looked_s
         self._outbox = outbox
         self._parts = parts
         self._folder, self._contract = folder_of(cache), contract_of(place)
@@ -127,7 +129,12 @@ class Agent:
         self._line = line
         self._answering = answering = Answering(self._peer, self, self._remote)
         telemetry = TelemetrySender(
-            self._peer, self._telemetry_s, line, lambda: self._board_now, lambda: self._ledger_now
+            self._peer,
+            self._telemetry_s,
+            self._looked_s,
+            line,
+            lambda: self._board_now,
+            lambda: self._ledger_now,
         )
         try:
             with line, answering, telemetry:

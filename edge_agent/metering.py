@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from fimi.energy.cost_model import Phase
 from fimi.energy.hardware import Hardware
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
-from fimi.energy.ledger_log import BYTES_MOST, PARTS_MOST, LedgerLog, ReadingsPart
+from fimi.energy.ledger_log import LedgerLog
+from fimi.energy.ledger_parts import BYTES_MOST, PARTS_MOST, ReadingsPart
 from fimi.energy.resting import When, enough_s
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ the device and the number under which it was told first, and counts once
 (:mod:`fimi.coordinator.conversation`).
 
 Damage is tolerated: a file that is torn or of another kind is named, put aside and not used. Sizes
-are bounded: an update that is too large is not kept, the oldest facts go first, and the log says
-so. A disk that is full
-or read-only is named once, and the device goes on as without an outbox.
+are bounded: an update that is too large is not kept; of facts the readings go first, then the
+oldest ones, and the log says so. A disk that is full or read-only is named once, and the device
+goes on as without an outbox.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from fimi.edge_agent.readings_room import readings_size, with_room, without
 from fimi.files import write_whole
 from fimi.messaging.messages.documents import MAX_EARLIER, EarlierFacts, Fact
 from fimi.messaging.messages.facts import RoundReport
@@ -191,17 +192,27 @@ class DurableOutbox:
                     path.unlink()
 
     def _fitting(self, unsent: Unsent) -> bytes:
-        """The file of facts, without the oldest ones if it would be too large."""
+        """The file of facts; if it would be too large, without readings, then without the oldest.
+
+        A fact has joules, and is told once; readings only prove them.
+        """
+        before = _readings_of(unsent)
+        unsent = _with_fewer_readings(unsent)
+        if gone := before - _readings_of(unsent):
+            log.warning(
+                "%s holds %d B at most: %d B of readings of meters are not kept, all joules are",
+                *(self._facts, FACTS_BYTES, gone),
+            )
         dropped: list[Fact] = []
         while unsent.starts:
             first, *others = unsent.starts
-            gone = max(1, len(first.facts) // 2)
+            count = max(1, len(first.facts) // 2)
             if len(others) >= MAX_EARLIER - 1:  # the next start adds one
-                gone = len(first.facts)
+                count = len(first.facts)
             elif len(_content(unsent)) <= FACTS_BYTES:
                 break
-            dropped += first.facts[:gone]
-            left = msgspec.structs.replace(first, facts=first.facts[gone:])
+            dropped += first.facts[:count]
+            left = msgspec.structs.replace(first, facts=first.facts[count:])
             starts = (left, *others) if left.facts else tuple(others)
             unsent = msgspec.structs.replace(unsent, starts=starts)
         if dropped:
@@ -255,6 +266,36 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def _readings_of(unsent: Unsent) -> int:
+    """Bytes of all readings."""
+    told = sum(readings_size(fact.body) for start in unsent.starts for fact in start.facts)
+    return told + (readings_size(unsent.ready.report) if unsent.ready is not None else 0)
+
+
+def _with_fewer_readings(unsent: Unsent) -> Unsent:
+    """Without so many readings, the oldest first, that the rest fits; without any, if it does not.
+
+    Those of the update that is ready go last.
+    """
+    ready = unsent.ready
+    while (over := len(_content(unsent)) - FACTS_BYTES) > 0 and _readings_of(unsent):
+        before = sum(readings_size(fact.body) for start in unsent.starts for fact in start.facts)
+        if before:
+            room = max(0, before - (over * 3 + 3) // 4)  # four characters tell three bytes
+            groups = with_room([list(start.facts) for start in unsent.starts], room)
+            starts = tuple(
+                msgspec.structs.replace(start, facts=tuple(group))
+                for start, group in zip(unsent.starts, groups, strict=True)
+            )
+            unsent = msgspec.structs.replace(unsent, starts=starts)
+        elif ready is not None:
+            report = without(ready.report)
+            assert isinstance(report, RoundReport)
+            bare = msgspec.structs.replace(ready, report=report)
+            unsent = msgspec.structs.replace(unsent, ready=bare)
+    return unsent
 
 
 def _head(body: bytes) -> bytes:

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from fimi.edge_agent.data import MixedData
 from fimi.energy.ledger import PhaseRecord
-from fimi.energy.ledger_log import ReadingsPart
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.learning.training.coding import Coded
 from fimi.messaging.messages.basis import Goodput
 from fimi.messaging.messages.facts import RoundReport

@@ -1,4 +1,4 @@
-"""Tells the coordinator at a steady rate what the board draws and does.
+"""Tells the coordinator what the board draws and does: steadily, and more often for viewers.
 
 :class:`TelemetrySender` has a thread of its own. It reads no meter: it tells what the board was
 when it was read last (:class:`~fimi.energy.hardware.Glance`). So it costs next to nothing, and a
@@ -9,6 +9,8 @@ labelled emulated.
 from __future__ import annotations
 
 import logging
+import math
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -30,6 +32,8 @@ FREQUENCY_MAX_HZ = 1e12
 TEMPERATURES_C = (-300.0, 1000.0)
 SHORTEST_S = 0.1
 """Shortest time between two of them, s."""
+_SPREAD = 0.5
+"""Those that hear of a viewer at once do not answer at once, but over this part of the time."""
 
 
 class TelemetrySender:
@@ -37,7 +41,8 @@ class TelemetrySender:
 
     Args:
         peer: the connection.
-        interval_s: time between two of them, s; 0 for none at all.
+        interval_s: time between two of them, s; 0 for none.
+        looked_s: the same while somebody looks, s; 0 for no others.
         line: the conversation, which knows the stage.
         board: the board of the moment, if there is one.
         ledger: where its phases are metered in the run of the moment, if there is one.
@@ -47,29 +52,36 @@ class TelemetrySender:
         self,
         peer: Peer,
         interval_s: float,
+        looked_s: float,
         line: Line,
         board: Callable[[], Hardware | None],
         ledger: Callable[[], Ledger | None],
     ) -> None:
         self._peer = peer
-        self._interval_s = max(SHORTEST_S, interval_s) if interval_s > 0.0 else 0.0
+        self._steady_s = max(SHORTEST_S, interval_s) if interval_s > 0.0 else math.inf
+        self._looked_s = max(SHORTEST_S, looked_s) if looked_s > 0.0 else math.inf
         self._line = line
         self._board = board
         self._ledger = ledger
         self._metered: tuple[Ledger | None, float] = (None, 0.0)
         self._used_j = 0.0
         self._number = 0
-        self._stop = threading.Event()
+        self._sends = min(self._steady_s, self._looked_s) < math.inf
+        self._stopped = False
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._send, name=f"telemetry-{peer.id}", daemon=True)
 
     def __enter__(self) -> TelemetrySender:
-        if self._interval_s:
+        if self._sends:
+            self._peer.looking.on_change = self._wake.set
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        if self._interval_s:
+        self._stopped = True
+        self._wake.set()
+        if self._sends:
+            self._peer.looking.on_change = None
             self._thread.join()
 
     def telemetry(self) -> Telemetry:
@@ -95,6 +107,9 @@ class TelemetrySender:
         if hardware is None:
             return said
         glance, meter = hardware.glance(), hardware.describe().meter
+        if ledger is not None and glance.power_w is not None:
+            drawn_s = hardware.clock.now_s() - glance.power_age_s
+            said = replace(said, phase=ledger.phase_at(drawn_s))
         return replace(
             said,
             power_w=_within(glance.power_w, 0.0, POWER_MAX_W),
@@ -116,11 +131,22 @@ class TelemetrySender:
         return min(self._used_j, ENERGY_MAX_J)
 
     def _send(self) -> None:
-        due_s = time.monotonic()
-        while True:
-            due_s = max(due_s + self._interval_s, time.monotonic())
-            if self._stop.wait(due_s - time.monotonic()):
-                return
+        due_s, looked = time.monotonic() + self._steady_s, False
+        while not self._stopped:
+            now_s = time.monotonic()
+            if self._peer.looking.is_on != looked:
+                looked = not looked
+                first_s = self._looked_s * _SPREAD * random.random() if looked else self._steady_s
+                due_s = min(due_s, now_s + first_s) if looked else now_s + first_s
+            if now_s < due_s:
+                left_s = due_s - now_s
+                if looked:
+                    left_s = min(left_s, self._peer.looking.left_s + 0.01)
+                self._wake.wait(None if left_s == math.inf else left_s)
+                self._wake.clear()
+                continue
+            every_s = min(self._steady_s, self._looked_s) if looked else self._steady_s
+            due_s = max(due_s + every_s, now_s)
             try:
                 self._peer.tell_telemetry(self.telemetry())
             except MessagingError:

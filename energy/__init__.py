@@ -6,7 +6,10 @@ Joules
 * :mod:`~fimi.energy.cost_model`   seconds and joules of a round as formulas (docs/model.md)
 * :mod:`~fimi.energy.compute_points`  measured operating points: names, and which no plan takes
 * :mod:`~fimi.energy.ledger`       every joule of a device, phase by phase
-* :mod:`~fimi.energy.ledger_log`   what a ledger is told, packed, so that it can be computed again
+* :mod:`~fimi.energy.ledger_log`   notes what a ledger is told, so that it can be computed again
+* :mod:`~fimi.energy.ledger_parts`  parts of that: what they are, and how large they can be
+* :mod:`~fimi.energy.ledger_packing`  such a part as bytes
+* :mod:`~fimi.energy.ledger_opening`  reads it, whoever has sent it
 * :mod:`~fimi.energy.reading_arrays`  its numbers in few bytes, without loss
 * :mod:`~fimi.energy.replay`       a ledger fed with a log
 * :mod:`~fimi.energy.phase_energy`  joules of phases, from readings that come late or seldom

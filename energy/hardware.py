@@ -95,12 +95,14 @@ class Glance(NamedTuple):
         why_no_power: why it is unknown, in words.
         temperature_c: of the processor, °C; ``None`` if unknown.
         frequency_hz: of the processor, Hz; ``None`` if unknown.
+        power_age_s: how long ago it drew that power, s: the mean delay of its meter.
     """
 
     power_w: float | None = None
     why_no_power: str = ""
     temperature_c: float | None = None
     frequency_hz: float | None = None
+    power_age_s: float = 0.0
 
 
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -205,7 +205,7 @@ class HostHardware(Hardware):
             return Glance(None, why, temperature_c, clock_hz)
         power_w = self.recorder.power_w
         why = "" if power_w is not None else self.recorder.trouble or "it has not shown any yet"
-        return Glance(power_w, why, temperature_c, clock_hz)
+        return Glance(power_w, why, temperature_c, clock_hz, self.recorder.power_age_s)
 
     def trouble(self) -> str:
         """That the meter shows nothing, or that it reads again; empty if it always did."""

@@ -69,7 +69,9 @@ class Energy(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     @property
     def own_j(self) -> float:
         """The part of the uncertainty that it shares with no other figure, J."""
-        return math.sqrt(max(0.0, self.uncertainty_j**2 - self.shared_j**2))
+        if self.common_j is None:
+            return 0.0
+        return math.sqrt(max(0.0, self.uncertainty_j**2 - self.common_j**2))
 
     def __str__(self) -> str:
         return format_energy(self)
@@ -96,12 +98,13 @@ def total(parts: Iterable[Energy], *, one_meter: bool = False) -> Energy | None:
     if one_meter:
         common_j = math.fsum(part.shared_j for part in items)
         own_j = math.hypot(common_j, *(part.own_j for part in items))
-    sources = sorted({source for part in items for source in part.source.split("+")})
+    named = dict.fromkeys(part.source for part in items)
+    sources = sorted({source for each in named for source in each.split("+")})
     return Energy(
         value_j=math.fsum(part.value_j for part in items),
         kind=kinds.pop() if len(kinds) == 1 else "mixed",
         source="+".join(sources),
-        scope=max((part.scope for part in items), key=SCOPE_WIDTH.__getitem__),
+        scope=max(dict.fromkeys(part.scope for part in items), key=SCOPE_WIDTH.__getitem__),
         uncertainty_j=own_j,
         common_j=common_j,
     )
@@ -124,6 +127,14 @@ def format_joules(value_j: float) -> str:
     units = ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"))
     scale, unit = next((each for each in units if abs(value_j) >= each[0] * 0.9995), (1e-6, "µJ"))
     return f"{value_j / scale:#.3g}".rstrip(".") + f" {unit}"
+
+
+def format_modelled(value_j: float, more: str = "") -> str:
+    """Joules that a formula gave: ``231 J (modelled)``; ``more`` stands behind the kind.
+
+    What a plan predicts has no meter, so its kind is always ``modelled``.
+    """
+    return f"{format_joules(value_j)} (modelled{f'; {more}' if more else ''})"
 
 
 def format_energy(energy: Energy) -> str:

@@ -27,7 +27,8 @@ from msgspec import Meta, Struct
 from fimi.energy.clock import Clock
 from fimi.energy.cost_model import PHASES, NonNegative, Phase
 from fimi.energy.joules import Energy
-from fimi.energy.ledger_log import LedgerLog, Series, Step
+from fimi.energy.ledger_log import LedgerLog
+from fimi.energy.ledger_parts import Series, Step
 from fimi.energy.meters import MeterDescription, Reading, Recorder
 from fimi.energy.meters.combine import Beside, HasBeside
 from fimi.energy.phase_energy import PhaseMeter
@@ -37,6 +38,7 @@ from fimi.energy.resting import Resting, When
 
 _KEPT_S = 5.0
 _RESTS_MAX = 64
+_LATELY = 16
 _AT_WORK: tuple[Phase, ...] = ("compute", "upload")
 _RESTS: Phase = "idle"
 
@@ -125,6 +127,7 @@ class Ledger:
             log.begins(meters)
         self._powers = PowerSums(recorder.describe())
         self._open: tuple[Phase, float, int, dict[Beside, int]] | None = None
+        self._lately: tuple[tuple[Phase, float, float], ...] = ()
         self._records: list[_Entry] = []
         self._given: list[_Entry] = []
         self._waiting: deque[_Entry] = deque()
@@ -137,6 +140,21 @@ class Ledger:
         """The phase that goes on. May be asked from another thread."""
         open_ = self._open
         return open_[0] if open_ is not None else None
+
+    def phase_at(self, at_s: float) -> Phase | None:
+        """The phase that went on just before a time of the last minutes; ``None`` between phases.
+
+        A board in virtual time passes a phase when it ends; until then this is the one before. May
+        be asked from another thread.
+
+        Args:
+            at_s: on the device's clock, s.
+        """
+        open_, lately = self._open, self._lately
+        if open_ is not None and open_[1] < at_s:
+            return open_[0]
+        ended = (phase for phase, start_s, end_s in reversed(lately) if start_s < at_s <= end_s)
+        return next(ended, None)
 
     def begin(self, phase: Phase) -> None:
         """A phase begins now.
@@ -175,6 +193,7 @@ class Ledger:
         readings = self._mark()
         end_s = self._clock.now_s()
         self._note("end", end_s, readings)
+        self._lately = (*self._lately[1 - _LATELY :], (phase, start_s, end_s))
         self._powers.begin("", end_s)
         stretch = Stretch(phase, start_s, end_s, first, self._meter.count)
         beside = {

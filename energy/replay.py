@@ -6,7 +6,8 @@ what is noted. So a joule is computed by the very code that a device runs, from 
 
 Where a part is missing the ledger behind it knows less than that of the device: a new one begins.
 What is told from there on is marked (:attr:`Told.whole`): what such a ledger learns of earlier
-phases, and a power before the first phase, may be missing in its figures.
+phases, and a power before the first phase, may be missing in its figures. Where a part has left out
+a series, the joules of the others are the same; those of that series are not known.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
 import numpy as np
 from msgspec import Struct
 
 from fimi.energy.cost_model import PHASES
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
-from fimi.energy.ledger_log import LoggedPart, MarkedStep, Series
+from fimi.energy.ledger_parts import LoggedPart, MarkedStep, Series
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.energy.meters.combine import Beside
 from fimi.energy.resting import When
@@ -36,6 +37,7 @@ class Told(Struct, frozen=True):
         number: of the round that it was given for; 0 where the ledger was not told one.
         whole: whether that ledger knew all that the device's knew.
         again: whether it is a correction of one that was given before.
+        without: series of which readings were left out so far: what these say may be missing.
     """
 
     record: PhaseRecord
@@ -43,6 +45,7 @@ class Told(Struct, frozen=True):
     number: int
     whole: bool
     again: bool = False
+    without: frozenset[Series] = frozenset()
 
 
 class Replayed(Struct):
@@ -68,14 +71,24 @@ def replay(parts: Iterable[LoggedPart | None]) -> Replayed:
         parts: of one life, from its beginning on; ``None`` for each that is missing.
     """
     found, player, whole = Replayed(), None, True
+    without: frozenset[Series] = frozenset()
     for place, noted in enumerate(parts):
         if noted is None:
             player, whole = None, False
             continue
         if player is None or not player.fits(noted):
             player = _Player(noted.meters, found)
-        player.play(noted, place, whole)
+        without |= frozenset(noted.left_out)
+        player.play(noted, _Place(place, whole, without))
     return found
+
+
+class _Place(NamedTuple):
+    """Where a ledger is, as in :class:`Told`."""
+
+    part: int
+    whole: bool
+    without: frozenset[Series]
 
 
 class _Clock:
@@ -136,7 +149,7 @@ class _Player:
         """Whether a part is of the same meters."""
         return noted.meters == self._meters
 
-    def play(self, noted: LoggedPart, place: int, whole: bool) -> None:
+    def play(self, noted: LoggedPart, place: _Place) -> None:
         """Do the steps of a part."""
         same: dict[int, Reading] = {}  # a ledger knows the last reading of before by its identity
         open_ = set(noted.follows)
@@ -152,7 +165,7 @@ class _Player:
                 self._recorder_of(name).next = readings
             try:
                 with np.errstate(all="ignore"):
-                    self._do(step, place, whole)
+                    self._do(step, place)
             except (RuntimeError, ValueError, ArithmeticError) as error:
                 # as on the device, whose phase has ended without energy; or a part began amid one
                 self._found.troubles.append(str(error))
@@ -162,7 +175,7 @@ class _Player:
             return self._recorder.beside[name]
         return self._recorder
 
-    def _do(self, step: MarkedStep, place: int, whole: bool) -> None:
+    def _do(self, step: MarkedStep, place: _Place) -> None:
         ledger, found = self._ledger, self._found
         if not math.isnan(step.at_s):
             self._clock.at_s = step.at_s
@@ -184,16 +197,18 @@ class _Player:
                 raise RuntimeError("a rest ends that has not begun")
             rest.__exit__(None, None, None)
         elif step.step == "take":
-            found.told += [
-                Told(each, place, step.number, whole) for each in ledger.take(step.number)
-            ]
+            found.told += [_told(each, place, step.number) for each in ledger.take(step.number)]
         elif step.step == "so-far":
-            found.told += [Told(each, place, 0, whole) for each in ledger.so_far()]
+            found.told += [_told(each, place, 0) for each in ledger.so_far()]
         elif step.step == "drop":
             found.dropped += ledger.so_far()
             ledger.drop()
         elif step.step == "correct":
             for number, own in ledger.corrections().items():
-                found.told += [Told(each, place, number, whole, again=True) for each in own]
+                found.told += [_told(each, place, number, again=True) for each in own]
         elif (evidence := ledger.take_evidence()) is not None:
-            found.evidence.append((evidence, whole))
+            found.evidence.append((evidence, place.whole))
+
+
+def _told(record: PhaseRecord, place: _Place, number: int, *, again: bool = False) -> Told:
+    return Told(record, place.part, number, place.whole, again, place.without)

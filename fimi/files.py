@@ -17,6 +17,7 @@ import contextlib
 import errno
 import glob
 import os
+import random
 import secrets
 import socket
 import stat
@@ -26,6 +27,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+_LOOKS_S = 5.0
+"""For how long those are waited for who look whether somebody holds a lock, s: each takes an
+instant."""
 _STALE_S = 3600.0
 """Age at which a hidden file is removed, s: the process that wrote it was killed."""
 
@@ -153,7 +157,7 @@ class FileLock:
         while True:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
             try:
-                _lock(file)
+                _lock_alone(file)
                 if _is_at(file, self._path):  # else the last holder has removed it meanwhile
                     with contextlib.suppress(OSError):  # a full disk: it is held all the same
                         os.ftruncate(file, 0)
@@ -203,11 +207,36 @@ if sys.platform == "win32":
     def _lock(file: int, *, shared: bool = False) -> None:
         """A lock of another kind is needed here; who starts two processes is not stopped."""
 
+    def _unlock(file: int) -> None:
+        """There is none."""
+
 else:
     import fcntl
 
     def _lock(file: int, *, shared: bool = False) -> None:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+
+    def _unlock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _lock_alone(file: int) -> None:
+    """Take a lock; who only looks at it (:meth:`FileLock.holder`) is waited for.
+
+    Raises:
+        BlockingIOError: somebody holds it.
+    """
+    limit_s = time.monotonic() + _LOOKS_S
+    while True:
+        try:
+            _lock(file)
+            return
+        except BlockingIOError:
+            _lock(file, shared=True)  # fails if somebody holds it; else somebody looks
+            _unlock(file)
+            if time.monotonic() > limit_s:
+                raise
+        time.sleep(0.001 * (1.0 + random.random()))
 
 
 def _is_at(file: int, path: Path) -> bool:

@@ -46,6 +46,7 @@ A peer's connection
 * :mod:`~fimi.messaging.kept_documents` retained messages of which the latest counts
 * :mod:`~fimi.messaging.outbox`    messages that the broker has not confirmed yet
 * :mod:`~fimi.messaging.telemetry` what devices say of themselves many times a minute
+* :mod:`~fimi.messaging.looking`   whether anybody looks: else they say it seldom
 * :mod:`~fimi.messaging.presence`  which other peers are online
 * :mod:`~fimi.messaging.limits`    what a broker grants, and what follows where it is little
 * :mod:`~fimi.messaging.mailbox`   a queue that is bounded in bytes and fair among senders

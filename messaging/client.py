@@ -43,6 +43,7 @@ from fimi.messaging.identity import Identity
 from fimi.messaging.letters import Letters, PeerCounters
 from fimi.messaging.link import Link
 from fimi.messaging.link_carrier import LinkCarrier
+from fimi.messaging.looking import Looking, Onlookers
 from fimi.messaging.messages.basis import Message
 from fimi.messaging.messages.peers import DeviceState, Role, Telemetry
 from fimi.messaging.notice import LeaseNotice
@@ -152,6 +153,9 @@ class Peer:
         )
         self._letters = Letters(self.counters)
         self._telemetry = LatestTelemetry()
+        self._looks = Onlookers() if role == "coordinator" else None
+        self.looking = Looking()
+        """Whether somebody looks at this device."""
         self._offenders = Offenders(told_elsewhere=role == "coordinator")  # as events of its run
         self.transfers.on_damaged = self._on_damaged_chunk
         self._notice = LeaseNotice(self._identity, self._offenders, what)
@@ -181,6 +185,7 @@ class Peer:
             offenders=self._offenders,
             transfers=self.transfers,
             telemetry=self._telemetry,
+            looking=self.looking,
             on_leaving=self._heartbeat.wake,
         )
 
@@ -357,7 +362,13 @@ class Peer:
         return self._outgoing.telemetry(message)
 
     def telemetry(self) -> dict[str, Telemetry]:
-        """The latest telemetry of every device that is online and sends any, by its id."""
+        """The latest telemetry of every device that is online and sends any, by its id.
+
+        Devices are told if the coordinator reads it again and again: then they send it more often
+        (:mod:`fimi.messaging.looking`).
+        """
+        if self._looks is not None and self._looks.read():
+            self._outgoing.look()
         return self._telemetry.read()
 
     def flush(self, timeout_s: float) -> bool:

@@ -115,6 +115,12 @@ class Outgoing:
         self._link.publish(topic, self._encode(message, COORDINATOR, topic), qos=0)
         return True
 
+    def look(self) -> None:
+        """Tell all devices that somebody looks; nothing while the peer may not publish."""
+        if self._may_publish():
+            topic = topics.topic(self._fleet, self._peer, topics.EVERYBODY, "look")
+            self._link.publish(topic, b"1", qos=0)
+
     def birth(self) -> None:
         """Publish that the peer is online, to be confirmed."""
         self._outbox.add(self._publish_state(self._state.online, qos=1))

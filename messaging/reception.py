@@ -9,6 +9,7 @@ unless that one is set aside (:mod:`fimi.messaging.offenders`), and goes by its 
 ``state``                                 to the table of peers; a change of it is received
 ``message``, ``desired``, ``reported``    to the letters that are received
 ``telemetry``                             to the latest of each device
+``look`` of the coordinator               to the device that is looked at
 ``ask``                                   to the handler of questions, if there is one
 ``answer``, ``status``, ``check``         nowhere: they are for consoles, or for nobody
 ========================================  ====================================================
@@ -26,6 +27,7 @@ from fimi.learning.data.contract import PROTOCOL, other_protocol
 from fimi.messaging import topics
 from fimi.messaging.errors import MessageRefused
 from fimi.messaging.letters import Letters, PeerCounters
+from fimi.messaging.looking import Looking
 from fimi.messaging.messages.peers import DeviceState
 from fimi.messaging.offenders import Offenders
 from fimi.messaging.presence import Presence
@@ -53,6 +55,7 @@ class Reception:
         offenders: whose messages could not be used.
         transfers: large payloads.
         telemetry: the latest of each device.
+        looking: whether somebody looks at this one.
         on_leaving: called when a peer says that it goes offline.
 
     Attributes:
@@ -71,6 +74,7 @@ class Reception:
         offenders: Offenders,
         transfers: Transfers,
         telemetry: LatestTelemetry,
+        looking: Looking,
         on_leaving: Callable[[], None],
     ) -> None:
         self._fleet, self._peer = fleet, peer
@@ -81,6 +85,7 @@ class Reception:
         self._offenders = offenders
         self._transfers = transfers
         self._telemetry = telemetry
+        self._looking = looking
         self._leaving_handler = on_leaving
         self.on_ask: Callable[[bytes], None] | None = None
 
@@ -115,6 +120,9 @@ class Reception:
             self._on_typed(place, payload, retained, now_s)
         elif place.kind == "telemetry":
             self._on_telemetry(place, payload)
+        elif place.kind == "look":
+            if place.sender == COORDINATOR and not retained:
+                self._looking.told()
         elif place.kind not in ("answer", "status", "check"):  # for consoles, and for nobody
             self._refuse(place.sender, payload, f"topic {topic!r} is of no known kind")
 

@@ -10,7 +10,8 @@ a later one replaces it. Lease, claim and pulse (:mod:`fimi.messaging.pulse`) go
 itself; ``study`` and ``study-claim`` are those of a study that holds the fleet
 (:mod:`fimi.messaging.reservation`). ``ask`` and ``answer`` are for people who look after a fleet
 (:mod:`fimi.messaging.questions`); no run needs them, nor ``telemetry``
-(:mod:`fimi.messaging.telemetry`). On ``check`` a peer tries whether it may write
+(:mod:`fimi.messaging.telemetry`), nor ``look``, on which all are told that somebody reads it
+(:mod:`fimi.messaging.looking`). On ``check`` a peer tries whether it may write
 (:mod:`fimi.messaging.access`), on ``trial`` a console whether the broker keeps messages; nobody
 acts on them.
 
@@ -38,7 +39,7 @@ COORDINATOR = "coordinator"
 DocumentKind = Literal["desired", "reported", "lease", "status"]
 Kind = (
     Literal["state", "message", "want", "chunk", "claim", "study", "study-claim", "ask", "answer"]
-    | Literal["telemetry", "pulse", "check", "trial"]
+    | Literal["telemetry", "look", "pulse", "check", "trial"]
     | DocumentKind
 )
 

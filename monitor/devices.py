@@ -52,6 +52,10 @@ class Devices:
         kinds = {each.kind for each in self._known.values() if each.kind}
         return "mixed" if len(kinds) > 1 else "".join(kinds)
 
+    def knows(self, device: str) -> bool:
+        """Whether it is one of them."""
+        return device in self._known
+
     def update(self, device: str, **fields: Any) -> None:
         """Change what is known of a device; one that is new begins with this."""
         self._known[device] = replace(self._known.get(device, DeviceNow()), **fields)

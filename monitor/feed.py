@@ -57,8 +57,8 @@ class Feed:
         self._number = 0
         self._whole: tuple[int, bytes] = (0, b"")
         self._ticking: asyncio.Task[None] | None = None
-        self._beginning = asyncio.Lock()
-        self._closed = False
+        self._beginning, self._looking = asyncio.Lock(), asyncio.Lock()
+        self._closed = asyncio.Event()
         self._fails = False
 
     @property
@@ -75,12 +75,15 @@ class Feed:
         """Events for one listener, until the feed is closed."""
         queue: asyncio.Queue[bytes | None] = asyncio.Queue(_BEHIND)
         async with self._beginning:  # of several who come at once, one sets it going
-            if self._closed:
+            if self._closed.is_set():
                 return
             if self._ticking is None:
                 await self._tick()
-                self._ticking = asyncio.create_task(self._run())
-        self._queues.add(queue)
+                if not self._closed.is_set():
+                    self._ticking = asyncio.create_task(self._run())
+            self._queues.add(queue)
+            if self._closed.is_set():  # meanwhile: it gets the last state, then the end
+                queue.put_nowait(None)
         try:
             yield self._whole_event()
             while (chunk := await queue.get()) is not None:
@@ -102,15 +105,15 @@ class Feed:
 
     async def close(self) -> None:
         """Tell the last state to all listeners, then end."""
-        if self._queues and not self._closed:
+        if self._queues and not self._closed.is_set():
             with contextlib.suppress(Exception):
                 await self._tick()
-        self._closed = True
+        self._closed.set()
         if self._ticking is not None:
             self._ticking.cancel()
         for queue in tuple(self._queues):
             if queue.full():
-                queue.get_nowait()
+                _give_whole(queue)
             queue.put_nowait(None)
         self._worker.shutdown(wait=False)
 
@@ -131,17 +134,16 @@ class Feed:
     async def _tick(self) -> None:
         """Take a snapshot, and give everybody what has changed."""
         loop = asyncio.get_running_loop()
-        after, patch = await loop.run_in_executor(self._worker, self._look)
-        self._now = after
-        self._number += 1
-        chunk = event("change", self._number, patch)
-        for queue in tuple(self._queues):
-            if queue.full():
-                while not queue.empty():
-                    queue.get_nowait()
-                queue.put_nowait(b"")  # it has missed some: all of it again
-            else:
-                queue.put_nowait(chunk)
+        async with self._looking:  # a patch is from what was told last
+            after, patch = await loop.run_in_executor(self._worker, self._look)
+            self._now = after
+            self._number += 1
+            chunk = event("change", self._number, patch)
+            for queue in tuple(self._queues):
+                if queue.full():
+                    _give_whole(queue)
+                else:
+                    queue.put_nowait(chunk)
 
     def _look(self) -> tuple[Json, Json]:
         after = as_json(self._take(), self._rounds)
@@ -151,3 +153,10 @@ class Feed:
         if self._whole[0] != self._number:
             self._whole = (self._number, event("whole", self._number, self._now))
         return self._whole[1]
+
+
+def _give_whole(queue: asyncio.Queue[bytes | None]) -> None:
+    """A listener that has missed some patches gets all of it again in place of those that wait."""
+    while not queue.empty():
+        queue.get_nowait()
+    queue.put_nowait(b"")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from fimi.energy.joules import format_joules
+from fimi.energy.joules import format_modelled
 from fimi.optim.wording import named
 from fimi.record.clean import enumerated
 from fimi.record.events import (
@@ -251,10 +251,8 @@ def _refit(event: Refitted) -> str:
     said = f"after round {event.round} {', and '.join(causes)}: {fitted}"
     if event.energy_j is None:
         return f"{said}; {event.reason}"
-    return (
-        f"{said}, new plan with {format_joules(event.energy_j)} {event.objective} energy a round "
-        "(modelled)"
-    )
+    energy = f"{format_modelled(event.energy_j)} of {event.objective} energy"
+    return f"{said}, new plan with {energy} a round"
 
 
 def _learning_refit(event: LearningRefitted) -> str:

@@ -32,11 +32,13 @@ RunState = Literal[
     "training",
     "pausing",
     "paused",
+    "running",
     "completed",
     "failed",
     "interrupted",
 ]
-"""What a run does. ``drawing``: synthetic images; ``pausing``: its round is the last before it."""
+"""What a run does. ``drawing``: synthetic images; ``pausing``: its round is the last before it.
+``running``: an experiment, whose runs do all of this."""
 
 OVER: tuple[RunState, ...] = ("completed", "failed", "interrupted")
 """A run that does no more."""
@@ -93,7 +95,7 @@ class DeviceNow(Struct, frozen=True, kw_only=True):
         problem: what is wrong with it, in one sentence; empty: nothing.
         online: whether it is connected.
         stage: what it does, by its own telemetry; ``None`` without any.
-        phase: the phase it is in, likewise.
+        phase: the phase that its power is of, likewise.
         set_hz: frequency that the plan asks for, Hz.
         applied_hz: frequency in force after applying it, as read back, Hz.
         clock_hz: what its processor ran at, Hz: now by telemetry, else in its last round.
@@ -150,8 +152,8 @@ class RoundNow(Struct, frozen=True, kw_only=True):
         elapsed_s: until its end, on that clock, s.
         accepted: updates in its model.
         participants: devices that were to train.
-        energy: joules of the boards in it.
-        so_far: from the beginning of the run to its end.
+        energy: joules of the boards in it. Of many sources a few are named, here and in ``so_far``.
+        so_far: from the beginning of the run to its end; what is missing of it is not said again.
     """
 
     accuracy: float
@@ -290,6 +292,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
         server: joules of training on the server; ``None`` where it does not train.
         classes: names of the classes.
         exposed: what is open to others on the way to the broker; empty: nothing.
+        begun_by: the command of fimi that began it, which goes on with it after a stop.
         reason: why it ended; empty while it runs.
     """
 
@@ -320,6 +323,7 @@ class RunNow(Struct, frozen=True, kw_only=True):
     server: Energy | None = None
     classes: tuple[str, ...] = ()
     exposed: str = ""
+    begun_by: str = ""
     reason: str = ""
 
 

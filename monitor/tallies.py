@@ -6,6 +6,8 @@ The sums are those of the record (:mod:`fimi.record.sums`), over the parts that
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from fimi.energy.joules import Energy
 from fimi.monitor.snapshot import JoulesNow, RoundNow
 from fimi.record.phases import preparation_parts, round_parts
@@ -13,18 +15,40 @@ from fimi.record.results import Preparation, RoundResult
 from fimi.record.sums import EnergyPart, EnergyTally, Gap
 from fimi.report.words import gaps
 
+SOURCES_MOST = 3
+"""Sources that the joules of a round are shown with."""
 
-def shown(tally: EnergyTally) -> JoulesNow:
-    """What was added so far, as it is shown."""
-    total, compared = tally.sum(), tally.compared()
+
+def shown(tally: EnergyTally, *, words: bool = True) -> JoulesNow:
+    """What was added so far, as it is shown.
+
+    Args:
+        tally: of it.
+        words: whether what is missing is said in words, all of it.
+    """
+    compared = tally.compared(gaps=False)
     return JoulesNow(
-        energy=total.known,
-        whole=not total.missing,
-        missing=gaps(total.missing),
+        energy=tally.known,
+        whole=tally.is_whole,
+        missing=gaps(tally.missing) if words else "",
         compared=compared.measured,
         predicted_j=compared.predicted_j,
         error_percent=compared.error_percent,
     )
+
+
+def brief(found: JoulesNow) -> JoulesNow:
+    """The same with a few sources by their names: every round of hundreds of meters is sent."""
+    energy = _few_sources(found.energy)
+    compared = energy if found.compared is found.energy else _few_sources(found.compared)
+    return replace(found, energy=energy, compared=compared)
+
+
+def _few_sources(energy: Energy | None) -> Energy | None:
+    if energy is None or energy.source.count("+") < SOURCES_MOST:
+        return energy
+    *few, rest = energy.source.split("+", SOURCES_MOST)
+    return replace(energy, source=f"{'+'.join(few)}+{rest.count('+') + 1} more")
 
 
 class Tallies:
@@ -84,7 +108,7 @@ class Tallies:
         """Add a round."""
         parts = round_parts(result)
         own = self._add(parts)
-        self.total = shown(self._fleet)
+        so_far = shown(self._fleet, words=False)
         if result.server is not None:
             self._server.enter(Gap(device="server", round=result.number), result.server.energy)
             self.server = self._server.sum().value
@@ -100,8 +124,8 @@ class Tallies:
             elapsed_s=self._elapsed_s,
             accepted=result.accepted,
             participants=len(result.participants),
-            energy=shown(EnergyTally(parts)),
-            so_far=self.total,
+            energy=brief(shown(EnergyTally(parts))),
+            so_far=brief(so_far),
         )
 
     def _add(self, parts: tuple[EnergyPart, ...]) -> dict[str, list[EnergyPart]]:

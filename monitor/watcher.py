@@ -125,6 +125,7 @@ class Watcher:
         self._before: dict[int, Tallies] = {}  # of the last rounds, as it was before each
         self._again_from: int | None = None  # the first round of which something else is known now
         self._drawing: list[Energy | None] = []  # of what the generator node has drawn
+        self._since_progress = 0  # batches that came since the node said how far it is
         self._waiting_s = float("-inf")
         self._began_s = clock()
         self._training_s: float | None = None
@@ -144,6 +145,7 @@ class Watcher:
             target=target,
             classes=tuple(map(clean, info.dataset.class_names)),
             doing="starting",
+            begun_by=clean(info.command),
         )
 
     def connect(self, connection: Contact | None, *, broker: str = "", exposed: str = "") -> None:
@@ -157,9 +159,12 @@ class Watcher:
         """What earlier processes have stored of the run."""
         with self._lock:
             self._preparations |= {each.device: each for each in run.preparations}
-            if run.generation is not None and run.generation.drawn:
-                self._drawing = [run.generation.energy]
-                self._generator = replace(self._generator, energy=run.generation.energy)
+            if (generated := run.generation) is not None:
+                delivered = dict(generated.by_receiver)
+                self._generator = replace(self._generator, delivered=delivered)
+                if generated.drawn:
+                    self._drawing = [generated.energy]
+                    self._generator = replace(self._generator, energy=generated.energy)
             if (made := run.plan) is not None:
                 energy = made.board if made.objective == "board" else made.dynamic
                 self._run = replace(
@@ -191,6 +196,11 @@ class Watcher:
         with self._lock:
             self._take(event)
             self._devices.take(event)
+
+    def knows(self, device: str) -> bool:
+        """Whether this is a device of the run."""
+        with self._lock:
+            return self._devices.knows(device)
 
     def snapshot(self) -> Snapshot:
         """The run as it is now."""
@@ -292,6 +302,7 @@ class Watcher:
                 )
             case GenerationProgress():
                 doing = describe(event)
+                self._since_progress = 0
                 self._generator = replace(
                     self._generator,
                     batches_asked=event.devices_asked,
@@ -369,9 +380,12 @@ class Watcher:
         failed.pop(event.device, None)
         if event.error:
             failed[event.device] = clean(event.error, LONGEST)
-        delivered = {**before.delivered, event.device: event.delivered}
-        if len(delivered) >= before.batches_asked:  # all are there: none is drawn any more
-            before = replace(before, batches_done=before.batches_asked, lacking=0)
+        more = before.delivered.get(event.device, 0) + event.delivered  # images asked for later too
+        delivered = {**before.delivered, event.device: more}
+        self._since_progress += 1
+        asked = before.batches_asked
+        if before.batches_done + self._since_progress >= asked:  # none is drawn any more
+            before = replace(before, batches_done=asked, lacking=0)
         self._generator = replace(
             before,
             delivered=delivered,

@@ -16,6 +16,7 @@ Writing
 * :mod:`~fimi.record.reopening`  whether a run can be gone on with
 * :mod:`~fimi.record.credit`   what a device reports after its round was closed
 * :mod:`~fimi.record.readings_rows`  parts of meters' readings as rows
+* :mod:`~fimi.record.readings_writing`  writes them, as many as a device can have
 * :mod:`~fimi.record.bounds`   the most that a device can have used while nothing was known
 
 Reading

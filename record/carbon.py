@@ -16,7 +16,10 @@ known, neither is the figure; what is known of it stands beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from itertools import accumulate
 from typing import Any, Literal
 
 import msgspec
@@ -235,7 +238,9 @@ class _Hardware:
         named, common = embodied_of(settings), settings.embodied_kg or None
         self._share = settings.resource_share / (settings.lifetime_years * S_PER_YEAR or math.inf)
         self._run = run
-        self._lasted_s = {point.number: point.duration_s for point in points}
+        self._held_s = _held_s(run, {point.number: point.duration_s for point in points})
+        trained = ((r.number, r.server.seconds) for r in run.rounds if r.server is not None)
+        self._trained_s = _so_far(trained)
         self._of_device: dict[str, float] = {}
         self._of_role: dict[str, float] = {}
         lacking = []
@@ -260,28 +265,45 @@ class _Hardware:
         """M up to the end of a round (C3); ``None`` where it is given for nothing."""
         if not self._of_device and not self._of_role:
             return None
-        held_s = self._held_s(number)
-        parts = [kg * held_s.get(device, 0.0) for device, kg in self._of_device.items()]
+        parts = [
+            kg * _up_to(self._held_s.get(device, _NEVER), number)
+            for device, kg in self._of_device.items()
+        ]
         parts += [kg * self._worked_s(role, number) for role, kg in self._of_role.items()]
         return Grams(value_g=1e3 * self._share * math.fsum(parts))
-
-    def _held_s(self, number: int) -> dict[str, float]:
-        """How long each device was in the run, also while it waited, on the fleet's clock, s."""
-        found: dict[str, list[float]] = {}
-        for result in self._run.rounds:
-            for entry in result.devices if result.number <= number else ():
-                if not entry.is_outside:
-                    found.setdefault(entry.device, []).append(self._lasted_s[result.number])
-        return {device: math.fsum(seconds) for device, seconds in found.items()}
 
     def _worked_s(self, role: str, number: int) -> float:
         if role == "generator":
             return self._run.generation.seconds if self._run.generation else 0.0
-        return math.fsum(
-            result.server.seconds
-            for result in self._run.rounds
-            if result.server is not None and result.number <= number
-        )
+        return _up_to(self._trained_s, number)
+
+
+_SoFar = tuple[list[int], list[float]]
+"""Numbers of rounds that grow, and seconds from the beginning to the end of each."""
+_NEVER: _SoFar = ([], [])
+
+
+def _held_s(run: RunData, lasted_s: Mapping[int, float]) -> dict[str, _SoFar]:
+    """How long each device was in the run, also while it waited, on the fleet's clock, s."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for result in run.rounds:
+        for entry in result.devices:
+            if not entry.is_outside:
+                found.setdefault(entry.device, []).append((result.number, lasted_s[result.number]))
+    return {device: _so_far(own) for device, own in found.items()}
+
+
+def _so_far(own: Iterable[tuple[int, float]]) -> _SoFar:
+    """Sums of seconds, rounded once: as if each were made of all before it."""
+    rounds = [*own]
+    sums = accumulate(Fraction(seconds) for _, seconds in rounds)
+    return [number for number, _ in rounds], [float(each) for each in sums]
+
+
+def _up_to(sums: _SoFar, number: int) -> float:
+    numbers, seconds = sums
+    at = bisect_right(numbers, number)
+    return seconds[at - 1] if at else 0.0
 
 
 def _trains(run: RunData) -> bool:

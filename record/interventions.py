@@ -23,6 +23,7 @@ from msgspec import Meta, Struct
 RefusalKind = Literal["", "no-plan", "over", "unfit"]
 LONGEST_BY = 200
 """Characters that say who asks."""
+LONGEST_DEADLINE_S = 86_400.0
 
 By = Annotated[str, Meta(min_length=1, max_length=LONGEST_BY)]
 DeviceId = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -75,7 +76,7 @@ class SetDeadline(_Request, frozen=True, kw_only=True, tag="deadline"):
         deadline_s: on the fleet's clock, s.
     """
 
-    deadline_s: Annotated[float, Meta(gt=0, le=86400)]
+    deadline_s: Annotated[float, Meta(gt=0, le=LONGEST_DEADLINE_S)]
 
 
 Request = PauseRun | GoOn | StopRun | ExcludeDevice | IncludeDevice | PlanAgain | SetDeadline

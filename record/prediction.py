@@ -2,6 +2,7 @@
 
 * :class:`Residual`     one phase of one device in one round
 * :func:`residuals`     all phases of a device-round
+* :func:`parts_of`      where the difference of a phase comes from
 * :class:`Agreement`    a set of residuals in numbers: MAPE, bias, parts
 * :func:`agreement`     of any set of residuals
 * :func:`energy_error`, :func:`time_error`  of a device in a round, or of any set
@@ -119,7 +120,7 @@ def residuals(
                 measured_s=measured_s,
                 predicted_j=cost.board_j,
                 measured_j=energy.value_j,
-                parts=_parts(
+                parts=parts_of(
                     cost.phase,
                     (cost.duration_s, cost.board_j),
                     (measured_s, energy.value_j),
@@ -194,7 +195,7 @@ def _error(predicted: Iterable[float], measured: Iterable[float]) -> float | Non
     return (math.fsum(predicted) - whole) / whole if whole > 0.0 else None
 
 
-def _parts(
+def parts_of(
     phase: Phase,
     predicted: tuple[float, float],
     measured: tuple[float, float],
@@ -202,6 +203,16 @@ def _parts(
     achieved_hz: float,
     board: BoardModel,
 ) -> Parts:
+    """What predicted less measured joules come from, by docs/model.md (41).
+
+    Args:
+        phase: of which.
+        predicted: its seconds and joules.
+        measured: likewise.
+        point: that it was predicted for.
+        achieved_hz: at which it ran.
+        board: with which it was predicted.
+    """
     (predicted_s, predicted_j), (measured_s, measured_j) = predicted, measured
     lasting = {"compute": "cycles_j", "idle": "waiting_j"}.get(phase, "rate_j")
     if min(predicted_s, measured_s, predicted_j, measured_j) <= 0.0:

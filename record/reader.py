@@ -555,6 +555,9 @@ def generation(events: Iterable[Event]) -> Generation | None:
     held = [*of_device.values(), *several]
     drawn = [batch for batch in batches if batch.drawn]
     energies = [batch.energy for batch in drawn if batch.energy is not None]
+    by_receiver: dict[str, int] = {}
+    for batch in held:
+        by_receiver[batch.device] = by_receiver.get(batch.device, 0) + batch.delivered
     return Generation(
         requested=sum(batch.requested for batch in held),
         delivered=sum(batch.delivered for batch in held),
@@ -562,4 +565,5 @@ def generation(events: Iterable[Event]) -> Generation | None:
         refused=sum(batch.refused for batch in drawn),
         seconds=sum(batch.seconds for batch in drawn),
         energy=total(energies, one_meter=True) if len(energies) == len(drawn) else None,
+        by_receiver=by_receiver,
     )

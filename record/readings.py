@@ -21,7 +21,8 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from fimi.energy.ledger import PhaseRecord
-from fimi.energy.ledger_log import LoggedPart, Series, unpacked
+from fimi.energy.ledger_opening import unpacked
+from fimi.energy.ledger_parts import LoggedPart, Series
 from fimi.energy.meters import MeterDescription, Reading
 from fimi.record import schema
 from fimi.record.reader import open_store
@@ -131,6 +132,12 @@ def parts_in(
     yield from found
 
 
+def devices_in(db: sqlite3.Connection) -> list[str]:
+    """The devices of an open store that have readings, in order."""
+    asked = f"SELECT DISTINCT device FROM {schema.READINGS.name} ORDER BY device"
+    return [device for (device,) in db.execute(asked)]
+
+
 def trace(path: Path | str, device: str, number: int, series: Series = "total") -> Trace:
     """What a meter showed of a device in a round, with the phases of the round.
 
@@ -159,6 +166,8 @@ def trace(path: Path | str, device: str, number: int, series: Series = "total") 
             missing.append(str(error))
             continue
         meter = noted.meters.get(series, meter)
+        if (why := noted.left_out.get(series)) is not None:
+            missing.append(why)
         for step in noted.steps:
             given = step.readings.get(series, [])
             readings += given[1:] if readings and given and given[0] == readings[-1] else given

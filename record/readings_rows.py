@@ -1,20 +1,17 @@
 """Parts of readings as rows of the run store: what is stored of each, and what is refused.
 
-A device may send anything. :func:`stored` unpacks a part once: what cannot be unpacked, or has more
-readings than a part can have, is stored as missing, with the reason, and the run goes on.
+A device may send anything. :func:`stored` opens a part once, without making a reading of it: what
+cannot be opened, or says to have more than a part can have, is stored as missing, with the reason,
+and the run goes on.
 """
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 from msgspec import Struct
 
-from fimi.energy.ledger_log import EDGES, ReadingsPart, unpacked
-
-PARTS_MOST = 64
-"""Most parts of a device in one round that are stored; a round has two of each start."""
+from fimi.energy.ledger_opening import opened
+from fimi.energy.ledger_parts import ReadingsPart
 
 
 class StoredReadings(Struct, frozen=True, kw_only=True):
@@ -23,13 +20,13 @@ class StoredReadings(Struct, frozen=True, kw_only=True):
     Attributes:
         life: name of the ledger.
         part: its place in that life.
-        series: how many readings it has of each.
+        series: how many readings it has of each; what was left out is not among them.
         count: of all together.
         from_s: the first edge of a phase in it, on the device's clock, s; ``None`` if unknown.
         until_s: the last one.
         digest: SHA-256 of ``body``.
         missing: why there is none; empty if there is.
-        body: the part, packed (:mod:`fimi.energy.ledger_log`).
+        body: the part, packed (:mod:`fimi.energy.ledger_parts`).
     """
 
     life: str
@@ -69,21 +66,15 @@ def stored(part: ReadingsPart) -> StoredReadings:
     """The row of a part that has come; one that cannot be used is missing."""
     row = StoredReadings(life=part.life, part=part.number, count=part.count)
     try:
-        noted = unpacked(part)
+        found = opened(part)
     except ValueError as error:
         why = part.missing or f"what the device sent was refused: {error}"
         return msgspec.structs.replace(row, missing=why)
-    found: dict[str, int] = dict.fromkeys(noted.meters, 0)
-    edges_s = [each.at_s for each in noted.steps if each.step in EDGES]
-    finite = [at_s for at_s in edges_s if math.isfinite(at_s)]
-    for each in noted.steps:
-        for name, readings in each.readings.items():
-            found[name] += len(readings)
     return msgspec.structs.replace(
         row,
-        series=found,
-        from_s=min(finite, default=None),
-        until_s=max(finite, default=None),
+        series=found.counts,
+        from_s=found.from_s,
+        until_s=found.until_s,
         digest=part.digest,
         body=part.body,
     )

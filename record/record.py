@@ -282,6 +282,7 @@ class Generation(Struct, frozen=True, kw_only=True):
         refused: of those drawn, by the quality gate.
         seconds: that took, wall time.
         energy: the same; ``None`` if any of it was not metered.
+        by_receiver: ``delivered`` of each device, and of the server.
     """
 
     requested: int
@@ -290,6 +291,7 @@ class Generation(Struct, frozen=True, kw_only=True):
     refused: int
     seconds: float
     energy: Energy | None
+    by_receiver: dict[str, int] = {}
 
     @property
     def undelivered(self) -> int:

@@ -31,11 +31,11 @@ from msgspec import Struct
 from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy
 from fimi.energy.ledger import Evidence, PhaseRecord
-from fimi.energy.ledger_log import LoggedPart
+from fimi.energy.ledger_parts import LoggedPart
 from fimi.energy.replay import Replayed, Told, replay
 from fimi.record.credit import FULL
-from fimi.record.reader import read_run
-from fimi.record.readings import StoredPart, read_readings
+from fimi.record.reader import open_store, read_run
+from fimi.record.readings import StoredPart, devices_in, parts_in
 from fimi.record.record import RunData
 from fimi.record.results import DeviceStretch
 
@@ -43,6 +43,9 @@ Verdict = Literal["holds", "differs", "unchecked", "absent"]
 
 SAME = 1e-9
 """Relative difference of two numbers that are the same but for another processor's rounding."""
+
+LEFT_OUT = "but for what other meters say, whose readings had no room"
+"""What does not count into a verdict where only the meter in the sums can be asked."""
 
 _TINY = 1e-12
 _GAP_MOST = 1000
@@ -54,6 +57,11 @@ _COMPARED = (
     *("duration_s", "energy", "sample_count", "largest_gap_s", "cpu", "second"),
     *("second_resolved", "resolved", "most_j"),
 )
+_SERIES = {
+    "total": "the meter",
+    "cpu": "the processor's share",
+    "second": "the second meter",
+}
 _NAMES = {
     "energy": "energy",
     "cpu": "the processor's share",
@@ -74,6 +82,7 @@ class Recounted(Struct, frozen=True, kw_only=True):
         verdict: whether both are the same.
         why: what differs, or why it is not known, in words; empty where it holds.
         declared: whether its joules are of a declared power, which no meter has shown.
+        versions: as its readings gave it, each time: a meter that is late corrects it.
     """
 
     device: str
@@ -83,6 +92,7 @@ class Recounted(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     why: str = ""
     declared: bool = False
+    versions: tuple[PhaseRecord, ...] = ()
 
     @property
     def phase(self) -> Phase:
@@ -109,18 +119,22 @@ class Recount(Struct, frozen=True, kw_only=True):
         evidence: pieces of evidence that can be checked, and how many of these hold.
         other_evidence: sentences, one for each piece that does not.
         missing: sentences on parts of readings that are not there, one for each.
+        left_out: sentences on parts without the readings of a meter that is in no sum.
         damaged: sentences on those that are there, and are not as they came.
         parts: how many parts of readings there are.
         readings: how many readings are in them.
+        said: what readings say beside the joules of phases, by device.
     """
 
     phases: tuple[Recounted, ...]
     evidence: tuple[int, int] = (0, 0)
     other_evidence: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     parts: int = 0
     readings: int = 0
+    said: dict[str, tuple[Evidence, ...]] = {}
 
     def of(self, verdict: Verdict) -> list[Recounted]:
         """The phases with this verdict, those with the largest differences first."""
@@ -155,6 +169,7 @@ class _Known(Struct):
         told: phases by kind and beginning, each as often as it was given.
         evidence: what was said beside them.
         missing: sentences on parts that are not there.
+        left_out: sentences on parts without the readings of a meter that is in no sum.
         damaged: sentences on parts that are there, and are not as they came.
         parts: how many there are.
         readings: how many readings these have.
@@ -165,6 +180,7 @@ class _Known(Struct):
     told: dict[tuple[Phase, float], list[_Given]] = {}
     evidence: list[Evidence] = []
     missing: list[str] = []
+    left_out: list[str] = []
     damaged: list[str] = []
     parts: int = 0
     readings: int = 0
@@ -188,10 +204,8 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         fimi.record.record.ReportError: there is no run, or it cannot be read.
     """
     run = run or read_run(path)
-    parts: dict[str, list[StoredPart]] = {}
-    for part in read_readings(path):
-        parts.setdefault(part.device, []).append(part)
-    known = {device: _known(device, own) for device, own in parts.items()}
+    with open_store(path) as (_, db):
+        known = {device: _known(device, list(parts_in(db, device))) for device in devices_in(db)}
     stored = list(_stored(run))
     phases = [_compared(known.get(each[0]), *each) for each in stored]
     phases += _absent(run, known, stored)
@@ -206,9 +220,11 @@ def recount(path: Path | str, run: RunData | None = None) -> Recount:
         evidence=(len(told), len(told) - len(wrong)),
         other_evidence=tuple(wrong),
         missing=tuple(said for each in known.values() for said in each.missing),
+        left_out=tuple(said for each in known.values() for said in each.left_out),
         damaged=tuple(said for each in known.values() for said in each.damaged),
         parts=sum(each.parts for each in known.values()),
         readings=sum(each.readings for each in known.values()),
+        said={device: tuple(each.evidence) for device, each in known.items()},
     )
 
 
@@ -275,12 +291,18 @@ def _known(device: str, parts: list[StoredPart]) -> _Known:
                 )
                 noted.append(None)
             try:
-                noted.append(part.noted())
+                said = part.noted()
             except ValueError as error:
                 where = known.missing if part.row.body is None else known.damaged
                 where.append(f"{device}, {_of(part.round)}, part {part.row.part}: {error}")
                 noted.append(None)
                 continue
+            noted.append(said)
+            known.left_out += [
+                f"{device}, {_of(part.round)}, part {part.row.part}: without those of "
+                f"{_SERIES[name]}: {why}"
+                for name, why in said.left_out.items()
+            ]
             known.parts += 1
             known.readings += part.row.count
         found = _replayed(noted, known)
@@ -319,12 +341,15 @@ def _compared(known: _Known | None, device: str, number: int, record: PhaseRecor
             verdict=verdict,
             why=why,
             declared=known is not None and known.declared,
+            versions=tuple(given.told.record for given in versions),
         )
 
     versions = known.told.get((record.phase, record.start_s), []) if known is not None else []
     for given in versions:
-        if not _differences(record, given.told.record):
-            return found("holds", "", given.told.record)
+        again = _as_known(record, given.told)
+        if not _differences(record, again):
+            whole = not _differences(again, given.told.record)
+            return found("holds", "" if whole else LEFT_OUT, again)
     if not versions:
         if record.energy is None and record.sample_count == 0:
             return found("unchecked", "nothing was metered")
@@ -334,7 +359,9 @@ def _compared(known: _Known | None, device: str, number: int, record: PhaseRecor
             return found("unchecked", f"its readings are not there: {gone[0]}")
         return found("differs", "there are no readings of such a phase")
     last = versions[-1]
-    again = last.told.record
+    again = _as_known(record, last.told)
+    if record.energy is None and last.told.without:
+        return found("unchecked", "it has no joules, and some of its readings had no room")
     why = "; ".join(_differences(record, again))
     if last.told.whole:
         return found("differs", why, again)
@@ -343,6 +370,18 @@ def _compared(known: _Known | None, device: str, number: int, record: PhaseRecor
     if last.is_first or not record.resolved:
         return found("unchecked", "readings before it are not there")
     return found("differs", why, again)
+
+
+def _as_known(record: PhaseRecord, told: Told) -> PhaseRecord:
+    """What readings say of a phase; as stored, where those of a series were left out."""
+    again = told.record
+    if "cpu" in told.without:
+        again = msgspec.structs.replace(again, cpu=record.cpu)
+    if "second" in told.without:
+        again = msgspec.structs.replace(
+            again, second=record.second, second_resolved=record.second_resolved
+        )
+    return again
 
 
 def _absent(

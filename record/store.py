@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 
 from fimi.energy.cost_model import BoardModel
-from fimi.energy.ledger_log import ReadingsPart
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.learning.data.partition_summary import LabelSkew
 from fimi.messaging.messages.facts import Profile, RoundReport, RoundSettled, Trial
 from fimi.messaging.messages.orders import DevicePlan
@@ -35,13 +35,12 @@ from fimi.record.description import to_json
 from fimi.record.events import Event, Resumed, RunFinished, tag
 from fimi.record.insight import Insight
 from fimi.record.prediction import Residual
-from fimi.record.readings_rows import PARTS_MOST, stored
+from fimi.record.readings_writing import write_parts
 from fimi.record.record import Enrolment, Labels, RunInfo
 from fimi.record.results import Deployment, DeviceRound, Preparation, RoundResult, RunStatus
 from fimi.record.store_file import StoreError, StoreFile
 from fimi.record.views import VIEWS
 
-_READINGS = schema.READINGS.name
 _OF_AN_ENTRY = (
     schema.SAMPLE,
     schema.TRANSFER,
@@ -449,16 +448,7 @@ class RunStore:
             parts: as it has sent them.
         """
         with self._file.transaction():
-            for part in parts:
-                count = f"SELECT count(*) FROM {_READINGS} WHERE device = ?"
-                (of_round,) = self._db.execute(
-                    f"{count} AND round = ?", [device, number]
-                ).fetchone()
-                (there,) = self._db.execute(
-                    f"{count} AND life = ? AND part = ?", [device, part.life, part.number]
-                ).fetchone()
-                if of_round < PARTS_MOST and not there:
-                    self._file.insert(schema.READINGS, [stored(part)], round=number, device=device)
+            write_parts(self._file, number, device, parts)
 
     def write_labels(self, devices: Iterable[str], stages: Mapping[str, LabelSkew]) -> None:
         """Store the label histograms of devices at some stages, and how uneven they are."""

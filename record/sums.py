@@ -19,6 +19,7 @@ device's parts add up linearly (an upper estimate), those of different devices i
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable
 from typing import Literal
 
@@ -165,6 +166,8 @@ class EnergyTally:
         self._predicted: list[float] = []
         self._gaps: dict[Gap, None] = {}
         self._lacking: dict[Gap, None] = {}
+        self._bounds = _Bounds()
+        self._totals: tuple[Energy | None, Energy | None] | None = None
         self.add(parts)
 
     def add(self, parts: Iterable[EnergyPart]) -> None:
@@ -180,8 +183,10 @@ class EnergyTally:
             energy: to add.
             predicted_j: what was predicted of it, J.
         """
+        self._totals = None
         if energy is None:
             self._gaps[gap] = None
+            self._bounds.add(gap)
         else:
             self._known.setdefault(gap.device, []).append(energy)
         if energy is None or predicted_j is None:
@@ -197,22 +202,41 @@ class EnergyTally:
         found._both = {device: [*parts] for device, parts in self._both.items()}
         found._predicted = [*self._predicted]
         found._gaps, found._lacking = dict(self._gaps), dict(self._lacking)
+        found._bounds, found._totals = self._bounds.copy(), self._totals
         return found
+
+    @property
+    def known(self) -> Energy | None:
+        """The sum of the parts that are known; ``None`` if none is."""
+        return self._added()[0]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is missing."""
+        return not self._gaps
+
+    @property
+    def missing(self) -> Iterable[Gap]:
+        """The parts that are not in :attr:`known`."""
+        return self._gaps.keys()
 
     def sum(self) -> Sum:
         """What was added so far."""
-        known = _over_devices(self._known)
-        missing = tuple(self._gaps)
+        known = self.known
         return Sum(
-            value=None if missing else known,
+            value=known if self.is_whole else None,
             known=known,
-            missing=missing,
-            unknown_max=most(missing),
+            missing=tuple(self._gaps),
+            unknown_max=self._bounds.total(),
         )
 
-    def compared(self) -> Compared:
-        """What was added so far, prediction against measurement."""
-        measured = _over_devices(self._both)
+    def compared(self, *, gaps: bool = True) -> Compared:
+        """What was added so far, prediction against measurement.
+
+        Args:
+            gaps: whether the parts that are left out are named; there may be many.
+        """
+        measured = self._added()[1]
         self._predicted = [math.fsum(self._predicted)] if self._predicted else []
         predicted_j = self._predicted[0] if self._predicted else None
         return Compared(
@@ -221,8 +245,66 @@ class EnergyTally:
             error_percent=error_percent(predicted_j, measured.value_j)
             if measured is not None and predicted_j is not None and is_told(measured)
             else None,
-            missing=tuple(self._lacking),
+            missing=tuple(self._lacking) if gaps else (),
         )
+
+    def _added(self) -> tuple[Energy | None, Energy | None]:
+        """All that is known, and of it all that was predicted too; added up once.
+
+        Each device's parts become one, those of one meter; all devices' together are of many. What
+        was predicted is mostly all that is known: then both are the same sums.
+        """
+        if self._totals is not None:
+            return self._totals
+        for device, parts in self._known.items():
+            both = self._both.get(device, [])
+            same = _are_same(parts, both)
+            self._known[device] = parts = _as_one(parts)
+            if both:
+                self._both[device] = [*parts] if same else _as_one(both)
+        known = [part for parts in self._known.values() for part in parts]
+        predicted = [part for parts in self._both.values() for part in parts]
+        whole = total(known)
+        self._totals = whole, (whole if _are_same(known, predicted) else total(predicted))
+        return self._totals
+
+
+class _Bounds:
+    """The most that gaps can hold, added up as they come (:func:`most`)."""
+
+    def __init__(self) -> None:
+        self._of: dict[tuple[str, int], Energy | None] = {}
+        self._known: list[Energy] = []
+        self._unbounded = 0
+
+    def add(self, gap: Gap) -> None:
+        key, bound = (gap.device, gap.round), gap.unknown_max
+        if key in self._of:
+            if self._of[key] == bound:
+                return
+            self._of[key] = bound  # another one of the same: all again
+            self._known = [each for each in self._of.values() if each is not None]
+            self._unbounded = len(self._of) - len(self._known)
+            return
+        self._of[key] = bound
+        if bound is None:
+            self._unbounded += 1
+        else:
+            self._known.append(bound)
+
+    def copy(self) -> _Bounds:
+        found = _Bounds()
+        found._of, found._known = dict(self._of), [*self._known]
+        found._unbounded = self._unbounded
+        return found
+
+    def total(self) -> Energy | None:
+        if self._unbounded or not self._known:
+            return None
+        added = total(self._known, one_meter=True)
+        assert added is not None
+        self._known = [added]
+        return added
 
 
 def joined(*sums: Sum) -> Sum:
@@ -261,9 +343,13 @@ def mean(values: Iterable[float | None]) -> float | None:
     return math.fsum(known) / len(known) if known else None
 
 
-def _over_devices(energies: dict[str, list[Energy]]) -> Energy | None:
-    """Each device's by one meter, all devices' together by many."""
-    for device, parts in energies.items():
-        if len(parts) > 1 and (added := total(parts, one_meter=True)) is not None:
-            energies[device] = [added]
-    return total(part for parts in energies.values() for part in parts)
+def _as_one(parts: list[Energy]) -> list[Energy]:
+    """The sum of what one meter has read, if there is more than one of it."""
+    if len(parts) > 1 and (added := total(parts, one_meter=True)) is not None:
+        return [added]
+    return parts
+
+
+def _are_same(some: list[Energy], others: list[Energy]) -> bool:
+    """Whether two lists hold the very same energies."""
+    return len(some) == len(others) and all(map(operator.is_, some, others))

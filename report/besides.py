@@ -17,7 +17,7 @@ from fimi.record.record import Expectation, RunData
 from fimi.record.results import RoundResult
 from fimi.record.summary import Summary
 from fimi.report.carbon import carbon_words
-from fimi.report.words import MISSING, at_least, joules, percent, seconds, whole
+from fimi.report.words import MISSING, at_least, modelled, percent, seconds, whole
 
 
 class Extra(Struct, frozen=True, kw_only=True):
@@ -51,9 +51,9 @@ def extras(run: RunData, summary: Summary) -> tuple[Extra, ...]:
 
 
 def expected_words(expected: Expectation) -> str:
-    """What a plan for a target accuracy expects: ``3.4 rounds and 812 J to 95.0%``."""
+    """What a plan for a target accuracy expects: ``3.4 rounds and 812 J (modelled) to 95.0 %``."""
     return (
-        f"{expected.rounds:.1f} rounds and {format_joules(expected.energy_j)} to "
+        f"{expected.rounds:.1f} rounds and {modelled(expected.energy_j)} to "
         f"{percent(expected.accuracy)}"
     )
 
@@ -170,7 +170,7 @@ def _total(summary: Summary) -> Extra | None:
     }
     if not more:
         return None
-    boards = joules(summary.energy.known_j)
+    boards = at_least(summary.energy) or "not metered"
     others = ", ".join(f"{name} {took}" for name, took in more.items())
     return Extra(
         term="total",
@@ -192,7 +192,7 @@ def _insight(run: RunData, summary: Summary) -> Extra | None:
     idled = summary.insight_idle_j
     note = f"of the server for {looks} at updates and gradients; devices compute nothing for them"
     if idled is not None:
-        note += f"; real boards rested meanwhile, about {format_joules(idled)} of their idle energy"
+        note += f"; real boards rested meanwhile, about {modelled(idled)} of their idle energy"
     return Extra(term="insight", value=seconds(summary.insight_s), note=note)
 
 

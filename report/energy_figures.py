@@ -13,7 +13,7 @@ from fimi.record.record import RunData
 from fimi.record.summary import Summary
 from fimi.report import plot_style
 from fimi.report.plot_style import Picture
-from fimi.report.words import gaps, joules, percent, seconds, signed_percent
+from fimi.report.words import gaps, joules, modelled, percent, seconds, signed_percent
 
 
 def qualifier(energy: Energy | None) -> str:
@@ -63,7 +63,7 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
     )
     words = [
         f"<b>{plot_style.label(d.device)}</b><br>measured {format_energy(energy)}"
-        f" ± {joules(energy.uncertainty_j)}<br>predicted {joules(predicted_j)}"
+        f" ± {joules(energy.uncertainty_j)}<br>predicted {modelled(predicted_j)}"
         f"<br>error {signed_percent(d.compared.error_percent)}"
         + (f"<br>without {plot_style.label(gaps(missing), 200)}" if missing else "")
         for d, energy, predicted_j in pairs
@@ -147,7 +147,7 @@ def _add_residuals(figure: go.Figure, summary: Summary, row: dict[str, int]) -> 
             text=[
                 f"<b>{plot_style.label(cell.device)}</b>, {plot_style.PHASE_NAMES[phase]}"
                 f"<br>measured {format_energy(energy)}, {percent_of(energy, whole_j)}"
-                f"<br>predicted {joules(both.predicted_j)}"
+                f"<br>predicted {modelled(both.predicted_j)}"
                 f"<br>error of this phase {signed_percent(both.error_percent)}"
                 for cell, both, energy, whole_j in cells
             ],

@@ -31,7 +31,15 @@ from fimi.report.learning_figures import (
 )
 from fimi.report.plot_style import Picture
 from fimi.report.prediction import cause_plot, residual_plot
-from fimi.report.words import MISSING, cross_entropy, joules, percent, seconds, small_percent, whole
+from fimi.report.words import (
+    MISSING,
+    cross_entropy,
+    modelled,
+    percent,
+    seconds,
+    small_percent,
+    whole,
+)
 
 _MEASURED_LINE = {"color": plot_style.MEASURED, "width": 2.5}
 _DYNAMIC_LINE = {"color": plot_style.PREDICTED, "width": 2.5}
@@ -168,7 +176,7 @@ def cumulative_energy(summary: Summary) -> Picture | None:
         known = [total.known_j for total, _ in pairs]
         predicted = [compared.whole_predicted_j for _, compared in pairs]
         said = [_hover(total) for total, _ in pairs]
-        promised = [f"{joules(value)} (predicted)" for value in predicted]
+        promised = [f"predicted {modelled(value)}" for value in predicted]
         metered = name + _partly(pairs[-1][0].missing)
         for title, dash, values, hovers in (
             (metered, "solid", known, said),
@@ -215,7 +223,7 @@ def search_history(run: RunData) -> Picture | None:
         name="best plan so far",
         line={**_MEASURED_LINE, "shape": "hv"},
         text=[
-            f"<b>iteration {iteration}</b><br>{joules(best)}"
+            f"<b>iteration {iteration}</b><br>{modelled(best)}"
             + (
                 f"<br>{small_percent(100 * (best - bound) / bound)} above the bound"
                 if bound
@@ -232,7 +240,7 @@ def search_history(run: RunData) -> Picture | None:
             mode="lines",
             name="certified bound",
             line={**_DYNAMIC_LINE, "width": 2, "dash": "dash"},
-            text=[f"no plan needs less than {joules(bound)}"] * 2,
+            text=[f"no plan needs less than {modelled(bound)}"] * 2,
         )
     return Picture(
         name="search",

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from operator import itemgetter
 
+from fimi.energy.joules import format_energy
 from fimi.record.curve import Moved, Price, RoundPoint, price
 from fimi.record.phases import PhaseCell
 from fimi.record.planned import PlanHeld
@@ -30,12 +31,16 @@ from fimi.report.words import (
     heading,
     hertz,
     joules,
+    modelled,
     percent,
     seconds,
     signed_percent,
     small_percent,
     sum_cell,
 )
+
+PREDICTED = "predicted, modelled"
+"""What a column says of joules that a plan predicted."""
 
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """Accuracies whose price is listed."""
@@ -76,7 +81,7 @@ def device_columns(summary: Summary) -> list[Column[DeviceSummary]]:
         Column("Bandwidth", "planned", lambda d: hertz(d.bandwidth_hz)),
         Column("Busy per round", "predicted", lambda d: seconds(d.predicted_busy_s)),
         Column("Busy per round", "metered", lambda d: seconds(d.busy_s)),
-        Column("Energy", "predicted", lambda d: _predicted(d.compared), foot=_predicted(compared)),
+        Column("Energy", PREDICTED, lambda d: _predicted(d.compared), foot=_predicted(compared)),
         Column("Energy", heading(known), lambda d: _metered(d, bare=bare), foot=fleet),
         Column("Error", "", lambda d: signed_percent(d.compared.error_percent), foot=error),
         Column("Updates", "accepted", lambda d: f"{d.accepted}/{d.rounds}", foot=updates),
@@ -99,7 +104,7 @@ def _predicted(compared: Compared) -> str:
     """A prediction, and of how much it is where that is not all."""
     if compared.measured is None:
         return MISSING
-    of_part = f" for {joules(compared.measured.value_j)}" if compared.missing else ""
+    of_part = f" for {format_energy(compared.measured)}" if compared.missing else ""
     return f"{joules(compared.predicted_j)}{of_part}"
 
 
@@ -123,7 +128,7 @@ def phase_columns(summary: Summary) -> list[Column[PhaseCell]]:
     whole_j = summary.energy.value_j
     columns: list[Column[PhaseCell]] = [
         Column("Phase", "", lambda p: plot_style.PHASE_NAMES.get(p.phase, p.phase), "text"),
-        Column("Energy", "predicted", lambda p: _predicted(p.compared)),
+        Column("Energy", PREDICTED, lambda p: _predicted(p.compared)),
         Column("Energy", heading(known), lambda p: sum_cell(p.energy, bare=bare)),
         Column("Error", "", lambda p: signed_percent(p.compared.error_percent)),
         Column("Told by", "", told_by, "text"),
@@ -266,9 +271,9 @@ def plan_panel(run: RunData, summary: Summary) -> Html | None:
                 ("Dynamic energy", _planned(plan.dynamic)),
                 ("Dynamic energy of a mean round", _took(held.dynamic if held else None)),
                 ("Length of a round", _lengths(plan, held)),
-                ("Receiving synthetic samples, once", joules(plan.preparation_j)),
+                ("Receiving synthetic samples, once", modelled(plan.preparation_j)),
                 *(
-                    [("Of what is made least, for budgets", joules(plan.budget_cost_j))]
+                    [("Of what is made least, for budgets", modelled(plan.budget_cost_j))]
                     if plan.budget_cost_j
                     else []
                 ),

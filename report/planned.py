@@ -15,7 +15,7 @@ from fimi.energy.joules import format_energy
 from fimi.record.planned import PlanHeld
 from fimi.record.summary import Budget, Summary
 from fimi.record.sums import Compared
-from fimi.report.words import joules, seconds, signed_percent, small_percent
+from fimi.report.words import joules, modelled, seconds, signed_percent, small_percent
 
 
 class CertifiedEnergy(Protocol):
@@ -55,22 +55,22 @@ class TwoEnergies(Protocol):
 
 
 def certified(energy: CertifiedEnergy) -> str:
-    """``92.1 J (bound 92.0 J, gap 0.11 %)``."""
+    """``92.1 J (modelled; bound 92.0 J, gap 0.11 %)``."""
     if energy.bound_j is None:
-        return f"{joules(energy.energy_j)} (no bound)"
+        return modelled(energy.energy_j, "no bound")
     gap = f", gap {small_percent(energy.gap_percent)}" if energy.bound_j > 0 else ""
-    return f"{joules(energy.energy_j)} (bound {joules(energy.bound_j)}{gap})"
+    return modelled(energy.energy_j, f"bound {joules(energy.bound_j)}{gap}")
 
 
 def energies(plan: TwoEnergies) -> str:
-    """Both energies of a round: ``least board energy 92.1 J (bound 92.0 J, gap 0.11 %), …``."""
+    """Both energies of a round: ``least board energy 92.1 J (modelled; bound 92.0 J, …), …``."""
     both = [("board", plan.board), ("dynamic", plan.dynamic)]
     if plan.objective != "board":
         both.reverse()
     (name, least), (other, rest) = both
     said = f"least {name} energy {certified(least)}"
     if plan.budget_cost_j:
-        said += f", {joules(plan.budget_cost_j)} of it for the budgets"
+        said += f", {modelled(plan.budget_cost_j)} of it for the budgets"
     return said if rest.energy_j is None else f"{said}, {other} {certified(rest)}"
 
 
@@ -101,7 +101,7 @@ def _over(budget: Budget) -> str:
 
 
 def held(found: PlanHeld) -> str:
-    """``mean of 20 rounds: 95.1 J (emulated, board), planned 92.1 J (−3.2 %); dynamic …``."""
+    """``mean of 20 rounds: 95.1 J (emulated, board), planned 92.1 J (modelled; −3.2 %); …``."""
     said = []
     for name, energy in (("", found.board), ("dynamic ", found.dynamic)):
         if energy.predicted_j is not None:
@@ -116,5 +116,5 @@ def held(found: PlanHeld) -> str:
 
 def _against(energy: Compared) -> str:
     took = "unknown joules" if energy.measured is None else format_energy(energy.measured)
-    error = f" ({signed_percent(energy.error_percent)})" if energy.measured is not None else ""
-    return f"{took}, planned {joules(energy.predicted_j)}{error}"
+    error = signed_percent(energy.error_percent) if energy.measured is not None else ""
+    return f"{took}, planned {modelled(energy.predicted_j, error)}"

@@ -17,7 +17,7 @@ from fimi.record.sums import mean
 from fimi.report import plot_style
 from fimi.report.markup import Column, Html, table
 from fimi.report.plot_style import Picture
-from fimi.report.words import joules, percent_value, signed_percent
+from fimi.report.words import percent_value, signed_percent
 
 CAUSES = {
     "cycles_j": ("cycles", plot_style.SERIES[0], ""),
@@ -204,8 +204,7 @@ def _share(each: Agreement, key: str) -> float:
 
 def _largest(each: Agreement) -> str:
     key = max(CAUSES, key=lambda name: abs(getattr(each.parts, name)))
-    value_j: float = getattr(each.parts, key)
-    return f"{CAUSES[key][0]} ({'−' if value_j < 0 else '+'}{joules(abs(value_j))})"
+    return f"{CAUSES[key][0]} ({signed_percent(_share(each, key))})"
 
 
 def _agreements(summary: Summary) -> list[tuple[str, Agreement]]:

@@ -23,15 +23,21 @@ _SHORT_S = 1e-3
 
 
 def told_by(cell: PhaseCell) -> str:
-    """``direct``, ``regression``, or ``not resolved: at most 3.10 J``."""
+    """``direct``, ``regression``, or ``not resolved: at most 3.10 J (measured)``."""
     if "unresolved" not in cell.hows:
         return " and ".join(cell.hows) or MISSING
     said = "in part not resolved" if len(cell.hows) > 1 else "not resolved"
     if cell.most_j is not None:
-        said += f": at most {joules(cell.most_j)}"
+        said += f": at most {joules(cell.most_j)} ({_meter_kind(cell)})"
     if cell.rounds_needed is not None and cell.rounds_needed <= ROUNDS_MAX:
         said += f"; {rounds_in_number(cell.rounds_needed)} or so would tell it"
     return said
+
+
+def _meter_kind(cell: PhaseCell) -> str:
+    """The kind of what readings show at most; that of the phase's other joules."""
+    known = cell.energy.known
+    return known.kind if known is not None else "by its meter"
 
 
 def _unlike(summary: Summary) -> list[PhaseCell]:

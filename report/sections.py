@@ -5,6 +5,7 @@ All HTML is made with :mod:`fimi.report.markup`, which escapes every text.
 
 from __future__ import annotations
 
+from fimi.energy.joules import format_energy
 from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
@@ -130,6 +131,7 @@ def cards(run: RunData, summary: Summary) -> Html:
         sure = f" ± {joules(taken.uncertainty_j)}" if summary.dynamic.value and taken else None
         said_kind = badge(taken.kind) if taken else None
         above_idle = join([said_kind, sure, f"; predicted {_error(dynamic)}", of_it])
+    modelled = None if compared.predicted_j is None else join([badge("modelled"), " "])
     errors = "nothing to compare"
     if compared.measured:
         mape = percent_value(summary.mape_percent)
@@ -144,7 +146,7 @@ def cards(run: RunData, summary: Summary) -> Html:
     cards = (
         ("Final accuracy", percent(points[-1].accuracy if points else None), reached),
         ("Energy, whole board", _headline(summary.energy), board),
-        ("Energy, predicted", joules(compared.predicted_j), errors),
+        ("Energy, predicted", joules(compared.predicted_j), join([modelled, errors])),
         ("Energy, dynamic", _dynamic_headline(summary.dynamic), above_idle),
         ("Plan above its bound", small_percent(plan.least.gap_percent if plan else None), search),
         ("Rounds", str(len(points)), f"of {asked}, {status}" if isinstance(asked, int) else status),
@@ -165,7 +167,7 @@ def _headline(total: Sum) -> str:
 def _error(compared: Compared, in_all: str = "") -> str:
     """An error of a prediction, and of which joules it is where those are not all."""
     if compared.measured is not None and compared.missing:
-        joined = joules(compared.measured.value_j)
+        joined = format_energy(compared.measured)
         in_all = f" of the {joined} that were metered and predicted"
     return signed_percent(compared.error_percent) + in_all
 

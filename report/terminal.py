@@ -119,7 +119,7 @@ def device_table(summary: Summary, paper: Paper) -> str:
         (f"busy\ns/round\n{clock}", lambda d: _scaled(d.busy_s, 1.0), ""),
     ]
     of_joules: list[tuple[str, Callable[[DeviceSummary | Summary], str]]] = [
-        ("energy\n\npred.", lambda d: joules(d.compared.predicted_j)),
+        ("energy\npred.,\nmodelled", lambda d: joules(d.compared.predicted_j)),
         (f"energy\n\n{kind}", lambda d: _joules(d.energy)),
         ("of kind", lambda d: word(d.energy.known, all_energies).replace(", ", ",\n")),
         ("error", lambda d: signed_percent(d.compared.error_percent)),
@@ -293,7 +293,7 @@ def _plan_words(run: RunData) -> str:
     plan = run.plan
     if plan is None or plan.least.energy_j is None:
         return ""
-    said = f"{energies(plan)}, modelled, of a round"
+    said = f"{energies(plan)} of a round"
     if plan.round_s is not None:
         said += f" of {seconds(plan.round_s)}"
     if run.drawn is not None:

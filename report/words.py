@@ -9,7 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from fimi.energy.joules import Energy, SumKind, format_energy, format_joules
+from fimi.energy.joules import (
+    Energy,
+    SumKind,
+    format_energy,
+    format_joules,
+    format_modelled,
+)
 from fimi.record.fairness import Fairness
 from fimi.record.sums import Compared, Gap, Sum, is_told, most
 
@@ -47,10 +53,29 @@ def percent_value(value: float | None, digits: int = 1) -> str:
 
 
 def joules(value_j: float | None) -> str:
-    """``12.3 J``; what is left of rounding errors is ``0 J``."""
+    """``12.3 J``; what is left of rounding errors is ``0 J``.
+
+    Only where the kind stands beside it: in the heading of a column, or behind the last of several.
+    """
     if value_j is None:
         return MISSING
-    return format_joules(value_j if abs(value_j) >= 1e-9 else 0.0)
+    return format_joules(_rounded(value_j))
+
+
+def modelled(value_j: float | None, more: str = "") -> str:
+    """Joules of a plan or a prediction: ``231 J (modelled)``, ``231 J (modelled; −2.7 %)``.
+
+    Args:
+        value_j: the joules; ``None`` where they are not known.
+        more: stands behind the kind.
+    """
+    if value_j is None:
+        return MISSING
+    return format_modelled(_rounded(value_j), more)
+
+
+def _rounded(value_j: float) -> float:
+    return value_j if abs(value_j) >= 1e-9 else 0.0
 
 
 _JOULES = ((1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"))
@@ -111,7 +136,7 @@ def at_least(total: Sum) -> str:
 
 
 def predicted(compared: Compared, total: Sum, more: str = "") -> str:
-    """What was predicted of a sum: ``predicted 184 J (+6.9 %)``, or of which part of it.
+    """What was predicted of a sum: ``predicted 184 J (modelled; +6.9 %)``, or of which part of it.
 
     Args:
         compared: prediction against measurement.
@@ -122,12 +147,12 @@ def predicted(compared: Compared, total: Sum, more: str = "") -> str:
         return "predicted nothing of it"
     error = signed_percent(compared.error_percent) + more
     if not compared.missing:
-        return f"predicted {joules(compared.predicted_j)} ({error})"
+        return f"predicted {modelled(compared.predicted_j, error)}"
     lacking = [gap for gap in compared.missing if gap not in total.missing]
     unpredicted = f", without {gaps(lacking)}, not predicted" if lacking else ""
     return (
-        f"predicted {joules(compared.predicted_j)} for the {joules(compared.measured.value_j)} "
-        f"of which both are known ({error}){unpredicted}"
+        f"predicted {modelled(compared.predicted_j, error)} for the "
+        f"{format_energy(compared.measured)} of which both are known{unpredicted}"
     )
 
 

@@ -34,6 +34,8 @@ _KEPT = 10_000
 """Most lines that are kept until they can be printed."""
 _SHOWN = 20
 """Of them, the latest that are shown among the events."""
+_LONGEST = 65_536
+"""Most characters of a line that is kept until it ends."""
 _ENDS_S = 2.0
 
 
@@ -188,9 +190,13 @@ class _Kept:
     def write(self, text: str) -> int:
         """Keep a text."""
         with self._lock:
-            *whole, self._begun = (self._begun + text).split("\n")
+            *whole, begun = (self._begun + text).split("\n")
+            self._begun = _as_seen(begun, ends=False)
+            if len(self._begun) > _LONGEST:
+                whole.append(self._begun)
+                self._begun = ""
         for line in whole:
-            self._add(line)
+            self._add(_as_seen(line))
         return len(text)
 
     def flush(self) -> None:
@@ -203,12 +209,24 @@ class _Kept:
     def end(self) -> None:
         """Keep what has no end yet, too."""
         with self._lock:
-            begun, self._begun = self._begun, ""
+            begun, self._begun = _as_seen(self._begun), ""
         if begun:
             self._add(begun)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+def _as_seen(line: str, *, ends: bool = True) -> str:
+    """What was written of a line last: a carriage return begins it again, as a progress bar does.
+
+    Args:
+        line: without its end.
+        ends: whether nothing more of it comes, which might write over it.
+    """
+    shown = line.rstrip("\r")
+    last = shown.rpartition("\r")[2]
+    return last if ends else last + line[len(shown) :]
 
 
 def _with_more(snapshot: Snapshot, more: list[Said]) -> Snapshot:

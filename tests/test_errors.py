@@ -28,11 +28,11 @@ CODES = {
     "fimi.testbed.processes.nursery:ChildFailedError": 5,
     "fimi.report.comparison.result:ComparisonError": 5,
 }
-"""What the README promises of them; scripts rely on it."""
+"""What docs/command-line.md promises of them; scripts rely on it."""
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_an_error_knows_the_exit_code_that_the_readme_gives_it(name: str) -> None:
+def test_an_error_knows_the_exit_code_that_the_page_gives_it(name: str) -> None:
     module, _, error = name.partition(":")
     kind = getattr(importlib.import_module(module), error)
     assert issubclass(kind, FimiError)

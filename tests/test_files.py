@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fimi.files import FileLock, sync_folder, whole_file, write_whole
+from fimi import files
+from fimi.files import FileInUse, FileLock, sync_folder, whole_file, write_whole
 
 unix = pytest.mark.skipif(os.name != "posix", reason="permissions and limits are a Unix thing")
 
@@ -201,3 +202,29 @@ def test_who_holds_a_lock_is_told_without_taking_it(tmp_path: Path) -> None:
     assert FileLock.holder(path) == ""
     path.write_text("left by a process that was killed\n")
     assert FileLock.holder(path) == ""
+
+
+@unix
+def test_who_looks_at_a_lock_does_not_keep_others_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    path = tmp_path / "lock"
+    path.write_text("left by a process that was killed\n")
+    with path.open() as looks:
+        fcntl.flock(looks, fcntl.LOCK_SH)  # as it is while holder() looks
+        waited: list[float] = []
+
+        def sleep(duration_s: float) -> None:
+            waited.append(duration_s)
+            if len(waited) == 3:
+                fcntl.flock(looks, fcntl.LOCK_UN)
+
+        monkeypatch.setattr(files.time, "sleep", sleep)
+        lock = FileLock(path)
+        assert len(waited) == 3 and f"process {os.getpid()} " in FileLock.holder(path)
+        with pytest.raises(FileInUse, match=f"process {os.getpid()} "):
+            FileLock(path)
+        assert len(waited) == 3, "who holds it is not waited for"
+        lock.release()

@@ -98,6 +98,11 @@ class Combined:
         return self.total.power_w
 
     @property
+    def power_age_s(self) -> float:
+        """How long ago, on average, the board drew that power, s."""
+        return self.total.power_age_s
+
+    @property
     def trouble(self) -> str:
         """That one of them shows nothing, or that it reads again; empty if both always did."""
         return "; ".join(filter(None, (self.total.trouble, self.split.trouble)))
@@ -162,6 +167,11 @@ class WithSecond:
     def power_w(self) -> float | None:
         """The power that the first one showed last, W."""
         return self.first.power_w
+
+    @property
+    def power_age_s(self) -> float:
+        """How long ago, on average, the board drew that power, s."""
+        return self.first.power_age_s
 
     @property
     def trouble(self) -> str:

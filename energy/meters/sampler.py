@@ -185,6 +185,14 @@ class Sampler:
         """That the meter shows nothing, or that it reads again; empty if it always did."""
         return self._suspicion.trouble
 
+    @property
+    def power_age_s(self) -> float:
+        """How long ago, on average, the board drew :attr:`power_w`, s."""
+        described = self.describe()
+        if described.counts:  # the mean of so long a time, which stays for as long
+            return described.response.lag_s + _POWER_OVER_S
+        return described.response.lag_s + min(self._period_s, _POWER_OVER_S) / 2.0
+
     def release(self) -> Meter:
         """End the thread and give up the meter, which stays open."""
         self._closed.set()

@@ -14,7 +14,7 @@ from fimi.energy.cost_model import BoardModel
 from fimi.energy.hardware import Applied, HardwareDescription, Observation
 from fimi.energy.joules import Energy, share
 from fimi.energy.ledger import Evidence, PhaseRecord
-from fimi.energy.ledger_log import PARTS_MOST, ReadingsPart
+from fimi.energy.ledger_parts import PARTS_MOST, ReadingsPart
 from fimi.learning.training.classifier import Variant
 from fimi.learning.training.coding import Coded
 from fimi.messaging.messages.basis import (

@@ -56,7 +56,8 @@ class Telemetry(Message, frozen=True, kw_only=True, tag="telemetry"):
         source: name of the meter.
         scope: what the meter sees.
         temperature_c: of the processor, °C; ``None`` if unknown.
-        phase: the phase of a round that it is in; ``None`` between phases.
+        phase: the phase of a round in which it drew that power; of a board without a power the one
+            that it is in. An emulated board passes a phase when it ends. ``None`` between phases.
         frequency_hz: the processor's clock when it was read last, Hz; ``None`` if unknown.
         energy_j: of all phases that it has metered since it was started, J; it never falls. 0
             before the first.

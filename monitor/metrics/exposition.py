@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import core, exposition
 from prometheus_client.openmetrics import exposition as openmetrics
 
+from fimi.monitor.metrics.experiments import EXPERIMENT_FAMILIES
 from fimi.monitor.metrics.families import FAMILIES, Family
 from fimi.monitor.snapshot import Snapshot
 
@@ -37,7 +38,8 @@ class _Collected:
         self._snapshot = snapshot
 
     def collect(self) -> Iterator[Any]:
-        for family in FAMILIES:
+        found = FAMILIES if self._snapshot.study is None else EXPERIMENT_FAMILIES
+        for family in found:
             if (metric := _metric(family, self._snapshot)).samples:
                 yield metric
 
@@ -58,7 +60,7 @@ def metrics(snapshot: Snapshot, accept: str) -> tuple[bytes, str]:
     """A snapshot as text.
 
     Args:
-        snapshot: of the run.
+        snapshot: of the run or the experiment.
         accept: the media types that are asked for, as HTTP has it; empty: the older format.
 
     Returns:

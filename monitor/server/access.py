@@ -51,11 +51,11 @@ class Access:
         """Whether a request may read."""
         if not self.is_at_home(request):
             return False
-        return self._local or self._has_key(request)
+        return self._local or self.has_key(request)
 
     def may_act(self, request: HTTPConnection) -> bool:
         """Whether a request may change the run."""
-        return self.is_at_home(request) and self._has_key(request) and _is_own(request)
+        return self.is_at_home(request) and self.has_key(request) and _is_own(request)
 
     def is_at_home(self, request: HTTPConnection) -> bool:
         """Whether it names this server as people on this machine do."""
@@ -63,7 +63,8 @@ class Access:
             return True
         return is_loopback(_host_of(request.headers.get("host", "")))
 
-    def _has_key(self, request: HTTPConnection) -> bool:
+    def has_key(self, request: HTTPConnection) -> bool:
+        """Whether it comes with the key."""
         return self.is_key(request.headers.get(HEADER)) or self.is_key(
             request.cookies.get(self.cookie)
         )

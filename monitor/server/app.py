@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from importlib.resources import files
 from typing import Any
 
@@ -25,6 +25,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from fimi.monitor.feed import Feed
 from fimi.monitor.server.access import Access
@@ -40,6 +41,8 @@ POLICY = (
 TOKENS = "tokens.css"
 """Colours and type, which pages share with reports."""
 _MOST_BYTES = 65_536
+KEYLESS_MOST = 50
+"""Feeds at a time of those who have no key: who has it gets in all the same."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -80,8 +83,19 @@ def app(feed: Feed, access: Access, hooks: Hooks) -> Starlette:
         script = await asyncio.to_thread(get_plotlyjs)
         return Response(script, media_type="text/javascript", headers=_KEPT)
 
+    keyless: set[object] = set()
+
     async def events(request: Request) -> Response:
-        return StreamingResponse(feed.listen(), media_type="text/event-stream")
+        if access.has_key(request):
+            return StreamingResponse(feed.listen(), media_type="text/event-stream")
+        if len(keyless) >= KEYLESS_MOST:
+            return _problem(
+                503,
+                f"{KEYLESS_MOST} others look at this dashboard without its key, and it takes no "
+                "more of them: open the address that the coordinator has printed, with ?key=…, or "
+                "try again later",
+            )
+        return _Counted(feed.listen(), keyless)
 
     async def snapshot(request: Request) -> Response:
         return JSONResponse({**await feed.now(), "may_act": access.may_act(request)})
@@ -130,6 +144,22 @@ def app(feed: Feed, access: Access, hooks: Hooks) -> Starlette:
             Route("/metrics", looking(metrics)),
         ]
     )
+
+
+class _Counted(StreamingResponse):
+    """Events that are among those without a key from now on until they end."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], among: set[object]) -> None:
+        super().__init__(chunks, media_type="text/event-stream")
+        self._among = among
+        among.add(self)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send them."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._among.discard(self)
 
 
 _KEPT: Mapping[str, str] = {"Cache-Control": "max-age=86400"}

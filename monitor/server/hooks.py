@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
+
+from fimi.monitor.snapshot import Snapshot
 
 
 class NotNow(Exception):  # noqa: N818 - not an error of anybody
@@ -26,6 +29,25 @@ class NoHooks:
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """There are none."""
         raise NotNow("there are no metrics here")
+
+
+class MetricHooks(NoHooks):
+    """The same, with metrics.
+
+    Args:
+        take: gives the present snapshot.
+    """
+
+    def __init__(self, take: Callable[[], Snapshot]) -> None:
+        self._take = take
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """Figures for Prometheus."""
+        try:
+            from fimi.monitor.metrics.exposition import metrics
+        except ImportError as error:
+            raise NotNow(f"no metrics: {error.name} is not installed") from error
+        return metrics(self._take(), accept)
 
 
 class Hooks(Protocol):

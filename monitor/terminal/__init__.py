@@ -7,6 +7,7 @@
 * :mod:`~fimi.monitor.terminal.columns`  its columns
 * :mod:`~fimi.monitor.terminal.cells`    what is said of a device in a few characters
 * :mod:`~fimi.monitor.terminal.panes`    what takes the place of the table: a device, events, help
+* :mod:`~fimi.monitor.terminal.rounds`  one of them: the rounds so far
 * :mod:`~fimi.monitor.terminal.text`     lines that are never wider than asked
 * :mod:`~fimi.monitor.terminal.display`  the picture, again and again, with keys
 * :mod:`~fimi.monitor.terminal.screen`   a terminal that is filled and given back

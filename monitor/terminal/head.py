@@ -14,7 +14,7 @@ from fimi.monitor.snapshot import OVER, JoulesNow, RunNow, Snapshot
 from fimi.monitor.terminal.text import Look, Piece, TextLine, flow, of, wrapped
 from fimi.report.words import (
     exposed_in_words,
-    joules,
+    modelled,
     percent,
     rounds_in_number,
     seconds,
@@ -122,15 +122,13 @@ def energy_words(found: JoulesNow, *, so_far: bool = False) -> str:
 
 
 def predicted_words(found: JoulesNow) -> str:
-    """``predicted 184 J (+6.9 %)``, and for which part if not for all; empty if for nothing."""
+    """``predicted 184 J (modelled; +6.9 %)``, of which part if not of all; empty without one."""
     if found.compared is None or found.predicted_j is None:
         return ""
-    error = signed_percent(found.error_percent)
-    said = joules(found.predicted_j)
+    said = f"predicted {modelled(found.predicted_j, signed_percent(found.error_percent))}"
     if found.energy is not None and found.compared.value_j == found.energy.value_j:
-        return f"predicted {said} ({error})"
-    measured = joules(found.compared.value_j)
-    return f"predicted {said} for the {measured} of which both are known ({error})"
+        return said
+    return f"{said} for the {format_energy(found.compared)} of which both are known"
 
 
 def _more(snapshot: Snapshot) -> Iterable[TextLine]:

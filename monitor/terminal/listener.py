@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -102,7 +103,7 @@ def _refusal(address: FeedAddress, answer: http.client.HTTPResponse) -> str:
     body = answer.read(10_000)
     said = ""
     with contextlib.suppress(ValueError, AttributeError):
-        said = str(json.loads(body).get("error", ""))
+        said = str(_json(body).get("error", ""))
     if not said:
         said = "is there a dashboard of fimi at this address?"
     return f"{address.url} answers {answer.status}: {clean(said, 1000)}"
@@ -116,9 +117,28 @@ def snapshot_at(address: FeedAddress, timeout_s: float = SILENT_S) -> Snapshot:
     """
     try:
         with open_at(address, "snapshot", timeout_s) as answer:
-            return _understood(json.loads(answer.read(_LONGEST)))
+            return _understood(_json(answer.read(_LONGEST)))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise FeedError(f"{address.url}: {reason(error)}") from error
+
+
+def _json(text: bytes) -> Any:
+    """JSON with numbers that can be counted with, and not nested without an end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except RecursionError:
+        raise ValueError("what comes is nested too deeply for a run") from None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"what comes has the number {text[:20]}, which no run has")
+    return number
 
 
 def _understood(body: Any) -> Snapshot:
@@ -235,7 +255,7 @@ class FeedListener:
                 if line.startswith(b"event:"):
                     kind = line[6:].strip().decode("utf-8", "replace")
                 elif line.startswith(b"data:"):
-                    body = json.loads(line[5:])
+                    body = _json(line[5:])
                     if not isinstance(body, dict):
                         raise FeedError(f"{address.url} is no dashboard of fimi")
                     if kind == "whole":

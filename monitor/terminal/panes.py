@@ -33,6 +33,7 @@ KEYS: tuple[tuple[str, str], ...] = (
     ("r", "the other way round"),
     ("/", "filter: words that a name, board, state or problem has; Esc clears it"),
     ("p", "problems only"),
+    ("t", "the rounds so far"),
     ("e", "what has happened"),
     ("Ctrl-L", "draw the screen again"),
     ("Ctrl-Z", "to the shell; fg comes back"),
@@ -44,8 +45,9 @@ ASKS: tuple[tuple[str, str], ...] = (
     ("S", "stop the run after this round; it can be gone on with"),
     ("X", "exclude the device under the cursor, or take it in again"),
     ("N", "plan again"),
+    ("D", "set the deadline of a round, s"),
 )
-"""What is asked of the run; as ``fimi control`` does, which sets the deadline too."""
+"""What is asked of the run, as ``fimi control`` does."""
 
 NOTES: tuple[tuple[str, str], ...] = (
     ("!", "before a name: a problem, and the device needs somebody"),
@@ -110,11 +112,12 @@ def _facts(snapshot: Snapshot, now: DeviceNow) -> Iterable[tuple[str, str, Look]
     if now.problem:
         yield "problem", f"! {now.problem}", "problem"
     yield "state", now.state + ("" if now.online else ", not connected"), "plain"
-    yield "does", ", ".join(filter(None, (now.stage, now.phase))), "plain"
+    yield "does", now.stage or "", "plain"
     yield "board", f"{now.board} ({now.kind})" if now.kind else now.board, "plain"
     if now.power_w is not None:
         by = f", by {now.meter}" if now.meter else ""
-        yield "power", f"{watts(now, bare=True)} ({power_words(now)}){by}", "plain"
+        phase = f" in {now.phase}" if now.phase is not None else ""
+        yield "power", f"{watts(now, bare=True)}{phase} ({power_words(now)}){by}", "plain"
     elif now.meter:
         yield "meter", now.meter, "plain"
     if now.temperature_c is not None:
@@ -160,9 +163,17 @@ def _energy(found: JoulesNow) -> str:
     return ", ".join(filter(None, (energy_words(found), predicted_words(found), missing)))
 
 
+def clock_time(unix_s: float) -> str:
+    """A time of day here; dashes for one that no clock shows, which may come from elsewhere."""
+    try:
+        return time.strftime("%H:%M:%S", time.localtime(unix_s))
+    except (OverflowError, ValueError, OSError):
+        return "--:--:--"
+
+
 def event(said: Said, width: int) -> list[TextLine]:
     """An event: when, and what; ``!`` marks a problem."""
-    at = time.strftime("%H:%M:%S", time.localtime(said.unix_s))
+    at = clock_time(said.unix_s)
     mark = "!" if said.problem else " "
     look: Look = "problem" if said.problem else "plain"
     return wrapped(f"{at} {mark} {said.text}", width, look, indent=" " * 11)

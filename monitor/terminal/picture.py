@@ -14,10 +14,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from msgspec.structs import replace
 
 from fimi.monitor.snapshot import Snapshot
-from fimi.monitor.terminal import panes, table
+from fimi.monitor.terminal import panes, rounds, table
 from fimi.monitor.terminal.cells import Common, FleetRow, is_troubled
 from fimi.monitor.terminal.head import head
 from fimi.monitor.terminal.state import PROBLEMS_FIRST, Drawn, ViewState, index_of, top_of
@@ -157,6 +159,8 @@ def _pane(
         name, text = state.chosen, panes.device(snapshot, state.chosen, width)
     elif state.pane == "events":
         name, text = "what has happened", panes.events(snapshot, state, width)
+    elif state.pane == "rounds":
+        return _rounds(snapshot, state, width, room, ids)
     else:
         name, text = "keys and signs", panes.keys(width, runs=runs, acts=acts)
     page = max(1, room - 1)
@@ -174,6 +178,25 @@ def _pane(
     return Drawn(lines=(*title, *shown), page=page, devices=ids, length=len(text))
 
 
+def _rounds(
+    snapshot: Snapshot, state: ViewState, width: int, room: int, ids: tuple[str, ...]
+) -> Drawn:
+    """Rounds, the latest at the end; of thousands those that are seen are made into lines."""
+    count, above = len(snapshot.rounds), 2
+    while True:
+        page = max(1, room - above)
+        top = max(0, count - page)
+        top -= min(state.up, top)
+        shown = [*islice(snapshot.rounds.items(), top, top + page)]
+        more = f" ({top + 1}–{top + len(shown)} of {count})" if count > page else ""
+        upper, lines = rounds.lines(shown, f"rounds{more}", width)
+        if len(upper) <= above or page == 1:
+            break
+        above = len(upper)  # a narrow terminal: its title takes more lines
+    upper = upper[: max(0, room - len(lines))]
+    return Drawn(lines=(*upper, *lines)[:room], page=page, devices=ids, length=count)
+
+
 def _footer(
     state: ViewState, width: int, runs: bool, is_study: bool, notice: str
 ) -> list[TextLine]:
@@ -189,6 +212,11 @@ def _footer(
         if len(said) + 32 <= width:
             said += "  Enter keeps it, Esc clears it"
         return [fit(TextLine(((said, "warning"),)), width)]
+    if state.number is not None:
+        said = f"deadline of a round, s: {state.number}▏"
+        if len(said) + 32 <= width:
+            said += "  Enter asks for it, Esc does not"
+        return [fit(TextLine(((said, "warning"),)), width)]
     if notice:
         return [fit(TextLine(((notice, "warning"),)), width)]
     keys: tuple[str, ...] = {
@@ -196,17 +224,27 @@ def _footer(
             "q leave",
             "? help",
             "e events",
+            "t rounds",
             "/ filter",
             "s sort",
-            "p problems",
             "Enter details",
+            "p problems",
         ),
         "device": ("q back", "? help", "e events", "↑↓ scroll", "←→ next device"),
         "events": ("q back", "? help", "/ filter", "p problems", "↑↓ scroll"),
+        "rounds": ("q back", "? help", "e events", "↑↓ scroll"),
         "help": ("q back", "↑↓ scroll"),
     }[state.pane]
     if state.pane == "devices" and is_study:
         keys = ("q leave", "? help", "e events", "↑↓ scroll")
     elif state.pane == "devices" and runs:
-        keys = ("q leave", "Ctrl-C stops the run", *keys[1:5], "Enter", *keys[5:6])
+        keys = (
+            "q leave",
+            "Ctrl-C stops the run",
+            *keys[1:3],
+            *keys[4:6],
+            "Enter",
+            keys[3],
+            keys[7],
+        )
     return flow([(key, "faint") for key in keys], width)[:1]

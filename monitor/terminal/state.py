@@ -14,20 +14,24 @@ from msgspec.structs import replace
 
 from fimi.monitor.terminal.text import TextLine
 from fimi.record.interventions import (
+    LONGEST_DEADLINE_S,
     ExcludeDevice,
     GoOn,
     IncludeDevice,
     PauseRun,
     PlanAgain,
     Request,
+    SetDeadline,
     StopRun,
 )
 
-Pane = Literal["devices", "device", "events", "help"]
+Pane = Literal["devices", "device", "rounds", "events", "help"]
 
 PROBLEMS_FIRST = "problems"
 """The order of devices that no column has: those that need somebody first."""
 LONGEST_FILTER = 60
+LONGEST_NUMBER = 12
+DIGITS = frozenset("0123456789.")
 
 
 class ViewState(Struct, frozen=True, kw_only=True):
@@ -43,7 +47,8 @@ class ViewState(Struct, frozen=True, kw_only=True):
         chosen: the device that the cursor is on; empty: the first, whichever it is.
         top: the first row shown.
         down: lines that a page of text is scrolled down.
-        up: lines that the events are scrolled up from the latest.
+        up: lines that events or rounds are scrolled up from the latest.
+        number: the seconds of a deadline that are being typed; ``None``: none are.
         leaving: whether it is asked if the display is to be left.
         done: whether it is left.
         wants: what is to be asked of the run, if the person says yes.
@@ -60,6 +65,7 @@ class ViewState(Struct, frozen=True, kw_only=True):
     top: int = 0
     down: int = 0
     up: int = 0
+    number: str | None = None
     leaving: bool = False
     done: bool = False
     wants: Request | None = None
@@ -118,11 +124,17 @@ def press(
         return replace(state, leaving=False, done=key in ("q", "y", "enter"))
     if state.typing:
         return _typed(state, key)
+    if state.number is not None:
+        return _numbered(state, state.number, key)
     match key:
         case "?" if state.pane != "help":
             return replace(state, pane="help", down=0)
         case "e" if state.pane != "events":
             return replace(state, pane="events", up=0)
+        case "t" if state.pane != "rounds":
+            return replace(state, pane="rounds", up=0)
+        case "D" if acts:
+            return replace(state, number="")
         case "/" if state.pane in ("devices", "events"):
             return replace(state, typing=True)
         case "p" if state.pane in ("devices", "events"):
@@ -141,7 +153,8 @@ def press(
         if key in ("left", "right", "<", ">"):
             step = 1 if key in ("right", ">") else -1
             return replace(_moved(state, step, picture), down=0)
-    if (state.pane, key) in (("events", "e"), ("events", "enter"), ("help", "?")):
+    back = ("events", "e"), ("events", "enter"), ("rounds", "t"), ("rounds", "enter"), ("help", "?")
+    if (state.pane, key) in back:
         return replace(state, pane="devices")
     return _scrolled(state, key, picture)
 
@@ -174,6 +187,25 @@ def _typed(state: ViewState, key: str) -> ViewState:
     elif len(key) == 1 and key.isprintable() and len(said) < LONGEST_FILTER:
         said += key
     return replace(state, filter=said, top=0, up=0)
+
+
+def _numbered(state: ViewState, number: str, key: str) -> ViewState:
+    """A deadline is typed; one that cannot be is not asked for."""
+    if key == "escape":
+        return replace(state, number=None)
+    if key == "enter":
+        try:
+            wanted = float(number)
+        except ValueError:
+            wanted = 0.0
+        if not 0.0 < wanted <= LONGEST_DEADLINE_S:
+            return state
+        return replace(state, number=None, wants=SetDeadline(deadline_s=wanted))
+    if key == "backspace":
+        return replace(state, number=number[:-1])
+    if key in DIGITS and len(number) < LONGEST_NUMBER:
+        return replace(state, number=number + key)
+    return state
 
 
 def _steps(key: str, page: int) -> int | None:
@@ -234,6 +266,6 @@ def _scrolled(state: ViewState, key: str, picture: Drawn) -> ViewState:
     step = _steps(key, picture.page)
     if step is None:
         step = {"home": -most, "g": -most, "end": most, "G": most}.get(key, 0)
-    if state.pane == "events":
+    if state.pane in ("events", "rounds"):
         return replace(state, up=max(0, min(state.up - step, most)))
     return replace(state, down=max(0, min(state.down + step, most)))

@@ -18,6 +18,9 @@ from fimi.record.curve import RoundPoint
 from fimi.record.summary import Summary
 from fimi.record.sums import Compared, Sum
 
+ALWAYS = "participants"
+"""A figure that every round has."""
+
 
 def of_round(point: RoundPoint) -> dict[str, float]:
     """The figures of a round."""
@@ -27,7 +30,7 @@ def of_round(point: RoundPoint) -> dict[str, float]:
         "loss": point.loss,
         "round_s": point.duration_s,
         "elapsed_s": point.elapsed_s,
-        "participants": point.participants,
+        ALWAYS: point.participants,
         "accepted_updates": point.accepted,
         "absent_devices": point.absent,
         "predicted_energy_error_percent": point.error_percent,

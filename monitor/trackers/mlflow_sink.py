@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fimi.monitor.trackers.figures import ALWAYS
 from fimi.monitor.trackers.tracker import Figures, Tracked
 
 VALUE_MAX = 6000
@@ -46,8 +47,8 @@ class MlflowTracker:
         self._client: Any = None
         self._run = ""
 
-    def begin(self, run: Tracked) -> None:
-        """Find the run of this instance, or make one."""
+    def begin(self, run: Tracked) -> int:
+        """Find the run of this instance and what it was told, or make one."""
         for name, value in _QUIET.items():
             os.environ.setdefault(name, value)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells every retry
@@ -69,12 +70,14 @@ class MlflowTracker:
         if run.instance and known:
             self._run = known[0].info.run_id
             client.update_run(self._run, status="RUNNING")
-            return
+            told = client.get_metric_history(self._run, ALWAYS)
+            return max((m.step for m in told if m.step <= run.after_round), default=0)
         tags = {f"fimi.{name.replace('/', '.')}": text for name, text in run.about.items()}
         self._run = client.create_run(number, run_name=run.name, tags=tags).info.run_id
         params = [Param(key, str(value)[:VALUE_MAX]) for key, value in run.config.items()]
         for start in range(0, len(params), PARAMS_MAX):
             client.log_batch(self._run, params=params[start : start + PARAMS_MAX])
+        return 0
 
     def round(self, number: int, figures: Figures) -> None:
         """Log the figures of a round."""

@@ -1,8 +1,8 @@
 """TensorBoard: figures as scalars whose step is the round, the configuration as a text.
 
 A run has a folder of its own below the one that is named, as TensorBoard wants it. A run that is
-gone on with gets another file there; what an earlier process wrote of rounds that were not stored
-is purged.
+gone on with gets another file there. Its first record purges what an earlier process wrote of
+rounds that were not stored, and of the last round: that process may have been killed over it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fimi.monitor.trackers.figures import ALWAYS
 from fimi.monitor.trackers.tracker import Figures, Tracked
 
 
@@ -29,18 +30,20 @@ class TensorBoardTracker:
         self._folder = Path(folder).expanduser()
         self._writer: Any = None
 
-    def begin(self, run: Tracked) -> None:
-        """Open a file of events."""
+    def begin(self, run: Tracked) -> int:
+        """Open a file of events, after the rounds that earlier files have."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
         self._folder = self._folder / run.name
-        purge = run.after_round + 1 if run.after_round else None
-        self._writer = SummaryWriter(str(self._folder), purge_step=purge)
-        if not run.after_round:
+        last = _last_round(self._folder)
+        told = min(last - 1, run.after_round) if last else 0
+        self._writer = SummaryWriter(str(self._folder), purge_step=told + 1 if last else None)
+        if not last:
             rows = [*run.about.items(), *run.config.items()]
             text = "".join(f"| {_cell(name)} | {_cell(value)} |\n" for name, value in rows)
             self._writer.add_text("run", f"| key | value |\n|---|---|\n{text}")
             self._writer.flush()
+        return told
 
     def round(self, number: int, figures: Figures) -> None:
         """Write the figures of a round."""
@@ -55,6 +58,20 @@ class TensorBoardTracker:
         self._writer.close()
         for file in files:
             shutil.copyfile(file, self._folder / file.name)
+
+
+def _last_round(folder: Path) -> int:
+    """The last round of which files of events have anything; 0 without any."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    last = 0
+    for file in sorted(folder.glob("events.out.tfevents.*")):
+        for event in LegacyEventFileLoader(str(file)).Load():
+            if event.HasField("session_log"):  # later ones are purged
+                last = min(last, max(0, event.step - 1))
+            elif any(value.tag == ALWAYS for value in event.summary.value):
+                last = max(last, event.step)
+    return last
 
 
 def _cell(value: object) -> str:

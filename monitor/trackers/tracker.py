@@ -22,7 +22,7 @@ class Tracked(Struct, frozen=True, kw_only=True):
     Attributes:
         name: of the run.
         instance: its random id, the same for a run that is gone on with.
-        after_round: the last round of an earlier process; 0 for a run that begins now.
+        after_round: the last round that earlier processes have stored; 0 for a run that begins now.
         about: what else tells it from others: strategy, seed, data, versions; texts by name.
         config: its configuration, dotted key to value.
     """
@@ -47,8 +47,13 @@ class Tracker(Protocol):
     extra: str
     place: str
 
-    def begin(self, run: Tracked) -> None:
-        """A run begins, or is gone on with."""
+    def begin(self, run: Tracked) -> int:
+        """A run begins, or is gone on with.
+
+        Returns:
+            The last round that it has, of those that are stored; it is told the stored ones after
+            it, which an earlier process was killed over. 0: none.
+        """
 
     def round(self, number: int, figures: Figures) -> None:
         """A round is over; each number, from 1, is told once."""

@@ -3,10 +3,12 @@
 The coordinator's thread only notes a round (:meth:`Tracking.__call__`). The thread makes its
 figures and hands them to the trackers; it rests for nineteen times as long as that took, so that it
 takes a twentieth of a core at most, however many rounds there are. Rounds that ended meanwhile are
-told together afterwards, each with its number.
+told together afterwards, each with its number. A run that is gone on with begins with the stored
+rounds that a tracker has not got, because the process before was killed over them.
 
 A tracker that raises is dropped with one warning. One that does not come back holds up the others
-of its run, and the end of the run by :data:`PATIENCE_S` at most, not the run.
+of its run, and the end of the run by :data:`PATIENCE_S` at most, not the run. Figures that cannot
+be made are named once, and tried again with the next round.
 """
 
 from __future__ import annotations
@@ -60,7 +62,9 @@ class Tracking:
         self._trackers = list(trackers)
         self._data = before or RunData(path=Path(run.run), info=run)
         self._tracked = tracked(run, self._data.rounds[-1].number if self._data.rounds else 0)
-        self._told = self._tracked.after_round
+        self._told: dict[Tracker, int] = {}  # the last round that each has
+        self._tried = self._tracked.after_round  # the last round of which figures were made
+        self._failed = False
         self._warn = warn
         self._changed = threading.Condition()
         self._ending = False
@@ -119,10 +123,12 @@ class Tracking:
         self._ended = (status, run, tuple(file for file in files if file.is_file()))
 
     def _work(self) -> None:
-        self._all(lambda tracker: tracker.begin(self._tracked))
+        self._all(self._begin)
+        if any(told < self._tried for told in self._told.values()):
+            self._tried = 0
         while self._trackers:
             with self._changed:
-                self._changed.wait_for(lambda: self._ending or self._untold > 0)
+                self._changed.wait_for(lambda: self._ending or self._untold)
                 data, ending = self._data, self._ending
             began_s = time.monotonic()
             self._tell(data)
@@ -135,20 +141,42 @@ class Tracking:
         self._all(lambda tracker: tracker.end(status, run, files))
 
     @property
-    def _untold(self) -> int:
-        return self._data.rounds[-1].number - self._told if self._data.rounds else 0
+    def _untold(self) -> bool:
+        """Whether there are rounds of which no figures were made yet."""
+        return bool(self._data.rounds) and self._data.rounds[-1].number > self._tried
+
+    def _begin(self, tracker: Tracker) -> None:
+        self._told[tracker] = tracker.begin(self._tracked)
 
     def _tell(self, data: RunData) -> None:
-        """Tell the rounds that were not told yet."""
-        if not data.rounds or data.rounds[-1].number <= self._told:
+        """Tell each tracker the rounds that it has not got."""
+        if not data.rounds:
             return
-        for point in points(data, run_parts(data), {}):
-            if point.number > self._told:
-                self._tell_round(point.number, figures.of_round(point))
-        self._told = data.rounds[-1].number
+        self._tried = last = data.rounds[-1].number
+        if all(self._told[tracker] >= last for tracker in self._trackers):
+            return
+        try:
+            told = [(p.number, figures.of_round(p)) for p in points(data, run_parts(data), {})]
+        except Exception as problem:
+            log.debug("no figures for trackers", exc_info=True)
+            if not self._failed:
+                self._warn(
+                    f"trackers are not told of round {last} yet, as its figures cannot be made: "
+                    f"{type(problem).__name__}: {clean(problem)}; the run goes on, and they are "
+                    "tried again after its next round"
+                )
+            self._failed = True
+            return
+        for number, each in told:
+            self._tell_round(number, each)
 
     def _tell_round(self, number: int, told: Figures) -> None:
-        self._all(lambda tracker: tracker.round(number, told))
+        def tell(tracker: Tracker) -> None:
+            if number > self._told[tracker]:
+                tracker.round(number, told)
+                self._told[tracker] = number
+
+        self._all(tell)
 
     def _all(self, call: Callable[[Tracker], None]) -> None:
         """Do something with every tracker; drop those that fail."""

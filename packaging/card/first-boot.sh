@@ -2,14 +2,17 @@
 # Makes a board of a machine that starts from its card for the first time: docs/boards.md.
 #
 # On the card's boot partition, in the folder "fimi":
+#   wheels/*.whl          fimi as one file (pip wheel --no-deps .); for boards without the internet
+#                         also all that it needs
 #   bundles/NAME.bundle   credentials: of this board alone, or of all boards of the lab
-#   boards.csv            lines "SERIAL,NAME"; without it, the machine's host name is the name
+#   boards.csv            lines "SERIAL,NAME"; without it, the name is that of the only bundle, and
+#                         where there are several, the machine's host name
 #   profiles/NAME.toml    the board's profile; profiles/default.toml for all others; may be missing
-#   wheels/*.whl          fimi and what it needs, for boards without the internet; may be missing
 #   options               further options of "fimi agent install", as: --allow restart --allow update
 #
-# It may be run any number of times; once the agent is installed, it does nothing. Bundles are removed
-# from the card in the end: FAT has no permissions. FIMI_ROOT: root of another system, for a trial.
+# It may be run any number of times; once the agent is installed, it does nothing. Bundles, and
+# profiles, in which the password of a plug may stand, are removed from the card in the end: FAT has no
+# permissions. FIMI_ROOT: root of another system, for a trial.
 set -eu
 
 root=${FIMI_ROOT:-}
@@ -23,7 +26,8 @@ end() { say "$*" >&2; exit 1; }
 
 if [ -e "$root/etc/systemd/system/fimi-agent.service" ] && [ -e "$root/etc/fimi/agent.toml" ]; then
   say "the agent is installed already; for other credentials: fimi agent install --bundle FILE"
-  [ -z "$card" ] || rm -f "$card"/bundles/*.bundle  # left where the power went away just before that
+  # Left where the power went away just before that.
+  [ -z "$card" ] || rm -f "$card"/bundles/*.bundle "$card"/profiles/*.toml
   exit 0
 fi
 [ -n "$card" ] || end "no folder 'fimi' on the boot partition ($root/boot/firmware)"
@@ -43,12 +47,17 @@ if [ -f "$card/boards.csv" ]; then
     { gsub(/[ \t\r]/, "") }
     !/^#/ && serial != "" && tolower($1) == tolower(serial) { print $2; exit }' "$card/boards.csv")
   if [ -z "$name" ]; then
-    # Where somebody who has the card in hand will see it.
-    echo "${serial:-none}" > "$card/UNKNOWN-SERIAL.txt" || true
+    # Where somebody who has the card in hand will see it; a card that goes through many boards
+    # collects their numbers.
+    unknown=$card/UNKNOWN-SERIAL.txt
+    grep -qsx "${serial:-none}" "$unknown" || echo "${serial:-none}" >> "$unknown" || true
+    sync
     end "serial number '${serial:-none}' is not in boards.csv: add the line '${serial:-none},NAME'"
   fi
 else
   name=$(cat "$root/etc/hostname")
+  set -- "$card"/bundles/*.bundle
+  if [ $# -eq 1 ] && [ -f "$1" ]; then name=$(basename "$1" .bundle); fi
 fi
 case $name in
   '' | *[!A-Za-z0-9_.-]*) end "the name '$name' is no id of a device: letters, digits, '.', '_', '-'" ;;
@@ -67,11 +76,21 @@ fi
 
 fimi=$root/opt/fimi/bin/fimi
 if [ ! -x "$fimi" ]; then
+  # By its file: no package index has fimi, or it is somebody else's.
+  set -- "$card"/wheels/fimi_testbed-*.whl
+  if [ $# -ne 1 ] || [ ! -f "$1" ]; then
+    end "$card/wheels must hold one wheel of fimi (fimi_testbed-*.whl). On the desk, in the folder of" \
+      "its sources, 'pip wheel --no-deps --wheel-dir dist .' makes it: copy it there"
+  fi
+  wheel=$1
+  set -- "$card"/wheels/*.whl
   python3 -m venv "$root/opt/fimi"
-  if ls "$card"/wheels/*.whl > /dev/null 2>&1; then
-    "$root/opt/fimi/bin/pip" install --no-index --find-links "$card/wheels" 'fimi-testbed[update]'
+  if [ $# -gt 1 ]; then
+    say "installs $(basename "$wheel") and what it needs from the card"
+    "$root/opt/fimi/bin/pip" install --no-index --find-links "$card/wheels" "$wheel[update]"
   else
-    "$root/opt/fimi/bin/pip" install 'fimi-testbed[update]'
+    say "installs $(basename "$wheel") from the card, what it needs from the package index"
+    "$root/opt/fimi/bin/pip" install "$wheel[update]"
   fi
 fi
 
@@ -94,6 +113,6 @@ fi
 [ -z "$root" ] || set -- "$@" --root "$root" --no-start
 "$fimi" agent install "$@"
 
-rm -f "$card"/bundles/*.bundle "$card/UNKNOWN-SERIAL.txt"
+rm -f "$card"/bundles/*.bundle "$card"/profiles/*.toml "$card/UNKNOWN-SERIAL.txt"
 sync
-say "$name is a board of the fleet; the bundles are removed from the card"
+say "$name is a board of the fleet; bundles and profiles are removed from the card"

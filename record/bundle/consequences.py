@@ -7,8 +7,7 @@ and with every phase as its readings give it, which may differ by the rounding o
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
+import itertools
 import math
 import shutil
 import sqlite3
@@ -22,6 +21,7 @@ import msgspec
 
 from fimi.record import schema
 from fimi.record.bundle import contents
+from fimi.record.bundle.findings import unlike
 from fimi.record.reader import STORE_NAME, open_store
 from fimi.record.record import RunData
 from fimi.record.recount import SAME, Recount, recounted
@@ -38,17 +38,18 @@ _ENERGIES = (
 def other_tables(folder: Path, run: RunData, found: Recount) -> Iterator[str]:
     """Tables of a bundle that are not those of its store, or not those of the readings."""
     with open_store(folder / STORE_NAME) as (_, db):
-        stored = dict(contents.tables(db))
-    for name, content in stored.items():
-        path = folder / name
-        if not path.is_file():
-            yield f"{name} is missing"
-        elif path.read_bytes() != content:
-            yield f"{name} is not the table of the store"
-    with _recounted_store(folder / STORE_NAME, found) as db:
         for name, content in contents.tables(db):
-            if (said := _first_difference(stored[name], content)) is not None:
-                yield f"{name}, from the readings: {said}"
+            path = folder / name
+            if not path.is_file():
+                yield f"{name} is missing"
+            elif not contents.is_content(path, content):
+                yield f"{name} is not the table of the store"
+        with _recounted_store(folder / STORE_NAME, found) as again:
+            for (name, stored), (_, content) in zip(
+                contents.tables(db), contents.tables(again), strict=True
+            ):
+                if (said := _first_difference(stored, content)) is not None:
+                    yield f"{name}, from the readings: {said}"
 
 
 def other_figures(folder: Path, run: RunData, found: Recount) -> Iterator[str]:
@@ -59,10 +60,10 @@ def other_figures(folder: Path, run: RunData, found: Recount) -> Iterator[str]:
         yield f"{contents.FIGURES} cannot be read: {error}"
         return
     stored = _plain(contents.figures(run))
-    if (said := _unlike(told, stored)) is not None:
+    if (said := unlike(told, stored)) is not None:
         yield f"{contents.FIGURES} is not what the store gives: {said}"
     again = _plain(contents.figures(recounted(run, found)))
-    if (said := _unlike(stored, again)) is not None:
+    if (said := unlike(stored, again)) is not None:
         yield f"from the readings: {said}"
 
 
@@ -99,46 +100,24 @@ def _recounted_store(store: Path, found: Recount) -> Iterator[sqlite3.Connection
             yield db
 
 
-def _first_difference(stored: bytes, again: bytes) -> str | None:
+def _first_difference(stored: contents.Content, again: contents.Content) -> str | None:
     """Where two tables differ, but for the last digits; ``None``: nowhere."""
-    rows = [list(csv.reader(io.StringIO(each.decode()))) for each in (stored, again)]
-    if len(rows[0]) != len(rows[1]):
-        return f"{len(rows[1]) - 1} rows instead of {len(rows[0]) - 1}"
-    head = rows[0][0]
-    for number, (one, other) in enumerate(zip(*rows, strict=True)):
+    head = next(stored)
+    next(again)
+    pairs = itertools.zip_longest(stored, again)
+    for number, (one, other) in enumerate(pairs, 1):
+        if one is None or other is None:
+            return f"it has {'more' if one is None else 'fewer'} than {number - 1} rows"
         for column, mine, theirs in zip(head, one, other, strict=True):
             if mine != theirs and not _close(mine, theirs):
-                return f"row {number}, {column}: {mine or 'nothing'}, not {theirs or 'nothing'}"
+                return f"row {number}, {column}: {_said(mine)}, not {_said(theirs)}"
     return None
 
 
-def _close(one: str, other: str) -> bool:
-    try:
-        return math.isclose(float(one), float(other), rel_tol=10 * SAME, abs_tol=1e-9)
-    except ValueError:
-        return False
+def _said(value: object) -> str:
+    return "nothing" if value is None else str(value)
 
 
-def _unlike(one: Any, other: Any, at: str = "") -> str | None:
-    """Where two JSON values differ, but for the last digits of numbers; ``None``: nowhere."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for key in sorted(one.keys() | other.keys()):
-            place = f"{at}.{key}" if at else key
-            if key not in one or key not in other:
-                return f"{place} is in one of both only"
-            if (said := _unlike(one[key], other[key], place)) is not None:
-                return said
-        return None
-    if isinstance(one, list) and isinstance(other, list):
-        if len(one) != len(other):
-            return f"{at} has {len(one)} and {len(other)} entries"
-        pairs = enumerate(zip(one, other, strict=True))
-        found = (_unlike(a, b, f"{at}[{place}]") for place, (a, b) in pairs)
-        return next((said for said in found if said is not None), None)
-    if one == other or (
-        isinstance(one, int | float)
-        and isinstance(other, int | float)
-        and math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
-    ):
-        return None
-    return f"{at} is {one!r}, not {other!r}"
+def _close(one: object, other: object) -> bool:
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    return numbers and math.isclose(one, other, rel_tol=10 * SAME, abs_tol=1e-9)  # type: ignore[arg-type]

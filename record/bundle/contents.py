@@ -21,22 +21,21 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fimi.record import schema
-from fimi.record.bundle.archive import CrateError
 from fimi.record.bundle.privacy import clean_store
 from fimi.record.description import plain
 from fimi.record.reader import STORE_NAME, open_store, read_run
-from fimi.record.readings import StoredPart, parts_in
+from fimi.record.readings import StoredPart, devices_in, parts_in
 from fimi.record.record import RunData
 from fimi.record.summary import summarise
 from fimi.record.views import VIEWS
@@ -50,6 +49,8 @@ _READING_COLUMNS = (
     *("round", "life", "part", "step", "phase", "edge_s"),
     *("series", "time_s", "power_w", "counter_j", "reset"),
 )
+_ROWS = 2000
+"""So many are written at a time."""
 
 
 def lay_out(
@@ -75,7 +76,6 @@ def lay_out(
         db.execute("ROLLBACK")  # reading goes on in the copy
         db.backup(copy)
         copy.execute("PRAGMA journal_mode = DELETE")
-        _check_words(copy, names)
         clean_store(copy, names=names)
         copy.execute("VACUUM")
         models = source.parent
@@ -87,10 +87,11 @@ def lay_out(
     _write_json(folder / ENVIRONMENT, environment(run))
     _write_json(folder / FIGURES, figures(run))
     with open_store(store) as (_, db):
-        for name, content in [*tables(db), *readings(db)]:
+        for name, content in itertools.chain(tables(db), readings(db)):
             target = folder / name
             target.parent.mkdir(exist_ok=True)
-            target.write_bytes(content)
+            with target.open("wb") as file:
+                file.writelines(_csv(content))
     return run
 
 
@@ -118,10 +119,25 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
+def settings(run: RunData) -> dict[str, Any]:
+    """Every value of the configuration by its dotted key; what is unknown is left out."""
+
+    def within(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, dict):
+            for name, each in value.items():
+                yield from within(f"{key}.{name}", each)
+        elif value is not None:
+            yield key, value
+
+    return dict(
+        each for key, value in sorted(run.info.config.items()) for each in within(key, value)
+    )
+
+
 def configuration(run: RunData, toml: Callable[[object], str]) -> str:
-    """Every value of the configuration as a TOML file."""
+    """The same as a TOML file."""
     sections: dict[str, list[str]] = {}
-    for key, value in sorted(run.info.config.items()):
+    for key, value in settings(run).items():
         section, _, name = key.rpartition(".")
         sections.setdefault(section, []).append(f"{name} = {toml(value)}")
     return "\n".join(
@@ -154,27 +170,48 @@ def figures(run: RunData) -> dict[str, Any]:
     return found
 
 
-def tables(db: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
+Content = Iterator[Sequence[Any]]
+"""The rows of a table, its head first; made as they are asked for."""
+
+
+def tables(db: sqlite3.Connection) -> Iterator[tuple[str, Content]]:
     """The flat views of an open store as files: name and content."""
     for view in VIEWS:
         names = [column.name for column in view.columns]
         order = ", ".join(str(place) for place in range(1, len(names) + 1))
         rows = db.execute(f"SELECT {', '.join(names)} FROM {view.name} ORDER BY {order}")
-        yield f"{TABLES}/{view.name}.csv", _csv(names, rows)
+        yield f"{TABLES}/{view.name}.csv", itertools.chain([names], rows)
 
 
-def readings(db: sqlite3.Connection) -> Iterator[tuple[str, bytes]]:
+def readings(db: sqlite3.Connection) -> Iterator[tuple[str, Content]]:
     """The readings of each device as files: name and content."""
-    by_device: dict[str, list[StoredPart]] = {}
-    for part in parts_in(db):
-        by_device.setdefault(part.device, []).append(part)
-    for device, parts in by_device.items():
-        yield f"{READINGS}/{file_name(device)}.csv", _csv(_READING_COLUMNS, _rows(parts))
+    for name, device in reading_files(db).items():
+        yield name, itertools.chain([_READING_COLUMNS], _rows(parts_in(db, device)))
 
 
-def file_name(device: str) -> str:
-    """A device's id as the name of a file."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", device)
+def reading_files(db: sqlite3.Connection) -> dict[str, str]:
+    """Which file has the readings of which device: the file's name to the device's id.
+
+    ``Pi`` and ``pi`` are two devices, and one file where cases are not told apart: the second one
+    becomes ``pi~2``, which is no id.
+    """
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for device in devices_in(db):
+        base = re.sub(r"[^A-Za-z0-9_.-]", "_", device)
+        others = (f"{base}~{number}" for number in itertools.count(2))
+        name = next(each for each in itertools.chain([base], others) if each.lower() not in taken)
+        taken.add(name.lower())
+        found[f"{READINGS}/{name}.csv"] = device
+    return found
+
+
+def is_content(path: Path, content: Content) -> bool:
+    """Whether a file is what its rows give, byte by byte."""
+    with path.open("rb") as file:
+        if any(file.read(len(block)) != block for block in _csv(content)):
+            return False
+        return not file.read(1)
 
 
 def _rows(parts: Iterable[StoredPart]) -> Iterator[tuple[Any, ...]]:
@@ -201,41 +238,14 @@ def _rows(parts: Iterable[StoredPart]) -> Iterator[tuple[Any, ...]]:
                 yield (*edge, *[None] * 5)
 
 
-def _csv(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(rows)
-    return text.getvalue().encode()
+def _csv(content: Content) -> Iterator[bytes]:
+    """Rows as the bytes of a CSV file, some rows at a time."""
+    while rows := list(itertools.islice(content, _ROWS)):
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        yield text.getvalue().encode()
 
 
 def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     text = msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1)
     path.write_bytes(text + b"\n")
-
-
-def _check_words(db: sqlite3.Connection, names: bool) -> None:
-    """Names that are words of the record cannot be told from these."""
-    if names:
-        return
-    words = {"total", "cpu", "second", *schema_words(db)}
-    devices = {device for (device,) in db.execute(f"SELECT device FROM {schema.PROFILE.name}")}
-    if taken := sorted(devices & words):
-        raise CrateError(
-            f"a device is called {taken[0]!r}, which is a word of the record: its name cannot be "
-            "hidden, leave --hide-names out"
-        )
-
-
-def schema_words(db: sqlite3.Connection) -> set[str]:
-    """Words that columns hold which are no names: phases, kinds, scopes, statuses."""
-    found: set[str] = set()
-    asked = {
-        schema.SAMPLE.name: ("phase", "kind", "scope", "source"),
-        schema.DEVICE_ROUND.name: ("status", "unknown_kind"),
-    }
-    for table, columns in asked.items():
-        for column in columns:
-            query = f"SELECT DISTINCT {column} FROM {table} WHERE {column} IS NOT NULL"
-            found |= {word for (word,) in db.execute(query)}
-    return found

@@ -9,6 +9,7 @@ its object and the store, the tables and the model as its results. The terms are
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -27,8 +28,9 @@ from fimi.record.bundle.contents import (
     TABLES,
     digest,
     names_of,
+    reading_files,
 )
-from fimi.record.reader import STORE_NAME
+from fimi.record.reader import STORE_NAME, open_store
 from fimi.record.record import RunData
 from fimi.record.summary import summarise
 
@@ -82,6 +84,8 @@ def metadata(run: RunData, folder: Path, about: About) -> Entity:
         about: what its author says.
     """
     files = [name for name in names_of(folder) if name not in (METADATA, MANIFEST)]
+    with open_store(folder / STORE_NAME) as (_, db):
+        of_devices = reading_files(db)
     info = run.info
     licence, licences = _licence(about.licence)
     people = _people(about)
@@ -137,10 +141,29 @@ def metadata(run: RunData, folder: Path, about: About) -> Entity:
             *boards,
             *people,
             *licences,
-            *(_file(folder, name) for name in files),
+            *(_file(folder, name, of_devices.get(name, "")) for name in files),
             _manifest([METADATA, *files]),
         ],
     }
+
+
+def about_in(entities: Mapping[str, Entity], root: Entity) -> About:
+    """What its author says of a bundle, from its description.
+
+    Raises:
+        LookupError, TypeError, AttributeError: the description is not of this form.
+    """
+    licence = root["license"]
+    if isinstance(licence, dict):
+        licence = entities[licence["@id"]]["name"]
+    person = entities[root["author"]["@id"]] if "author" in root else {}
+    orcid = str(person.get("@id", ""))
+    return About(
+        licence="" if licence == NO_LICENCE else licence,
+        author=person.get("name", ""),
+        orcid="" if orcid == "#author" else orcid,
+        published=root["datePublished"],
+    )
 
 
 def _manifest(files: list[str]) -> Entity:
@@ -156,13 +179,14 @@ def _manifest(files: list[str]) -> Entity:
     }
 
 
-def _file(folder: Path, name: str) -> Entity:
+def _file(folder: Path, name: str, device: str) -> Entity:
     path = folder / name
     said, kind = _TEXTS.get(name, ("", "text/csv"))
     if name.startswith(f"{TABLES}/"):
         said = f"View {path.stem} of the run store as a table; docs/record.md says what is in it"
     elif name.startswith(f"{READINGS}/"):
-        said = f"What the meter of {path.stem} showed, reading by reading, with the edges of phases"
+        meter = f"the meter of {device}" if device else "a meter"
+        said = f"What {meter} showed, reading by reading, with the edges of phases"
     return {
         "@id": quote(name),
         "@type": "File",

@@ -3,16 +3,16 @@
 :func:`verify` looks at a zip, or at a folder that it was unpacked into, in this order. What
 fails is named; what depends on it is still looked at as far as it can be.
 
-``archive``   the zip is whole, and leads nowhere
-``digests``   every file is as the manifest says, none is missing, none is too many
-``metadata``  the description is of RO-Crate 1.3, and names every file with its digest
-``store``     the run store can be read
-``models``    the model files are those that the store names
-``readings``  every part of the readings in the store is undamaged; the files of readings say the
-              same
-``phases``    every phase has the joules that its readings give (:mod:`fimi.record.recount`)
-``tables``    the tables are those of the store, and those of the recounted phases
-``figures``   likewise the figures
+``archive``      the zip is whole, and leads nowhere (:mod:`fimi.record.bundle.archive`)
+``digests``, ``metadata``, ``settings``, ``models``, ``readings``  the files, against manifest and
+                 store (:mod:`fimi.record.bundle.files`)
+``store``        the run store can be read
+``phases``       every phase has the joules that its readings give (:mod:`fimi.record.recount`)
+``trials``       so have trials of the model above resting (:mod:`fimi.record.derived_joules`)
+``predictions``  so have the differences of predicted and metered joules
+                 (:mod:`fimi.record.residual_check`)
+``tables``, ``figures``  they are those of the store, and those of the recounted phases
+                 (:mod:`fimi.record.bundle.consequences`)
 """
 
 from __future__ import annotations
@@ -21,62 +21,18 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
-from urllib.parse import unquote
-
-import msgspec
-from msgspec import Struct
 
 from fimi.errors import FimiError
-from fimi.record.bundle import contents
+from fimi.record.bundle import files
 from fimi.record.bundle.archive import CrateError, unpack
 from fimi.record.bundle.consequences import other_figures, other_tables
-from fimi.record.bundle.contents import MANIFEST, METADATA, MODELS, digest, names_of
-from fimi.record.bundle.crate import CRATE, PROFILE
+from fimi.record.bundle.contents import digest
+from fimi.record.bundle.findings import BundleCheck, Verdict, Verified, few
+from fimi.record.derived_joules import check_derived, told_only
 from fimi.record.reader import STORE_NAME, open_store, read_run
 from fimi.record.record import RunData
-from fimi.record.recount import Recount, recount
-
-Verdict = Literal["holds", "fails", "unknown"]
-
-_MOST = 20
-"""Faults of a kind that are named one by one."""
-_TABLES_OF_MODELS = {"fp32": MODELS[1], "int8": MODELS[2]}
-
-
-class BundleCheck(Struct, frozen=True, kw_only=True):
-    """One thing that was looked at.
-
-    Attributes:
-        what: its name, one word.
-        verdict: whether it holds; ``unknown`` where it cannot be checked.
-        words: what was found, in a sentence.
-        details: what is wrong, worst first, a sentence each.
-    """
-
-    what: str
-    verdict: Verdict
-    words: str
-    details: tuple[str, ...] = ()
-
-
-class Verified(Struct, frozen=True, kw_only=True):
-    """What is known of a bundle.
-
-    Attributes:
-        checks: in the order in which they were made.
-        digest: SHA-256 of the zip; empty for a folder.
-        recount: its phases; ``None`` where the store cannot be read.
-    """
-
-    checks: tuple[BundleCheck, ...]
-    digest: str = ""
-    recount: Recount | None = None
-
-    @property
-    def holds(self) -> bool:
-        """Whether nothing that can be checked is wrong."""
-        return all(check.verdict != "fails" for check in self.checks)
+from fimi.record.recount import LEFT_OUT, Recount, recount
+from fimi.record.residual_check import check_residuals
 
 
 def verify(path: Path) -> Verified:
@@ -97,142 +53,40 @@ def verify(path: Path) -> Verified:
     with tempfile.TemporaryDirectory(prefix="fimi-verify-") as name:
         folder = Path(name)
         try:
-            files = unpack(path, folder)
+            there = unpack(path, folder)
         except CrateError as error:
             failed = BundleCheck(what="archive", verdict="fails", words=str(error))
             return Verified(checks=(failed,), digest=found)
-        whole = BundleCheck(what="archive", verdict="holds", words=f"{len(files)} files")
+        whole = BundleCheck(what="archive", verdict="holds", words=f"{len(there)} files")
         return _of_folder(folder, [whole], found)
 
 
 def _of_folder(folder: Path, checks: list[BundleCheck], of_zip: str) -> Verified:
-    checks += [_digests(folder), _metadata(folder)]
-    again = None
+    checks.append(files.check_digests(folder))
     try:
         run = read_run(folder / STORE_NAME)
         again = recount(folder / STORE_NAME, run)
     except (FimiError, ValueError, sqlite3.Error, OSError) as error:
         said = f"the run store cannot be read: {error}"
+        checks.append(files.check_metadata(folder, None))
         checks.append(BundleCheck(what="store", verdict="fails", words=said))
-    else:
-        said = f"run {run.info.run}, {len(run.rounds)} rounds, {len(run.profiles)} devices"
-        warnings = tuple(run.warnings)
-        checks.append(
-            BundleCheck(
-                what="store",
-                verdict="fails" if warnings else "holds",
-                words=said,
-                details=_few(warnings),
-            )
-        )
-        checks += [_models(folder, run), _readings(folder, again), _phases(again)]
-        checks += _consequences(folder, run, again)
-    return Verified(checks=tuple(checks), digest=of_zip, recount=again)
-
-
-def _few(said: tuple[str, ...] | list[str]) -> tuple[str, ...]:
-    more = len(said) - _MOST
-    return (*said[:_MOST], *((f"and {more} more",) if more > 0 else ()))
-
-
-def _digests(folder: Path) -> BundleCheck:
-    try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        said = f"there is no manifest that can be read ({error}); nothing says what files were"
-        return BundleCheck(what="digests", verdict="fails", words=said)
-    wrong: list[str] = []
-    told: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        found, gap, name = line.partition("  ")
-        if not gap or len(found) != 64:
-            wrong.append(f"line {number} of {MANIFEST} is no digest")
-            continue
-        told[name] = found
-    there = set(names_of(folder)) - {MANIFEST}
-    for name, found in told.items():
-        if name not in there:
-            wrong.append(f"{name} is missing")
-        elif digest(folder / name) != found:
-            wrong.append(f"{name} is not the file that the manifest names: its SHA-256 differs")
-    wrong += [f"{name} is not in the manifest" for name in sorted(there - set(told))]
-    return BundleCheck(
-        what="digests",
-        verdict="fails" if wrong else "holds",
-        words=f"{len(told)} files, {len(wrong)} faults" if wrong else f"{len(told)} files",
-        details=_few(wrong),
-    )
-
-
-def _metadata(folder: Path) -> BundleCheck:
-    wrong: list[str] = []
-    try:
-        document = msgspec.json.decode((folder / METADATA).read_bytes(), type=dict[str, Any])
-        entities = {each["@id"]: each for each in document["@graph"]}
-        about = entities[METADATA]
-        root = entities[about["about"]["@id"]]
-        if about.get("conformsTo", {}).get("@id") != CRATE:
-            wrong.append(f"it does not say that it is of {CRATE}")
-        if root.get("conformsTo", {}).get("@id") != PROFILE:
-            wrong.append(f"it does not say that it follows {PROFILE}")
-        parts = {unquote(part["@id"]) for part in root["hasPart"]}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        said = f"{METADATA} cannot be read: {type(error).__name__} {error}"
-        return BundleCheck(what="metadata", verdict="fails", words=said)
-    there = set(names_of(folder)) - {METADATA}
-    wrong += [f"{name} is described, and not there" for name in sorted(parts - there)]
-    wrong += [f"{name} is not described" for name in sorted(there - parts)]
-    for entity in entities.values():
-        name = unquote(str(entity["@id"]))
-        told = entity.get("sha256")
-        if told is not None and name in there and digest(folder / name) != told:
-            wrong.append(f"{name} is described with another SHA-256")
-    return BundleCheck(
-        what="metadata",
-        verdict="fails" if wrong else "holds",
-        words=f"{CRATE}, {PROFILE}",
-        details=_few(wrong),
-    )
-
-
-def _models(folder: Path, run: RunData) -> BundleCheck:
-    """The exported files against the digests of the last export."""
-    last = run.made[-1] if run.made else None
-    if last is None or not last.files:
-        return BundleCheck(what="models", verdict="unknown", words="the store names no model file")
-    wrong, lacking = [], []
-    for file in last.files:
-        name = _TABLES_OF_MODELS.get(file.variant, "")
-        path = folder / name
-        if not name or not path.is_file():
-            lacking.append(f"the store names a model {file.variant}, and the run had none left")
-        elif digest(path) != file.digest:
-            wrong.append(f"{name} is not the model of the run: its SHA-256 is not the store's")
-    words = f"{len(last.files) - len(lacking)} of {len(last.files)} files of round {last.round}"
-    verdict: Verdict = "fails" if wrong else "unknown" if lacking else "holds"
-    return BundleCheck(what="models", verdict=verdict, words=words, details=(*wrong, *lacking))
-
-
-def _readings(folder: Path, found: Recount) -> BundleCheck:
-    wrong = list(found.damaged)
-    with open_store(folder / STORE_NAME) as (_, db):
-        expected = dict(contents.readings(db))
-    for name, content in expected.items():
-        path = folder / name
-        if not path.is_file():
-            wrong.append(f"{name} is missing")
-        elif path.read_bytes() != content:
-            wrong.append(f"{name} does not say what the readings in the store say")
-    there = {name for name in names_of(folder) if name.startswith(f"{contents.READINGS}/")}
-    wrong += [f"{name}: the store has no such readings" for name in sorted(there - set(expected))]
-    words = f"{found.readings} readings in {found.parts} parts"
-    if found.missing:
-        words += f"; {len(found.missing)} parts are missing"
-    verdict: Verdict = "fails" if wrong else "holds" if found.parts else "unknown"
-    if not found.parts and not wrong:
-        words = "the run has none: no joule can be computed again"
-    return BundleCheck(
-        what="readings", verdict=verdict, words=words, details=_few([*wrong, *found.missing])
+        return Verified(checks=tuple(checks), digest=of_zip)
+    said = f"run {run.info.run}, {len(run.rounds)} rounds, {len(run.profiles)} devices"
+    warnings = tuple(run.warnings)
+    verdict: Verdict = "fails" if warnings else "holds"
+    checks += [
+        files.check_metadata(folder, run),
+        BundleCheck(what="store", verdict=verdict, words=said, details=few(warnings)),
+        files.check_settings(folder, run),
+        files.check_models(folder, run),
+        files.check_readings(folder, again),
+        _phases(again),
+        *_trials(run, again),
+        *_predictions(folder, run, again),
+        *_consequences(folder, run, again),
+    ]
+    return Verified(
+        checks=tuple(checks), digest=of_zip, recount=again, not_checked=tuple(told_only(run))
     )
 
 
@@ -244,6 +98,8 @@ def _phases(found: Recount) -> BundleCheck:
     parts = [f"{len(counts['holds'])} of {len(found.phases)} have the joules of their readings"]
     if declared:
         parts.append(f"{declared} of these are of a declared power, which no meter has shown")
+    if less := sum(each.why == LEFT_OUT for each in counts["holds"]):
+        parts.append(f"{less} of these {LEFT_OUT}")
     if wrong:
         parts.append(f"{len(wrong)} have not")
     if counts["unchecked"]:
@@ -257,15 +113,48 @@ def _phases(found: Recount) -> BundleCheck:
     unknown: dict[str, int] = {}
     for each in counts["unchecked"]:
         unknown[each.why] = unknown.get(each.why, 0) + 1
-    details = [*_few(details), *(f"{n} not checked: {why}" for why, n in unknown.items())]
+    details = [*few(details), *(f"{n} not checked: {why}" for why, n in unknown.items())]
     verdict: Verdict = "fails" if not found.holds else "holds" if counts["holds"] else "unknown"
-    return BundleCheck(
-        what="phases", verdict=verdict, words="; ".join(parts), details=_few(details)
-    )
+    return BundleCheck(what="phases", verdict=verdict, words="; ".join(parts), details=few(details))
 
 
 def _round(number: int) -> str:
     return f"round {number}" if number else "before the first round"
+
+
+def _trials(run: RunData, again: Recount) -> Iterator[BundleCheck]:
+    """Trials of the model; nothing where there were none."""
+    found = check_derived(run, again)
+    all_ = found.count + found.unchecked
+    if not all_:
+        return
+    words = f"{found.count - len(found.wrong)} of {all_} have the joules above resting of their "
+    verdict: Verdict = "fails" if found.wrong else "unknown" if found.unchecked else "holds"
+    details = [*few(found.wrong)]
+    if found.unchecked:
+        details.append(f"{found.unchecked} not checked: their readings are not there")
+    yield BundleCheck(
+        what="trials", verdict=verdict, words=f"{words}readings", details=tuple(details)
+    )
+
+
+def _predictions(folder: Path, run: RunData, again: Recount) -> Iterator[BundleCheck]:
+    """What is stored of predicted and metered joules; nothing where they were not compared."""
+    with open_store(folder / STORE_NAME) as (_, db):
+        found = check_residuals(db, run, again)
+    if not found.count and not found.without and not found.wrong:
+        return
+    words = (
+        f"{found.count} differences of predicted and metered joules, as phases, predictions, plans "
+        "and fits give them"
+    )
+    details = [*few(found.wrong)]
+    if found.unchecked:
+        details.append(f"{found.unchecked} not checked: the phases' readings are not there")
+    if found.without:
+        details.append(f"{found.without} rounds of devices were metered, and not compared")
+    verdict: Verdict = "fails" if found.wrong else "unknown" if found.unchecked else "holds"
+    yield BundleCheck(what="predictions", verdict=verdict, words=words, details=tuple(details))
 
 
 def _consequences(folder: Path, run: RunData, found: Recount) -> Iterator[BundleCheck]:
@@ -276,4 +165,4 @@ def _consequences(folder: Path, run: RunData, found: Recount) -> Iterator[Bundle
         if not any(each.verdict == "holds" for each in found.phases):
             words = "as the store has them; nothing was recounted"
         verdict: Verdict = "fails" if wrong else "holds"
-        yield BundleCheck(what=what, verdict=verdict, words=words, details=_few(wrong))
+        yield BundleCheck(what=what, verdict=verdict, words=words, details=few(wrong))

@@ -15,6 +15,7 @@ import click
 from fimi.errors import FimiError, InputError, NoPlanError, RunFailedError
 from fimi.record.clean import clean
 from fimi.record.interventions import (
+    LONGEST_DEADLINE_S,
     ControlAnswer,
     ExcludeDevice,
     GoOn,
@@ -46,7 +47,6 @@ _OF_A_DEVICE: dict[str, type[ExcludeDevice | IncludeDevice]] = {
     "include": IncludeDevice,
 }
 ACTIONS = ("pause", "resume", "stop", "exclude", "include", "replan", "deadline")
-_LONGEST_S = 86_400.0
 _ENDS_WITH: dict[RefusalKind, type[FimiError]] = {
     "no-plan": NoPlanError,
     "over": RunFailedError,
@@ -117,9 +117,9 @@ def read_request(action: str, value: str | None) -> Request:
         seconds = float(value or "")
     except ValueError:
         seconds = math.nan
-    if not 0.0 < seconds <= _LONGEST_S:
+    if not 0.0 < seconds <= LONGEST_DEADLINE_S:
         raise click.UsageError(
-            f"'deadline' needs seconds above 0, {_LONGEST_S:g} at most, not "
+            f"'deadline' needs seconds above 0, {LONGEST_DEADLINE_S:g} at most, not "
             f"{clean(value or '')!r}: fimi control RUN deadline 12.5."
         )
     return SetDeadline(deadline_s=seconds)

@@ -309,6 +309,12 @@ def _read_config(ctx: click.Context, param: click.Parameter, path: Path | None) 
     help="Tell the coordinator so often what the board draws and does, 60 at most. Left out: not "
     "at all.",
 )
+@click.option(
+    "--telemetry-when-looked-at",
+    is_flag=True,
+    help="Tell it each second as well while somebody looks at the fleet's run: a dashboard, a "
+    "'fimi top'.",
+)
 @ROOT
 @options([_moved(*each) for each in MOVED.items()])
 def agent_run(
@@ -324,6 +330,7 @@ def agent_run(
     wait: bool,
     versions: Path | None,
     telemetry_s: float | None,
+    telemetry_when_looked_at: bool,
     root: Path,
 ) -> None:
     """Run one device until Ctrl-C.
@@ -342,6 +349,7 @@ def agent_run(
         notifier.ready()
         if wait and not wait_for(address, stop, notifier):
             return
+        from fimi.messaging.looking import LOOKED_S
         from fimi.testbed.processes.agent import serve
 
         ending = serve(
@@ -356,6 +364,7 @@ def agent_run(
             state=state if state is not None or cache is None else cache / "state",
             allow=allow,
             telemetry_s=telemetry_s or 0.0,
+            looked_s=LOOKED_S if telemetry_when_looked_at else 0.0,
             stop=stop,
             notifier=notifier,
             versions=None if versions is None else Versions(versions, spool_folder()),

@@ -164,7 +164,8 @@ def to_toml(value: object) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(to_toml(item) for item in value) + "]"
     if isinstance(value, float):
-        return repr(value) if abs(value) < 1e6 else f"{value:.6g}".replace("e+0", "e")
+        short = f"{value:.6g}".replace("e+0", "e")
+        return short if abs(value) >= 1e6 and float(short) == value else repr(value)
     return quoted(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

@@ -219,7 +219,8 @@ def check(config: Config, origins: Mapping[str, str]) -> None:
     """
     for rule in RULES:
         if found := rule.broken(config):
-            raise ConfigError(told(rule.sentence, config, origins).replace("{}", str(found)))
+            parts = (told(part, config, origins) for part in rule.sentence.split("{}"))
+            raise ConfigError(str(found).join(parts))
 
 
 def told(sentence: str, config: Config, origins: Mapping[str, str]) -> str:
@@ -229,7 +230,7 @@ def told(sentence: str, config: Config, origins: Mapping[str, str]) -> str:
         dotted = f"{key[1]}.{key[2]}"
         value = getattr(getattr(config, key[1]), key[2])
         items = value if isinstance(value, tuple) else (value,)
-        text = ", ".join(f"{v:g}" if isinstance(v, float) else repr(v) for v in items)
+        text = ", ".join(f"{v:g}" if isinstance(v, float) else repr(v) for v in items) or "[]"
         return f"{dotted} {text} ({origins[dotted]})"
 
     return _KEY.sub(shown, sentence)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from fimi.errors import FimiError
 from fimi.monitor.said import LONGEST, LatestSaid
-from fimi.monitor.server.hooks import NoHooks
+from fimi.monitor.server.hooks import MetricHooks
 from fimi.monitor.snapshot import RunNow, Snapshot, StudyNow, StudyTable, TaskNow
 from fimi.record.clean import clean
 from fimi.report.comparison.tables import all_tables
@@ -53,7 +53,7 @@ class ExperimentWindows(View):
             name=experiment.name,
             title=f"experiment {experiment.name}",
             began_unix_s=round(time.time(), 1),
-            state="training",
+            state="running",
         )
         self._waits = self._doing = ""
         self._said = LatestSaid()
@@ -75,7 +75,7 @@ class ExperimentWindows(View):
         open_dashboard(
             self._stack,
             self,
-            NoHooks(),
+            MetricHooks(self.snapshot),
             folder=self._experiment.folder,
             place=place,
             say=self.say,

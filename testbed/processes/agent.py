@@ -55,6 +55,7 @@ def serve(
     state: Path | None = None,
     allow: Sequence[Allowed] = (),
     telemetry_s: float = 0.0,
+    looked_s: float = 0.0,
     stop: threading.Event,
     notifier: Notifier | None = None,
     versions: Versions | None = None,
@@ -76,6 +77,7 @@ def serve(
         allow: what may change the machine when it is told so from afar, beside what its profile
             allows.
         telemetry_s: time between two messages that say how it is, s; 0 for none.
+        looked_s: the same while somebody looks at the fleet, s; 0 for no others.
         stop: when set, the device ends.
         notifier: tells the service manager how it is.
         versions: of the agent on this machine; ``None``: it cannot be updated from afar.
@@ -115,6 +117,7 @@ def serve(
             place=place,
             cache=cache,
             telemetry_s=telemetry_s,
+            looked_s=looked_s,
             parts=_parts(cache, device),
             outbox=None if state is None else DurableOutbox(state, fleet, device),
             remote=Remote(

@@ -73,6 +73,7 @@ def dry_run(
                     place=config.data.root,
                     cache=str(cache),
                     telemetry_s=view.telemetry_s,
+                    looked_s=view.looked_s,
                 ),
             )
         if makes_images:

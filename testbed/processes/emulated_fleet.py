@@ -48,6 +48,7 @@ def _host(orders: FleetOrders, stop: threading.Event) -> None:
             trainers=trainers,
             shelf=shelf,
             telemetry_s=orders.telemetry_s,
+            looked_s=orders.looked_s,
         )
         try:
             with peer:

@@ -21,6 +21,7 @@ class FleetOrders(Struct, frozen=True, kw_only=True):
         place: folder with the files of the data set; empty where it needs none.
         cache: folder for what devices fetch once; empty: memory only.
         telemetry_s: time between two messages in which a device says how it is, s; 0 for none.
+        looked_s: the same while somebody looks, s; 0 for no others.
     """
 
     broker: BrokerAddress
@@ -29,6 +30,7 @@ class FleetOrders(Struct, frozen=True, kw_only=True):
     place: str = ""
     cache: str = ""
     telemetry_s: float = 0.0
+    looked_s: float = 0.0
 
 
 class GeneratorOrders(Struct, frozen=True, kw_only=True):

@@ -12,9 +12,10 @@ from pathlib import Path
 from fimi.monitor.trackers import figures
 from fimi.monitor.trackers.opening import trackers_of
 from fimi.monitor.trackers.settings import TrackerSettings
+from fimi.monitor.trackers.tracker import Figures
 from fimi.monitor.trackers.tracking import Tracking
+from fimi.record.clean import clean
 from fimi.record.reader import read_run
-from fimi.record.store_file import StoreError
 from fimi.record.summary import summarise
 from fimi.testbed.run_folder import FILE_NAMES, RunFolder
 
@@ -40,11 +41,14 @@ def tell_end(tracking: Tracking, path: Path) -> None:
     """
     if not tracking.active:
         return
+    files = [path / name for name in ("report.html", *FILE_NAMES.values())]
+    told: Figures = {}
+    status = "failed"
     try:
         run = read_run(path)
-    except StoreError as error:
-        log.warning("trackers get no figures of the whole run: %s", error)
-        return
-    status = "interrupted" if run.info.status == "running" else run.info.status
-    files = [path / name for name in ("report.html", *FILE_NAMES.values())]
-    tracking.end(status, figures.of_run(summarise(run)), files)
+        status = "interrupted" if run.info.status == "running" else run.info.status
+        told = figures.of_run(summarise(run))
+    except Exception as error:  # the run is over and reported: a tracker must not fail it
+        log.debug("no figures of the whole run for trackers", exc_info=True)
+        log.warning("trackers get no figures of the whole run: %s", clean(error))
+    tracking.end(status, told, files)

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fimi.coordinator.controls import Controls
 from fimi.messaging.client import Peer
+from fimi.messaging.looking import LOOKED_S
 from fimi.monitor.metrics.otlp import OtlpSender
 from fimi.monitor.metrics.settings import OtlpSettings
 from fimi.monitor.tracing import drawing
 from fimi.monitor.watcher import Watcher
+from fimi.record.clean import clean
 from fimi.record.events import Event, Listener
 from fimi.record.interventions import GoOn
 from fimi.record.reader import ReportError
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 
 _NO_OTLP = OtlpSettings()
-TELEMETRY_S = 1.0
+TELEMETRY_S = 10.0
 """Time between two messages in which an emulated device says how it is, if anybody may look, s."""
 
 
@@ -89,8 +91,17 @@ class Windows:
     @property
     def telemetry_s(self) -> float:
         """Time between two messages in which an emulated device says how it is, s; 0: none."""
+        return TELEMETRY_S if self._may_look else 0.0
+
+    @property
+    def looked_s(self) -> float:
+        """The same while somebody looks at the run."""
+        return LOOKED_S if self._may_look else 0.0
+
+    @property
+    def _may_look(self) -> bool:
         looks = self._place is not None or self._terminal.wants_telemetry
-        return TELEMETRY_S if looks or self._otlp.endpoint else 0.0
+        return looks or bool(self._otlp.endpoint)
 
     def __enter__(self) -> Windows:
         if self._place is not None:
@@ -154,6 +165,8 @@ class RunHooks:
         """The power of a device in a round, with its phases."""
         from fimi.monitor.server.hooks import NotNow
 
+        if not self._watcher.knows(device):
+            raise NotNow(f"run {self._folder.path.name} has no device {clean(device, 100)!r}")
         try:
             return drawing(self._folder.path, device, number)
         except ReportError as error:
@@ -165,10 +178,6 @@ class RunHooks:
 
     def metrics(self, accept: str) -> tuple[bytes, str]:
         """Figures for Prometheus."""
-        try:
-            from fimi.monitor.metrics.exposition import metrics
-        except ImportError as error:
-            from fimi.monitor.server.hooks import NotNow
+        from fimi.monitor.server.hooks import MetricHooks
 
-            raise NotNow(f"no metrics: {error.name} is not installed") from error
-        return metrics(self._watcher.snapshot(), accept)
+        return MetricHooks(self._watcher.snapshot).metrics(accept)

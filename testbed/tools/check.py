@@ -171,7 +171,7 @@ def plan_words(scenario: Scenario, say: Callable[[str], None] = lambda text: Non
     expected = "" if plan.expected is None else f"; expected: {expected_words(plan.expected)}"
     return (
         f"there is one for the {len(profiles)} emulated boards: {passes}{synthetic} synthetic "
-        f"samples, rounds of {seconds(plan.round_s)}, {energies(plan)} (modelled), found by "
+        f"samples, rounds of {seconds(plan.round_s)}, {energies(plan)}, found by "
         f"{plan.search}{expected}{'; ' if beyond else ''}{beyond}"
     )
 

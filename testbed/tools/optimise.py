@@ -158,20 +158,22 @@ def plan_table(plan: Plan, paper: Paper | None = None) -> str:
     each = [(share.device, *map(str, share.synthetic_counts)) for share in plan.devices]
     lines += [table(["synthetic, by class", *map(str, range(classes))], each, paper=paper), ""]
     said = [_energy(plan, name) for name in dict.fromkeys((plan.objective, *SCOPES))]
+    said.append("joules of training and upload in the table are modelled: above idle, in one round")
     said.append(f"a round lasts {plan.round_s:.4g} s")
     if plan.preparation_j:
         said[-1] += (
-            f"; receiving the synthetic samples takes {plan.preparation_j:.4g} J once, of which "
-            "the board energy of a round has its share"
+            f"; receiving the synthetic samples takes {plan.preparation_j:.4g} J (modelled) "
+            "once, of which the board energy of a round has its share"
         )
     if plan.budget_cost_j > 0:
         dear = [share for share in plan.devices if share.budget_price > 0]
         named = enumerated([share.device for share in dear])
         said.append(
-            f"the budgets cost {plan.budget_cost_j:.4g} J of that a round; a joule more for "
-            f"{named} would save up to {max(share.budget_price for share in dear):.3g} J in the run"
+            f"the budgets cost {plan.budget_cost_j:.4g} J of that (modelled) a round; a joule more "
+            f"for {named} would save up to {max(share.budget_price for share in dear):.3g} J "
+            "(modelled) in the run"
             if dear
-            else f"the budgets cost {plan.budget_cost_j:.4g} J of that a round"
+            else f"the budgets cost {plan.budget_cost_j:.4g} J of that (modelled) a round"
         )
     if (gap := gap_of_search(plan.search_gap_percent, plan.gap_percent)) is not None:
         said.append(f"search gap {gap:.2g} %; the rest is whole samples and what boards can set")
@@ -293,7 +295,7 @@ def target_words(choice: Choice, plan: Plan, paper: Paper | None = None) -> str:
         said.append(words)
     sentence = (
         f"in {choice.best.rounds:.1f} rounds to {100 * choice.accuracy:g} % accuracy this plan, in "
-        f"whole samples, takes {', '.join(said)}, predicted; the bounds are those of plans with "
+        f"whole samples, takes {', '.join(said)}, modelled; the bounds are those of plans with "
         "this error_max"
     )
     return "\n".join(wrap(sentence, (paper or Paper()).text_width))

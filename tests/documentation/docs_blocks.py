@@ -91,7 +91,7 @@ PROGRAMS = {
     **dict.fromkeys(("sudo", "systemctl", "journalctl", "modprobe", "mosquitto"), SYSTEM),
     **dict.fromkeys(("mosquitto_passwd", "nano", "dtparam", "dtoverlay"), SYSTEM),
     **dict.fromkeys(("export", "cd", "rm", "cp", "mkdir", "chmod", "echo", "printf"), SHELL),
-    **dict.fromkeys(("true", "tee", "ls", "head"), SHELL),
+    **dict.fromkeys(("true", "tee", "ls", "head", "sed", "for", "umount"), SHELL),
     **dict.fromkeys(("python", "scripts/check"), SOURCES),
     "scripts/cuda_study.py": SOURCES,
     **dict.fromkeys(("mlflow", "tensorboard", "wandb"), "it shows what FIMI has told another tool"),
@@ -152,6 +152,10 @@ def lines(block: Block) -> Iterator[Line]:
     text = re.sub(r"\\\n\s*", " ", block.text)
     for whole in text.splitlines():
         for words in _joined(re.sub(r"^\w+\$ ", "", whole)):
+            if words[:1] == ["done"]:
+                continue
+            if words[:1] == ["do"]:
+                words = words[1:]
             if words and re.match(r"\w+=", words[0]):
                 continue  # a variable of the shell
             if len(words) > 1 and words[0] == "sudo" and words[1].endswith("/fimi"):

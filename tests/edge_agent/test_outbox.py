@@ -7,6 +7,7 @@ A kill is a copy of the state folder, taken while the agent lives, and given to 
 from __future__ import annotations
 
 import math
+import random
 import shutil
 from collections.abc import Iterator
 from hashlib import sha256
@@ -17,10 +18,12 @@ import pytest
 from bench import DEVICE, Bench, Device
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fimi.edge_agent import outbox as outboxes
-from fimi.edge_agent.outbox import DurableOutbox, Unsent
+from fimi.edge_agent.outbox import DurableOutbox, ReadyUpdate, Unsent
 from fimi.energy.ledger import PhaseRecord
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.learning.training.trainer import TrainingSettings
 from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.messages.basis import Offer
@@ -48,6 +51,24 @@ def facts(boot_id: str, *numbers: int, words: str = "") -> EarlierFacts:
     )
 
 
+def readings(boot_id: str, number: int) -> ReadingsPart:
+    body = random.Random(number).randbytes(1000)
+    return ReadingsPart(
+        life=f"{ord(boot_id):016x}", number=number, body=body, digest=sha256(body).hexdigest()
+    )
+
+
+START = RoundStart(
+    run="r",
+    device="d",
+    round=3,
+    model=Offer(holder="c", digest="0" * 64, size_bytes=1, media="safetensors"),
+    training=TrainingSettings(),
+    seed=1,
+    fleet_time_s=0.1,
+)
+
+
 def unsent(*starts: EarlierFacts, **others: Any) -> Unsent:
     return Unsent(instance="0" * 16, starts=starts, **others)
 
@@ -59,16 +80,7 @@ def outbox(tmp_path: Path) -> DurableOutbox:
 
 class TestFile:
     def test_what_was_saved_is_loaded(self, outbox: DurableOutbox, tmp_path: Path) -> None:
-        start = RoundStart(
-            run="r",
-            device="d",
-            round=3,
-            model=Offer(holder="c", digest="0" * 64, size_bytes=1, media="safetensors"),
-            training=TrainingSettings(),
-            seed=1,
-            fleet_time_s=0.1,
-        )
-        saved = unsent(facts("a", 1, 2), facts("b", 1), worked=start, clock_s=0.1 + 0.2)
+        saved = unsent(facts("a", 1, 2), facts("b", 1), worked=START, clock_s=0.1 + 0.2)
         outbox.save(saved)
         assert DurableOutbox(tmp_path, "f", "d").load() == saved
         assert DurableOutbox(tmp_path, "f", "another").load() is None
@@ -134,6 +146,81 @@ class TestFile:
         assert 0 < len(numbers) < 16
         assert (tmp_path / "f.d.facts").stat().st_size <= 6000
         assert "are not kept, the oldest a RoundSettled" in caplog.text
+
+    @pytest.mark.parametrize("words", [0, 500])
+    def test_readings_go_before_any_fact(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        words: int,
+    ) -> None:
+        """Ten facts with readings; room for all facts with and without many words."""
+        starts = tuple(
+            replace(
+                start,
+                facts=tuple(
+                    replace(
+                        fact,
+                        body=replace(fact.body, readings=(readings(start.boot_id, fact.number),)),
+                    )
+                    for fact in start.facts
+                ),
+            )
+            for start in (
+                facts("a", *range(1, 6), words="x" * words),
+                facts("b", *range(1, 6), words="y" * words),
+            )
+        )
+        monkeypatch.setattr(outboxes, "FACTS_BYTES", 12_000)
+        DurableOutbox(tmp_path, "f", "d").save(unsent(*starts))
+        assert (tmp_path / "f.d.facts").stat().st_size <= 12_000
+        found = DurableOutbox(tmp_path, "f", "d").load()
+        assert found is not None
+        told = [fact for start in found.starts for fact in start.facts]
+        assert len(told) == 10
+        assert "facts of" not in caplog.text
+        parts = [part for fact in told for part in fact.body.readings]  # type: ignore[union-attr]
+        kept = [part.body is not None for part in parts]
+        assert kept == sorted(kept)  # the newest
+        assert 0 < sum(kept) < 10
+        assert all("no room" in part.missing for part in parts if part.body is None)
+        gone = 1000 * (10 - sum(kept))
+        assert f"{gone} B of readings of meters are not kept, all joules are" in caplog.text
+        assert 12_000 - (tmp_path / "f.d.facts").stat().st_size < 1500  # no more than need be
+
+    def test_readings_of_the_ready_update_go_last(
+        self, outbox: DurableOutbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = facts("a", 1)
+        told = replace(first.facts[0].body, readings=(readings("a", 1),))
+        whole = replace(first, facts=(replace(first.facts[0], body=told),))
+        report = RoundReport(
+            run="r",
+            device="d",
+            round=3,
+            local_samples=1,
+            synthetic_samples=0,
+            training_loss=None,
+            training_accuracy=None,
+            frequency_hz=None,
+            busy_s=1.0,
+            phases=(),
+            readings=(readings("b", 1),),
+        )
+        ready = ReadyUpdate(start=START, boot_id="b", number=1, digest="0" * 64, report=report)
+        kept, most = [], 20_000
+        for _ in range(3):
+            monkeypatch.setattr(outboxes, "FACTS_BYTES", most)
+            outbox.save(unsent(whole, ready=ready))
+            found = outbox.load()
+            assert found is not None
+            assert found.ready is not None
+            assert len(found.starts) == 1
+            most = (tmp_path / "f.d.facts").stat().st_size - 1  # a byte too few for the same again
+            bodies = (found.starts[0].facts[0].body, found.ready.report)
+            kept.append([body.readings[0].body is not None for body in bodies])  # type: ignore[union-attr]
+        assert kept == [[True, True], [False, True], [False, False]]
 
     def test_no_more_starts_than_a_message_may_tell(
         self, outbox: DurableOutbox, tmp_path: Path

@@ -15,7 +15,8 @@ from fimi.edge_agent import readings_room
 from fimi.edge_agent.outbox import DurableOutbox
 from fimi.energy import ledger_log
 from fimi.energy.ledger import PhaseRecord
-from fimi.energy.ledger_log import ReadingsPart, unpacked
+from fimi.energy.ledger_opening import unpacked
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.energy.replay import replay
 from fimi.learning.data import batches
 from fimi.messaging.broker.embedded import EmbeddedBroker

@@ -16,91 +16,36 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from recorded_meters import METERS, Recorded, Several
 
 from fimi.energy import ledger_log as logs
+from fimi.energy import ledger_opening, ledger_parts
 from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
-from fimi.energy.ledger_log import BYTES_MOST, LedgerLog, ReadingsPart, unpacked
+from fimi.energy.ledger_log import LedgerLog
+from fimi.energy.ledger_opening import opened, unpacked
+from fimi.energy.ledger_parts import BYTES_MOST, ReadingsPart
 from fimi.energy.meters import NOTHING, DeclaredPower, Look, Meter, MeterDescription, Reading
-from fimi.energy.meters.combine import WithSecond
-from fimi.energy.meters.response import MeterResponse
+from fimi.energy.meters.combine import Beside, WithSecond
 from fimi.energy.meters.sampler import Sampler
 from fimi.energy.reading_arrays import floats, packed_floats, packed_wholes, squeezed, wholes
 from fimi.energy.replay import Replayed, replay
 
-METERS = {
-    "at once": MeterDescription(
-        source="m", kind="measured", scope="board", rate_hz=10.0, resolution_w=0.01
-    ),
-    "late": MeterDescription(
-        source="plug",
-        kind="measured",
-        scope="wall",
-        rate_hz=2.0,
-        response=MeterResponse(delay_s=0.4, window_s=1.0, refresh_s=1.0, delay_sd_s=0.1),
-    ),
-    "counter": MeterDescription(
-        source="rapl", kind="measured", scope="cpu", rate_hz=50.0, counts=True, resolution_j=1e-6
-    ),
+SEVERAL: dict[str, dict[Beside, str]] = {
+    "both": {"cpu": "counter"},
+    "three": {"cpu": "counter", "second": "late"},
 }
 
 
-class Recorded:
-    """A recorder that reads a wandering power at its rate; the last reading begins a list."""
-
-    def __init__(self, meter: MeterDescription, clock: VirtualClock, seed: int) -> None:
-        self._meter, self._clock = meter, clock
-        self._random = random.Random(seed)
-        self._last: Reading | None = None
-        self._until_s, self._joules = clock.now_s(), 0.0
-        self.power_w = 3.0
-
-    def describe(self) -> MeterDescription:
-        return self._meter
-
-    def mark(self) -> list[Reading]:
-        found = [] if self._last is None else [self._last]
-        now_s, step_s = self._clock.now_s(), 1.0 / self._meter.rate_hz
-        while self._until_s + step_s < now_s:
-            found.append(self._look(self._until_s + step_s * self._random.uniform(0.9, 1.0)))
-        if self._last is None or now_s > self._until_s:
-            found.append(self._look(now_s))
-        self._last = found[-1]
-        return found
-
-    def _look(self, at_s: float) -> Reading:
-        power_w = self.power_w * self._random.uniform(0.9, 1.1)
-        self._joules += power_w * (at_s - self._until_s)
-        self._until_s = at_s
-        if self._meter.counts:
-            return Reading(time_s=at_s, counter_j=math.floor(self._joules * 1e6) * 1e-6)
-        if self._random.random() < 0.02:
-            return Reading(time_s=at_s)
-        return Reading(time_s=at_s, power_w=round(power_w / 0.01) * 0.01)
-
-
-class Both(Recorded):
-    """The same with a processor's share beside it."""
-
-    def __init__(self, meter: MeterDescription, clock: VirtualClock, seed: int) -> None:
-        super().__init__(meter, clock, seed)
-        self.beside = {"cpu": Recorded(METERS["counter"], clock, seed + 1)}
-        self.readings_beside: dict[str, list[Reading]] = {}
-
-    def mark(self) -> list[Reading]:
-        self.readings_beside = {"cpu": self.beside["cpu"].mark()}
-        return super().mark()
-
-
 def worked(
-    meter: str, seed: int, rounds: int = 4
+    meter: str, seed: int, rounds: int = 4, room_bytes: int = BYTES_MOST
 ) -> tuple[list[PhaseRecord], list[Evidence], list[ReadingsPart]]:
     """What a ledger said in some rounds, and the parts of its log, one of each report."""
     clock = VirtualClock(1234.5)
     draw = random.Random(seed)
     recorder = (
-        Both(METERS["late"], clock, seed)
-        if meter == "both"
+        Several(METERS["late"], clock, seed, SEVERAL[meter])
+        if meter in SEVERAL
         else Recorded(METERS[meter], clock, seed)
     )
     log = LedgerLog("00" * 8)
@@ -115,7 +60,7 @@ def worked(
         if (more := ledger.take_evidence()) is not None:
             evidence.append(more)
         log.part(cut=False)  # a look in between changes nothing
-        parts.extend(log.part())
+        parts.extend(log.part(room_bytes))
 
     with ledger.resting("before"):
         clock.advance(6.0)
@@ -171,7 +116,7 @@ class TestArrays:
 
 
 class TestReplay:
-    @pytest.mark.parametrize("meter", [*METERS, "both"])
+    @pytest.mark.parametrize("meter", [*METERS, *SEVERAL])
     @settings(max_examples=4, deadline=None)
     @given(seed=st.integers(0, 10_000))
     def test_every_figure_is_the_same(self, meter: str, seed: int) -> None:
@@ -264,6 +209,18 @@ class Waving(Meter):
         return Look(power_w=4.0 + math.sin(9.0 * time_s))
 
 
+def look_on(*samplers: Sampler, looks: int = 4, patience_s: float = 30.0) -> None:
+    """Wait until their threads have read their meters so often, however busy the machine is."""
+    until_s = time.monotonic() + patience_s
+    for sampler in samplers:
+        sampler.take_cost()
+        seen = 0
+        while seen < looks:
+            assert time.monotonic() < until_s, "the thread of a meter does not run"
+            time.sleep(0.002)
+            seen += sampler.take_cost().looks
+
+
 class TestThreads:
     @pytest.mark.parametrize("counts", [False, True])
     def test_two_meters_that_threads_read(self, counts: bool) -> None:
@@ -280,7 +237,7 @@ class TestThreads:
             for number in (1, 2, 3):
                 for phase in ("compute", "upload", "idle"):
                     with ledger.phase(phase):
-                        time.sleep(0.04)
+                        look_on(first, second)
                 told += ledger.take(number)
                 parts += log.part()
         finally:
@@ -356,3 +313,201 @@ class TestBounds:
         assert parts[1].number == 1
         told = replay([None, unpacked(parts[1])]).told
         assert told and told[0].record.energy is not None
+
+
+class TestLeftOut:
+    """Where there is no room for all, other meters go first, whole, and the part says so."""
+
+    @staticmethod
+    def sizes() -> list[int]:
+        """Bytes of a part of three series, of two, of one: the same seed, so the same readings."""
+        whole = worked("three", 6, rounds=1)[2][0]
+        assert whole.body is not None
+        found = [len(whole.body)]
+        for _ in range(2):
+            (part,) = worked("three", 6, rounds=1, room_bytes=found[-1] - 1)[2]
+            assert part.body is not None
+            found.append(len(part.body))
+        return found
+
+    def test_the_second_meter_goes_first_then_the_share_then_all(self) -> None:
+        all_, two, one = self.sizes()
+        assert all_ > two > one > 0
+        for room_bytes, gone in (
+            (all_, set()),
+            (all_ - 1, {"second"}),
+            (two - 1, {"second", "cpu"}),
+        ):
+            (part,) = worked("three", 6, rounds=1, room_bytes=room_bytes)[2]
+            found = opened(part)
+            assert set(found.counts) == {"total", "cpu", "second"} - gone
+            assert set(unpacked(part).left_out) == gone
+            assert part.count == sum(
+                len(step.readings[name]) - (place > 0 and len(step.readings[name]) > 0)
+                for name in found.counts
+                for place, step in enumerate(
+                    each for each in unpacked(part).steps if each.readings.get(name)
+                )
+            )
+        (lost,) = worked("three", 6, rounds=1, room_bytes=one - 1)[2]
+        assert lost.body is None
+        assert f"{one} B, more than the {one - 1} B" in lost.missing
+
+    def test_the_joules_that_count_are_the_same(self) -> None:
+        """The first two rounds have room for one series each; the others are whole."""
+        told, evidence, parts = worked("three", 6)
+        room_bytes = self.sizes()[2]
+        _, _, short = worked("three", 6, room_bytes=room_bytes + 300)
+        assert all(unpacked(each).left_out for each in short[:2])
+        found = replayed([*short[:2], *parts[2:]])
+        assert [each for each, _ in found.evidence] == evidence
+        assert not found.troubles
+        last = {(each.phase, each.start_s): each for each in told}  # corrected ones come later
+        again = {(each.record.phase, each.record.start_s): each for each in found.told}
+        assert set(again) == set(last)
+        for key, each in again.items():
+            assert each.without == {"cpu", "second"}
+            one, other = last[key], each.record
+            assert one.energy is not None
+            assert other.energy is not None
+            assert other.energy.value_j == pytest.approx(one.energy.value_j, rel=1e-12)
+            assert other.energy.uncertainty_j == pytest.approx(one.energy.uncertainty_j, rel=1e-12)
+            assert (other.resolved, other.sample_count) == (one.resolved, one.sample_count)
+        seconds = [(last[key].second, each.record.second) for key, each in again.items()]
+        assert any(one is not None for one, _ in seconds)
+        assert any(one != other for one, other in seconds)  # that meter is not made up
+
+    def test_too_many_readings_of_the_others_go_before_the_joules(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        whole = worked("three", 6, rounds=1)[2][0]
+        total = opened(whole).counts["total"]
+        monkeypatch.setattr(logs, "READINGS_MOST", total + 5)
+        (part,) = worked("three", 6, rounds=1)[2]
+        assert set(opened(part).counts) == {"total"}
+        assert set(unpacked(part).left_out) == {"cpu", "second"}
+        assert f"more than {total + 5} readings" in unpacked(part).left_out["second"]
+
+
+def attacked(**changes: object) -> ReadingsPart:
+    """A part whose body was changed by somebody who knows its form."""
+    part = worked("at once", 1, rounds=1)[2][0]
+    assert part.body is not None
+    body = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(part.body))
+    count = changes.pop("said", part.count)
+    column = {} if "series" in changes else body["series"]["total"]
+    for key, value in changes.items():
+        where = column if key in column else body
+        if key == "meter":
+            where[key] |= value
+        else:
+            where[key] = value
+    packed = squeezed(msgspec.msgpack.encode(body))
+    return replace(part, body=packed, count=count, digest=hashlib.sha256(packed).hexdigest())
+
+
+class TestAttacks:
+    def test_few_bytes_never_become_many_readings(self) -> None:
+        """Readings that take no bytes at all, in three series: three times the limit."""
+        most = ledger_parts.READINGS_MOST
+        column = {
+            "meter": msgspec.to_builtins(METERS["at once"]),
+            "count": most,
+            "at_edges": packed_wholes([most]),
+            "again": packed_wholes([0]),
+            "flags": packed_wholes([0] * most),
+            "times_s": packed_floats(np.zeros(most)),
+            "power_w": packed_floats(np.zeros(0)),
+            "counter_j": packed_floats(np.zeros(0)),
+        }
+        part = attacked(
+            series=dict.fromkeys(("total", "cpu", "second"), column),
+            said=3 * most,
+            count=1,
+            steps=packed_wholes([0]),
+            words=packed_wholes([0]),
+            regimes=packed_wholes([0]),
+            numbers=packed_wholes([0]),
+            at_s=packed_floats(np.zeros(1)),
+        )
+        assert part.body is not None
+        assert len(part.body) < 500
+        with pytest.raises(ValueError, match="393216 readings, the limit is 131072"):
+            opened(part)
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"count": -1}, "no part of a log"),
+            ({"count": 10**9}, "no part of a log"),
+            ({"at_edges": packed_wholes([-1, 200])}, "numbers of"),
+            ({"flags": b""}, "begins with unknown bytes"),
+            ({"times_s": b"\x07"}, "unknown byte"),
+            ({"times_s": "text"}, "no part of a log"),
+            ({"steps": 7}, "no part of a log"),
+            ({"texts": ["x" * 401]}, "no part of a log"),
+            ({"texts": []}, "a text that is not there"),
+            ({"meter": {"rate_hz": math.nan}}, "rate_hz = nan"),
+            ({"meter": {"rate_hz": -1.0}}, "rate_hz = -1"),
+            ({"meter": {"noise_w": math.inf}}, "noise_w = inf"),
+            ({"meter": {"source": "m" * 500}}, "a name of 500 characters"),
+            ({"meter": {"kind": "guessed"}}, "no part of a log"),
+            ({"left_out": {"total": "no room"}}, "whose joules count"),
+            ({"left_out": {"third": "no room"}}, "no part of a log"),
+            ({"series": {}, "said": 0}, "whose joules count"),
+            ({"more": 1}, "no part of a log"),
+        ],
+    )
+    def test_what_cannot_be_is_refused_in_words(
+        self, changes: dict[str, object], words: str
+    ) -> None:
+        with pytest.raises(ValueError, match=words):
+            opened(attacked(**changes))
+
+    @pytest.mark.parametrize("field", ["times_s", "at_s", "flags", "at_edges", "again"])
+    def test_arrays_of_absurd_numbers(self, field: str) -> None:
+        part = worked("at once", 1, rounds=1)[2][0]
+        noted = unpacked(part)
+        edges = sum(step.step in ledger_parts.EDGES for step in noted.steps)
+        count = part.count if field in ("times_s", "flags") else edges
+        for value in (math.nan, math.inf, -1e300) if field.endswith("_s") else (-1, 9, 2**62):
+            array = (
+                packed_floats(np.full(count, value))
+                if isinstance(value, float)
+                else packed_wholes([int(value)] * count)
+            )
+            if value == -1e300:
+                opened(attacked(**{field: array}))  # a strange clock, and no harm
+                continue
+            with pytest.raises(ValueError, match=r"no time|unknown form|cannot be|than its edges"):
+                opened(attacked(**{field: array}))
+
+    @given(st.data())
+    @settings(max_examples=60, deadline=None)
+    def test_any_byte_of_it_changed_is_refused_or_read_within_its_limits(
+        self, data: st.DataObject
+    ) -> None:
+        part = worked("at once", 1, rounds=1)[2][0]
+        assert part.body is not None
+        raw = bytearray(zstandard.ZstdDecompressor().decompress(part.body))
+        for _ in range(data.draw(st.integers(1, 3))):
+            raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+        body = squeezed(bytes(raw))
+        changed = replace(part, body=body, digest=hashlib.sha256(body).hexdigest())
+        try:
+            found = opened(changed)
+        except ValueError:
+            return
+        assert found.counts["total"] <= 2 * part.count
+        found.logged()
+
+    def test_opening_makes_no_reading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        part = worked("at once", 1, rounds=1)[2][0]
+
+        def no_reading(**_: object) -> Reading:
+            raise AssertionError("a reading was made")
+
+        monkeypatch.setattr(ledger_opening, "Reading", no_reading)
+        assert opened(part).counts["total"] > 100
+        with pytest.raises(AssertionError):
+            opened(part).logged()

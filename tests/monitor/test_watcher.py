@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 from stored_runs import device_round, round_result
@@ -13,8 +14,11 @@ from fimi.energy.joules import Energy
 from fimi.messaging.messages.peers import DeviceState, Telemetry
 from fimi.messaging.messages.synthesis import SamplePicture
 from fimi.messaging.presence import PeerView
+from fimi.monitor import tallies
 from fimi.monitor.said import KEPT
+from fimi.monitor.snapshot import RunNow
 from fimi.monitor.watcher import Watcher
+from fimi.record import sums
 from fimi.record.events import (
     Awaiting,
     BatchDelivered,
@@ -23,6 +27,7 @@ from fimi.record.events import (
     DeviceLost,
     DeviceRefused,
     DeviceReported,
+    GenerationProgress,
     Intervened,
     MeterDoubted,
     PlanInForce,
@@ -92,6 +97,60 @@ def test_joules_are_those_of_the_record(run_dir: Path) -> None:
             assert shown is not None and known is not None and shown.kind == known.kind
             assert shown.value_j == known.value_j
             assert shown.uncertainty_j == pytest.approx(known.uncertainty_j)
+
+
+def added_up(rounds: int, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int, RunNow]:
+    """How many energies and gaps are looked at to add up a run with a board that is away."""
+    looked = {"energies": 0, "gaps": 0}
+    whole_total, whole_gaps = sums.total, tallies.gaps
+
+    def total(parts: Iterable[Energy], **how: bool) -> Energy | None:
+        few = [*parts]
+        looked["energies"] += len(few)
+        return whole_total(few, **how)
+
+    def gaps(missing: Iterable[sums.Gap]) -> str:
+        few = [*missing]
+        looked["gaps"] += len(few)
+        return whole_gaps(few)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sums, "total", total)
+        patched.setattr(tallies, "gaps", gaps)
+        most = Energy(value_j=9.0, kind="modelled", source="most", uncertainty_j=0.1)
+        away = device_round(
+            "device-9", status="absent", phases=(), busy_s=None, predicted=(), unknown_max=most
+        )
+        here = [device_round(f"device-{i}") for i in range(4)]
+        seen = watcher()
+        for number in range(1, rounds + 1):
+            seen(RoundFinished(result=round_result(number, [*here, away], 0.5)))
+        found = seen.snapshot()
+    return looked["energies"], looked["gaps"], found.run
+
+
+def test_adding_up_takes_as_long_as_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, few_gaps, _ = added_up(50, monkeypatch)
+    many, many_gaps, run = added_up(400, monkeypatch)
+    assert many <= 8.5 * few and many_gaps <= 8.5 * few_gaps
+    assert few <= 50 * 4 * 4 * 4  # four phases of four boards: in all, in the round, in the board
+    assert run.energy.missing == "rounds 1–400 of device-9 (absent)"
+
+
+def test_a_round_names_a_few_of_many_meters_and_the_run_all_of_them() -> None:
+    seen, names = watcher(), [f"plug:shelf-{i:03d}" for i in range(200)]
+    devices = []
+    for name in names:
+        whole = device_round(name)
+        of = [replace(p, energy=replace(p.energy, source=name)) for p in whole.phases if p.energy]
+        devices.append(replace(whole, phases=tuple(of)))
+    seen(RoundFinished(result=round_result(1, devices, 0.5)))
+    found = seen.snapshot()
+    energy, here = found.run.energy.energy, found.rounds["1"]
+    assert energy is not None and energy.source == "+".join(names)
+    for each in (here.energy.energy, here.energy.compared, here.so_far.energy):
+        assert each == replace(energy, source="+".join([*names[:3], "197 more"]))
+    assert len(msgspec.json.encode(here)) < 1500
 
 
 def test_what_comes_late_is_counted(run_dir: Path) -> None:
@@ -193,6 +252,36 @@ def test_joules_beside_the_boards_are_known_whole_or_not_at_all() -> None:
         seen(RoundFinished(result=replace(result, server=replace(server, energy=energy))))
         found = seen.snapshot().run.server
         assert (found.value_j if found is not None else None) == wanted_j
+
+
+def test_images_by_device_count_those_that_came_before_and_those_asked_for_later() -> None:
+    def batch(device: str, delivered: int) -> BatchDelivered:
+        return BatchDelivered(
+            device=device, requested=9, delivered=delivered, seconds=1.0, error=""
+        )
+
+    def progress(done: int, asked: int, lacking: int) -> GenerationProgress:
+        return GenerationProgress(
+            devices_done=done, devices_asked=asked, lacking=lacking, images_per_s=1.0
+        )
+
+    first = [batch("a", 5), batch("b", 6), batch("coordinator", 7), batch("coordinator", 8)]
+    made = generation(first)
+    assert made is not None and made.by_receiver == {"a": 5, "b": 6, "coordinator": 15}
+    seen = watcher()
+    seen.recall(RunData(path=Path("r"), info=RunInfo(run="r"), generation=made))
+    assert seen.snapshot().generator.delivered == made.by_receiver
+    # Two more are asked for: another one for a, and the first one of c.
+    seen(progress(0, 2, 9))
+    seen(batch("a", 4))
+    now = seen.snapshot().generator
+    assert now.delivered == {"a": 9, "b": 6, "coordinator": 15}
+    assert (now.batches_done, now.batches_asked, now.lacking) == (0, 2, 9)
+    seen(progress(1, 2, 3))
+    seen(batch("c", 3))
+    now = seen.snapshot().generator
+    assert sum(now.delivered.values()) == 33
+    assert (now.batches_done, now.batches_asked, now.lacking) == (2, 2, 0)
 
 
 def test_a_run_that_is_gone_on_with_is_where_it_was(run_dir: Path) -> None:

@@ -12,7 +12,7 @@ from fimi.edge_agent.boards import emulated_board
 from fimi.edge_agent.metering import Metering
 from fimi.energy.cost_model import OperatingPoint
 from fimi.energy.ledger import PhaseRecord
-from fimi.energy.ledger_log import ReadingsPart
+from fimi.energy.ledger_parts import ReadingsPart
 from fimi.messaging.messages.facts import RoundSettled
 from fimi.messaging.messages.orders import EmulatedDevice
 from fimi.record.results import DeviceRound, Preparation

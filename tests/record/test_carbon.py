@@ -14,9 +14,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from stored_runs import device_round, round_result
 
 from fimi.energy.joules import Energy
-from fimi.record.carbon import Carbon, with_carbon
+from fimi.record.carbon import Carbon, emissions_so_far, with_carbon
 from fimi.record.reader import read_run
 from fimi.record.record import Generation
 from fimi.record.results import ServerRound
@@ -139,6 +141,35 @@ def test_all_machines_are_in_the_larger_boundary(run_dir: Path) -> None:
     assert named.is_whole and named.of_run.embodied is not None
     by_hand = 1e3 * (24 * LASTED_S + 300 * 5.0 + 100 * 6.0) / (4 * 365 * 24 * 3600)
     assert named.of_run.embodied.value_g == pytest.approx(by_hand)
+
+
+class Walked(tuple[Any, ...]):
+    """Rounds that count how often somebody walks over them."""
+
+    times = 0
+
+    def __iter__(self) -> Any:
+        Walked.times += 1
+        return super().__iter__()
+
+
+def test_emissions_so_far_are_those_of_shorter_runs_and_walk_over_the_rounds_a_few_times(
+    run_dir: Path,
+) -> None:
+    away = replace(device_round("device-1"), status="absent", phases=(), busy_s=None)
+    rounds = [
+        round_result(n, [device_round("device-0"), *([] if n % 3 else [away])], 0.5)
+        for n in range(1, 41)
+    ]
+    given = {**EMBODIED, "boundary": "all"}
+    run = replace(with_carbon(read_run(run_dir), given), rounds=Walked(rounds))
+    points = summarise(run).points
+    Walked.times = 0
+    found = emissions_so_far(run, points)
+    assert Walked.times <= 6
+    for number in (1, 2, 3, 17, 40):
+        short = summarise(replace(run, rounds=tuple(rounds[:number]))).carbon
+        assert short is not None and found[number - 1] == short.of_run.total
 
 
 def test_uncertainty_is_that_of_a_product(run_dir: Path) -> None:

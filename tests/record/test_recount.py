@@ -13,12 +13,19 @@ import numpy as np
 import pytest
 from metered_runs import METERS, ROUNDS, same, write_metered_run
 from msgspec.structs import replace
+from recorded_meters import METERS as RECORDED
+from recorded_meters import Several
+from stored_runs import ABOUT, device_round, profile, round_result
 
-from fimi.energy.ledger_log import ReadingsPart
+from fimi.energy.clock import VirtualClock
+from fimi.energy.ledger import Ledger
+from fimi.energy.ledger_log import LedgerLog
+from fimi.energy.ledger_parts import BYTES_MOST, ReadingsPart
+from fimi.energy.meters.combine import Beside
 from fimi.record.reader import read_run
 from fimi.record.readings import read_readings, trace
-from fimi.record.readings_rows import PARTS_MOST
-from fimi.record.recount import recount, recounted
+from fimi.record.readings_writing import PARTS_MOST
+from fimi.record.recount import LEFT_OUT, Recount, recount, recounted
 from fimi.record.store import RunStore
 from fimi.record.summary import summarise
 
@@ -186,6 +193,106 @@ class TestRefused:
         after = read_readings(folder)
         assert [p for p in after if p.row.life == part.life] == before
         assert sum(p.round == 1 for p in after) == PARTS_MOST
+
+    def test_before_the_first_round_there_are_as_many_for_each_round(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Plans of later rounds are stored with that time too."""
+        folder = write_metered_run(tmp_path / "run", ["pi-chip"])
+        path = folder / "run.sqlite"
+        with closing(sqlite3.connect(path)) as db, db:
+            db.execute("UPDATE run SET status = 'interrupted'")
+            db.execute("DELETE FROM event")
+        store = RunStore.reopen(path)
+        part = read_readings(folder)[0].row.packed
+        most = PARTS_MOST * (1 + ROUNDS)
+        lives = [replace(part, life=f"{n:016x}") for n in range(most + 5)]
+        store.write_readings(0, "pi-chip", lives)
+        store.close()
+        assert sum(p.round == 0 for p in read_readings(folder)) == most
+        assert "6 parts of the readings of pi-chip in the time before the first round are not " in (
+            caplog.text
+        )
+
+
+def write_three_meters(folder: Path, room_bytes: Callable[[int], int]) -> Path:
+    """A run of a board with a processor's share and a second meter; room by round."""
+    clock = VirtualClock(100.0)
+    others: dict[Beside, str] = {"cpu": "counter", "second": "at once"}
+    recorder = Several(RECORDED["at once"], clock, 4, others)
+    log = LedgerLog()
+    ledger = Ledger(clock, recorder, log)
+    folder.mkdir()
+    store = RunStore(folder / "run.sqlite")
+    store.describe(replace(ABOUT, run="run", instance="00000000000000aa"))
+    described = profile("pi")
+    store.write_profile(
+        "pi", replace(described, hardware=replace(described.hardware, meter=recorder.describe()))
+    )
+    for number in range(1, ROUNDS + 1):
+        for phase in ("model-download", "compute", "upload", "idle"):
+            with ledger.phase(phase):
+                clock.advance(7.0)
+        entry = replace(device_round("pi"), phases=ledger.take(number))
+        store.write_round(round_result(number, [entry], 0.5))
+        store.write_readings(number, "pi", log.part(room_bytes(number)))
+    store.end("completed", "rounds", "2025-01-02T03:04:05+00:00")
+    store.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    whole = write_three_meters(tmp_path_factory.mktemp("three") / "run", lambda _: BYTES_MOST)
+    (part,) = read_readings(whole, number=2)
+    assert set(part.row.series) == {"total", "cpu", "second"}
+    room = len(part.row.body or b"") - 1
+    return write_three_meters(
+        tmp_path_factory.mktemp("short") / "run", lambda n: room if n == 2 else BYTES_MOST
+    )
+
+
+class TestLeftOut:
+    """The second meter's readings had no room in round 2: all that counts is recounted."""
+
+    @staticmethod
+    def changed(short: Path, tmp_path: Path, column: str) -> Recount:
+        folder = Path(shutil.copytree(short, tmp_path / "run"))
+        where = "WHERE round = 2 AND phase = 'compute'"
+        execute(folder, f"UPDATE sample SET {column} = {column} + 1.0 {where}")
+        return recount(folder)
+
+    def test_all_holds_and_what_was_left_out_is_said(self, short: Path) -> None:
+        (part,) = read_readings(short, number=2)
+        assert set(part.row.series) == {"total", "cpu"}
+        found = recount(short)
+        assert found.holds
+        assert {each.verdict for each in found.phases} == {"holds"}
+        assert found.missing == ()
+        (said,) = found.left_out
+        assert said.startswith("pi, round 2, part 1: without those of the second meter: ")
+        doubtful = {each.round for each in found.phases if each.why == LEFT_OUT}
+        assert 2 in doubtful
+        assert 1 not in doubtful
+        assert trace(short, "pi", 2, "second").missing
+        assert not trace(short, "pi", 2, "total").missing
+
+    def test_the_summary_of_the_recounted_run_is_the_same(self, short: Path) -> None:
+        run = read_run(short)
+        again = summarise(recounted(run, recount(short, run)))
+        assert again == summarise(run)
+
+    @pytest.mark.parametrize("column", ["energy_j", "cpu_j"])
+    def test_a_changed_joule_is_named(self, short: Path, tmp_path: Path, column: str) -> None:
+        found = self.changed(short, tmp_path, column)
+        (wrong,) = found.of("differs")
+        assert (wrong.round, wrong.phase) == (2, "compute")
+
+    def test_of_the_second_meter_nothing_is_claimed(self, short: Path, tmp_path: Path) -> None:
+        found = self.changed(short, tmp_path, "second_j")
+        assert found.holds
+        (each,) = [e for e in found.phases if (e.round, e.phase) == (2, "compute")]
+        assert (each.verdict, each.why) == ("holds", LEFT_OUT)
 
 
 class TestTrace:

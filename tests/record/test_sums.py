@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fimi.energy.cost_model import Phase
 from fimi.energy.joules import Energy
-from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, error_percent
+from fimi.record.sums import Compared, EnergyPart, EnergyTally, Gap, Sum, error_percent, most
 
 PHASE = st.sampled_from(["compute", "upload", "idle"])
 
@@ -99,3 +99,33 @@ def test_a_device_that_told_nothing_is_one_gap() -> None:
         EnergyPart(device="a", round=1, phase="idle", silent=True),
     ]
     assert EnergyTally(silent).sum() == Sum(missing=(Gap(device="a", round=1),))
+
+
+BOUNDS = st.lists(
+    st.tuples(
+        st.sampled_from("ab"), st.integers(0, 2), PHASE, st.none() | st.sampled_from([1.0, 2.5])
+    )
+)
+
+
+@given(BOUNDS, st.integers(0, 5))
+def test_the_most_that_gaps_hold_is_that_of_all_of_them_at_any_time(
+    found: list[tuple[str, int, Phase, float | None]], every: int
+) -> None:
+    tally = EnergyTally()
+    gaps: dict[Gap, None] = {}
+    for at, (device, number, phase, value_j) in enumerate(found):
+        bound = value_j and Energy(
+            value_j=value_j, kind="modelled", source="most", uncertainty_j=0.1
+        )
+        gap = Gap(device=device, round=number, phase=phase, unknown_max=bound or None)
+        gaps[gap] = None
+        tally.enter(gap, None)
+        if every and at % every == 0:
+            tally = tally.copy()
+            tally.sum()
+    here, whole = tally.sum().unknown_max, most(gaps)
+    assert (here is None) == (whole is None)
+    if here is not None and whole is not None:
+        assert here.value_j == pytest.approx(whole.value_j)
+        assert here.uncertainty_j == pytest.approx(whole.uncertainty_j)

@@ -179,9 +179,10 @@ def test_all_say_the_same_and_the_truth(unread: Parts, unpredicted: Parts, build
         assert not whole.missing or wanted in headline
         percent = f"{error:+.1f} %".replace("-", "−")
         assert percent in (card(page, "Energy, predicted") if not dynamic else headline)
-        assert f"({percent}" in terminal
+        assert f"; {percent}" in terminal
         lacks_some = both["missing"] != []
-        of_which = f"{percent} of the {format_joules(whole.measured_j)} that were metered and"
+        known = f"{format_joules(whole.measured_j)} (emulated, board)"
+        of_which = f"{percent} of the {known} that were metered and"
         assert (
             of_which in (headline if dynamic else card(page, "Energy, predicted"))
         ) == lacks_some

@@ -78,13 +78,15 @@ class TestCheck:
         assert "10 devices with " in words
         assert "mean distance to the population" in words
         assert "there is one for the 10 emulated boards: " in words
-        assert re.search(r"rounds of \S+ s, least \w+ energy .*\(bound .*found by ", words)
+        assert re.search(
+            r"rounds of \S+ s, least \w+ energy .*\(modelled; bound .*found by ", words
+        )
 
     def test_the_plan_is_that_of_the_dry_run(self, place: Workplace, reference: SharedRun) -> None:
         settings = ["--set", "fleet.devices=3", "--set", "plan.error_max=0.08"]
         done = place.run("check", *settings)
         plan = done.stdout.split("\nplan ")[1]
-        assert f"energy {format_joules(reference.result['plan_energy_j'])} (bound" in plan
+        assert f"energy {format_joules(reference.result['plan_energy_j'])} (modelled; bound" in plan
         assert f"{reference.result['synthetic_samples']} synthetic samples" in " ".join(
             plan.split()
         )

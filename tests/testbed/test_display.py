@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ from own_terminal import OwnTerminal
 from fimi.monitor.watcher import Watcher
 from fimi.record.events import DeviceJoined, DeviceLost
 from fimi.record.record import RunInfo
-from fimi.testbed.display import RunDisplay
+from fimi.testbed.display import RunDisplay, _Kept
 from fimi.testbed.logs import LogSettings, set_up
 
 Streams = tuple[IO[str], IO[str]]
@@ -130,6 +131,23 @@ def test_ctrl_c_is_what_it_was(terminal: OwnTerminal, streams: Streams, tmp_path
         assert isinstance(flags, int)
         assert flags & termios.ISIG and not flags & (termios.ICANON | termios.ECHO)
     assert signal.getsignal(signal.SIGTSTP) == stops
+
+
+def test_a_progress_bar_is_one_line_that_takes_no_more_than_its_last_state() -> None:
+    lines: list[str] = []
+    kept = _Kept(io.StringIO(), lines.append)
+    for done in range(1000):
+        kept.write(f"\r{done} of 1000")
+    assert len(kept._begun) < 20
+    kept.write("\r1000 of 1000\n")
+    for done in range(3):
+        kept.write(f"{done} %\r")
+    kept.write("ready\r\nsaid with both\r\nhalf")
+    kept.write("\r")
+    kept.end()
+    assert lines == ["1000 of 1000", "ready", "said with both", "half"]
+    kept.write("." * 70_000)
+    assert len(lines) == 5 and not kept._begun
 
 
 def test_without_keys_it_is_drawn_all_the_same(

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from fimi.coordinator.context import FederationError
+from fimi.coordinator.controls import Controls
 from fimi.coordinator.federation import Coordinator
 from fimi.coordinator.outcome import Federation
 from fimi.coordinator.strategies import STRATEGIES
@@ -38,7 +39,16 @@ from fimi.messaging.broker.embedded import EmbeddedBroker
 from fimi.messaging.client import Peer
 from fimi.messaging.topics import COORDINATOR, device_id
 from fimi.optim.learning_curve import LearningCurve
-from fimi.record.events import BatchDelivered, Event, RoundFinished
+from fimi.record.events import BatchDelivered, Event, Intervened, RoundFinished
+from fimi.record.interventions import (
+    ExcludeDevice,
+    GoOn,
+    IncludeDevice,
+    PauseRun,
+    PlanAgain,
+    Request,
+    SetDeadline,
+)
 from fimi.record.phases import round_parts
 from fimi.record.reader import read_run
 from fimi.record.results import RoundResult
@@ -53,6 +63,17 @@ from fimi.testbed.processes.coordinator import terms
 
 DEVICES, ROUNDS = 3, 2
 SPLIT = configuration.load().split
+
+
+ASKED: dict[Request, bool] = {
+    PlanAgain(): False,
+    SetDeadline(deadline_s=20.0): False,
+    ExcludeDevice(device="device-1"): False,
+    IncludeDevice(device="device-1"): False,
+    PauseRun(): True,
+    GoOn(): True,
+}
+"""What is asked of a run whose devices do not train, and whether it is done."""
 
 
 class Watt:
@@ -80,6 +101,10 @@ class Ran:
         self.scenario = Scenario(config=config)
         self.agents: list[Agent] = []
         self.held: dict[str, tuple[int, int]] = {}
+        self.controls = Controls()
+        if not STRATEGIES[name].devices_train:
+            for request in ASKED:
+                assert self.controls.ask(request, "a test").state == "accepted"
         self.federation = self._run(broker, fleet)
 
     def _run(self, broker: EmbeddedBroker, fleet: str) -> Federation:
@@ -130,6 +155,7 @@ class Ran:
                     public=SPLIT.public,
                     validation=SPLIT.validation,
                     meter=Watt(),
+                    controls=self.controls,
                 ).run()
             finally:
                 stop.set()
@@ -220,6 +246,16 @@ def test_it_runs_and_does_what_it_says(look: Any, name: str) -> None:
             assert result.server.energy.value_j == 1.0
             assert (result.server.weight is not None) == (strategy.server == "mix")
         assert (energy := energy_of(result)) is None or energy.kind == "emulated"
+
+
+def test_where_devices_do_not_train_what_is_about_them_is_refused(look: Any) -> None:
+    ran = look("aigc-only")
+    served = {e.request: e for e in ran.events if isinstance(e, Intervened)}
+    assert {request: event.done for request, event in served.items()} == ASKED
+    for event in served.values():
+        assert event.done or event.words.startswith("devices do not train under this strategy")
+    stored = read_run(ran.path).interventions
+    assert [(each.request, each.done) for each in stored] == [*ASKED.items()]
 
 
 def energy_of(result: RoundResult) -> Energy | None:

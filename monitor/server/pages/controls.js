@@ -9,7 +9,6 @@ import { OVER } from "./states.js";
 import { seconds } from "./words.js";
 
 const AGAIN_MS = 1000;
-const PATIENCE_MS = 600_000;
 
 async function post(message) {
   const answer = await fetch("/control", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(message) });
@@ -35,9 +34,9 @@ export function controls(run, question) {
     return first.words;
   }
 
+  /** Until it is answered, however long the round takes after which it is served. */
   async function follow(number) {
-    const until = Date.now() + PATIENCE_MS;
-    while (Date.now() < until && !OVER.has(run.now?.run.state)) {
+    while (!OVER.has(run.now?.run.state)) {
       await new Promise((done) => setTimeout(done, AGAIN_MS));
       try {
         const found = await post({ control: "look", number });
@@ -99,7 +98,7 @@ export function controls(run, question) {
     button("Take a device in again …", () => include(null), { when: () => ids(true).length > 0 }),
     button("Stop the run", () => ({
       title: "Stop the run?", yes: "Stop it", danger: true,
-      words: [`${after()} the run ends as by Ctrl-C, with a report of what was done.`, `fimi coordinator run --resume ${now().name}, or fimi dry-run for a dry run, goes on with it.`],
+      words: [`${after()} the run ends as by Ctrl-C, with a report of what was done.`, `fimi ${now().begun_by || "coordinator run"} --resume ${now().name} goes on with it.`],
       act: (_, say) => request({ do: "stop" }, say),
     })),
     why,

@@ -94,11 +94,12 @@ export function device(run, controls) {
     fact("State", CONDITIONS[now.state]?.[2] ?? now.state);
     fact("Board", [now.board || MISSING, now.kind].filter(Boolean).join(", "));
     fact("Samples", `${now.samples ?? MISSING} of its own, ${now.synthetic ?? MISSING} synthetic in its plan`);
-    fact("Doing", [now.stage, now.phase?.replace("-", " ")].filter(Boolean).join(", phase ") || MISSING);
+    fact("Doing", now.stage || MISSING);
     fact("Operating point", `${hertz(now.set_hz)} planned, ${hertz(now.applied_hz)} in force, ${hertz(now.clock_hz)} achieved${now.point ? ` (${now.point})` : ""}`);
     fact("Uplink", `${bitsPerSecond(now.set_bps)} planned, ${bitsPerSecond(now.sent_bps)} achieved`);
     power.set(now.power_w === undefined ? undefined : { value_j: now.power_w, kind: now.power_kind, scope: now.power_scope, source: now.meter });
     fact("Power now", power.node);
+    fact("Phase of that power", now.phase?.replace("-", " ") ?? MISSING);
     fact("Meter", now.meter || MISSING);
     fact("Processor", celsius(now.temperature_c));
     fact("Accuracy", now.accuracy === undefined ? MISSING : `${percent(now.accuracy)} on its own data, in its last training`);

@@ -36,7 +36,7 @@ export function look(device) {
 /** Of a run: tone and word. */
 export const RUN_TONES = {
   starting: "soft", gathering: "accent", planning: "accent", drawing: "accent", training: "accent",
-  pausing: "warm", paused: "warm", completed: "good", failed: "bad", interrupted: "warm",
+  running: "accent", pausing: "warm", paused: "warm", completed: "good", failed: "bad", interrupted: "warm",
 };
 export const OVER = new Set(["completed", "failed", "interrupted"]);
 

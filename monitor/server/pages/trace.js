@@ -1,10 +1,13 @@
 /* A round of a device as its meter saw it: readings over time, the phases below them, and how each
- * phase got its energy. What is not kept is said; nothing is drawn in its place. */
+ * phase got its energy. What is not kept is said; nothing is drawn in its place. A device may hand
+ * readings in late: what is shown is asked for again, soon after its round, while something of it is
+ * missing, and whenever a round has ended. */
 
 import { Amount, el, setHidden, setText } from "./dom.js";
 import { PHASES, axis, chart, colour } from "./charts.js";
 import { MISSING, joules, kindWords, plural, seconds } from "./words.js";
 
+const AGAIN_MS = 5000;
 const HEADS = ["Phase", "Began", "Length", "Energy", "How it came to be"];
 
 /** How a phase got its energy, in a sentence. */
@@ -36,19 +39,24 @@ export function trace(place) {
   let device = null;
   let latest = 0;
   let asked = "";
+  let askedMs = 0;
+  let drawn = "";
+  let lacks = false;
 
-  async function load() {
+  async function load({ again = false } = {}) {
     const round = Number(number.value);
     const wanted = `${device} ${round}`;
-    if (device === null || number.value === "" || wanted === asked) return;
+    if (device === null || number.value === "" || (wanted === asked && !again)) return;
+    again &&= wanted === asked;
     asked = wanted;
+    askedMs = Date.now();
     let found;
     try {
       const answer = await fetch(`/devices/${encodeURIComponent(device)}/trace?round=${round}`);
       found = await answer.json();
       if (!answer.ok) throw new Error(found.error ?? `status ${answer.status}`);
     } catch (error) {
-      if (wanted !== asked) return;
+      if (wanted !== asked || again) return; // what is shown stays true
       asked = ""; // it may be there the next time
       setText(told, error.message);
       show(null);
@@ -58,6 +66,10 @@ export function trace(place) {
   }
 
   function show(found) {
+    const written = JSON.stringify(found);
+    if (found && written === drawn) return;
+    drawn = written;
+    lacks = Boolean(found) && (found.missing.length > 0 || !found.phases.length || !found.times_s.length);
     setHidden(table, !found?.phases.length);
     setHidden(figure, !found?.times_s.length);
     if (!found) return;
@@ -87,9 +99,12 @@ export function trace(place) {
     },
     know(round, rounds) {
       number.max = rounds;
-      if (round === latest || !round) return;
-      latest = round;
-      if (follow.checked) { number.value = round; load(); }
+      if (!round) return;
+      if (round !== latest) {
+        latest = round;
+        if (follow.checked) number.value = round;
+        load({ again: true });
+      } else if ((lacks || Number(number.value) >= latest - 1) && Date.now() - askedMs > AGAIN_MS) load({ again: true });
     },
     paint() { picture.paint(); },
   };

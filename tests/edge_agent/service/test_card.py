@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from fimi.messaging.bundle import Bundle
 
 CARD = Path(__file__).parents[3] / "packaging" / "card"
+ENTRY = "[console_scripts]\nfimi = started:main\n"
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox") if shutil.which(shell)]
 
 pytestmark = pytest.mark.skipif(
@@ -90,6 +92,10 @@ def test_a_serial_number_that_nobody_knows_is_left_on_the_card(tmp_path: Path) -
     assert done.returncode == 1
     assert "deadbeef,NAME" in done.stderr
     assert (card.fimi / "UNKNOWN-SERIAL.txt").read_text() == "deadbeef\n"
+    card.serial(b"deadbea7\0")  # the same card in the next board, and once more in it
+    card.start()
+    card.start()
+    assert (card.fimi / "UNKNOWN-SERIAL.txt").read_text() == "deadbeef\ndeadbea7\n"
     assert len(list((card.fimi / "bundles").iterdir())) == 2
     assert not (card.root / "etc/fimi").exists()
 
@@ -108,13 +114,65 @@ def test_by_host_name_with_a_profile_where_there_is_no_list(tmp_path: Path) -> N
     assert done.returncode == 0, done.stdout + done.stderr
     assert card.bundle().name == "pi-02"
     assert (card.root / "etc/fimi/profile/board.toml").read_text() == text
+    assert list((card.fimi / "profiles").iterdir()) == []  # the password of a plug may stand in it
+
+
+def test_a_card_with_one_bundle_is_of_the_board_that_it_names(tmp_path: Path) -> None:
+    """Forty cards of one image have one host name, ``raspberrypi``."""
+    card = Card(tmp_path / "system", 1)
+    (card.fimi / "boards.csv").unlink()
+    done = card.start()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert card.bundle().name == "pi-01"
+    assert (card.root / "etc/hostname").read_text() == "pi-01\n"
+
+
+def wheel(folder: Path, name: str, requires: str, files: dict[str, str]) -> None:
+    """A wheel of pure Python."""
+    info = f"{name}-0.1.0.dist-info"
+    files = {
+        **files,
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n{requires}",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{each},,\n" for each in [*files, f"{info}/RECORD"])
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / f"{name}-0.1.0-py3-none-any.whl", "w") as made:
+        for path, text in files.items():
+            made.writestr(path, text)
+
+
+def test_fimi_comes_from_the_wheel_on_the_card_and_from_nowhere_else(tmp_path: Path) -> None:
+    card = Card(tmp_path / "system", 1)
+    card.serial(b"10000000abcdef01\0")
+    (card.root / "opt/fimi/bin/fimi").unlink()
+    done = card.start()
+    assert done.returncode == 1
+    assert "must hold one wheel of fimi" in done.stderr and "pip wheel --no-deps" in done.stderr
+    assert len(list((card.fimi / "bundles").iterdir())) == 1
+    program = "import sys, the_other\ndef main(): print(the_other.NAME, *sys.argv[1:3])\n"
+    # What the wheel holds is looked at elsewhere; here a program that says that it was started.
+    wheel(
+        card.fimi / "wheels",
+        "fimi_testbed",
+        "Provides-Extra: update\nRequires-Dist: the-other>=0.1; extra == 'update'\n",
+        {
+            "started.py": program,
+            "fimi_testbed-0.1.0.dist-info/entry_points.txt": ENTRY,
+        },
+    )
+    wheel(card.fimi / "wheels", "the_other", "", {"the_other.py": "NAME = 'other'\n"})
+    done = card.start()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "and what it needs from the card" in done.stdout
+    assert "other agent install" in done.stdout
 
 
 @pytest.mark.parametrize(
     ("name", "why"), [("../x", "is no id"), ("pi-99", "fimi fleet enroll pi-99")]
 )
 def test_names_without_a_bundle(name: str, why: str, tmp_path: Path) -> None:
-    card = Card(tmp_path / "system", 1)
+    card = Card(tmp_path / "system", 2)
     (card.fimi / "boards.csv").unlink()
     (card.root / "etc/hostname").write_text(name)
     done = card.start()
@@ -128,7 +186,11 @@ def test_what_cloud_init_and_systemd_read(tmp_path: Path) -> None:
     text = (CARD / "user-data").read_text()
     assert text.startswith("#cloud-config\n")
     found = yaml.safe_load(text)
-    assert set(found) == {"package_update", "packages", "ntp", "runcmd"}
+    (user,) = found["users"]
+    assert user["name"] == "pi" and found["ssh_pwauth"] is False and user["lock_passwd"] is True
+    assert user["ssh_authorized_keys"] == ["PUBLIC-KEY"]  # what docs/forty-boards.md replaces
+    assert found["preserve_hostname"] is True  # first-boot.sh names the board
+    assert "python3-venv" in found["packages"] and found["ntp"] == {"enabled": True}
     assert all((CARD / Path(word).name).exists() for word in found["runcmd"][0][1:2])
     assert ["systemctl", "enable", "fimi-first-boot.service"] in found["runcmd"]
     assert "/boot/firmware/fimi/first-boot.sh" in (CARD / "fimi-first-boot.service").read_text()

@@ -34,7 +34,7 @@ class Now:
     """An experiment that stands still."""
 
     def snapshot(self) -> Snapshot:
-        run = RunNow(name="digits", title="experiment digits", state="training")
+        run = RunNow(name="digits", title="experiment digits", state="running")
         said = {"1": Said(unix_s=1.0, text="tfl seed 2 FAILED", problem=True)}
         return Snapshot(unix_s=2.0, run=run, said=said, study=STUDY)
 

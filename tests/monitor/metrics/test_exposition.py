@@ -14,9 +14,18 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as older
 
 from fimi.energy.joules import Energy
+from fimi.monitor.metrics.experiments import EXPERIMENT_FAMILIES
 from fimi.monitor.metrics.exposition import metrics
 from fimi.monitor.metrics.families import FAMILIES
-from fimi.monitor.snapshot import DeviceNow, GeneratorNow, JoulesNow, RunNow, Snapshot
+from fimi.monitor.snapshot import (
+    DeviceNow,
+    GeneratorNow,
+    JoulesNow,
+    RunNow,
+    Snapshot,
+    StudyNow,
+    TaskNow,
+)
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PROMETHEUS = (  # what Prometheus 2.42 sends
@@ -134,6 +143,34 @@ def test_joules_of_another_kind_are_another_series(seen: Any) -> None:
     assert not any(name.startswith("fimi_run_energy") for name in names)  # it would mix them
 
 
+def test_an_experiment_says_how_far_it_is() -> None:
+    study = StudyNow(
+        name="digits",
+        done=7,
+        runs=20,
+        failed={"fimi-s3": "no plan"},
+        running={
+            "fimi-s8": TaskNow(done=3, steps=10, since_s=4.0),
+            "tfl-s8": TaskNow(done=0, steps=0, since_s=1.0),
+        },
+        left_s=90.5,
+    )
+    run = RunNow(name="digits", state="running", began_unix_s=1000.0)
+    found = series(Snapshot(unix_s=1.0, run=run, study=study))
+    run_8 = frozenset({("run", "fimi-s8")})
+    assert found == {
+        ("fimi_experiment_info", frozenset({("experiment", "digits")})): 1.0,
+        ("fimi_experiment_start_timestamp_seconds", frozenset()): 1000.0,
+        ("fimi_experiment_runs_planned", frozenset()): 20.0,
+        ("fimi_experiment_runs_ended", frozenset()): 7.0,
+        ("fimi_experiment_runs_failed", frozenset()): 1.0,
+        ("fimi_experiment_runs_running", frozenset()): 2.0,
+        ("fimi_experiment_remaining_seconds", frozenset()): 90.5,
+        ("fimi_experiment_run_steps_done", run_8): 3.0,
+        ("fimi_experiment_run_steps_planned", run_8): 10.0,
+    }
+
+
 def test_what_is_unknown_is_left_out() -> None:
     bare = Snapshot(unix_s=1.0, run=RunNow(name="r"), devices={"d": DeviceNow()})
     found = {name for name, _ in series(bare)}
@@ -195,8 +232,9 @@ def test_labels_are_escaped(one: str, other: str) -> None:
 
 
 def test_names_follow_the_conventions() -> None:
-    assert len({family.name for family in FAMILIES}) == len(FAMILIES)
-    for family in FAMILIES:
+    families = (*FAMILIES, *EXPERIMENT_FAMILIES)
+    assert len({family.name for family in families}) == len(families)
+    for family in families:
         assert re.fullmatch(r"fimi_[a-z_]+", family.name)
         assert not family.unit or family.name.endswith(f"_{family.unit}")
         assert not family.name.endswith(("_total", "_info", "_count", "_sum", "_bucket"))
@@ -206,5 +244,7 @@ def test_names_follow_the_conventions() -> None:
 def test_the_documentation_names_them_all() -> None:
     page = (Path(__file__).parents[3] / "docs" / "monitoring.md").read_text(encoding="utf-8")
     ends = {"counter": "_total", "info": "_info"}
-    known = {family.name + ends.get(family.type, "") for family in FAMILIES}
+    known = {
+        family.name + ends.get(family.type, "") for family in (*FAMILIES, *EXPERIMENT_FAMILIES)
+    }
     assert set(re.findall(r"`(fimi_[a-z_]+)`", page)) == known

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from stored_runs import device_round, round_result
 
 from fimi.monitor import feed, tallies, watcher
-from fimi.monitor.changes import as_json
+from fimi.monitor.changes import Json, apply, as_json
 from fimi.monitor.feed import Feed
-from fimi.monitor.server import service
+from fimi.monitor.server import app, service
 from fimi.monitor.server.hooks import NoHooks
 from fimi.monitor.server.service import Dashboard
 from fimi.monitor.snapshot import RunNow, Snapshot
@@ -151,3 +152,86 @@ def test_the_run_goes_on_while_a_viewer_makes_it_add_up(monkeypatch: pytest.Monk
     event_taken.set()
     viewer.join(20.0)
     assert seen.snapshot().run.round == 2
+
+
+def test_who_comes_while_a_feed_is_closed_gets_the_state_and_the_end() -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def take() -> Snapshot:
+        begun.set()
+        assert goes_on.wait(20.0)
+        return Snapshot(unix_s=1.0, run=RunNow(name="r"))
+
+    async def look() -> list[bytes]:
+        told = Feed(take, interval_s=0.001)
+
+        async def heard() -> list[bytes]:
+            return [chunk async for chunk in told.listen()]
+
+        listening = asyncio.create_task(heard())
+        await asyncio.to_thread(begun.wait, 20.0)
+        await told.close()
+        goes_on.set()
+        found = await asyncio.wait_for(listening, 20.0)
+        assert told.listeners == 0 and len(asyncio.all_tasks()) == 1, "nobody ticks for nobody"
+        return found
+
+    (whole,) = asyncio.run(look())
+    assert whole.startswith(b"event: whole")
+
+
+@pytest.mark.parametrize("behind", [3, 5, 8])
+def test_who_is_behind_when_a_feed_is_closed_gets_all_of_the_last_state(behind: int) -> None:
+    taken = 0
+
+    def take() -> Snapshot:
+        nonlocal taken
+        taken += 1
+        doing = "the first" if taken == 1 else "another"  # it changes once, in the first patch
+        return Snapshot(unix_s=float(taken), run=RunNow(name="r", doing=doing))
+
+    async def look() -> tuple[Json, Json]:
+        told = Feed(take, interval_s=0.001)
+        listener = told.listen()
+        first = await anext(listener)
+        while taken < behind:
+            await asyncio.sleep(0.001)
+        await told.close()
+        state = json.loads(first.split(b"data: ")[1])
+        async for chunk in listener:
+            body = json.loads(chunk.split(b"data: ")[1])
+            state = body if chunk.startswith(b"event: whole") else apply(state, body)
+        return state, told._now
+
+    state, last = asyncio.run(look())
+    assert state == last and state["run"]["doing"] == "another"
+
+
+def test_those_without_a_key_keep_nobody_out_who_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "KEYLESS_MOST", 3)
+    seen = Watcher(RunInfo(run="r", config={"rounds.count": 4}))
+    ask = b"GET /feed HTTP/1.1\r\nHost: localhost\r\n"
+    with Dashboard(seen, NoHooks(), folder=None) as served, contextlib.ExitStack() as stack:
+        place = urlsplit(served.url)
+        port, key = place.port or 0, parse_qs(place.query)["key"][0].encode()
+
+        def feed_of(more: bytes = b"") -> socket.socket:
+            made = socket.create_connection(("127.0.0.1", port), timeout=20)
+            stack.callback(made.close)
+            made.sendall(ask + more + b"\r\n")
+            return made
+
+        looking = [feed_of() for _ in range(3)]
+        assert all(b" 200 " in each.recv(100) for each in looking)
+        refused = feed_of()
+        answer = b""
+        while b"?key=" not in answer:
+            part = refused.recv(2000)
+            assert part
+            answer += part
+        assert b" 503 " in answer
+        assert b" 200 " in feed_of(b"X-FIMI-Key: " + key + b"\r\n").recv(100)
+        looking.pop().close()  # there is room again
+        limit_s = time.monotonic() + 20.0
+        while b" 200 " not in feed_of().recv(100):
+            assert time.monotonic() < limit_s

@@ -14,6 +14,8 @@ from msgspec.structs import replace
 from fimi.monitor.snapshot import (
     PROBLEMS,
     DeviceNow,
+    JoulesNow,
+    RoundNow,
     RunNow,
     Said,
     Snapshot,
@@ -24,11 +26,31 @@ from fimi.monitor.snapshot import (
 from fimi.monitor.terminal.cells import age
 from fimi.monitor.terminal.picture import draw, still
 from fimi.monitor.terminal.state import Drawn, ViewState, press
+from fimi.record.interventions import SetDeadline
 
 FLEETS = {count: fleet(count) for count in (0, 1, 3, 30, 100, 500)}
 KEYS = [
     *("up", "down", "page up", "page down", "home", "end", "enter", "escape", "left", "right"),
-    *("backspace", "s", "<", ">", "r", "/", "p", "e", "?", "j", "k", "g", "G", " ", "é", "7"),
+    *(
+        "backspace",
+        "s",
+        "<",
+        ">",
+        "r",
+        "/",
+        "p",
+        "e",
+        "t",
+        "D",
+        "?",
+        "j",
+        "k",
+        "g",
+        "G",
+        " ",
+        "é",
+        "7",
+    ),
 ]
 
 
@@ -240,6 +262,20 @@ def test_foreign_text_does_nothing() -> None:
     assert still(snapshot, 80).replace("\n", "").isprintable()
 
 
+@pytest.mark.parametrize("unix_s", [1e20, -1e20, 1e308, float("nan"), float("inf"), 0.0])
+def test_a_time_that_no_clock_shows_is_dashes(unix_s: float) -> None:
+    snapshot = Snapshot(
+        unix_s=1.0, run=RunNow(name="r"), said={"1": Said(unix_s=unix_s, text="it happened")}
+    )
+    (line,) = [
+        line.text
+        for line in draw(snapshot, ViewState(pane="events"), 80, 24).lines
+        if "it happened" in line.text
+    ]
+    shown = line.split()[0]
+    assert (shown == "--:--:--") == (unix_s != 0.0)
+
+
 class TestPanes:
     def text(self, **chosen: object) -> str:
         picture = draw(FLEETS[30], ViewState(**chosen), 100, 60, runs=True)  # type: ignore[arg-type]
@@ -250,7 +286,7 @@ class TestPanes:
         for words in (
             "! went offline",
             "gone, not connected",
-            "17.0 J (emulated, board), predicted 17.5 J (+2.9 %)",
+            "17.0 J (emulated, board), predicted 17.5 J (modelled; +2.9 %)",
             "planned 1.50 GHz, in force 1.40 GHz, runs at 1.39 GHz",
             "last upload 7.40 Mbit/s, planned 8.00 Mbit/s",
             "61 s ago",
@@ -314,3 +350,76 @@ def test_an_experiment_shows_its_runs_and_results() -> None:
 )
 def test_how_long_ago(seconds: float | None, said: str) -> None:
     assert age(seconds) == said
+
+
+def test_every_round_is_reached_and_its_joules_have_their_kind() -> None:
+    def now(number: int, kind: str = "emulated") -> RoundNow:
+        of_round = joules(3.0 + number, 4.0 + number, kind)
+        missing = JoulesNow(energy=of_round.energy, whole=False)
+        return RoundNow(
+            accuracy=number / 1000,
+            loss=None,
+            duration_s=12.5,
+            elapsed_s=12.5 * number,
+            accepted=2,
+            participants=3,
+            energy=of_round,
+            so_far=missing,
+        )
+
+    some = Snapshot(
+        unix_s=1.0, run=RunNow(name="r"), rounds={str(n): now(n) for n in range(1, 301)}
+    )
+    for width, height, key in ((80, 24, "page up"), (36, 14, "up")):
+        state = press(ViewState(), "t", Drawn())
+        assert state.pane == "rounds"
+        seen: set[str] = set()
+        for _ in range(300):
+            picture = draw(some, state, width, height)
+            check(picture, width, height)
+            text = [line.text for line in picture.lines]
+            seen |= {line.split()[0] for line in text if line[:6].strip().isdigit()}
+            if picture.length <= state.up + picture.page:
+                break
+            state = press(state, key, picture)
+        assert seen == {str(n) for n in range(1, 301)}
+    text = [line.text for line in draw(some, state, 80, 24).lines]
+    (line,) = [line for line in text if line.split()[:1] == ["7"]]
+    assert line.split()[1:9] == ["0.7", "%", "10.0", "J", "11.0", "J", "+10.0", "%"]
+    assert "≥ 10.0 J" in line
+    assert any("joules: emulated, board; predicted: modelled" in line for line in text)
+    for width in (20, 40, 50, 200):
+        check(draw(some, state, width, 24), width, 24)
+        said = " ".join(line.text for line in draw(some, state, width, 24).lines)
+        assert " J " not in said or "emulated, board" in said
+    mixed = Snapshot(
+        unix_s=1.0, run=RunNow(name="r"), rounds={"1": now(1), "2": now(2, "measured")}
+    )
+    text = [line.text for line in draw(mixed, state, 120, 24).lines]
+    assert any("4.00 J (emulated, board)" in line for line in text)
+    assert any("5.00 J (measured, board)" in line for line in text)
+    empty = draw(Snapshot(unix_s=1.0, run=RunNow(name="r")), state, 80, 24)
+    assert any("no round has ended yet" in line.text for line in empty.lines)
+
+
+def typed(keys: str, *, acts: bool = True) -> ViewState:
+    state = ViewState()
+    for key in keys:
+        named = {"\n": "enter", "\b": "backspace", "\x1b": "escape"}.get(key, key)
+        state = press(state, named, Drawn(), acts=acts)
+    return state
+
+
+def test_a_deadline_is_typed_and_asked_for_after_yes() -> None:
+    assert typed("D12.5\n").wants == SetDeadline(deadline_s=12.5)
+    assert typed("D12.5\n").asks is None
+    asked = typed("D12.5\ny")
+    assert asked.asks == SetDeadline(deadline_s=12.5) and asked.wants is None
+    assert typed("D12.5\nq").asks is None and typed("D12.5\nq").wants is None
+    assert typed("D1x2\b3q\n").wants == SetDeadline(deadline_s=13.0)
+    for none in ("", "0", ".", "1.2.3", "86401", "999999999999"):
+        assert typed(f"D{none}\n").number == none, "it stays to be mended"
+    assert typed("D12\x1b").number is None
+    assert typed("D", acts=False).number is None
+    footer = draw(FLEETS[3], typed("D37"), 80, 24).lines[-1].text
+    assert footer.startswith("deadline of a round, s: 37")

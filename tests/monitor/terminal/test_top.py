@@ -307,6 +307,10 @@ def test_what_is_no_dashboard_is_told(served: Dashboard) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\r\nhi",
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: whole\ndata: [1]\n\n",
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: whole\ndata: {}\n\n",
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nevent: whole\ndata: "
+        + b'{"unix_s":1'
+        + b"0" * 400
+        + b',"run":{"name":"r"}}\n\n',
         b'HTTP/1.1 403 No\r\nContent-Length: 24\r\n\r\n{"error":"\x1b[2Jno key"}    ',
     ],
 )
@@ -328,3 +332,32 @@ def test_who_answers_something_else_is_not_listened_to(answer: bytes) -> None:
             assert (listener.trouble.isprintable() and str(at.url) in listener.trouble) or (
                 "version of fimi" in listener.trouble
             )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * 100_000, b'{"unix_s": Infinity}', b'{"unix_s": 1e999}', b'{"a":' * 100_000, b'"half'],
+)
+def test_what_cannot_be_read_is_told_and_tried_again(data: bytes) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        asked = threading.Semaphore(0)
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(
+                        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+                        b"event: whole\ndata: " + data + b"\n\n"
+                    )
+                asked.release()
+
+        threading.Thread(target=serve, daemon=True).start()
+        at = FeedAddress(url=f"http://127.0.0.1:{listening.getsockname()[1]}/")
+        with FeedListener(lambda: at, again_s=0.01) as listener:
+            assert asked.acquire(timeout=20) and asked.acquire(timeout=20)
+            until(lambda: "not connected" in listener.link())
+            assert not listener.over

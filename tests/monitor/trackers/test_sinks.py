@@ -11,10 +11,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from fimi.monitor.trackers import figures
+from fimi.monitor.trackers.figures import ALWAYS
 from fimi.monitor.trackers.mlflow_sink import MlflowTracker
 from fimi.monitor.trackers.opening import trackers_of
 from fimi.monitor.trackers.settings import TrackerSettings
 from fimi.monitor.trackers.tensorboard_sink import TensorBoardTracker
+from fimi.monitor.trackers.tracking import tracked
+from fimi.monitor.trackers.wandb_file import last_round
 from fimi.monitor.trackers.wandb_sink import WandbTracker
 
 MIXED = "board_energy_so_far_j/mixed/wall"
@@ -46,9 +50,13 @@ def test_mlflow_has_the_curves_the_configuration_and_the_files(stored: Any, tmp_
     experiment = client.get_experiment_by_name("desk")
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.info.status == "KILLED"
-    # another process goes on with it: the same run of MLflow
-    before = replace(stored.run, rounds=stored.run.rounds[:2])
-    assert stored.tell([MlflowTracker(uri, "desk")], before=before) == []
+    # another process goes on with it: the same run of MLflow. It is killed before it tells of the
+    # last round, which it has stored; a third one does.
+    about = tracked(stored.run.info, after_round=3)
+    assert MlflowTracker(uri, "desk").begin(about) == 2
+    assert stored.tell([MlflowTracker(uri, "desk")], before=stored.run) == []
+    assert MlflowTracker(uri, "desk").begin(about) == 3
+    assert stored.tell([MlflowTracker(uri, "desk")], before=stored.run) == []
     (run,) = client.search_runs([experiment.experiment_id])
     assert (run.info.status, run.info.run_name) == ("FINISHED", "a-run")
     assert run.data.params["plan.deadline_s"] == "12.0"
@@ -72,7 +80,14 @@ def test_tensorboard_has_the_curves_and_purges_what_was_not_stored(
     # A process that was killed has written rounds 2 and 3, of which only round 1 was stored.
     assert stored.tell([TensorBoardTracker(str(tmp_path))], status="failed") == []
     before = replace(stored.run, rounds=stored.run.rounds[:1])
-    assert stored.tell([TensorBoardTracker(str(tmp_path))], before=before) == []
+    assert stored.tell([TensorBoardTracker(str(tmp_path))], before=before, upto=1) == []
+    # Another one has stored rounds 2 and 3, and was killed over telling round 2.
+    killed = TensorBoardTracker(str(tmp_path))
+    assert killed.begin(tracked(stored.run.info, after_round=1)) == 0
+    told = {p.number: figures.of_round(p) for p in stored.summary.points}
+    killed.round(1, told[1])
+    killed.round(2, {"accuracy": 0.0, ALWAYS: told[2][ALWAYS]})
+    assert stored.tell([TensorBoardTracker(str(tmp_path))], before=stored.run) == []
     events = EventAccumulator(str(tmp_path / "a-run"))
     events.Reload()
     for name in CURVES:
@@ -96,6 +111,8 @@ def records(file: bytes) -> Iterator[bytes]:
             at += 32768 - at % 32768
             continue
         length, kind = struct.unpack_from("<HB", file, at + 4)
+        if at + 7 + length > len(file):  # its process is still writing, or was killed
+            return
         whole += file[at + 7 : at + 7 + length]
         at += 7 + length
         if kind in (1, 4):  # whole, or the last part
@@ -141,6 +158,52 @@ def test_wandb_writes_an_offline_run_with_the_curves(stored: Any, tmp_path: Path
         assert curves[name] == pytest.approx(truth(stored, name))
     assert float(config["plan.deadline_s"]) == 12.0
     assert [*tmp_path.rglob("report.html")]
+    # What is there at any moment at which the machine may stop; then of one that was killed.
+    whole = file.read_bytes()
+    for length in range(7, len(whole), 97):
+        file.write_bytes(whole[:length])
+        steps = [0]
+        for data in records(whole[:length]):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            steps.append(record.history.step.num)
+        assert last_round(file) == max(steps)
+        if max(steps) == 2:
+            break
+    again = WandbTracker(str(tmp_path), "desk")
+    assert again.begin(tracked(stored.run.info, after_round=3)) == 2
+    again.end("failed", {}, ())
+
+
+def test_wandb_files_are_read_over_the_ends_of_blocks(tmp_path: Path) -> None:
+    pytest.importorskip("wandb", reason="pip install fimi-testbed[wandb]")
+    from wandb.proto import wandb_internal_pb2
+
+    body = b":W&B\x00\x00\x00"
+    for step in range(1, 1500):
+        record = wandb_internal_pb2.Record()
+        record.history.step.num = step
+        item = record.history.item.add()
+        item.nested_key.append("text")
+        item.value_json = "7" * (step * 37 % 400)
+        if step % 100 == 0:
+            item.value_json = "8" * 70_000  # over three blocks
+        data = record.SerializeToString()
+        first = True
+        while first or data:
+            left = 32768 - len(body) % 32768
+            if left < 7:
+                body += bytes(left)
+                left = 32768
+            piece, data = data[: left - 7], data[left - 7 :]
+            kind = (1 if first else 4) if not data else (2 if first else 3)
+            body += struct.pack("<IHB", 0, len(piece), kind) + piece
+            first = False
+    file = tmp_path / "a.wandb"
+    file.write_bytes(body)
+    assert last_round(file) == 1499
+    file.write_bytes(body[:-1])
+    assert last_round(file) == 1498
 
 
 def test_settings_name_the_trackers() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ class Notebook:
 
     name, extra, place = "Notebook", "notebook", "here"
 
-    def __init__(self, fails: str = "", problem: Exception | None = None) -> None:
+    def __init__(self, fails: str = "", problem: Exception | None = None, has: int = 0) -> None:
+        self.has = has
         self.fails = fails
         self.problem = problem or OSError("the disk is full")
         self.calls: list[str] = []
@@ -37,9 +39,10 @@ class Notebook:
         if name == self.fails:
             raise self.problem
 
-    def begin(self, run: Tracked) -> None:
+    def begin(self, run: Tracked) -> int:
         self.run = run
         self._call("begin")
+        return self.has
 
     def round(self, number: int, figures: Figures) -> None:
         self._call("round")
@@ -100,6 +103,51 @@ def test_a_tracker_that_does_not_come_back_holds_up_the_end_and_not_the_rounds(
     finally:
         free.set()
     assert "have not finished within 0.2 s" in said and "Notebook" in said
+
+
+@pytest.mark.parametrize("has", [0, 1, 2])
+def test_each_tracker_gets_the_stored_rounds_that_it_has_not(stored: Any, has: int) -> None:
+    behind, level = Notebook(has=has), Notebook(has=2)
+    before = replace(stored.run, rounds=stored.run.rounds[:2])
+    assert stored.tell([behind, level], before=before) == []
+    told = {p.number: figures.of_round(p) for p in stored.summary.points}
+    assert behind.rounds == {number: told[number] for number in told if number > has}
+    assert level.rounds == {3: told[3]}
+
+
+def test_a_run_without_further_rounds_tells_what_is_behind(stored: Any) -> None:
+    behind = Notebook(has=1)
+    assert stored.tell([behind], before=stored.run) == []
+    assert [*behind.rounds] == [2, 3] and behind.calls[-1] == "end"
+
+
+def test_figures_that_cannot_be_made_are_named_once_and_told_with_a_later_round(
+    stored: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, tried = tracking.points, []
+
+    def fails_twice(run: Any, *others: Any) -> Any:
+        tried.append(len(run.rounds))
+        if len(tried) <= 2:
+            raise RuntimeError("no such part")
+        return whole(run, *others)
+
+    monkeypatch.setattr(tracking, "points", fails_twice)
+    monkeypatch.setattr(tracking, "REST", 0.0)
+    notebook, said = Notebook(), []
+    with tracking.Tracking([notebook], stored.run.info, warn=said.append) as told:
+        for preparation in stored.run.preparations:
+            told(Prepared(preparation=preparation))
+        for count, result in enumerate(stored.run.rounds, 1):
+            told(RoundFinished(result=result))
+            limit_s = time.monotonic() + 20.0
+            while len(tried) < count and time.monotonic() < limit_s:
+                time.sleep(0.005)
+    assert tried == [1, 2, 3]
+    (one,) = said
+    assert "RuntimeError: no such part" in one and "round 1" in one
+    assert notebook.rounds == {p.number: figures.of_round(p) for p in stored.summary.points}
+    assert notebook.calls[-1] == "end"
 
 
 def test_a_sum_with_a_missing_part_has_another_name(stored: Any) -> None:

@@ -73,6 +73,12 @@ def test_a_broken_rule_names_its_keys_their_values_and_where_they_come_from(
         assert f"({'--here' if key in given else 'default'})" in said.split(f"{key} ", 1)[1]
 
 
+def test_an_empty_list_is_shown_as_one() -> None:
+    given = {"carbon.embodied_kg": 12.0, "carbon.lifetime_years": 4.0}
+    with pytest.raises(ConfigError, match=r"carbon\.embodied_of \[\] \(default\) need"):
+        configuration.load(None, {key: (value, "--here") for key, value in given.items()})
+
+
 def test_the_defaults_break_no_rule() -> None:
     assert not [rule.sentence for rule in RULES if rule.broken(Config())]
 

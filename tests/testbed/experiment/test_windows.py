@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from stored_cells import better_with, store
 
+from fimi.monitor.server.hooks import MetricHooks
 from fimi.report.comparison.tables import all_tables
 from fimi.testbed.experiment import run, windows
 from fimi.testbed.experiment.definition import Experiment
@@ -59,3 +60,6 @@ def test_runs_that_cannot_be_compared_are_said_and_end_nothing(
     (cell.folder / "run.sqlite").write_bytes(b"no store")
     with ExperimentWindows(experiment, 4, ExperimentPlainView(io.StringIO(), 4), None) as seen:
         assert seen.snapshot().study is not None
+        body, media = MetricHooks(seen.snapshot).metrics("")
+    assert media.startswith("text/plain")
+    assert "fimi_experiment_runs_planned 4.0\n" in body.decode()

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from told import Told
 
 from fimi.monitor.server import door
-from fimi.record.events import DeviceLost
+from fimi.record.events import DeviceJoined, DeviceLost
 from fimi.record.interventions import ControlState, GoOn, Pausing
 from fimi.record.record import RunInfo
 from fimi.testbed.commands.dashboard import DASHBOARD, PORT, Place
@@ -56,10 +56,13 @@ def test_events_go_everywhere_and_the_key_to_the_terminal_only(folder: RunFolder
         said = [each["text"] for each in json.loads(body)["said"].values()]
         assert status == 200 and said == ["d: went offline", "broker: there"]
         assert at.key not in body.decode()
-        assert windows.telemetry_s > 0.0 and windows.controls is not None
+        assert windows.telemetry_s > windows.looked_s > 0.0 and windows.controls is not None
+        windows(DeviceJoined(device="d", board="pi", kind="emulated", samples=7, backend="torch"))
         status, body = get(at.url, "/devices/d/trace?round=1")
-        assert status in (200, 404)
-    assert terminal.events == [lost]
+        assert status == 200 or b"has no device" not in body  # nothing is stored of the run yet
+        status, body = get(at.url, "/devices/nobody/trace?round=1")
+        assert (status, json.loads(body)) == (404, {"error": "run r has no device 'nobody'"})
+    assert terminal.events[0] == lost
     assert get_refused(at.url)
 
 
@@ -101,7 +104,7 @@ def test_without_a_dashboard_nothing_listens(folder: RunFolder) -> None:
     terminal = Told()
     with Windows(folder, terminal, "a run", None) as windows:
         windows.say("broker: there")
-        assert windows.telemetry_s == 0.0 and windows.controls is None
+        assert windows.telemetry_s == windows.looked_s == 0.0 and windows.controls is None
         with pytest.raises(door.NoDoorError, match="--dashboard off"):
             door.find(folder.path)
     assert terminal.said == ["broker: there"]
