@@ -400,6 +400,11 @@ class RunData(Struct, frozen=True, kw_only=True, dict=True):
         return {e.device: clean(e.why_not, 1000) for e in self.enrolments if e.why_not}
 
     @property
+    def devices_train(self) -> bool:
+        """Whether devices were to train in any round; before the first it is taken for granted."""
+        return not self.rounds or any(each.participants for each in self.rounds)
+
+    @property
     def changed_by_hand(self) -> tuple[Intervention, ...]:
         """What people have asked for while it went on and was done: it is no undisturbed run."""
         return tuple(each for each in self.interventions if each.done)

@@ -111,7 +111,11 @@ def remarks(run: RunData) -> Html | None:
     made = _last(run)
     if made is None or all(trial.accuracy is None for _, trial in made.tried):
         return None
-    said = "A device’s own images are those it trained on, so its accuracy is no test of the model."
+    said = (
+        "A device’s own images are those it trained on, so its accuracy is no test of the model."
+        if run.devices_train
+        else "No device trained: its own images are its real ones, which the model has not seen."
+    )
     if any(t.latency_kind == "emulated" for _, t in made.tried if not t.error):
         said += (
             " On emulated boards, latency and energy follow from the cost model’s cycles of a "

@@ -292,8 +292,9 @@ def labels(run: RunData, summary: Summary) -> Picture | None:
         )
     return Picture(
         name="labels",
-        title="What each device learns from",
-        caption=f"Samples per class, one row per device; the highest bar is {largest} samples.",
+        title=f"What each device {'learns from' if run.devices_train else 'holds'}",
+        caption=f"Samples per class, one row per device; the highest bar is {largest} samples."
+        + ("" if run.devices_train else " No device learnt from them: none took part."),
         figure=figure,
     )
 

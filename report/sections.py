@@ -125,10 +125,12 @@ def cards(run: RunData, summary: Summary) -> Html:
         kind = badge(known.kind)
         mix = parts(device.energy.known for device in summary.devices)
         deviation = None if summary.energy.missing else f" ± {joules(known.uncertainty_j)}"
-        board = join([kind, deviation, f" {mix}" if mix else None, _of_it(summary.energy)])
+        board = join([kind, deviation, f"; {mix}" if mix else None, _of_it(summary.energy)])
         of_it = f";{_of_it(summary.dynamic)}" if summary.dynamic.missing else None
-        sure = f" ± {joules(taken.uncertainty_j)}" if (taken := summary.dynamic.value) else None
-        above_idle = join([kind, sure, f" predicted {_error(dynamic)}", of_it])
+        taken = summary.dynamic.known
+        sure = f" ± {joules(taken.uncertainty_j)}" if summary.dynamic.value and taken else None
+        said_kind = badge(taken.kind) if taken else None
+        above_idle = join([said_kind, sure, f"; predicted {_error(dynamic)}", of_it])
     modelled = None if compared.predicted_j is None else join([badge("modelled"), " "])
     errors = "nothing to compare"
     if compared.measured:

@@ -26,7 +26,14 @@ from fimi.report.comparison.stored import read_result
 from fimi.report.page import write_report
 from fimi.report.plots.drawing import draw
 from fimi.report.plots.figure import FigureError
-from fimi.report.plots.kinds import POWER_TRACE, RUN_KINDS, STUDY_KINDS, FigureChoice, figure_of
+from fimi.report.plots.kinds import (
+    COST,
+    POWER_TRACE,
+    RUN_KINDS,
+    STUDY_KINDS,
+    FigureChoice,
+    figure_of,
+)
 from fimi.report.plots.studies import points_of
 
 PICTURES = Path(__file__).parents[1] / "docs" / "images" / "figures"
@@ -39,11 +46,12 @@ def main() -> None:
     point = points_of(read_result(study))[0]
     for folder, kinds, prefix in (
         (run, [*RUN_KINDS, POWER_TRACE], ""),
-        (study, list(STUDY_KINDS), "study-"),
+        (study, [*STUDY_KINDS, COST], "study-"),
     ):
         for kind in kinds:
             try:
-                figure = figure_of(folder, kind, FigureChoice(round=2, point=point))
+                choice = FigureChoice(round=2, point=None if kind == COST else point)
+                figure = figure_of(folder, kind, choice)
             except FigureError as error:
                 print(error)
                 continue

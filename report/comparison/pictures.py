@@ -16,7 +16,7 @@ from fimi.report.comparison.statistics import Sample, most_known
 from fimi.report.plot_style import Picture
 from fimi.report.words import joules, percent
 
-_ASIDE = 0.008
+_ASIDE = 0.015
 """How far strategies stand from each other over a grid key, of its span."""
 
 
@@ -76,7 +76,9 @@ def sweep_pictures(result: ExperimentResult) -> list[Picture]:
                     draw(
                         name=f"sweep-{joule_name.lower().replace(' ', '-')}-{slug}",
                         title=f"{joule_name} to the target over {key}{where}",
-                        axis=plot_style.axis(f"{whose}, {unit} ({result.kind})"),
+                        axis=plot_style.axis(
+                            f"{whose}, {unit} ({result.kind})", rangemode="tozero"
+                        ),
                         pick=lambda s, cost=cost: s.costs[cost],
                         scale=scale,
                     )

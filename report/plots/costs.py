@@ -22,17 +22,21 @@ _MOST = 9
 
 
 class _Cost(Struct, frozen=True):
-    """A strategy at a value of the key: the median, of how many seeds, and of how many in all."""
+    """A strategy at a value of the key: the median, of how many seeds, and of how many in all.
+
+    There is no median where no seed's cost is known, or the median run never got there.
+    """
 
     x: float
-    found: Interval
+    found: Interval | None
     known: int
     seeds: int
 
     @property
     def columns(self) -> dict[str, str]:
         """Beside it in the CSV."""
-        return {"seeds": str(self.known), "of_seeds": str(self.seeds)}
+        why = "" if self.found else "never reached" if self.known else "not known"
+        return {"seeds": str(self.known), "of_seeds": str(self.seeds), "missing": why}
 
 
 def study_cost(result: StoredResult, point: str | None, over: str | None = None) -> Figure | None:
@@ -50,7 +54,7 @@ def study_cost(result: StoredResult, point: str | None, over: str | None = None)
         name: [_cost(x, own, result.confidence) for x, own in sorted(line.items())]
         for name, line in lines.items()
     }
-    told = {name: known for name, each in costs.items() if (known := [c for c in each if c])}
+    told = {name: each for name, each in costs.items() if any(c.found for c in each)}
     if not told:
         return None
     if len(told) > _MOST:
@@ -63,7 +67,7 @@ def study_cost(result: StoredResult, point: str | None, over: str | None = None)
         name: joules_about((r for r in result.raw["runs"] if r["strategy"] == name[0]), "board_j")
         for name in told
     }
-    largest = max(c.found.value for each in told.values() for c in each)
+    largest = max(c.found.value for each in told.values() for c in each if c.found)
     return Figure(
         kind="cost",
         title=f"Joules to the target over {key}",
@@ -75,9 +79,9 @@ def study_cost(result: StoredResult, point: str | None, over: str | None = None)
             FigureSeries(
                 name=", ".join(filter(None, [name[0], name[1] if several else ""])),
                 x=tuple(c.x for c in each),
-                y=tuple(c.found.value for c in each),
-                low=tuple(c.found.low for c in each),
-                high=tuple(_finite(c.found.high) for c in each),
+                y=tuple(c.found.value if c.found else None for c in each),
+                low=tuple(c.found.low if c.found else None for c in each),
+                high=tuple(_finite(c.found.high) if c.found else None for c in each),
                 look=k,
                 about={**about[name], "strategy": name[0], "other_keys": name[1]},
                 each=tuple(c.columns for c in each),
@@ -87,7 +91,8 @@ def study_cost(result: StoredResult, point: str | None, over: str | None = None)
         note=" ".join(
             [
                 f"Target: {result.target}. Medians over seeds, bars between the values that hold "
-                "them, side by side; no point where the median run never reached it.",
+                "them, side by side, without an upper end where that is never reached; no point "
+                "where the median run never reached it.",
                 *_remarks(key, runs, told),
             ]
         ),
@@ -129,12 +134,12 @@ def _elsewhere(run: StoredRun, key: str) -> str:
     return point_text({k: v for k, v in run.point.items() if k != key})
 
 
-def _cost(x: float, runs: list[StoredRun], confidence: float) -> _Cost | None:
-    """The median cost; ``None`` where no seed's is known, or the median run never got there."""
+def _cost(x: float, runs: list[StoredRun], confidence: float) -> _Cost:
+    """What reaching the target costs at a value of the key."""
     known = [cost for run in runs if (cost := run.cost("board_j")) is not None]
     found = median_interval(known, confidence) if known else None
-    if found is None or math.isinf(found.value):
-        return None
+    if found is not None and math.isinf(found.value):
+        found = None
     return _Cost(x, found, len(known), len(runs))
 
 

@@ -222,7 +222,7 @@ def device_images(run: RunData, summary: Summary) -> Figure | None:
     ]
     return Figure(
         kind="device-images",
-        title="What each device learns from",
+        title=f"What each device {'learns from' if run.devices_train else 'holds'}",
         x=Axis(name="images", title="images", whole=True),
         y=_named([d.device for d in devices]),
         series=tuple(series),

@@ -259,7 +259,8 @@ def _line(axes: Axes, figure: Figure, series: FigureSeries) -> None:
         aside_pt = _DODGE_PT * (lines.index(series) - (len(lines) - 1) / 2)
         axes.update_datalim([(a, b) for a, b in zip(x, y, strict=True)])
         place = offset_copy(axes.transData, axes.get_figure(root=True), x=aside_pt, units="points")
-        for at, low, high in zip(x, *ends, strict=True) if all(ends) else ():
+        for at, middle, low, end in zip(x, y, *ends, strict=True) if all(ends) else ():
+            high = middle if math.isnan(end) else end  # an interval without an upper end
             axes.update_datalim([(at, low), (at, high)])
             axes.plot(
                 [at, at], [low, high], color=colour, linewidth=0.8, transform=place, label="_"

@@ -10,13 +10,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from fimi.record.reader import ReportError, read_run
+from fimi.record.results import DeviceRound
 from fimi.record.summary import summarise
 from fimi.report.figures import pictures
 from fimi.report.page import write_report
+from fimi.report.sections import cards
 from fimi.testbed.cli import main
 
 HOSTILE = [
@@ -226,6 +229,52 @@ class TestWriting:
     def test_again_gives_the_same(self, run_dir: Path) -> None:
         first = write_report(run_dir).read_bytes()
         assert write_report(run_dir).read_bytes() == first
+
+
+def test_a_picture_does_not_say_that_devices_learn_where_none_takes_part(
+    tmp_path: Path, build: Any
+) -> None:
+    titles = {}
+    for status in ("resting", "accepted"):
+        build.write(
+            tmp_path / status,
+            rounds=[build.round_result(1, [build.device_round("device-0", status=status)], 0.5)],
+        )
+        run = read_run(tmp_path / status)
+        titles[status] = pictures(run, summarise(run))["labels"].title
+    assert titles == {
+        "resting": "What each device holds",
+        "accepted": "What each device learns from",
+    }
+
+
+def test_each_card_has_the_kind_of_its_own_joules(tmp_path: Path, build: Any) -> None:
+    """Idling is metered by a plug, computing and uploading are emulated."""
+
+    def plugged(entry: DeviceRound) -> DeviceRound:
+        return msgspec.structs.replace(
+            entry,
+            phases=tuple(
+                msgspec.structs.replace(
+                    p, energy=msgspec.structs.replace(p.energy, kind="measured")
+                )
+                if p.phase == "model-download" and p.energy
+                else p
+                for p in entry.phases
+            ),
+        )
+
+    found = [build.round_result(1, [plugged(build.device_round("device-0"))], 0.5)]
+    build.write(tmp_path / "run", names=("device-0",), rounds=found)
+    run = read_run(tmp_path / "run")
+    summary = summarise(run)
+    assert summary.dynamic.value is not None and summary.dynamic.value.kind == "emulated"
+    board, dynamic = (
+        text
+        for text in re.findall(r"<div.*?</div>", cards(run, summary), re.DOTALL)
+        if ">Energy, whole board<" in text or ">Energy, dynamic<" in text
+    )
+    assert ">mixed<" in board and ">emulated<" in dynamic
 
 
 @pytest.mark.parametrize(

@@ -115,13 +115,17 @@ def test_lines_on_each_other_differ_in_dash_and_marker() -> None:
 def numbered(**about: Any) -> Figure:
     """A figure of three points with intervals, of two lines that lie on each other."""
     x, y = Axis(name="x", title="x"), Axis(name="y", title="y", from_zero=True)
+    ends: dict[str, Any] = {"low": (3.0,) * 3, "high": (7.0,) * 3}
     same = [
         FigureSeries(
-            name=f"s{k}", x=(1.0, 2.0, 3.0), y=(4.0, 5.0, 6.0), low=(3.0,) * 3, high=(7.0,) * 3,
-            look=k, **about.pop(f"s{k}", {}),
+            name=f"s{k}",
+            x=(1.0, 2.0, 3.0),
+            y=(4.0, 5.0, 6.0),
+            look=k,
+            **(ends | about.pop(f"s{k}", {})),
         )
         for k in range(2)
-    ]  # fmt: skip
+    ]
     return Figure(kind="a", title="", x=x, y=y, series=tuple(same), **about)
 
 
@@ -139,6 +143,12 @@ def test_intervals_of_two_lines_stand_side_by_side() -> None:
     assert len(left) == len(right) == 3
     for one, other in zip(sorted(left), sorted(right), strict=True):
         assert other - one == pytest.approx(3.5, abs=0.01)
+
+
+def test_an_interval_without_an_upper_end_has_its_lower_half() -> None:
+    """Where the value that ends it is never reached, it goes up to the median."""
+    cut = numbered(dodge=True, s0={"high": (7.0, None, 7.0)}, s1={"low": (), "high": ()})
+    assert len(uprights(draw(cut, "svg").decode(), LIGHT["series-1"])) == 3
 
 
 def test_what_is_a_part_only_is_hollow() -> None:

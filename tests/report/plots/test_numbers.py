@@ -374,6 +374,21 @@ class TestStudies:
         assert [s.x for s in found.series] == [(4.0, 8.0, 16.0)]
         assert 'Without devices = "none", devices = [1, 2]' in found.note
 
+    def test_no_line_goes_on_over_a_value_at_which_the_target_is_never_reached(
+        self, tmp_path: Path
+    ) -> None:
+        cells = [
+            cell("tfl", 0, self.made([float(n)] if n == 2 else [float(n)] * 2, 0), point={"n": n})
+            for n in (1, 2, 4)  # the second round reaches it
+        ]
+        found = figure_of(self.stored(tmp_path / "s", cells), "cost")
+        (line,) = found.series
+        assert (line.x, line.y) == (
+            (1.0, 2.0, 4.0),
+            (pytest.approx(46.0), None, pytest.approx(184.0)),
+        )
+        assert [r["missing"] for r in rows(found)] == ["", "never reached", ""]
+
     def test_costs_say_of_how_many_seeds_they_are(self, tmp_path: Path) -> None:
         cells = [
             cell("tfl", seed, self.made([n, None if seed == n == 4 else n], seed), point={"n": n})
