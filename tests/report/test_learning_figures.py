@@ -92,7 +92,7 @@ class TestGradients:
         (extra,) = (e for e in extras(real, summary) if e.term == "insight")
         assert extra.value == "1.50 s"
         assert "1 look at updates" in extra.note
-        assert "about 3.00 J of their idle energy" in extra.note
+        assert "about 3.00 J (modelled) of their idle energy" in extra.note
 
 
 class TestAccuracyByDevice:
