@@ -130,8 +130,9 @@ class TestBudgets:
         error, text = caught.value, str(caught.value)
         assert error.devices == ("device-1",)
         if share > 0.5:
-            assert f"in 7 rounds device-1 needs {used[1]:.5g} J and has {budget_j[1]:g} J" in text
-            assert f"the fleet needs {used.sum():.5g} J and fleet_budget_j is" in text
+            needs = f"device-1 needs {used[1]:.5g} J (modelled)"
+            assert f"in 7 rounds {needs} and has {budget_j[1]:g} J" in text
+            assert f"the fleet needs {used.sum():.5g} J (modelled) and fleet_budget_j is" in text
         else:
             assert "device-1 takes" in text
             assert "without training" in text
