@@ -83,6 +83,7 @@ class DevicePlans:
                 )
                 self._record_labels()
                 self._context.store.write_device_plans(self.devices)
+            self._tell(plan)
         self._send_all()
         self._await_answers(quorum)
         if self._part.fleet_time_s is not None:
@@ -137,7 +138,7 @@ class DevicePlans:
             if batches or top_ups:
                 self._record_labels()
         store.then(self._send_all)
-        store.then(lambda: self._context.notify(PlanChanged(plan=plan)))
+        store.then(lambda: self._tell(plan))
 
     @property
     def training(self) -> TrainingSettings:
@@ -335,6 +336,10 @@ class DevicePlans:
 
     def _write(self, beside: Mapping[str, bytes] = {}) -> None:
         self._context.store.write_checkpoint({**checkpoints.of_plan(self._part), **beside})
+
+    def _tell(self, plan: Plan) -> None:
+        """Say what is in force."""
+        self._context.notify(PlanChanged(plan=plan, devices=dict(self.devices)))
 
     def _send_all(self) -> None:
         for device in self.devices:

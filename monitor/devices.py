@@ -65,7 +65,7 @@ class Devices:
         self.update(
             device,
             state="awaited",
-            synthetic=sum(plan.synthetic_counts) or plan.unlabelled,
+            synthetic=_images(plan),
             set_hz=plan.point.frequency_hz,
             set_bps=plan.point.rate_bps,
         )
@@ -77,15 +77,24 @@ class Devices:
                 samples=sum(profile.label_counts),
             )
 
-    def plan(self, plan: Plan) -> None:
-        """A new plan of the fleet."""
+    def plan(self, plan: Plan, told: Mapping[str, DevicePlan] = {}) -> int:
+        """A new plan of the fleet, and what devices are told of it, once that is known.
+
+        Returns:
+            The synthetic images of all devices that it plans.
+        """
+        images = 0
         for share in plan.devices:
+            known = told.get(share.device)
+            own = sum(share.synthetic_counts) if known is None else _images(known)
+            images += own
             self.update(
                 share.device,
-                synthetic=sum(share.synthetic_counts),
+                synthetic=own,
                 set_hz=share.point.frequency_hz,
-                set_bps=share.point.rate_bps,
+                set_bps=share.point.rate_bps if known is None else known.point.rate_bps,
             )
+        return images
 
     def take(self, event: Event) -> None:
         """Something happened."""
@@ -143,7 +152,6 @@ class Devices:
         self.update(
             device,
             applied_hz=applied.frequency_hz,
-            set_bps=applied.rate_bps,
             point=clean(applied.point),
         )
 
@@ -224,3 +232,8 @@ def _said(said: Telemetry) -> dict[str, Any]:
         "clock_hz": said.frequency_hz,
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _images(plan: DevicePlan) -> int:
+    """Synthetic images that a device has under its plan, with labels or without."""
+    return sum(plan.synthetic_counts) or plan.unlabelled

@@ -292,8 +292,7 @@ class Watcher:
                     plan_objective=event.plan.objective,
                 )
             case PlanChanged():
-                self._devices.plan(event.plan)
-                images = sum(sum(share.synthetic_counts) for share in event.plan.devices)
+                images = self._devices.plan(event.plan, event.devices)
                 self._run = replace(
                     self._run,
                     plan=describe(Planned(plan=event.plan, synthetic_samples=images)),

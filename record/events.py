@@ -11,7 +11,7 @@ their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ from msgspec import Struct
 
 from fimi.energy.hardware import Applied
 from fimi.energy.joules import Energy
+from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.messages.synthesis import SamplePicture
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
@@ -184,9 +185,12 @@ class PlanChanged(Event, frozen=True, kw_only=True, tag="plan-changed"):
 
     Attributes:
         plan: the one in force from now on.
+        devices: what devices are told of it: with the rates of their links, and the images that
+            they hold, of which a plan of given data has none.
     """
 
     plan: Plan
+    devices: Mapping[str, DevicePlan] = {}
 
     def logged(self) -> None:
         """Nothing."""

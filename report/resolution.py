@@ -15,7 +15,7 @@ from fimi.record.resolution import RestFigure
 from fimi.record.summary import Summary
 from fimi.report import plot_style
 from fimi.report.markup import Column, Html, table
-from fimi.report.words import MISSING, joules, plus_minus, rounds_in_number
+from fimi.report.words import MISSING, alike, heading, joules, plus_minus, rounds_in_number
 
 ROUNDS_MAX = 1000
 """A regression that needs more rounds is not promised."""
@@ -69,17 +69,31 @@ def resting_table(summary: Summary) -> Html | None:
     rows = [(name, rest) for name, rest in sorted(summary.resting.items())]
     if not any(rest.count for _, rest in rows):
         return None
+    meters = {device.device: device.energy.known for device in summary.devices}
+    known = [meters.get(name) for name, rest in rows if rest.count]
+    bare = alike(known)
+
+    def watts(name: str, rest: RestFigure) -> str:
+        energy = meters.get(name) if rest.count else None
+        return _watts(rest) + (
+            "" if bare or energy is None else f" ({energy.kind}, {energy.scope})"
+        )
+
     columns: list[Column[tuple[str, RestFigure]]] = [
         Column("Device", "", lambda r: plot_style.label(r[0]), "text"),
-        Column("Resting power", "", lambda r: _watts(r[1])),
+        Column("Resting power", heading(known), lambda r: watts(*r)),
         Column("Drift", "", lambda r: _drift(r[1])),
-        Column("Measured", "", lambda r: f"{r[1].count} times" if r[1].count else "no", "text"),
+        Column("Measured", "", lambda r: _times(r[1].count), "text"),
     ]
     return table(columns, rows)
 
 
 def _watts(rest: RestFigure) -> str:
     return f"{rest.power_w:#.3g} ± {rest.uncertainty_w:.2g} W"
+
+
+def _times(count: int) -> str:
+    return {0: "no", 1: "once"}.get(count, f"{count} times")
 
 
 def _drift(rest: RestFigure) -> str:

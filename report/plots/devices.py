@@ -62,7 +62,8 @@ def energy_devices(run: RunData, summary: Summary) -> Figure | None:
         series=(predicted, measured),
         across=True,
         rows=len(pairs),
-        note=f"Joules are {said}" + (f", without {gaps(left_out)}, in both." if left_out else "."),
+        note=f"Measured joules are {said}, predicted ones modelled"
+        + (f"; without {gaps(left_out)}, in both." if left_out else "."),
     )
 
 

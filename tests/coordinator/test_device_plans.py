@@ -23,10 +23,14 @@ from fimi.coordinator.context import InForce
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.strategies import STRATEGIES
+from fimi.energy.hardware import Applied
 from fimi.messaging.messages.basis import Offer
 from fimi.messaging.messages.orders import DevicePlan
 from fimi.messaging.messages.synthesis import SyntheticBatch
+from fimi.monitor.watcher import Watcher
 from fimi.optim.planner import SearchSettings, plan
+from fimi.record.events import Event, PlanChanged, PlanInForce
+from fimi.record.record import RunInfo
 from fimi.record.store import RunStore
 
 FIRST = {"device-1": (0, 8, 6), "device-3": (4, 3, 0)}
@@ -67,8 +71,9 @@ class Desk:
         store.write_plan(PLAN)
         self.prepared_s: dict[str, float] = {"device-1": 0.5}
         self.held: dict[str, int] = {}  # top-ups, by the devices' answers
+        self.said: list[Event] = []
         context: Any = SimpleNamespace(
-            notify=lambda event: None,
+            notify=self.said.append,
             run="r",
             settings=SETTINGS,
             strategy=STRATEGIES["fimi"],
@@ -108,6 +113,41 @@ class Desk:
 def desk(tmp_path: Path) -> Iterator[Desk]:
     with closing(RunStore(tmp_path / "run.sqlite")) as store:
         yield Desk(store)
+
+
+def test_whoever_looks_hears_what_devices_are_told(desk: Desk) -> None:
+    desk.said.clear()
+    desk.plans.change(PLAN, PROFILES)
+    (said,) = desk.said
+    assert isinstance(said, PlanChanged) and said.plan == PLAN
+    assert said.devices == desk.plans.devices
+    assert all(each.point.rate_bps for each in said.devices.values())
+
+
+@pytest.mark.parametrize("in_force_bps", [None, 1e5])
+def test_a_plan_of_given_data_is_shown_with_its_images_and_rates(
+    desk: Desk, in_force_bps: float | None
+) -> None:
+    """The plan has no images of its own then, and a board may send at another rate, or not say."""
+    shares = (msgspec.structs.replace(s, synthetic_counts=(0, 0, 0)) for s in PLAN.devices)
+    given = msgspec.structs.replace(PLAN, devices=tuple(shares))
+    seen = Watcher(RunInfo(run="r", config={}))
+    desk.said.clear()
+    desk.plans.change(given, PROFILES)
+    for event in desk.said:
+        seen(event)
+    applied = Applied(
+        frequency_hz=1e9,
+        frequency_control="emulated",
+        rate_bps=in_force_bps,
+        rate_control="emulated",
+    )
+    seen(PlanInForce(device="device-1", notes=(), error="", applied=applied))
+    now = seen.snapshot()
+    assert "21 synthetic samples" in now.run.plan
+    for device, told in desk.plans.devices.items():
+        assert now.devices[device].synthetic == sum(told.synthetic_counts)
+        assert now.devices[device].set_bps == told.point.rate_bps
 
 
 class TestTopUps:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stored_runs
 from chromium import CHROMIUM, Browser
+from msgspec.structs import replace
 
 from fimi.record.reader import read_run
 from fimi.record.summary import summarise
@@ -23,8 +25,12 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, build: Any) -> Path:
-    where = tmp_path_factory.mktemp("seen")
-    build.write(where / "a-run", names=[f"device-{k}" for k in range(5)])
+    where, names = tmp_path_factory.mktemp("seen"), [f"device-{k}" for k in range(5)]
+    store = build.write(where / "a-run", names=names, close=False)
+    plans = {name: stored_runs.device_plan(name, k) for k, name in enumerate(names)}
+    point = replace(plans[names[0]].point, setting="gpu 691.2 MHz")  # a column more
+    store.write_device_plans(plans | {names[0]: replace(plans[names[0]], point=point)})
+    store.close()
     write_report(where / "a-run")
     return where / "a-run"
 

@@ -41,7 +41,7 @@ export function controls(run, question) {
       try {
         const found = await post({ control: "look", number });
         if (found.state === "done") {
-          setText(answer, `done: ${found.words}`);
+          setText(answer, found.words);
           return;
         }
       } catch (error) {

@@ -8,6 +8,12 @@ import { clock, deviation, joules, percent, plural, roughly, seconds, signedPerc
 const at = (id) => document.getElementById(id);
 const SHOWN_TROUBLES = 6;
 
+/** Why nobody knows how long the run will take. */
+function unknownLeft(now) {
+  if (now.state === "paused") return "known when the run goes on";
+  return `known after the ${now.round ? "next" : "first"} round`;
+}
+
 /** A card: a name, a large value, a note; both may hold elements. */
 class Card {
   constructor(list, name) {
@@ -72,7 +78,7 @@ export function headline(run) {
 
     drawEnergy(now);
     setText(left.value, over ? "none" : roughly(now.left_s === undefined ? undefined : Math.max(now.left_s, 0)));
-    setText(left.note, [over ? now.reason || now.state : now.left_s === undefined ? "known after the first round" : "by the rounds so far",
+    setText(left.note, [over ? now.reason || now.state : now.left_s === undefined ? unknownLeft(now) : "by the rounds so far",
       now.deadline_s !== undefined && !over && `deadline of a round ${seconds(now.deadline_s)} on the fleet's clock`,
     ].filter(Boolean).join("; "));
 

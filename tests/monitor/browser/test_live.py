@@ -70,6 +70,8 @@ def test_pause_pauses_and_is_asked_first(browser: Browser, federation: Federatio
     confirm(browser)
     browser.wait("document.getElementById('state').textContent === 'paused'", 30)
     browser.wait("document.getElementById('answer').textContent.startsWith('done:')", 30)
+    assert browser.run("document.getElementById('answer').textContent").count("done:") == 1
+    assert "known when the run goes on" in browser.run("document.getElementById('cards').innerText")
     close(browser)
     run = read_run(federation.folder)
     (asked_for,) = run.interventions
