@@ -66,7 +66,7 @@ class SyntheticFleet:
             watcher(PlanInForce(device=name, notes=(), error=""))
         self.tick()
 
-    def telemetry(self) -> Mapping[str, Telemetry]:
+    def telemetry(self, reader: str = "") -> Mapping[str, Telemetry]:
         """The latest of each device."""
         return self._said
 

@@ -307,6 +307,13 @@ class Ledger:
                 self._given.append(entry)
         return found
 
+    def unsettled(self) -> dict[int, tuple[PhaseRecord, ...]]:
+        """What the last call of :meth:`corrections` has left, as it is so far: by round."""
+        found: dict[int, tuple[PhaseRecord, ...]] = {}
+        for entry in self._given:
+            found[entry.round] = (*found.get(entry.round, ()), entry.record)
+        return found
+
     def take_evidence(self) -> Evidence | None:
         """What the readings since the last call say beside records; ``None`` for nothing."""
         if self._log is not None:

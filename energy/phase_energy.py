@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,18 @@ _SAME_S = 1e-9
 _JUMP_S = 1e-3
 _FAR_S = 60.0
 """Phases that are further away than this are not looked at for one without readings, s."""
+
+
+class _Beside(NamedTuple):
+    """What stands beside phases without readings of their own.
+
+    Attributes:
+        reading: place of its reading that is nearest to them.
+        edge_s: where it ends or begins, s: it goes on with what that shows until there.
+    """
+
+    reading: int
+    edge_s: float
 
 
 class PhaseMeter:
@@ -392,12 +405,16 @@ class PhaseMeter:
         # these two go on with up to their edges.
         course = PowerCourse(placed, power_w)
         whole_j = float(course.between(start_s, end_s))
-        if before is not None and (at_s := seen.times_s[before] - response.lag_s) < start_s:
-            whole_j += float(course.between(at_s, start_s))
-            whole_j -= float(seen.power_w[before]) * (start_s - at_s)
-        if after is not None and (at_s := seen.times_s[after] - response.lag_s) > end_s:
-            whole_j += float(course.between(end_s, at_s))
-            whole_j -= float(seen.power_w[after]) * (at_s - end_s)
+        if before is not None:
+            at_s, edge_s = seen.times_s[before.reading] - response.lag_s, before.edge_s
+            if at_s < edge_s:
+                whole_j += float(course.between(at_s, edge_s))
+                whole_j -= float(seen.power_w[before.reading]) * (edge_s - at_s)
+        if after is not None:
+            at_s, edge_s = seen.times_s[after.reading] - response.lag_s, after.edge_s
+            if at_s > edge_s:
+                whole_j += float(course.between(edge_s, at_s))
+                whole_j -= float(seen.power_w[after.reading]) * (at_s - edge_s)
         # What was drawn between two of these phases, while no phase went on, is in none of them.
         apart_s = np.maximum(ended[1:, 0], ended[:-1, 1])
         whole_j -= float(course.between(ended[:-1, 1], apart_s).sum())
@@ -427,12 +444,15 @@ class PhaseMeter:
         ends_s = np.minimum(stretch.end_s, around[np.minimum(gaps, len(around) - 1)])
         return float(np.maximum(0.0, ends_s - begins_s).sum())
 
-    def _alike(self, stretch: Stretch, seen: Seen) -> tuple[Array, int, int | None, int | None]:
+    def _alike(
+        self, stretch: Stretch, seen: Seen
+    ) -> tuple[Array, int, _Beside | None, _Beside | None]:
         """The phases around one that have no readings of their own either, with it.
 
         Returns:
-            These phases, (n, 4) as in :meth:`_own`; the place of this one among them; and the
-            places of the last reading of the phase before them and of the first of that after.
+            These phases, (n, 4) as in :meth:`_own`; the place of this one among them; and what
+            stands before and after them: a phase with readings of its own, or a time between
+            phases with some.
         """
         ended = self._ended.rows
         fits = np.flatnonzero((ended[:, 2] == stretch.first) & (ended[:, 3] == stretch.last))
@@ -448,20 +468,21 @@ class PhaseMeter:
         earlier, later = have[have < place], have[have > place]
         oldest_s, newest_s = self._shown(seen)
         before = after = None
-        if len(earlier):
-            first = int(earlier[-1]) + 1
-            before = self._chosen(seen, low[first - 1 - nearest], high[first - 1 - nearest])[-1]
-        else:
-            first = nearest
-            early = int(np.searchsorted(newest_s, ended[first, 0], side="right"))
-            before = early - 1 if early and first == 0 else None
-        if len(later):
-            last = int(later[0])
-            after = self._chosen(seen, low[last - nearest], high[last - nearest])[0]
-        else:
-            last = beyond
-            late = int(np.searchsorted(oldest_s, ended[last - 1, 1]))
-            after = late if late < len(oldest_s) and last == len(ended) else None
+        first = int(earlier[-1]) + 1 if len(earlier) else nearest
+        last = int(later[0]) if len(later) else beyond
+        start_s, end_s = float(ended[first, 0]), float(ended[last - 1, 1])
+        early = int(np.searchsorted(newest_s, start_s, side="right")) - 1
+        late = int(np.searchsorted(oldest_s, end_s))
+        if early >= 0 and (first == 0 or oldest_s[early] >= ended[first - 1, 1]):
+            before = _Beside(early, start_s)
+        elif len(earlier):
+            own = self._chosen(seen, low[first - 1 - nearest], high[first - 1 - nearest])
+            before = _Beside(own[-1], float(ended[first - 1, 1]))
+        if late < len(oldest_s) and (last == len(ended) or newest_s[late] <= ended[last, 0]):
+            after = _Beside(late, end_s)
+        elif len(later):
+            own = self._chosen(seen, low[last - nearest], high[last - nearest])
+            after = _Beside(own[0], float(ended[last, 0]))
         return ended[first:last], place - first, before, after
 
     def _chosen(self, seen: Seen, low: int, high: int) -> list[int]:

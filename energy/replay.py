@@ -204,7 +204,10 @@ class _Player:
             found.dropped += ledger.so_far()
             ledger.drop()
         elif step.step == "correct":
-            for number, own in ledger.corrections().items():
+            corrected = [*ledger.corrections().items()]
+            if place.without:  # the device knew by those readings that no more would come
+                corrected += ledger.unsettled().items()
+            for number, own in corrected:
                 found.told += [_told(each, place, number, again=True) for each in own]
         elif (evidence := ledger.take_evidence()) is not None:
             found.evidence.append((evidence, place.whole))

@@ -361,13 +361,16 @@ class Peer:
         self._check_open("telemetry")
         return self._outgoing.telemetry(message)
 
-    def telemetry(self) -> dict[str, Telemetry]:
+    def telemetry(self, reader: str = "") -> dict[str, Telemetry]:
         """The latest telemetry of every device that is online and sends any, by its id.
 
         Devices are told if the coordinator reads it again and again: then they send it more often
         (:mod:`fimi.messaging.looking`).
+
+        Args:
+            reader: who reads it, where several do.
         """
-        if self._looks is not None and self._looks.read():
+        if self._looks is not None and self._looks.read(reader):
             self._outgoing.look()
         return self._telemetry.read()
 

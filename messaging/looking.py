@@ -9,6 +9,7 @@ next one, and where the coordinator is killed all are quiet after :data:`LEASE_S
 
 A dashboard and a terminal read once a second or more often. Who reads more seldom than every
 :data:`READS_S`, as a scraper of metrics does, does not look: what boards say unasked is enough.
+Several who read seldom are no viewer together: the reads of each are counted by themselves.
 """
 
 from __future__ import annotations
@@ -37,14 +38,19 @@ class Onlookers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._read_s = self._told_s = float("-inf")
+        self._read_s: dict[str, float] = {}
+        self._told_s = float("-inf")
 
-    def read(self) -> bool:
-        """Somebody reads telemetry; returns whether devices are to be told now."""
+    def read(self, reader: str = "") -> bool:
+        """Somebody reads telemetry; returns whether devices are to be told now.
+
+        Args:
+            reader: who, of a few.
+        """
         with self._lock:
             now_s = self._clock()
-            looks = now_s - self._read_s <= READS_S
-            self._read_s = now_s
+            looks = now_s - self._read_s.get(reader, float("-inf")) <= READS_S
+            self._read_s[reader] = now_s
             if not looks or now_s - self._told_s < AGAIN_S:
                 return False
             self._told_s = now_s

@@ -85,8 +85,8 @@ class Contact(Protocol):
     def peers(self) -> Mapping[str, PeerView]:
         """All peers, by id."""
 
-    def telemetry(self) -> Mapping[str, Telemetry]:
-        """The latest telemetry of every device that sends any."""
+    def telemetry(self, reader: str = "") -> Mapping[str, Telemetry]:
+        """The latest telemetry of every device that sends any; who reads it again looks."""
 
     def broker_away_s(self) -> float | None:
         """For how long the broker has been away, s."""
@@ -202,13 +202,17 @@ class Watcher:
         with self._lock:
             return self._devices.knows(device)
 
-    def snapshot(self) -> Snapshot:
-        """The run as it is now."""
+    def snapshot(self, reader: str = "") -> Snapshot:
+        """The run as it is now.
+
+        Args:
+            reader: who takes it; of viewers nothing. Who takes it often looks at the boards.
+        """
         with self._adding:
             self._add_up()
             with self._lock:
                 now_s, unix_s, connection = self._clock(), self._unix(), self._connection
-                telemetry = connection.telemetry() if connection is not None else {}
+                telemetry = connection.telemetry(reader) if connection is not None else {}
                 peers = connection.peers if connection is not None else {}
                 away_s = connection.broker_away_s() if connection is not None else None
                 devices = self._devices.now(self._tallies, telemetry, peers, now_s, unix_s)

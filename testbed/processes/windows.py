@@ -6,6 +6,7 @@ Every event goes to all of them. The dashboard may be there or not; the run does
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -106,7 +107,7 @@ class Windows:
     def __enter__(self) -> Windows:
         if self._place is not None:
             self._open(self._place)
-        self._stack.enter_context(OtlpSender(self._otlp, self.watcher.snapshot))
+        self._stack.enter_context(OtlpSender(self._otlp, partial(self.watcher.snapshot, "otlp")))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -180,4 +181,4 @@ class RunHooks:
         """Figures for Prometheus."""
         from fimi.monitor.server.hooks import MetricHooks
 
-        return MetricHooks(self._watcher.snapshot).metrics(accept)
+        return MetricHooks(partial(self._watcher.snapshot, "metrics")).metrics(accept)

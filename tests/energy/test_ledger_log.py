@@ -24,7 +24,7 @@ from fimi.energy.clock import MonotonicClock, VirtualClock
 from fimi.energy.ledger import Evidence, Ledger, PhaseRecord
 from fimi.energy.ledger_log import LedgerLog
 from fimi.energy.ledger_opening import opened, unpacked
-from fimi.energy.ledger_parts import BYTES_MOST, ReadingsPart
+from fimi.energy.ledger_parts import BYTES_MOST, LoggedPart, ReadingsPart
 from fimi.energy.meters import NOTHING, DeclaredPower, Look, Meter, MeterDescription, Reading
 from fimi.energy.meters.combine import Beside, WithSecond
 from fimi.energy.meters.sampler import Sampler
@@ -81,6 +81,16 @@ def worked(
 
 def replayed(parts: list[ReadingsPart | None]) -> Replayed:
     return replay(None if each is None else unpacked(each) for each in parts)
+
+
+def of_total_alone(noted: LoggedPart) -> LoggedPart:
+    """A part of which all but the readings that count had no room."""
+    steps = [
+        replace(each, readings={n: r for n, r in each.readings.items() if n == "total"})
+        for each in noted.steps
+    ]
+    gone = {name: "no room" for name in noted.meters if name != "total"}
+    return replace(noted, steps=steps, follows=noted.follows & {"total"}, left_out=gone)
 
 
 class TestArrays:
@@ -377,6 +387,32 @@ class TestLeftOut:
         assert any(one is not None for one, _ in seconds)
         assert any(one != other for one, other in seconds)  # that meter is not made up
 
+    @pytest.mark.parametrize("seed", range(12))
+    def test_corrections_need_no_other_meter(self, seed: int) -> None:
+        """Without its readings a second meter is waited for longer than the device has waited."""
+        clock, draw = VirtualClock(0.0), random.Random(seed)
+        recorder = Several(METERS["late"], clock, seed, SEVERAL["three"])
+        log = LedgerLog()
+        ledger = Ledger(clock, recorder, log)
+        told: list[PhaseRecord] = []
+        parts: list[ReadingsPart] = []
+        for number in range(1, 7):
+            for phase in ("compute", "upload", "idle"):
+                recorder.power_w = draw.uniform(1.0, 9.0)
+                with ledger.phase(phase):
+                    clock.advance(draw.choice([0.0, 0.01, 0.3, 3.0, 6.0]))
+            told += ledger.take(number)
+            told += [each for own in ledger.corrections().values() for each in own]
+            parts += log.part()
+        found = replay(map(of_total_alone, map(unpacked, parts)))
+        last = {(each.phase, each.start_s): _joules_of(each) for each in told}
+        versions: dict[tuple[str, float], list[list[float]]] = {}
+        for each in found.told:
+            key = (each.record.phase, each.record.start_s)
+            versions.setdefault(key, []).append(_joules_of(each.record))
+        for key, expected in last.items():
+            assert any(again == pytest.approx(expected, rel=1e-9) for again in versions[key])
+
     def test_too_many_readings_of_the_others_go_before_the_joules(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -387,6 +423,13 @@ class TestLeftOut:
         assert set(opened(part).counts) == {"total"}
         assert set(unpacked(part).left_out) == {"cpu", "second"}
         assert f"more than {total + 5} readings" in unpacked(part).left_out["second"]
+
+
+def _joules_of(record: PhaseRecord) -> list[float]:
+    """Value and uncertainty, and the most that there can be, J; -1 where unknown."""
+    energy = record.energy
+    known = [-1.0, -1.0] if energy is None else [energy.value_j, energy.uncertainty_j]
+    return [*known, -1.0 if record.most_j is None else record.most_j]
 
 
 def attacked(**changes: object) -> ReadingsPart:

@@ -289,6 +289,26 @@ class TestInvariants:
         assert seen.joules == pytest.approx([3.0 * s.duration_s for s in seen.stretches], rel=1e-9)
 
     @every_family
+    @given(
+        gap_w=st.floats(0.5, 12.0),
+        gap_s=st.floats(0.01, 20.0),
+        short_s=st.floats(0.02, 0.5),
+        is_before=st.booleans(),
+    )
+    @settings(max_examples=40)
+    def test_a_short_phase_has_nothing_of_a_time_beside_it(
+        self, family: str, gap_w: float, gap_s: float, short_s: float, is_before: bool
+    ) -> None:
+        gap, short = ("", gap_s, gap_w), ("upload", short_s, 3.0)
+        between = [gap, short] if is_before else [short, gap]
+        plan: Plan = [("compute", 10.0, 3.0), *between, ("idle", 10.0, 3.0)]
+        seen = Seen(FAMILIES[family], plan)
+        found = seen.found[1]
+        if found.most_j is not None:
+            assert found.energy is not None
+            assert found.energy.value_j <= found.most_j + 1e-9
+
+    @every_family
     @given(plan=plans, seed=st.integers(0, 999))
     @settings(max_examples=30)
     def test_bounds_hold(self, family: str, plan: Plan, seed: int) -> None:

@@ -45,6 +45,16 @@ def test_who_reads_seldom_does_not_look(every_s: float) -> None:
     assert told(k * every_s for k in range(50)) == []
 
 
+def test_several_who_read_seldom_are_no_viewer_together() -> None:
+    clock = Clock()
+    looks = Onlookers(clock)
+    for at_s, reader in ((0.0, "metrics"), (1.0, ""), (2.0, "otlp"), (15.0, "metrics"), (16.0, "")):
+        clock.now_s = at_s
+        assert not looks.read(reader)
+    clock.now_s = 17.0
+    assert looks.read()
+
+
 def test_reading_once_is_not_looking() -> None:
     assert told([5.0]) == []
 

@@ -52,7 +52,7 @@ class Devices:
         self.peers: dict[str, PeerView] = {}
         self.said: dict[str, Telemetry] = {}
 
-    def telemetry(self) -> Mapping[str, Telemetry]:
+    def telemetry(self, reader: str = "") -> Mapping[str, Telemetry]:
         return self.said
 
     def broker_away_s(self) -> float | None:
