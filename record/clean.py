@@ -21,3 +21,26 @@ def enumerated(names: Sequence[str], most: int = 5) -> str:
     more = len(names) - most
     said = ", ".join(clean(name, 64) for name in names[:most])
     return said if more <= 0 else f"{said} and {more} more"
+
+
+def shortened(names: Sequence[str], most: int = 24) -> list[str]:
+    """Foreign names with at most ``most`` letters, of longer ones both ends; never two alike.
+
+    Names of boards often begin alike and end in a number. Those that would look the same stay
+    whole.
+    """
+    whole = [clean(name) for name in names]
+    short = [_both_ends(name, most) for name in whole]
+    meant: dict[str, set[str]] = {}
+    for name, less in zip(whole, short, strict=True):
+        meant.setdefault(less, set()).add(name)
+    return [
+        less if len(meant[less]) == 1 else name for name, less in zip(whole, short, strict=True)
+    ]
+
+
+def _both_ends(name: str, most: int) -> str:
+    if len(name) <= most:
+        return name
+    ahead = most // 2
+    return f"{name[:ahead]}…{name[len(name) - (most - 1 - ahead) :]}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fimi.record.clean import clean
+from fimi.record.clean import shortened
 from fimi.record.curve import RoundPoint
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
@@ -348,7 +348,7 @@ def class_accuracy(run: RunData) -> Picture | None:
 
 
 def _class_names(run: RunData, classes: int) -> list[str]:
-    names = [clean(name, 12) for name in run.info.dataset.class_names[:classes]]
+    names = shortened(run.info.dataset.class_names[:classes], 12)
     return names + [str(k) for k in range(len(names), classes)]
 
 

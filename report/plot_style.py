@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 from msgspec import Struct
 
 from fimi.energy.cost_model import Phase
-from fimi.record.clean import clean
+from fimi.record.clean import clean, shortened
 from fimi.report.tokens import LIGHT
 
 INK = LIGHT["ink"]
@@ -170,7 +170,7 @@ def add_mean(drawing: go.Figure, x: Sequence[int], y: Sequence[float | None], **
     )
 
 
-def label(name: str, limit: int = 24) -> str:
+def label(name: str, limit: int = 64) -> str:
     """A foreign name as text of a figure, where a few HTML tags would be obeyed."""
     return html.escape(clean(name, limit))
 
@@ -181,7 +181,7 @@ def rows(names: Sequence[str], **more: Any) -> dict[str, Any]:
     return {
         "tickmode": "array",
         "tickvals": list(range(0, len(names), step)),
-        "ticktext": [label(name) for name in names[::step]],
+        "ticktext": [label(name) for name in shortened(names)[::step]],
         "range": [len(names) - 0.4, -0.6],
         "automargin": True,
         "zeroline": False,

@@ -51,7 +51,7 @@ def figures_table(summary: Summary) -> Html | None:
     if not found:
         return None
     columns: list[Column[PhaseCell]] = [
-        Column("Device", "", lambda c: plot_style.label(c.device), "text"),
+        Column("Device", "", lambda c: c.device, "text"),
         Column("Phase", "", lambda c: plot_style.PHASE_NAMES.get(c.phase, c.phase), "text"),
         Column("Energy", "", lambda c: plus_minus(c.energy.value) if c.energy.value else MISSING),
         Column("Told by", "", told_by, "text"),
@@ -80,7 +80,7 @@ def resting_table(summary: Summary) -> Html | None:
         )
 
     columns: list[Column[tuple[str, RestFigure]]] = [
-        Column("Device", "", lambda r: plot_style.label(r[0]), "text"),
+        Column("Device", "", lambda r: r[0], "text"),
         Column("Resting power", heading(known), lambda r: watts(*r)),
         Column("Drift", "", lambda r: _drift(r[1])),
         Column("Measured", "", lambda r: _times(r[1].count), "text"),

@@ -111,7 +111,7 @@ def _of_device(name: str, device: DeviceNow) -> tuple[MetricSeries, ...]:
         series.append(_gauge(f"{whose}.power", "W", "Power.", device.power_w, attributes))
     processor = {"hw.id": "cpu", "hw.parent": name}
     if device.temperature_c is not None:
-        where = {**processor, "hw.temperature.sensor_location": "CPU"}
+        where = {**processor, "hw.sensor_location": "CPU"}
         said = "Temperature of the processor."
         series.append(_gauge("hw.temperature", "Cel", said, device.temperature_c, where))
     if device.clock_hz is not None:

@@ -72,7 +72,9 @@ def _of_folder(folder: Path, checks: list[BundleCheck], of_zip: str) -> Verified
         checks.append(files.check_metadata(folder, None))
         checks.append(BundleCheck(what="store", verdict="fails", words=said))
         return Verified(checks=tuple(checks), digest=of_zip)
-    said = f"run {run.info.run}, {len(run.rounds)} rounds, {len(run.profiles)} devices"
+    rounds, devices = len(run.rounds), len(run.profiles)
+    said = f"run {run.info.run}, {rounds} round{'s' * (rounds != 1)}, "
+    said += f"{devices} device{'s' * (devices != 1)}"
     warnings = tuple(run.warnings)
     verdict: Verdict = "fails" if warnings else "holds"
     checks += [
@@ -115,7 +117,9 @@ def _phases(found: Recount) -> BundleCheck:
     for each in counts["unchecked"]:
         unknown[each.why] = unknown.get(each.why, 0) + 1
     details = [*few(details), *(f"{n} not checked: {why}" for why, n in unknown.items())]
-    verdict: Verdict = "fails" if not found.holds else "holds" if counts["holds"] else "unknown"
+    unread = any(each.record and each.record.energy for each in counts["unchecked"])
+    known = bool(counts["holds"]) and not unread
+    verdict: Verdict = "fails" if not found.holds else "holds" if known else "unknown"
     return BundleCheck(what="phases", verdict=verdict, words="; ".join(parts), details=few(details))
 
 

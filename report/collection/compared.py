@@ -136,10 +136,11 @@ def compare_runs(
         one = f" {runs[0].name} with" if runs else ""
         raise ComparisonError(f"there is nothing to compare{one}: name two runs or more")
     groups = grouped(runs)
+    counted = [run for group in groups for run in group.runs]
     return ComparedRuns(
         figures=tuple(_figures(group, confidence) for group in groups),
         targets=tuple(
-            _target(target, why, groups, confidence) for target, why in _asked(runs, targets)
+            _target(target, why, groups, confidence) for target, why in _asked(counted, targets)
         ),
         contrasts=contrasts(groups),
         remarks=remarks(groups),

@@ -120,9 +120,14 @@ def _few(groups: Sequence[RunGroup]) -> Iterable[str]:
 def _repeats(groups: Sequence[RunGroup]) -> Iterable[str]:
     for group in groups:
         if group.repeats:
+            said = (
+                "repeats a seed in emulation and tells nothing new; it is"
+                if len(group.repeats) == 1
+                else "repeat a seed in emulation and tell nothing new; they are"
+            )
             yield (
-                f"{group.letter}: {enumerated([run.name for run in group.repeats])} repeat a seed "
-                "in emulation and tell nothing new; they are in no mean and no interval"
+                f"{group.letter}: {enumerated([run.name for run in group.repeats])} {said} in no "
+                "mean and no interval"
             )
         known = [seed for seed in group.seeds if seed is not None]
         if again := sorted({seed for seed in known if known.count(seed) > 1}):

@@ -115,8 +115,8 @@ class RunGroup(Struct, frozen=True, kw_only=True):
         letter: by which it is named in tables.
         label: its strategy, and what tells it from other groups of that.
         runs: one for each seed that is counted, by seed.
-        repeats: emulated runs of a seed that another one of :attr:`runs` has: they repeat it, and
-            are in no mean and no interval.
+        repeats: emulated runs of a seed that another one of :attr:`runs` has, which is as long or
+            longer: they repeat it, and are in no mean and no interval.
     """
 
     letter: str
@@ -146,8 +146,10 @@ class RunGroup(Struct, frozen=True, kw_only=True):
 
     @property
     def by_seed(self) -> dict[int, ComparableRun]:
-        """Its runs by seed, the last of each where boards have run one again."""
-        return {run.seed: run for run in self.runs if run.seed is not None}
+        """Its runs by seed; of each that boards have run again the longest, of these the last."""
+        ordered = sorted(self.runs, key=lambda run: (len(run.figures.points), run.started_at))
+        longest = {run.seed: run for run in ordered if run.seed is not None}
+        return {seed: longest[seed] for seed in self.seeds if seed is not None}
 
 
 def grouped(runs: Sequence[ComparableRun]) -> tuple[RunGroup, ...]:
@@ -163,9 +165,14 @@ def grouped(runs: Sequence[ComparableRun]) -> tuple[RunGroup, ...]:
 
 
 def _group(letter: str, label: str, runs: Sequence[ComparableRun]) -> RunGroup:
+    def place(run: ComparableRun) -> tuple[object, ...]:
+        """By seed; of one that was run again the longest first, as the others ended early."""
+        whole = (-len(run.figures.points), run.status != "completed")
+        return (run.seed is None, run.seed or 0, *whole, run.started_at)
+
     counted: list[ComparableRun] = []
     repeats: list[ComparableRun] = []
-    for run in sorted(runs, key=lambda run: (run.seed is None, run.seed or 0, run.started_at)):
+    for run in sorted(runs, key=place):
         again = counted and run.seed is not None and counted[-1].seed == run.seed
         if again and run.figures.kind in ("emulated", None):
             repeats.append(run)

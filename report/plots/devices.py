@@ -175,7 +175,7 @@ def images(run: RunData, summary: Summary) -> Figure | None:
         return None
     classes = max(map(len, held))
     given = run.info.dataset.class_names
-    names = [clean(given[k], 12) if k < len(given) else str(k) for k in range(classes)]
+    names = [clean(given[k]) if k < len(given) else str(k) for k in range(classes)]
     made = [d.synthetic_counts for d in summary.devices]
     at = tuple(map(float, range(classes)))
     series = [
@@ -195,7 +195,7 @@ def images(run: RunData, summary: Summary) -> Figure | None:
     return Figure(
         kind="images",
         title="Images per class",
-        x=Axis(name="class", title="class", names=tuple(names)),
+        x=Axis(name="class", title="class", names=tuple(names), most=12),
         y=Axis(name="images", title="images of all devices", whole=True),
         series=tuple(series),
     )
@@ -238,7 +238,7 @@ def _missing(found: Iterable[Gap]) -> dict[str, str]:
 
 
 def _named(names: Sequence[str]) -> Axis:
-    return Axis(name="device", title="", names=tuple(clean(name, 24) for name in names))
+    return Axis(name="device", title="", names=tuple(map(clean, names)))
 
 
 def _of(

@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import offset_copy
 from msgspec.structs import replace
 
+from fimi.record.clean import shortened
 from fimi.report import plot_style
 from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries
 from fimi.report.plots.fitting import fit, legend, written
@@ -180,7 +181,7 @@ def _in_letters(figure: Figure, letters: frozenset[int]) -> Figure:
     """A figure in which all that is written can be."""
 
     def axis(given: Axis) -> Axis:
-        names = tuple(written(name, letters) for name in given.names)
+        names = tuple(written(name, letters) for name in shortened(given.names, given.most))
         return replace(given, title=written(given.title, letters), names=names)
 
     return replace(

@@ -40,6 +40,7 @@ class Axis(Struct, frozen=True, kw_only=True):
         unit: in which it is drawn; empty for a plain number.
         scale: size of that unit: values are divided by it for drawing.
         names: of categories, where the axis has no numbers; the values are their places.
+        most: so many letters of a name are drawn; the CSV has all.
         whole: whether it has whole numbers only.
         log: whether it is logarithmic.
         limits: its ends in drawn units; ``None`` where the values say it.
@@ -51,6 +52,7 @@ class Axis(Struct, frozen=True, kw_only=True):
     unit: str = ""
     scale: float = 1.0
     names: tuple[str, ...] = ()
+    most: int = 24
     whole: bool = False
     log: bool = False
     limits: tuple[float, float] | None = None

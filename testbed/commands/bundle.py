@@ -71,10 +71,10 @@ def bundle(
         made = make(run, path, about, toml=to_toml, names=not hide_names)
     click.echo(f"bundle   {made.path}: {byte_count(made.size_bytes)}, {made.files} files")
     click.echo(f"sha256   {made.digest}")
-    rounds = len(made.run.rounds)
+    rounds, devices = len(made.run.rounds), len(made.run.profiles)
     click.echo(
-        f"run      {clean(made.run.info.run)}, {rounds} rounds, readings of {made.readings} of "
-        f"{len(made.run.profiles)} devices"
+        f"run      {clean(made.run.info.run)}, {rounds} round{'s' * (rounds != 1)}, readings of "
+        f"{made.readings} of {devices} device{'s' * (devices != 1)}"
     )
     if not licence:
         click.echo("licence  none: nobody may use it without asking; --licence CC-BY-4.0 gives one")

@@ -27,7 +27,7 @@ def test_made_and_verified(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "out" / "a.zip"
     made = fimi("bundle", run, "--out", path, "--licence", "CC0-1.0", "--date", "2026-11-30")
     assert made.exit_code == 0, made.output
-    assert "readings of 1 of 1 devices" in made.output
+    assert "readings of 1 of 1 device\n" in made.output
     assert "licence  none" not in made.output
     found = fimi("verify", path)
     assert found.exit_code == 0, found.output

@@ -114,7 +114,8 @@ def test_whole_boards_are_hosts_with_the_joules_of_the_record(
     assert (metric.unit, metric.WhichOneof("data")) == ("W", "gauge")
     assert (point.as_double, attributes["fimi.energy.kind"]) == (6.5, "measured")
     _, point, attributes = points[("device-0", "hw.temperature")]
-    assert (point.as_double, attributes["hw.parent"]) == (41.5, "device-0")
+    assert point.as_double == 41.5
+    assert attributes == {"hw.id": "cpu", "hw.parent": "device-0", "hw.sensor_location": "CPU"}
     assert points[("", "fimi.run.accuracy")][1].as_double == seen.summary.points[-1].accuracy
     assert not any(name in ("hw.energy", "hw.power") for _, name in points)
 

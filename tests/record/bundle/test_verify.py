@@ -131,6 +131,14 @@ class TestChanged:
         assert "part 2 of its readings" in said
         assert any("not checked" in each for each in found["phases"].details)
 
+    def test_joules_whose_readings_are_taken_out_are_not_known(self, unpacked: Path) -> None:
+        execute(unpacked, "DELETE FROM readings WHERE device = 'pi-plug'")
+        execute(unpacked, "UPDATE sample SET energy_j = energy_j / 2 WHERE device = 'pi-plug'")
+        phases = by_name(verify(unpacked))["phases"]
+        assert phases.verdict == "unknown"
+        assert "cannot be checked" in phases.words
+        assert any("reported no readings" in said for said in phases.details)
+
     def test_one_line_of_a_table(self, unpacked: Path) -> None:
         path = unpacked / "tables" / "phases.csv"
         lines = path.read_text().splitlines(keepends=True)

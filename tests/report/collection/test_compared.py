@@ -11,6 +11,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
@@ -206,7 +207,26 @@ def test_a_seed_that_is_emulated_again_counts_once(lab: Path) -> None:
     (group,) = again.groups
     assert len(group.runs) == 5 and [run.name for run in group.repeats] == ["again"]
     assert again.figures[0].final == compared(*five(lab, "fimi")).figures[0].final
-    assert any("repeat a seed" in each for each in again.remarks)
+    assert any("again repeats a seed" in each for each in again.remarks)
+
+
+@pytest.mark.parametrize("physical", [(), ("device-0", "device-1")])
+def test_a_run_that_ended_early_does_not_stand_for_the_one_after_it(
+    tmp_path: Path, build: Any, physical: tuple[str, ...]
+) -> None:
+    whole = write(build, tmp_path / "whole", seed=4, physical=physical)
+    early = write(build, tmp_path / "early", seed=4, physical=physical, status="interrupted")
+    runs = [comparable(read_run(f), f.name, {}) for f in (early, whole)]
+    figures = msgspec.structs.replace(runs[0].figures, points=runs[0].figures.points[:1])
+    short = msgspec.structs.replace(runs[0], figures=figures, started_at="2026-11-01T09:30:00")
+    late = msgspec.structs.replace(short, started_at="2026-11-29T09:30:00")
+    for other in (short, late):
+        found = compare_runs([other, runs[1]])
+        (group,) = found.groups
+        assert group.by_seed[4].name == "whole"
+        assert [run.name for run in group.repeats] == ([] if physical else ["early"])
+        if not physical:
+            assert [each.target for each in found.targets] == [0.8]
 
 
 def test_other_data_and_no_common_seed_are_said(lab: Path) -> None:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 from compared_runs import cell, device_round, planned_run
 
+from fimi.record.clean import shortened
 from fimi.record.insight import DeviceInsight, Insight
 from fimi.record.prediction import Parts, Residual
 from fimi.record.reader import ReportError, read_run
@@ -78,6 +79,19 @@ class TestRuns:
         assert column(found, "round") == [1, 2, 3]
         assert column(found, "accuracy_percent") == pytest.approx([50.0, 80.0, 70.0])
         assert "round,accuracy_percent" in as_csv(found)
+
+    def test_devices_that_begin_and_end_alike_are_told_apart(
+        self, tmp_path: Path, build: Any
+    ) -> None:
+        names = [f"raspberry-pi-5-lab-west-{where}-{n:02d}" for where in "ab" for n in (1, 2)]
+        build.write(tmp_path / "long", names=names)
+        found = figure_of(tmp_path / "long", "energy-devices")
+        assert {row["device"] for row in rows(found)} == {*names}
+        assert shortened(found.y.names) == [f"raspberry-pi…b-west-{n[-4:]}" for n in names]
+        assert shortened(["a" * 20 + k + "b" * 20 for k in "xy"]) == [
+            *("a" * 20 + k + "b" * 20 for k in "xy")
+        ]
+        assert shortened(["a" * 40] * 2, 8) == ["aaaa…aaa"] * 2
 
     def test_accuracy_over_joules_of_both_kinds(self, run_dir: Path, build: Any) -> None:
         found = figure_of(run_dir, "accuracy-joules")
