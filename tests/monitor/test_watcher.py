@@ -294,6 +294,7 @@ def test_a_run_that_is_gone_on_with_is_where_it_was(run_dir: Path) -> None:
     assert now.round == run.rounds[-1].number
     assert run.plan is not None
     assert now.plan_objective == run.plan.objective and now.plan_round_j is not None
+    assert now.plan.startswith("plan: ") and "(modelled" in now.plan
 
 
 def test_states_and_problems_of_a_device() -> None:
