@@ -322,7 +322,7 @@ class Watcher:
             case RoundStarted():
                 self._training_s = self._training_s or self._clock()
                 state, doing = "training", f"round {event.round}"
-                self._run = replace(self._run, round=event.round)
+                self._run = replace(self._run, round=event.round, waiting="")
             case InterventionAsked(request=PauseRun()) if self._run.state == "training":
                 state = "pausing"
             case Intervened() if event.done:
