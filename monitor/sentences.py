@@ -2,6 +2,7 @@
 
 * :func:`describe`        any event that needs no knowledge of earlier ones
 * :func:`describe_round`  a round, with the energy so far
+* :func:`describe_plan`     the fleet's plan, also one that is read back
 * :func:`describe_backends`  what devices train with
 * :func:`is_problem`      whether an event is shown with ``-q`` too
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 
 from fimi.energy.joules import format_modelled
+from fimi.optim.plans import Plan
 from fimi.optim.wording import named
 from fimi.record.clean import enumerated
 from fimi.record.events import (
@@ -48,6 +50,7 @@ from fimi.record.events import (
     UpdateRejected,
 )
 from fimi.record.interventions import words as request_words
+from fimi.record.record import PlanSummary
 from fimi.record.results import Deployment, RoundResult
 from fimi.record.sums import Sum
 from fimi.report.besides import expected_words, server_line
@@ -127,7 +130,7 @@ def describe(event: Event) -> str:
             within = " within budgets" if event.budgets else ""
             return f"planning for {event.devices} devices{aim}{within}"
         case Planned():
-            return _plan(event)
+            return describe_plan(event.plan, event.synthetic_samples)
         case BatchDelivered():
             error = f" ({event.error})" if event.error else ""
             metered = f", {event.energy}" if event.energy else ""
@@ -216,12 +219,13 @@ def describe_backends(result: RoundResult) -> str:
     return f"trained: {', '.join(each)}" if each else ""
 
 
-def _plan(event: Planned) -> str:
-    plan = event.plan
+def describe_plan(plan: Plan | PlanSummary, images: int | None = None) -> str:
+    """A plan: with how many synthetic samples, where that is known, and what it takes."""
     passes = "" if plan.epochs is None else f"{plan.epochs} local epochs, "
+    synthetic = "" if images is None else f"{images} synthetic samples, "
     expected = "" if plan.expected is None else f"; expected: {expected_words(plan.expected)}"
     return (
-        f"plan: {passes}{event.synthetic_samples} synthetic samples, rounds of "
+        f"plan: {passes}{synthetic}rounds of "
         f"{seconds(plan.round_s)}: {energies(plan)}, found by {plan.search}{expected}"
     )
 

@@ -20,7 +20,13 @@ from fimi.messaging.messages.peers import Telemetry
 from fimi.messaging.presence import PeerView
 from fimi.monitor.devices import Devices
 from fimi.monitor.said import LONGEST, LatestSaid
-from fimi.monitor.sentences import describe, describe_backends, describe_round, is_problem
+from fimi.monitor.sentences import (
+    describe,
+    describe_backends,
+    describe_plan,
+    describe_round,
+    is_problem,
+)
 from fimi.monitor.snapshot import (
     OVER,
     GeneratorNow,
@@ -165,11 +171,6 @@ class Watcher:
                 if generated.drawn:
                     self._drawing = [generated.energy]
                     self._generator = replace(self._generator, energy=generated.energy)
-            if (made := run.plan) is not None:
-                energy = made.board if made.objective == "board" else made.dynamic
-                self._run = replace(
-                    self._run, plan_round_j=energy.energy_j, plan_objective=made.objective
-                )
             for device, plan in run.device_plans.items():
                 self._devices.recall(device, plan, run.profiles.get(device))
             for result in run.rounds:
@@ -181,7 +182,10 @@ class Watcher:
             if (last := run.plan) is not None:
                 least = last.dynamic if last.objective == "dynamic" else last.board
                 self._run = replace(
-                    self._run, plan_round_j=least.energy_j, plan_objective=last.objective
+                    self._run,
+                    plan="" if last.round_s is None else describe_plan(last),
+                    plan_round_j=least.energy_j,
+                    plan_objective=last.objective,
                 )
 
     def say(self, text: str, *, problem: bool = False) -> None:
@@ -299,7 +303,7 @@ class Watcher:
                 images = self._devices.plan(event.plan, event.devices)
                 self._run = replace(
                     self._run,
-                    plan=describe(Planned(plan=event.plan, synthetic_samples=images)),
+                    plan=describe_plan(event.plan, images),
                     plan_round_j=event.plan.energy_j,
                     plan_objective=event.plan.objective,
                 )
@@ -322,7 +326,7 @@ class Watcher:
             case RoundStarted():
                 self._training_s = self._training_s or self._clock()
                 state, doing = "training", f"round {event.round}"
-                self._run = replace(self._run, round=event.round)
+                self._run = replace(self._run, round=event.round, waiting="")
             case InterventionAsked(request=PauseRun()) if self._run.state == "training":
                 state = "pausing"
             case Intervened() if event.done:

@@ -72,7 +72,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 
 
 def _each(words: Iterable[str]) -> str:
-    return ", ".join(dict.fromkeys(word for word in words if word)) or MISSING
+    return "; ".join(dict.fromkeys(word for word in words if word)) or MISSING
 
 
 def plan_columns(plan: PlanSummary | None) -> dict[str, Any]:

@@ -294,6 +294,7 @@ def test_a_run_that_is_gone_on_with_is_where_it_was(run_dir: Path) -> None:
     assert now.round == run.rounds[-1].number
     assert run.plan is not None
     assert now.plan_objective == run.plan.objective and now.plan_round_j is not None
+    assert now.plan.startswith("plan: ") and "(modelled" in now.plan
 
 
 def test_states_and_problems_of_a_device() -> None:
@@ -362,6 +363,9 @@ def test_who_is_waited_for_is_forgotten_when_it_is_not_said_again() -> None:
     assert "d" in seen.snapshot().run.waiting
     now_s[0] = 10.0
     assert seen.snapshot().run.waiting == ""
+    seen(Awaiting(what="to follow their plans", devices=("d",)))
+    seen(RoundStarted(round=1, devices=("d",)))
+    assert seen.snapshot().run.waiting == "", "nobody is waited for in a round that goes on"
 
 
 def test_words_are_bounded_and_the_end_is_told() -> None:
