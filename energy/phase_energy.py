@@ -401,8 +401,8 @@ class PhaseMeter:
             or self._gone_s(placed, stretch) > stretch.duration_s / 2.0
         ):
             return PhaseEnergy(None, resolved=False, final=final)
-        # From the last reading of the phase before to the first of the phase after, without what
-        # these two go on with up to their edges.
+        # From the last reading of what is before to the first of what is after, without what these
+        # two go on with up to their edges.
         course = PowerCourse(placed, power_w)
         whole_j = float(course.between(start_s, end_s))
         if before is not None:
