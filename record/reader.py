@@ -152,8 +152,11 @@ def open_store(path: Path | str) -> Iterator[tuple[Path, sqlite3.Connection]]:
     path = Path(path)
     store = path / STORE_NAME if path.is_dir() else path
     if not store.exists():
+        others = path / "runs"  # an experiment has its own there
+        below = others if others.is_dir() else "runs/"
         raise ReportError(
-            f"{path}: there is no run here (no {STORE_NAME}); name a folder below runs/"
+            f"{path}: there is no run here (no {STORE_NAME}); name a folder below {below}",
+            code="R004",
         )
     with ExitStack() as stack:
         with faults(store):

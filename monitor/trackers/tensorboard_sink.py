@@ -1,8 +1,10 @@
 """TensorBoard: figures as scalars whose step is the round, the configuration as a text.
 
-A run has a folder of its own below the one that is named, as TensorBoard wants it. A run that is
-gone on with gets another file there. Its first record purges what an earlier process wrote of
-rounds that were not stored, and of the last round: that process may have been killed over it.
+A run has a folder of its own below the one that is named, as TensorBoard wants it, called like the
+run; another run of that name gets one with the beginning of its instance behind it, so that neither
+loses its curves to the other. A run that is gone on with gets another file in its folder. Its first
+record purges what an earlier process wrote of rounds that were not stored, and of the last round:
+that process may have been killed over it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from typing import Any
 
 from fimi.monitor.trackers.figures import ALWAYS
 from fimi.monitor.trackers.tracker import Figures, Tracked
+
+_MARK = "fimi-instance.txt"
+"""Says whose folder it is."""
 
 
 class TensorBoardTracker:
@@ -34,7 +39,7 @@ class TensorBoardTracker:
         """Open a file of events, after the rounds that earlier files have."""
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        self._folder = self._folder / run.name
+        self._folder = _own_folder(self._folder / run.name, run.instance)
         last = _last_round(self._folder)
         told = min(last - 1, run.after_round) if last else 0
         self._writer = SummaryWriter(str(self._folder), purge_step=told + 1 if last else None)
@@ -58,6 +63,18 @@ class TensorBoardTracker:
         self._writer.close()
         for file in files:
             shutil.copyfile(file, self._folder / file.name)
+
+
+def _own_folder(folder: Path, instance: str) -> Path:
+    """The folder of a run: the one of its name, unless another run of that name has it."""
+    for place in (folder, folder.with_name(f"{folder.name}-{instance[:8]}")):
+        mark = place / _MARK
+        if mark.is_file() and mark.read_text(encoding="utf-8").strip() != instance:
+            continue
+        place.mkdir(parents=True, exist_ok=True)
+        mark.write_text(f"{instance}\n", encoding="utf-8")
+        return place
+    raise ValueError(f"{folder} and {place.name} beside it are of other runs")
 
 
 def _last_round(folder: Path) -> int:

@@ -47,7 +47,7 @@ def accuracy(run: RunData, summary: Summary) -> Figure | None:
 
 
 def accuracy_joules(run: RunData, summary: Summary) -> Figure | None:
-    """The same over the joules of all devices so far: whole boards, and above idle."""
+    """Accuracy over the joules of all devices so far: whole boards, and above idle."""
     points, known = summary.points, summary.energy.known
     if not points or known is None:
         return None

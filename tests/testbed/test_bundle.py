@@ -55,6 +55,13 @@ def test_what_does_not_hold_ends_with_1(run: Path, tmp_path: Path) -> None:
     assert said.endswith("the bundle does not hold")
 
 
+def test_an_experiment_is_no_run_and_has_its_own(tmp_path: Path) -> None:
+    (tmp_path / "study" / "runs").mkdir(parents=True)
+    done = fimi("bundle", tmp_path / "study", "--out", tmp_path / "a.zip")
+    assert done.exit_code == 3 and "R004" in done.output
+    assert f"name a folder below {tmp_path / 'study' / 'runs'}" in done.output
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -17,6 +17,7 @@ from fimi.monitor.trackers.mlflow_sink import MlflowTracker
 from fimi.monitor.trackers.opening import trackers_of
 from fimi.monitor.trackers.settings import TrackerSettings
 from fimi.monitor.trackers.tensorboard_sink import TensorBoardTracker
+from fimi.monitor.trackers.tracker import Tracked
 from fimi.monitor.trackers.tracking import tracked
 from fimi.monitor.trackers.wandb_file import last_round
 from fimi.monitor.trackers.wandb_sink import WandbTracker
@@ -130,6 +131,31 @@ def kinds(file: Path) -> set[str | None]:
         record.ParseFromString(data)
         found.add(record.WhichOneof("record_type"))
     return found
+
+
+def test_two_runs_of_one_name_do_not_take_each_others_curves(tmp_path: Path) -> None:
+    pytest.importorskip(
+        "tensorboard", reason="TensorBoard is not installed: pip install fimi-testbed[tensorboard]"
+    )
+    pytest.importorskip("torch", reason="TensorBoard's files are written by PyTorch's writer")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for instance, rounds in (("first-run", 5), ("second-run", 3), ("first-run", 6)):
+        after = 5 if rounds == 6 else 0
+        run = Tracked(
+            name="x", instance=instance, after_round=after, about={"from": instance}, config={}
+        )
+        tracker = TensorBoardTracker(str(tmp_path))
+        told = tracker.begin(run)
+        for number in range(told + 1, rounds + 1):
+            tracker.round(number, {ALWAYS: float(rounds)})
+        tracker.end("completed", {}, [])
+    for folder, count, instance in (("x", 6, "first-run"), ("x-second-r", 3, "second-run")):
+        found = EventAccumulator(str(tmp_path / folder))
+        found.Reload()
+        assert len(found.Scalars(ALWAYS)) == count
+        (text,) = found.Tensors("run/text_summary")
+        assert instance in text.tensor_proto.string_val[0].decode()
 
 
 def test_wandb_writes_an_offline_run_with_the_curves(stored: Any, tmp_path: Path) -> None:
