@@ -44,6 +44,11 @@ Rounds
 
 * :mod:`~fimi.coordinator.training_rounds`  round after round, from the draw to the entry in the
   store
+* :mod:`~fimi.coordinator.round_opening`    who takes part in one, and what it begins with
+* :mod:`~fimi.coordinator.round_book`       finished ones in the store, and the state between two
+* :mod:`~fimi.coordinator.crediting`        what devices report of those
+* :mod:`~fimi.coordinator.fruitless`        those of which nothing came, and when they end a run
+* :mod:`~fimi.coordinator.global_model`     the model in force: judged, and kept on the disk
 * :mod:`~fimi.coordinator.rounds`           one round: start, collect, close, settle
 * :mod:`~fimi.coordinator.round_order`      what a round begins with, and what it comes to
 * :mod:`~fimi.coordinator.round_end`        what ends it early: rules that compose

@@ -12,9 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fimi.coordinator.checkpoint import HeldUpdate
 from fimi.coordinator.late_updates import LateUpdates, staleness_weight
 from fimi.coordinator.round_order import RoundOutcome
@@ -22,10 +19,9 @@ from fimi.coordinator.screening import Screening
 from fimi.coordinator.server_training import Aggregate, Server
 from fimi.coordinator.settings import RoundSettings
 from fimi.coordinator.update_store import UpdateStore
+from fimi.learning.training.aggregation import Model
 from fimi.learning.training.tensors import UpdateRefusedError
 from fimi.record.results import LateUpdate
-
-Model = dict[str, NDArray[np.float32]]
 
 
 class NewModel(NamedTuple):

@@ -27,7 +27,9 @@ from fimi.coordinator.deployment import Deployments, Export
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster, Terms
 from fimi.coordinator.fleet_planner import FleetPlanner
+from fimi.coordinator.fruitless import in_words
 from fimi.coordinator.gathering import gather
+from fimi.coordinator.global_model import ForgetfulKeeper, ModelKeeper
 from fimi.coordinator.host import RunHost
 from fimi.coordinator.inbox import Cancelled, Inbox
 from fimi.coordinator.insight import Observer
@@ -43,19 +45,14 @@ from fimi.coordinator.server_training import Server
 from fimi.coordinator.settings import FederationSettings
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.coordinator.synthesis import Synthesis, parts
-from fimi.coordinator.training_rounds import (
-    ForgetfulKeeper,
-    Model,
-    ModelKeeper,
-    TrainingRounds,
-    in_words,
-)
+from fimi.coordinator.training_rounds import TrainingRounds
 from fimi.coordinator.update_store import UpdateStore, clear_leftovers
 from fimi.energy.work_meter import Metered
 from fimi.learning.data.batches import packed_bytes
 from fimi.learning.data.dataset import Dataset
 from fimi.learning.onnx.graphs import MEDIA
 from fimi.learning.training import tensors
+from fimi.learning.training.aggregation import Model
 from fimi.learning.training.trainer import Trainer
 from fimi.messaging.client import Peer
 from fimi.messaging.messages.basis import Offer

@@ -88,14 +88,7 @@ class FleetPlanner:
         if self._settings.training.steps or not self._strategy.planned_resources:
             return None
         return planning.smallest_deadline_s(
-            profiles,
-            self._settings,
-            self._strategy,
-            model_bytes=self._sizes.model_bytes,
-            update_bytes=self._sizes.update_bytes,
-            sample_bytes=self._sample_bytes,
-            curve=self.curve,
-            epochs=self.first.epochs if self.first is not None else None,
+            self._inputs(profiles),
             given=lambda problem: strategy_plans.with_images(
                 self._strategy, problem, [used[device] for device in problem.devices]
             ),
@@ -165,15 +158,8 @@ class FleetPlanner:
         def smallest_deadline_s(plan: PlanSettings) -> float | None:
             if not plain:
                 return None  # it would be that of another problem
-            return planning.smallest_deadline_s(
-                profiles,
-                changed(plan)._settings,
-                self._strategy,
-                model_bytes=self._sizes.model_bytes,
-                update_bytes=self._sizes.update_bytes,
-                sample_bytes=self._sample_bytes,
-                curve=self.curve,
-            )
+            fleet = changed(plan)._inputs(profiles)
+            return planning.smallest_deadline_s(replace(fleet, epochs=None))
 
         raise advised(
             reason,
@@ -255,17 +241,21 @@ class FleetPlanner:
         value = self._settings.plan.synthetic_value
         return problem.error(quality.effective(problem, value, problem.local_samples + made))
 
-    def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
-        return planning.make_problem(
-            profiles,
-            self._settings,
-            self._strategy,
+    def _inputs(self, profiles: Mapping[str, Profile]) -> planning.FleetInputs:
+        """What the problem of these devices is made of."""
+        return planning.FleetInputs(
+            profiles=profiles,
+            settings=self._settings,
+            strategy=self._strategy,
             model_bytes=self._sizes.model_bytes,
             update_bytes=self._sizes.update_bytes,
             sample_bytes=self._sample_bytes,
             curve=self.curve,
             epochs=self.first.epochs if self.first is not None else None,
         )
+
+    def _problem(self, profiles: Mapping[str, Profile]) -> FimiProblem:
+        return planning.make_problem(self._inputs(profiles))
 
     def _solve(
         self, profiles: Mapping[str, Profile], error_max: float | None = None

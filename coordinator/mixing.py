@@ -14,15 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fimi.coordinator.settings import ClientWeights, StrategySettings
-from fimi.learning.training.aggregation import mean
+from fimi.learning.training.aggregation import Model, mean
 from fimi.learning.training.slices import HeldModel, Slices
 from fimi.learning.training.tensors import Parameters
-
-Model = dict[str, NDArray[np.float32]]
 
 
 def mix(

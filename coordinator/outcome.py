@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from fimi.coordinator.checkpoint import Checkpoint
-from fimi.coordinator.training_rounds import Model
+from fimi.learning.training.aggregation import Model
 from fimi.messaging.messages.facts import Profile
 from fimi.messaging.messages.orders import DevicePlan
 from fimi.optim.planner import Plan

@@ -3,6 +3,11 @@
 The problem is built from the devices' profiles. The plan becomes one
 :class:`~fimi.messaging.messages.orders.DevicePlan` per device, whose prediction covers every phase
 of a round, including the idle phase.
+
+* :class:`FleetInputs`  what the problem is made of: profiles, configuration, sizes, curve
+* :func:`make_problem`  the problem; :func:`cheapest` chooses its error limit and local epochs
+* :func:`smallest_deadline_s`  for which it has a plan
+* :func:`device_plans`  the plan of each device
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 import numpy as np
+from msgspec import Struct
 
 from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings
 from fimi.coordinator.strategies import Strategy
@@ -42,61 +48,70 @@ from fimi.optim.whole import exists
 from fimi.optim.wording import smallest
 
 
-def make_problem(
-    profiles: Mapping[str, Profile],
-    settings: FederationSettings,
-    strategy: Strategy,
-    *,
-    model_bytes: int,
-    update_bytes: int | None = None,
-    sample_bytes: float = 0.0,
-    deadline_s: float | None = None,
-    curve: LearningCurve | None = None,
-    epochs: int | None = None,
-) -> FimiProblem:
+class FleetInputs(Struct, frozen=True, kw_only=True):
+    """What the problem of a fleet is made of.
+
+    Attributes:
+        profiles: device id to profile, with the cost parameters in force.
+        settings: objective, deadlines, bandwidth, budgets, learning curve, rounds.
+        strategy: which constraints, and how much synthetic data.
+        model_bytes: size of the model as sent.
+        update_bytes: size of an update as sent; that of the model if left out.
+        sample_bytes: size of a synthetic sample as sent.
+        curve: learning curve of the run; needed only by strategies that plan data.
+        epochs: local epochs of a round, if they are given.
+    """
+
+    profiles: Mapping[str, Profile]
+    settings: FederationSettings
+    strategy: Strategy
+    model_bytes: int
+    update_bytes: int | None = None
+    sample_bytes: float = 0.0
+    curve: LearningCurve | None = None
+    epochs: int | None = None
+
+
+def make_problem(fleet: FleetInputs, *, deadline_s: float | None = None) -> FimiProblem:
     """The optimisation problem (P1) of a fleet under a strategy.
 
     Where k of n devices take part in a round, the joules of the problem are those of n/k rounds, in
     which each device takes part once on average (docs/model.md, K1).
 
     Args:
-        profiles: device id to profile.
-        settings: objective, deadlines, bandwidth, budgets, learning curve, rounds.
-        strategy: which constraints, and how much synthetic data.
-        model_bytes: size of the model as sent.
-        update_bytes: size of an update as sent; that of the model if left out.
-        sample_bytes: size of a synthetic sample as sent.
+        fleet: its profiles, and all that the problem is made of; without ``epochs`` they are those
+            of ``training.epochs``.
         deadline_s: used instead of ``plan.deadline_s`` if given, s.
-        curve: learning curve of the run; needed only by strategies that plan data.
-        epochs: local epochs of a round; ``training.epochs`` if left out.
 
     Raises:
         ProblemError: a value is impossible, or a curve is needed and not given.
         InfeasibleError: a device cannot even receive the model before the deadline.
     """
+    profiles, settings, model_bytes = fleet.profiles, fleet.settings, fleet.model_bytes
+    update_bytes = model_bytes if fleet.update_bytes is None else fleet.update_bytes
     devices = sorted(profiles)
     plan, rounds = settings.plan, settings.rounds
     share = min(1.0, rounds.participants / len(devices)) if rounds.participants else 1.0
     fimi = from_boards(
         {device: profiles[device].board for device in devices},
         local_counts={device: profiles[device].label_counts for device in devices},
-        epochs=epochs or settings.training.epochs,
+        epochs=fleet.epochs or settings.training.epochs,
         deadline_s=(deadline_s or plan.deadline_s) * (1.0 - plan.deadline_margin),
-        upload_bits=8.0 * (model_bytes if update_bytes is None else update_bytes),
+        upload_bits=8.0 * update_bytes,
         download_bits=8.0 * model_bytes,
         bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
         generated_max=float(plan.synthetic_max),
-        error_max=plan.error_max if strategy.plans_data else math.inf,
-        curve=curve,
+        error_max=plan.error_max if fleet.strategy.plans_data else math.inf,
+        curve=fleet.curve,
         objective=plan.objective,
         rounds=rounds.count * share,
-        synthetic_bits=8.0 * sample_bytes,
+        synthetic_bits=8.0 * fleet.sample_bytes,
         budget_j=plan.device_budget_j or math.inf,
         fleet_budget_j=plan.fleet_budget_j or math.inf,
     )
     if share < 1.0:  # a board idles in n/k rounds for each that it takes part in
         fimi = msgspec.structs.replace(fimi, idle_power_w=fimi.idle_power_w / share)
-    return strategy.constrain(fimi)
+    return fleet.strategy.constrain(fimi)
 
 
 def rounds_model(settings: FederationSettings) -> RoundsModel:
@@ -177,46 +192,25 @@ def expecting(plan: Plan, problem: FimiProblem, choice: Choice) -> Plan:
 
 
 def smallest_deadline_s(
-    profiles: Mapping[str, Profile],
-    settings: FederationSettings,
-    strategy: Strategy,
-    *,
-    model_bytes: int,
-    update_bytes: int | None = None,
-    sample_bytes: float = 0.0,
-    curve: LearningCurve | None = None,
-    epochs: int | None = None,
-    given: Callable[[FimiProblem], FimiProblem] | None = None,
+    fleet: FleetInputs, *, given: Callable[[FimiProblem], FimiProblem] | None = None
 ) -> float | None:
     """The smallest ``plan.deadline_s`` with a plan, all else but budgets equal; ``None`` for none.
 
     It is a short decimal, for which a plan in whole samples and settable frequencies exists.
 
     Args:
-        profiles: device id to profile.
-        settings: the configuration whose deadline cannot be met.
-        strategy: which constraints, and how much synthetic data.
-        model_bytes: size of the model as sent.
-        update_bytes: size of an update as sent; that of the model if left out.
-        sample_bytes: size of a synthetic sample as sent.
-        curve: as in :func:`make_problem`.
-        epochs: local epochs of a round; the fewest that can be chosen if left out.
+        fleet: what its problem is made of, with the deadline that cannot be met; without ``epochs``
+            they are the fewest that can be chosen.
         given: makes of a problem that of given data; data are planned if left out.
     """
+    settings = fleet.settings
     value = settings.plan.synthetic_value
+    if not fleet.epochs:
+        fewest = min(settings.plan.epochs_choices, default=None)
+        fleet = msgspec.structs.replace(fleet, epochs=fewest)
 
     def problem_of(deadline_s: float) -> FimiProblem:
-        problem = make_problem(
-            profiles,
-            settings,
-            strategy,
-            model_bytes=model_bytes,
-            update_bytes=update_bytes,
-            sample_bytes=sample_bytes,
-            deadline_s=deadline_s,
-            curve=curve,
-            epochs=epochs or min(settings.plan.epochs_choices, default=None),
-        )
+        problem = make_problem(fleet, deadline_s=deadline_s)
         if given is not None:
             return given(problem)
         if settings.plan.target_accuracy and math.isfinite(problem.error_max):
@@ -231,7 +225,8 @@ def smallest_deadline_s(
             return False
 
     longest_s = max(
-        8.0 * model_bytes / profile.board.link.downlink_rate_bps for profile in profiles.values()
+        8.0 * fleet.model_bytes / profile.board.link.downlink_rate_bps
+        for profile in fleet.profiles.values()
     )
     least_s = longest_s / (1.0 - settings.plan.deadline_margin)
     # First to a factor of two, then to a tenth of a percent: the last digits are those of the text.

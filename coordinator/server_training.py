@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from fimi.coordinator.context import FederationError
 from fimi.coordinator.inbox import Cancelled
 from fimi.coordinator.mixing import (
-    Model,
     client_shares,
     error,
     mix,
@@ -43,7 +42,7 @@ from fimi.energy.work_meter import Metered
 from fimi.learning.data import batches
 from fimi.learning.data.batches import Batch
 from fimi.learning.data.dataset import Dataset, some
-from fimi.learning.training.aggregation import mean, without
+from fimi.learning.training.aggregation import Model, mean, without
 from fimi.learning.training.robust import Aggregated
 from fimi.learning.training.slices import HeldModel
 from fimi.learning.training.trainer import (

@@ -19,6 +19,7 @@ from fimi.coordinator.fleet_planner import FleetPlanner
 from fimi.coordinator.participation import predicted
 from fimi.coordinator.payloads import PayloadSizes
 from fimi.coordinator.planning import (
+    FleetInputs,
     cheapest,
     device_plans,
     expecting,
@@ -27,7 +28,7 @@ from fimi.coordinator.planning import (
     training_of,
 )
 from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings, RoundSettings
-from fimi.coordinator.strategies import STRATEGIES
+from fimi.coordinator.strategies import STRATEGIES, Strategy
 from fimi.energy.cost_model import download_cost, predict_round
 from fimi.energy.emulation.boards import fleet
 from fimi.energy.hardware import HardwareDescription
@@ -71,6 +72,27 @@ def profiles() -> dict[str, Profile]:
     }
 
 
+def inputs(
+    fleet_profiles: dict[str, Profile],
+    settings: Config,
+    strategy: Strategy,
+    *,
+    model_bytes: int = MODEL_BYTES,
+    update_bytes: int | None = None,
+    sample_bytes: float = 0.0,
+) -> FleetInputs:
+    """What the problem of these devices is made of, by the curve of this file."""
+    return FleetInputs(
+        profiles=fleet_profiles,
+        settings=settings,
+        strategy=strategy,
+        model_bytes=model_bytes,
+        update_bytes=update_bytes,
+        sample_bytes=sample_bytes,
+        curve=CURVE,
+    )
+
+
 def plans_of(
     found: Plan,
     fleet_profiles: Mapping[str, Profile],
@@ -96,9 +118,7 @@ def plans_of(
 @pytest.mark.parametrize("strategy", ["fimi", "tfl"])
 def test_every_device_meets_the_deadline_it_was_planned_for(strategy: str) -> None:
     fleet_profiles = profiles()
-    problem = make_problem(
-        fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES, curve=CURVE
-    )
+    problem = make_problem(inputs(fleet_profiles, SETTINGS, STRATEGIES[strategy]))
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
     delivered = {share.device: share.synthetic_counts for share in found.devices}
     told = plans_of(found, fleet_profiles, SETTINGS, delivered)
@@ -139,9 +159,7 @@ def test_a_frequency_that_cannot_be_set_is_not_planned_away(strategy: str) -> No
     )
     board = msgspec.structs.replace(first.board, compute=compute)
     fleet_profiles["device-1"] = msgspec.structs.replace(first, board=board)
-    problem = make_problem(
-        fleet_profiles, SETTINGS, STRATEGIES[strategy], model_bytes=MODEL_BYTES, curve=CURVE
-    )
+    problem = make_problem(inputs(fleet_profiles, SETTINGS, STRATEGIES[strategy]))
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
     planned_hz = {share.device: share.point.frequency_hz for share in found.devices}
     assert planned_hz["device-1"] == pytest.approx(fixed_hz, rel=1e-9)
@@ -152,9 +170,7 @@ def test_fimi_fills_what_is_missing_and_tfl_fills_nothing() -> None:
     fleet_profiles = profiles()
     shares = {}
     for name in ("fimi", "tfl"):
-        problem = make_problem(
-            fleet_profiles, SETTINGS, STRATEGIES[name], model_bytes=MODEL_BYTES, curve=CURVE
-        )
+        problem = make_problem(inputs(fleet_profiles, SETTINGS, STRATEGIES[name]))
         shares[name] = plan(problem, seed=0, settings=SearchSettings(iterations=40)).devices
     assert all(sum(share.synthetic_counts) == 0 for share in shares["tfl"])
     lacking = next(share for share in shares["fimi"] if share.device == "device-3")
@@ -168,10 +184,7 @@ def test_a_target_accuracy_chooses_the_error_limit() -> None:
     )
     fleet_profiles = profiles()
     given, baseline = (
-        make_problem(
-            fleet_profiles, settings, STRATEGIES[name], model_bytes=MODEL_BYTES, curve=CURVE
-        )
-        for name in ("fimi", "tfl")
+        make_problem(inputs(fleet_profiles, settings, STRATEGIES[name])) for name in ("fimi", "tfl")
     )
     choice = cheapest(given, settings)
     assert choice is not None
@@ -230,9 +243,7 @@ def test_what_is_expected_is_the_joules_of_the_plan_itself() -> None:
 
 def test_a_shortfall_of_the_generator_is_predicted_with_what_was_delivered() -> None:
     fleet_profiles = profiles()
-    problem = make_problem(
-        fleet_profiles, SETTINGS, STRATEGIES["fimi"], model_bytes=MODEL_BYTES, curve=CURVE
-    )
+    problem = make_problem(inputs(fleet_profiles, SETTINGS, STRATEGIES["fimi"]))
     found = plan(problem, seed=0, settings=SearchSettings(iterations=40))
     told = plans_of(found, fleet_profiles, SETTINGS, {})
     share = told["device-3"]
@@ -271,15 +282,11 @@ def test_the_smallest_deadline_can_be_planned_for_and_little_less_cannot(
 
     def attempt(deadline_s: float) -> None:
         settings = with_deadline(deadline_s)
-        problem = make_problem(
-            fleet_profiles, settings, chosen, model_bytes=MODEL_BYTES, curve=CURVE
-        )
+        problem = make_problem(inputs(fleet_profiles, settings, chosen))
         quick = SearchSettings(iterations=10)
         quality.plan(problem, synthetic_value=value, seed=0, settings=quick)
 
-    smallest_s = smallest_deadline_s(
-        fleet_profiles, with_deadline(given_s), chosen, model_bytes=MODEL_BYTES, curve=CURVE
-    )
+    smallest_s = smallest_deadline_s(inputs(fleet_profiles, with_deadline(given_s), chosen))
     assert smallest_s is not None
     attempt(smallest_s)
     with pytest.raises(InfeasibleError):
@@ -289,9 +296,7 @@ def test_the_smallest_deadline_can_be_planned_for_and_little_less_cannot(
 def test_no_deadline_helps_where_the_error_cannot_be_reached() -> None:
     limits = msgspec.structs.replace(SETTINGS.plan, error_max=0.0271, synthetic_max=1)
     settings = msgspec.structs.replace(SETTINGS, plan=limits)
-    found = smallest_deadline_s(
-        profiles(), settings, STRATEGIES["fimi"], model_bytes=MODEL_BYTES, curve=CURVE
-    )
+    found = smallest_deadline_s(inputs(profiles(), settings, STRATEGIES["fimi"]))
     assert found is None
 
 
@@ -301,14 +306,7 @@ def configured(rounds: RoundSettings = SETTINGS.rounds, **plan_keys: object) -> 
 
 
 def problem_of(settings: Config, sample_bytes: float = 0.0) -> FimiProblem:
-    return make_problem(
-        profiles(),
-        settings,
-        STRATEGIES["fimi"],
-        model_bytes=MODEL_BYTES,
-        sample_bytes=sample_bytes,
-        curve=CURVE,
-    )
+    return make_problem(inputs(profiles(), settings, STRATEGIES["fimi"], sample_bytes=sample_bytes))
 
 
 def test_objective_budgets_and_rounds_reach_the_problem() -> None:
@@ -488,12 +486,13 @@ class TestCodedSizes:
     def test_the_problem_has_the_update_in_the_upload_and_the_model_in_the_download(self) -> None:
         def of(model_bytes: int, update_bytes: int | None) -> FimiProblem:
             return make_problem(
-                profiles(),
-                SETTINGS,
-                STRATEGIES["fimi"],
-                model_bytes=model_bytes,
-                update_bytes=update_bytes,
-                curve=CURVE,
+                inputs(
+                    profiles(),
+                    SETTINGS,
+                    STRATEGIES["fimi"],
+                    model_bytes=model_bytes,
+                    update_bytes=update_bytes,
+                )
             )
 
         plain, coded = of(MODEL_BYTES, None), of(MODEL_BYTES // 2, MODEL_BYTES // 4)
@@ -505,9 +504,7 @@ class TestCodedSizes:
 
     def test_the_prediction_of_a_device_scales_with_the_bytes(self) -> None:
         fleet_profiles = profiles()
-        problem = make_problem(
-            fleet_profiles, SETTINGS, STRATEGIES["tfl"], model_bytes=MODEL_BYTES, curve=CURVE
-        )
+        problem = make_problem(inputs(fleet_profiles, SETTINGS, STRATEGIES["tfl"]))
         found = plan(problem, seed=0, settings=SearchSettings(iterations=5))
 
         def of(update_bytes: int | None) -> dict[str, DevicePlan]:
@@ -536,12 +533,7 @@ class TestCodedSizes:
     def test_a_shorter_upload_makes_a_shorter_deadline_possible(self) -> None:
         def least_s(update_bytes: int) -> float:
             found = smallest_deadline_s(
-                profiles(),
-                SETTINGS,
-                STRATEGIES["tfl"],
-                model_bytes=MODEL_BYTES,
-                update_bytes=update_bytes,
-                curve=CURVE,
+                inputs(profiles(), SETTINGS, STRATEGIES["tfl"], update_bytes=update_bytes)
             )
             assert found is not None
             return found

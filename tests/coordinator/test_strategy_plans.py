@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from fimi.coordinator.planning import make_problem
+from fimi.coordinator.planning import FleetInputs, make_problem
 from fimi.coordinator.settings import (
     PlanSettings,
     RoundSettings,
@@ -60,11 +60,13 @@ def problem_of(name: str, deadline_s: float = 10.0) -> FimiProblem:
         for (device, counts), board in zip(COUNTS.items(), boards, strict=True)
     }
     return make_problem(
-        profiles,
-        settings_of(name, deadline_s),
-        STRATEGIES[name],
-        model_bytes=MODEL_BYTES,
-        curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
+        FleetInputs(
+            profiles=profiles,
+            settings=settings_of(name, deadline_s),
+            strategy=STRATEGIES[name],
+            model_bytes=MODEL_BYTES,
+            curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
+        )
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 import fimi.energy.host_profile
-from fimi.coordinator.planning import make_problem
+from fimi.coordinator.planning import FleetInputs, make_problem
 from fimi.coordinator.strategies import STRATEGIES
 from fimi.energy.hardware import HardwareDescription
 from fimi.energy.host_profile import HostProfile, load_profile
@@ -61,11 +61,13 @@ def test_two_such_boards_have_a_plan_by_default(profile: HostProfile, strategy: 
     }
     network = build(config.training.model, data[0].classes, data[0].image_shape, seed=0)
     problem = make_problem(
-        profiles,
-        config,
-        STRATEGIES[strategy],
-        model_bytes=len(tensors.dump(parameters_of(network))),
-        curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
+        FleetInputs(
+            profiles=profiles,
+            settings=config,
+            strategy=STRATEGIES[strategy],
+            model_bytes=len(tensors.dump(parameters_of(network))),
+            curve=LearningCurve(alpha=5.8, beta=0.93, delta0=0.027),
+        )
     )
     found = plan(problem, seed=0, settings=SearchSettings(iterations=20))
     assert [share.device for share in found.devices] == ["device-01", "device-02"]
