@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -106,7 +106,7 @@ class LedgerLog:
         while sum(n for name, n in self._counts.items() if name not in self._left_out) > (
             READINGS_MOST
         ):
-            if (name := self._next(self._left_out)) is None:
+            if (name := self._next(self._steps, self._left_out)) is None:
                 self._lost = why
                 break
             self._left_out[name] = why
@@ -131,11 +131,12 @@ class LedgerLog:
                 f"{count} readings take {len(body)} B, more than the {room_bytes} B that a report "
                 "has room for"
             )
-            if (name := self._next(left_out)) is None:
+            if (name := self._next(steps, left_out)) is None:
                 return made.without(why)
             left_out[name] = why
 
-    def _next(self, left_out: Mapping[Series, str]) -> Series | None:
-        """The series that goes next; ``None`` where only that of the joules is left."""
-        there = (name for name in GOES_FIRST if name in self._meters and name not in left_out)
-        return next(there, None)
+    @staticmethod
+    def _next(steps: Iterable[MarkedStep], left_out: Mapping[Series, str]) -> Series | None:
+        """The series that goes next; ``None`` where only that of the joules has readings."""
+        there = {name for step in steps for name, given in step.readings.items() if given}
+        return next((name for name in GOES_FIRST if name in there and name not in left_out), None)

@@ -424,6 +424,15 @@ class TestLeftOut:
         assert set(unpacked(part).left_out) == {"cpu", "second"}
         assert f"more than {total + 5} readings" in unpacked(part).left_out["second"]
 
+    def test_a_meter_without_a_reading_is_not_left_out(self) -> None:
+        (part,) = worked("three", 6, rounds=1)[2]
+        steps = unpacked(part).steps
+        assert logs.LedgerLog._next(steps, {}) == "second"
+        for step in steps:
+            step.readings.pop("second", None)
+        assert logs.LedgerLog._next(steps, {}) == "cpu"
+        assert logs.LedgerLog._next(steps, {"cpu": "no room"}) is None
+
 
 def _joules_of(record: PhaseRecord) -> list[float]:
     """Value and uncertainty, and the most that there can be, J; -1 where unknown."""
