@@ -30,7 +30,7 @@ export const COLUMNS = [
   { key: "set_hz", group: "Clock", head: "set", width: 78, level: 3, sort: (d) => d.set_hz, show: (d) => hertz(d.set_hz) },
   { key: "clock_hz", group: "Clock", head: "achieved", width: 80, level: 3, sort: (d) => d.clock_hz, show: (d) => hertz(d.clock_hz) },
   { key: "power_w", head: "Power now", width: 120, level: 1, sort: (d) => d.power_w, show: power },
-  { key: "temperature_c", head: "Processor", width: 74, level: 3, sort: (d) => d.temperature_c, show: (d) => celsius(d.temperature_c) },
+  { key: "temperature_c", head: "Temp.", width: 74, level: 3, sort: (d) => d.temperature_c, show: (d) => celsius(d.temperature_c) },
   { key: "set_bps", group: "Uplink", head: "planned", width: 86, level: 3, sort: (d) => d.set_bps, show: (d) => bitsPerSecond(d.set_bps) },
   { key: "sent_bps", group: "Uplink", head: "achieved", width: 86, level: 3, sort: (d) => d.sent_bps, show: (d) => bitsPerSecond(d.sent_bps) },
   { key: "round_j", group: "Energy of its last round", head: "metered", width: 114, level: 1,

@@ -101,7 +101,7 @@ export function device(run, controls) {
     fact("Power now", power.node);
     fact("Phase of that power", now.phase?.replace("-", " ") ?? MISSING);
     fact("Meter", now.meter || MISSING);
-    fact("Processor", celsius(now.temperature_c));
+    fact("Temperature", celsius(now.temperature_c));
     fact("Accuracy", now.accuracy === undefined ? MISSING : `${percent(now.accuracy)} on its own data, in its last training`);
     const { round_energy: last = {}, total = {} } = now;
     energies("round", "forecast", now.round ? `Energy of round ${now.round}` : "Energy of a round", last);
