@@ -20,7 +20,7 @@ from fimi.errors import FimiError
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.questions import BoardStatus, Check, ModelQuestion, ModelReply
-from fimi.record.clean import clean, enumerated
+from fimi.record.clean import clean, enumerated, shortened
 from fimi.report.layout import Marked, Paper, entries, table
 from fimi.report.words import bits_per_second, joules, seconds
 from fimi.sources import source_digest, version
@@ -271,7 +271,7 @@ def lines(checked: FleetChecked, paper: Paper) -> Iterator[str]:
         yield table(
             ("device", "chunk\nthere", "chunk\nback", "clock", "free\nmemory", "free\ndisk",
              "code", "run"),
-            [_row(name, board) for name, board in answering.items()],
+            [*map(_row, shortened([*answering], 20), answering.values())],
             paper=paper,
         )  # fmt: skip
     if checked.run:
@@ -305,7 +305,7 @@ def _row(name: str, board: BoardChecked) -> list[str]:
 
     same = by_name.get("code") == "ok"
     return [
-        clean(name, 20),
+        name,
         cell(_rate(way.there), "chunks"),
         cell(_rate(way.back), "chunks"),
         cell(_clock(way), "clock"),

@@ -16,7 +16,7 @@ import msgspec
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import MessagingError, NotAnswered
 from fimi.messaging.questions import Check, DoctorQuestion, DoctorReply
-from fimi.record.clean import clean, enumerated
+from fimi.record.clean import clean, enumerated, shortened
 from fimi.report.layout import Marked, Paper, table, wrap
 from fimi.report.words import MISSING
 from fimi.testbed.fleet.boards import alike, each_of, together
@@ -71,7 +71,7 @@ def lines(found: Found, paper: Paper) -> Iterator[str]:
         for name in sorted(worst, key=worst.__getitem__)  # which keeps the doctor's order
     ]
     if rows:
-        yield table(["check", *(clean(board, 20) for board in looked)], rows, paper=paper)
+        yield table(["check", *shortened([*looked], 20)], rows, paper=paper)
     declined = alike((b, f"{error}") for b, error in found.items() if not isinstance(error, tuple))
     for words, boards in declined.items():
         yield ""

@@ -15,7 +15,7 @@ import msgspec
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import BrokerError
 from fimi.messaging.questions import BoardStatus
-from fimi.record.clean import clean
+from fimi.record.clean import clean, shortened
 from fimi.report.layout import Marked, Paper, columns, table, wrap
 from fimi.report.words import MISSING
 from fimi.testbed.fleet.boards import Problem, alike, has_failed, ordered, room, together
@@ -160,7 +160,8 @@ def _table(
 ) -> tuple[list[str], list[str]]:
     """The table, and the titles of the columns that do not fit."""
     heading = ["device"]
-    cells = [[_name(board, found)] for board, found in boards]
+    names = shortened([board.device for board, _ in boards], 20)
+    cells = [[_name(name, found)] for name, (_, found) in zip(names, boards, strict=True)]
     last = [_seen(board) for board, _ in boards]
     used = max(6, *(columns(row[0]) for row in cells)) + _GAP + max(map(columns, ("seen", *last)))
     left_out = []
@@ -179,8 +180,7 @@ def _table(
     return table([*heading, "seen"], cells, paper=paper).split("\n"), left_out
 
 
-def _name(board: SeenBoard, found: tuple[Problem, ...]) -> str:
-    name = clean(board.device, 20)
+def _name(name: str, found: tuple[Problem, ...]) -> str:
     if not found:
         return name
     return Marked(name, "problem" if has_failed(found) else "warning")

@@ -166,6 +166,10 @@ class TestTable:
         for title in ("board", "version", "contract"):
             assert title in text  # as a column, or as one that has no room
 
+    def test_boards_whose_names_begin_alike_are_told_apart(self) -> None:
+        text = shown(*(seen(f"raspberry-pi-5-lab-west-{number:02}") for number in range(3)))
+        assert [row(text, f"raspberry-…b-west-{number:02}") for number in range(3)]
+
     def test_a_wide_terminal_shows_everything(self) -> None:
         text = shown(seen("d1"), width=160)
         assert "wider terminal" not in text
