@@ -77,7 +77,10 @@ def told_only(run: RunData) -> Iterator[str]:
     """What no check computes again, of what a run has, in words."""
     yield "accuracies, losses and learning metrics: the data are not in the bundle"
     if run.rounds:
-        yield "lengths of rounds, as the coordinator's clock had them"
+        yield (
+            "lengths of rounds, busy times, bytes moved, temperatures and labels of devices, which "
+            "stand as they were reported"
+        )
     if run.residuals:
         yield "predicted joules: formulas whose parameters the store has (docs/model.md)"
     if any(e.unknown_max is not None for result in run.rounds for e in result.devices):
