@@ -109,7 +109,8 @@ class TelemetrySender:
         glance, meter = hardware.glance(), hardware.describe().meter
         if ledger is not None and glance.power_w is not None:
             drawn_s = hardware.clock.now_s() - glance.power_age_s
-            said = replace(said, phase=ledger.phase_at(drawn_s))
+            phase = "idle" if glance.rests else ledger.phase_at(drawn_s)
+            said = replace(said, phase=phase)
         return replace(
             said,
             power_w=_within(glance.power_w, 0.0, POWER_MAX_W),

@@ -96,6 +96,8 @@ class Glance(NamedTuple):
         temperature_c: of the processor, °C; ``None`` if unknown.
         frequency_hz: of the processor, Hz; ``None`` if unknown.
         power_age_s: how long ago it drew that power, s: the mean delay of its meter.
+        rests: it idles, and so is the power, though an emulated board may not have idled for any
+            time of its own yet; what it did before is over.
     """
 
     power_w: float | None = None
@@ -103,6 +105,7 @@ class Glance(NamedTuple):
     temperature_c: float | None = None
     frequency_hz: float | None = None
     power_age_s: float = 0.0
+    rests: bool = False
 
 
 class HardwareDescription(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

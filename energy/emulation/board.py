@@ -131,6 +131,7 @@ class VirtualBoard(Hardware):
         self._uplink: OperatingPoint | None = None
         self._load = 1.0
         self._fading = 1.0
+        self._rests_from_s = math.nan
         self.begin_round(0)
 
     def describe(self) -> HardwareDescription:
@@ -140,8 +141,19 @@ class VirtualBoard(Hardware):
         )
 
     def glance(self) -> Glance:
-        """What it drew last, in its own time."""
-        return Glance(self.recorder.power_w, frequency_hz=self._frequency_hz)
+        """What it drew last, in its own time; the power of idling from where that has begun."""
+        rests, power_w = self._resting()
+        return Glance(power_w, frequency_hz=self._frequency_hz, rests=rests)
+
+    def _resting(self) -> tuple[bool, float]:
+        """Whether it has waited for the fleet and done nothing since; its power, W."""
+        rests = self.clock.now_s() == self._rests_from_s
+        return rests, self._idle_power_w if rests else self.recorder.power_w
+
+    @property
+    def _idle_power_w(self) -> float:
+        """True power at rest, W."""
+        return self.truth.idle_power_w
 
     def model(self) -> BoardModel:
         """The declared cost parameters."""
@@ -232,6 +244,7 @@ class VirtualBoard(Hardware):
         """Idle until then, nothing if it is past; returns that instant, which is the fleet's."""
         if fleet_time_s > self.clock.now_s():
             self._idle_until(fleet_time_s)
+        self._rests_from_s = fleet_time_s
         return fleet_time_s
 
     def rest(self, seconds: float, over: Callable[[], bool]) -> None:

@@ -90,6 +90,7 @@ class LateMeter(EmulatedMeter):
         duration_s = self._until_s - start_s
         if duration_s <= 0.0:
             return
+        self.power_w = power_w
         self.true_energy_j += power_w * duration_s
         self._knots_s.append(self._until_s)
         self._knots_j.append(self._knots_j[-1] + power_w * duration_s)

@@ -99,11 +99,17 @@ class PhysicalBoard(VirtualBoard):
 
     def glance(self) -> Glance:
         """What it drew last, and how warm its chip is, in its own time."""
+        rests, power_w = self._resting()
         return Glance(
-            self.recorder.power_w,
+            power_w,
             temperature_c=self.chip.temperature_c,
             frequency_hz=self.chip.frequency_hz(self._frequency_hz),
+            rests=rests,
         )
+
+    @property
+    def _idle_power_w(self) -> float:
+        return self.chip.idle_power_w()
 
     def observed(self) -> Observation:
         """Achieved frequency, temperature, and how often the firmware throttled."""

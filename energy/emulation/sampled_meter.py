@@ -77,6 +77,7 @@ class SampledMeter(EmulatedMeter):
         self._until_s = self._clock.now_s()
         if duration_s <= 0.0:
             return
+        self.power_w = power_w
         self.true_energy_j += power_w * duration_s
         if self._powers_w and self._powers_w[-1] == power_w:
             self._ends_s[-1] = self._until_s

@@ -8,7 +8,8 @@ rounds that a tracker has not got, because the process before was killed over th
 
 A tracker that raises is dropped with one warning. One that does not come back holds up the others
 of its run, and the end of the run by :data:`PATIENCE_S` at most, not the run. Figures that cannot
-be made are named once, and tried again with the next round.
+be made are named once, and tried again with the next round and at the end of the run; what is not
+told then is named too.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from fimi.record.events import Credited, Event, Prepared, RoundFinished
 from fimi.record.phases import run_parts
 from fimi.record.record import RunData, RunInfo
 from fimi.record.results import RoundResult
+from fimi.report.words import rounds_in_words
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +133,7 @@ class Tracking:
                 self._changed.wait_for(lambda: self._ending or self._untold)
                 data, ending = self._data, self._ending
             began_s = time.monotonic()
-            self._tell(data)
+            self._tell(data, ending)
             if ending:
                 break
             with self._changed:
@@ -148,8 +150,8 @@ class Tracking:
     def _begin(self, tracker: Tracker) -> None:
         self._told[tracker] = tracker.begin(self._tracked)
 
-    def _tell(self, data: RunData) -> None:
-        """Tell each tracker the rounds that it has not got."""
+    def _tell(self, data: RunData, ending: bool) -> None:
+        """Tell each tracker the rounds that it has not got; at the end for the last time."""
         if not data.rounds:
             return
         self._tried = last = data.rounds[-1].number
@@ -159,11 +161,18 @@ class Tracking:
             told = [(p.number, figures.of_round(p)) for p in points(data, run_parts(data), {})]
         except Exception as problem:
             log.debug("no figures for trackers", exc_info=True)
-            if not self._failed:
+            why = f"cannot be made: {type(problem).__name__}: {clean(problem)}"
+            if ending:
+                first = 1 + min(self._told[tracker] for tracker in self._trackers)
+                rounds = [each.number for each in data.rounds if each.number >= first]
                 self._warn(
-                    f"trackers are not told of round {last} yet, as its figures cannot be made: "
-                    f"{type(problem).__name__}: {clean(problem)}; the run goes on, and they are "
-                    "tried again after its next round"
+                    f"trackers are not told of {rounds_in_words(rounds)}, as their figures {why}; "
+                    "the run's own record has them"
+                )
+            elif not self._failed:
+                self._warn(
+                    f"trackers are not told of round {last} yet, as its figures {why}; this is "
+                    "tried again after the next round, and when the run ends"
                 )
             self._failed = True
             return

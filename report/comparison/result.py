@@ -124,7 +124,7 @@ class ExperimentResult(Struct, frozen=True, kw_only=True):
         baseline: label that the others are compared with.
         target: the accuracy whose price is asked for.
         confidence: of the intervals.
-        kind: what the joules are: ``emulated``, or several kinds joined by ``+``.
+        kind: what the joules are: ``emulated``, or several kinds joined by ``+``; ``none`` without any.
         records: every cell.
         summaries: grid point by grid point, strategy by strategy.
         comparisons: likewise, without the baseline.
@@ -195,7 +195,7 @@ def compare(
         baseline=baseline,
         target=target,
         confidence=confidence,
-        kind=kinds or "no joules",
+        kind=kinds or "none",
         records=tuple(records),
         summaries=tuple(summaries),
         comparisons=tuple(

@@ -7,8 +7,20 @@ from pathlib import Path
 
 from fimi.record.reader import read_run
 from fimi.record.readings import trace
+from fimi.record.record import RunData
 from fimi.report import plot_style
 from fimi.report.plots.figure import Axis, Figure, FigureError, FigureSeries
+from fimi.report.words import rounds_in_words
+
+
+def _why_none(run: RunData, device: str, number: int) -> str:
+    """Why there are no readings of a round of which the store says nothing more."""
+    if number == 0:
+        return "it has sent none of the time before the first round"
+    known = [each.number for each in run.rounds]
+    if number not in known:
+        return f"there is no round {number}; the run has {rounds_in_words(known) or 'none'}"
+    return f"it has sent no readings of round {number}"
 
 
 def power_trace(folder: Path, device: str, number: int) -> Figure:
@@ -29,7 +41,7 @@ def power_trace(folder: Path, device: str, number: int) -> Figure:
         raise FigureError(f"{folder} has no device {device!r}; it has {known or 'none'}")
     found = trace(folder, device, number)
     if not len(found.times_s):
-        why = "; ".join(found.missing) or f"there is no round {number} of it"
+        why = "; ".join(found.missing) or _why_none(run, device, number)
         raise FigureError(
             f"{folder} has no readings of {device} in round {number}: {why}; readings are stored "
             "where rounds.readings is true"

@@ -142,8 +142,7 @@ def _confirm(request: Request, run: str) -> None:
     what = f"{words(request)} (run {run})"
     if not _is_terminal():
         raise click.UsageError(
-            f"{what}: it is asked before that is done, and there is no terminal to ask at; add "
-            "'--yes'."
+            f"{what}: this asks first, and there is no terminal to ask at; add '--yes'."
         )
     if not click.confirm(f"{clean(what)}?", default=False, err=True):
         click.echo("nothing was asked of the run", err=True)

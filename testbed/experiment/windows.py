@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Terminal = ExperimentPlainView | ExperimentLiveView
 """What is shown on the terminal."""
 
+_NONE_YET = "no run has ended with results yet"
 _AGAIN_S = 5.0
 """Least time between two readings of all results, s."""
 
@@ -58,6 +59,8 @@ class ExperimentWindows(View):
         self._waits = self._doing = ""
         self._said = LatestSaid()
         self._changed, self._read_s = True, float("-inf")
+        self._going: frozenset[str] = frozenset()  # tasks that run
+        self._moved: frozenset[str] = frozenset()  # those, and what ran since results were read
 
     def __enter__(self) -> ExperimentWindows:
         if self._place is not None:
@@ -97,6 +100,9 @@ class ExperimentWindows(View):
 
     def started(self, task: Task) -> None:
         """Show that a task has begun."""
+        with self._lock:
+            self._going |= {task.name}
+            self._moved |= {task.name}
         self._terminal.started(task)
 
     def noted(self, task: Task, note: str) -> None:
@@ -119,6 +125,7 @@ class ExperimentWindows(View):
     def finished(self, task: Task, seconds: float, problem: str) -> None:
         """Show that a task has ended."""
         with self._lock:
+            self._going -= {task.name}
             failed = dict(self._study.failed)
             if problem:
                 failed[task.name] = clean(problem, LONGEST)
@@ -151,14 +158,18 @@ class ExperimentWindows(View):
             reads = self._changed and now_s - self._read_s >= _AGAIN_S
             if reads:
                 self._changed, self._read_s = False, now_s
+                self._moved = self._going
         if reads:
             self._read()
         with self._lock:
+            study = self._study
+            stale = tuple(f"{name}: " for name in self._moved)  # read before it ran, or while
+            notes = tuple(each for each in study.notes if not each.startswith(stale))
             return Snapshot(
                 unix_s=round(time.time(), 1),
-                run=replace(self._run, doing=self._waits or self._doing, left_s=self._study.left_s),
+                run=replace(self._run, doing=self._waits or self._doing, left_s=study.left_s),
                 said=self._said.now(),
-                study=self._study,
+                study=replace(study, notes=notes),
             )
 
     def _read(self) -> None:
@@ -170,6 +181,8 @@ class ExperimentWindows(View):
                 for each in all_tables(result)
             )
             notes = result.notes
+            if not (result.choices or any(each.cell.figures for each in result.records)):
+                found, notes = (), (_NONE_YET, *notes)
         except (FimiError, OSError, ValueError) as error:
             found, notes = (), (f"the results so far cannot be shown: {error}",)
         with self._lock:

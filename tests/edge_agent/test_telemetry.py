@@ -101,6 +101,48 @@ def test_the_phase_is_that_of_the_power(a_broker, fleet_name):
     assert len({round(each, 1) for each in watts.values()}) >= 3
 
 
+@pytest.mark.parametrize("emulation", ["model", "physical"])
+def test_the_last_of_a_round_idles_from_its_end_on(a_broker, fleet_name, emulation):
+    """Nobody was waited for, so no time of its own passes: a pause shows no work."""
+    emulated = EmulatedDevice(
+        board="raspberry-pi-4", seed=3, emulation=emulation, profile_error=0.03, cycles_per_sample=4e6
+    )
+    point = OperatingPoint(
+        frequency_hz=1e9, bandwidth_hz=5e4, transmit_power_w=0.05, time_split=0.6
+    )
+    board, other = emulated_board(emulated, 0), emulated_board(emulated, 0)
+    other.has_waited_until(60.0)
+    idle_w = other.glance().power_w
+    ledger = Ledger(board.clock, board.recorder)
+    with Bench(a_broker, fleet_name, joins=False) as bench:
+        line = Line(bench.device.peer, bench.device.stop)
+        sender = TelemetrySender(bench.device.peer, 0.0, 0.0, line, lambda: board, lambda: ledger)
+
+        def shown() -> tuple[str | None, float | None]:
+            said = sender.telemetry()
+            return said.phase, said.power_w
+
+        board.apply(point)
+        with ledger.phase("compute"):
+            board.has_computed(300.0)
+        ledger.begin("idle")
+        phase, power_w = shown()
+        assert phase == "compute" and power_w > idle_w + 0.2
+        board.has_waited_until(board.clock.now_s() - 0.5)  # it is late: the fleet is not there yet
+        assert shown() == (phase, power_w)
+        board.has_waited_until(board.clock.now_s())
+        ledger.close()
+        ledger.begin("idle")
+        phase, power_w = shown()
+        assert phase == "idle" and power_w == pytest.approx(idle_w, rel=0.02)
+        board.has_waited_until(board.clock.now_s())  # the next round
+        ledger.close()
+        assert shown() == (phase, power_w)
+        with ledger.phase("compute"):
+            board.has_computed(300.0)
+            assert shown()[0] == "compute" and shown()[1] > idle_w + 0.2
+
+
 def test_a_late_meter_shows_the_phase_before(a_broker, fleet_name):
     """A plug shows the power of 5 s ago: of which phase that was is what is told."""
 

@@ -4,7 +4,7 @@ import { el, natural, setHidden, setText } from "./dom.js";
 import { plural, roughly, seconds } from "./words.js";
 
 /** Parts of the page that a run has and an experiment has not. */
-const OF_RUNS = ["cards", "besides", "controls", "rounds", "fleet", "generator"];
+const OF_RUNS = ["cards", "besides", "controls", "rounds", "fleet", "generator", "keys"];
 
 export function study(run) {
   const section = document.getElementById("study");
