@@ -13,10 +13,12 @@ those on the test set, as in the prices of a report.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from fimi.record.curve import RoundPoint
+from fimi.record.sums import Sum
 from fimi.report.collection.contrast import Contrast, contrasts, remarks
 from fimi.report.collection.grouping import ComparableRun, RunGroup, grouped
 from fimi.report.comparison import statistics
@@ -26,6 +28,13 @@ from fimi.report.comparison.runs import ALL_COSTS, RunFigures
 from fimi.report.comparison.statistics import Sample
 
 _JOULES = tuple(cost for cost in ALL_COSTS if cost.endswith("_j"))
+
+
+LEAST_OF: dict[str, Callable[[RoundPoint], Sum]] = {
+    "board_j": lambda point: point.energy_so_far,
+    "total_j": lambda point: point.total_so_far,
+}
+"""Sums that may lack a part, and are at least what is known of them."""
 
 
 class GroupFigures(Struct, frozen=True, kw_only=True):
@@ -81,6 +90,7 @@ class TargetFigures(Struct, frozen=True, kw_only=True):
         why: whose target it is.
         costs: of each group, by the names of :data:`~fimi.report.comparison.runs.ALL_COSTS`;
             infinite: never reached.
+        least: known part of the joules until then, likewise, of :data:`LEAST_OF`.
         carbon: emissions until then, g CO2eq, of each group.
         against: the other groups against the first.
     """
@@ -88,6 +98,7 @@ class TargetFigures(Struct, frozen=True, kw_only=True):
     target: float
     why: str
     costs: tuple[dict[str, Sample], ...]
+    least: tuple[dict[str, Sample], ...]
     carbon: tuple[Sample, ...]
     against: tuple[PriceRatio, ...]
 
@@ -208,12 +219,25 @@ def _target(
             }
             for own in costs
         ),
+        least=tuple(_least(target, group, confidence) for group in groups),
         carbon=tuple(
             statistics.sample([_emitted_g(run, target) for run in group.runs], confidence)
             for group in groups
         ),
         against=tuple(_against(target, groups[0], group, confidence) for group in groups[1:]),
     )
+
+
+def _least(target: float, group: RunGroup, confidence: float) -> dict[str, Sample]:
+    there = [run.figures.at(target, "test") for run in group.runs]
+    return {
+        cost: statistics.sample(
+            [math.inf if point is None else pick(point).known_j for point in there],
+            confidence,
+            statistics.COST,
+        )
+        for cost, pick in LEAST_OF.items()
+    }
 
 
 def _against(target: float, first: RunGroup, other: RunGroup, confidence: float) -> PriceRatio:

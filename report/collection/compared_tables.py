@@ -34,6 +34,7 @@ _DEVICES_MOST = 40
 _GROUPS_OF_DEVICES = 8
 """Groups whose devices are told one by one."""
 
+_UNKNOWN = "unknown"
 _OF_BOARDS = ("board_j", "dynamic_j")
 _COSTS: dict[str, tuple[str, Callable[[float], str]]] = {
     "rounds": ("rounds", lambda v: f"{v:.3g}"),
@@ -157,13 +158,18 @@ def _prices(found: ComparedRuns, each: TargetFigures) -> Table:
     kinds = {group.joules for group in found.groups if group.joules}
     once = f"\n({', '.join(kinds)})" if len(kinds) == 1 else ""
     rows = []
-    for group, own, carbon in zip(found.groups, each.costs, each.carbon, strict=True):
+    for group, own, least, carbon in zip(
+        found.groups, each.costs, each.least, each.carbon, strict=True
+    ):
         rounds = own["rounds"]
         cells = [group.name, f"{rounds.reached} of {len(rounds.values)}"]
         for cost in costs:
             kind = group.joules if cost in _OF_BOARDS and not once else ""
             several = cost in _OF_BOARDS and "+" in (group.runs[0].figures.kind or "")
             price = "of several kinds" if several else _price(own[cost], _COSTS[cost][1], kind)
+            known = least[cost].median if cost in least and not several else None
+            if price == _UNKNOWN and known is not None and 0.0 < known.value < math.inf:
+                price = f"≥ {joules(known.value)}" + (f" ({kind})" if kind else "")
             cells.append(price)
         rows.append((*cells, *([_grams(carbon)] if emitted else [])))
     heading = ["group", "reached"]
@@ -188,7 +194,7 @@ def _price(sample: Sample, unit: Callable[[float], str], kind: str) -> str:
     """A median in its unit, with its interval and the kind of joules."""
     found = sample.median
     if found is None:
-        return "unknown" if sample.unknown else MISSING
+        return _UNKNOWN if sample.unknown else MISSING
     if math.isinf(found.value):
         return NEVER
     told = unit(found.value)

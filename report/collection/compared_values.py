@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from fimi.record.description import plain
-from fimi.report.collection.compared import ComparedRuns, GroupFigures, TargetFigures
+from fimi.report.collection.compared import LEAST_OF, ComparedRuns, GroupFigures, TargetFigures
 from fimi.report.comparison.plans import plan_body
 from fimi.report.comparison.predicted import QUANTITIES
 from fimi.report.comparison.runs import ALL_COSTS
@@ -108,6 +108,10 @@ def _target_body(found: ComparedRuns, each: TargetFigures) -> dict[str, Any]:
         "costs": {
             letter: {cost: sample_body(own[cost]) for cost in ALL_COSTS}
             for letter, own in zip(letters, each.costs, strict=True)
+        },
+        "costs_at_least": {
+            letter: {cost: sample_body(own[cost]) for cost in LEAST_OF}
+            for letter, own in zip(letters, each.least, strict=True)
         },
         "emissions_g": dict(zip(letters, map(sample_body, each.carbon), strict=True)),
         "ratio_to": letters[0],

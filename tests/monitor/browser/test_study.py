@@ -52,7 +52,7 @@ def test_it_has_runs_failures_and_results(
         assert EVIL in told and browser.run("window.hacked === undefined")
         rows = "[...document.querySelectorAll('#study tbody tr')].map(r => r.innerText)"
         assert browser.run(rows) == ["fimi\t1.2", "tfl\t4.2"]
-        for part in ("cards", "fleet", "generator", "rounds", "controls"):
+        for part in ("cards", "fleet", "generator", "rounds", "controls", "keys"):
             assert not browser.run(f"document.getElementById('{part}').checkVisibility()")
         assert browser.run("document.title") == "7/20 · digits"
         assert axe(browser) == []

@@ -150,6 +150,38 @@ def test_figures_that_cannot_be_made_are_named_once_and_told_with_a_later_round(
     assert notebook.calls[-1] == "end"
 
 
+@pytest.mark.parametrize("mends", [True, False])
+def test_figures_of_the_last_round_are_tried_at_the_end_and_what_lacks_is_named(
+    stored: Any, monkeypatch: pytest.MonkeyPatch, mends: bool
+) -> None:
+    whole, tried = tracking.points, threading.Event()
+
+    def fails(run: Any, *others: Any) -> Any:
+        if mends and tried.is_set():
+            return whole(run, *others)
+        tried.set()
+        raise RuntimeError("no such part")
+
+    monkeypatch.setattr(tracking, "points", fails)
+    notebook, said = Notebook(has=1), []
+    before = replace(stored.run, rounds=stored.run.rounds[:1])
+    with tracking.Tracking([notebook], stored.run.info, before=before, warn=said.append) as told:
+        for result in stored.run.rounds[1:]:
+            told(RoundFinished(result=result))
+        assert tried.wait(20.0)
+    assert "tried again after the next round, and when the run ends" in said[0]
+    assert [*notebook.rounds] == ([2, 3] if mends else [])
+    assert [*said[1:]] == (
+        []
+        if mends
+        else [
+            "trackers are not told of rounds 2–3, as their figures cannot be made: RuntimeError: "
+            "no such part; the run's own record has them"
+        ]
+    )
+    assert notebook.calls[-1] == "end"
+
+
 def test_a_sum_with_a_missing_part_has_another_name(stored: Any) -> None:
     whole = stored.run.rounds[1]
     first, *others = whole.devices

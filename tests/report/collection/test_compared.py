@@ -16,9 +16,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from scipy import stats
 
 from fimi.record.reader import read_run
+from fimi.record.record import Generation
 from fimi.record.summary import summarise
 from fimi.report.collection.compared import ComparedRuns, compare_runs
 from fimi.report.collection.compared_page import compared_page
@@ -28,6 +30,7 @@ from fimi.report.collection.compared_values import compared_json
 from fimi.report.collection.grouping import ComparableRun, comparable, lettered_groups
 from fimi.report.comparison.result import ComparisonError
 from fimi.report.layout import Paper
+from fimi.report.words import joules
 from fimi.testbed.cli import main
 
 DIGESTS = {
@@ -172,6 +175,27 @@ def test_prices_and_joules_are_those_of_each_report(lab: Path) -> None:
     ratio = first.against[0]
     assert (ratio.letter, ratio.pairs) == ("B", 5)
     assert ratio.ratios["rounds"].values == (1.5,) * 5
+
+
+def test_all_machines_took_at_least_what_is_known(lab: Path) -> None:
+    """The generator node of one run has no meter: its boards alone are known."""
+    made = Generation(requested=9, delivered=9, drawn=9, refused=0, seconds=1.0, energy=None)
+    blind = replace(read_run(lab / "fimi-1"), generation=made)
+    tfl = comparable(read_run(lab / "tfl-1"), "tfl-1", {})
+    found = compare_runs([comparable(blind, "blind", {}), tfl], targets=(0.5,))
+    (point, *_) = summarise(blind).points
+    boards_j = point.energy_so_far.value_j
+    assert boards_j is not None and point.total_so_far.value_j is None
+    (table,) = [t for t in run_tables(found)["prices"] if "all machines" in t.heading][:1]
+    at = table.heading.index("all machines")
+    ours, theirs = (row[at] for row in table.rows)
+    assert ours == f"≥ {joules(boards_j)}" and not theirs.startswith("≥")
+    assert f"≥ {joules(boards_j)}" in compared_text(found, Paper(200))
+    (target,) = json.loads(compared_json(found))["targets"]
+    assert target["costs"]["A"]["total_j"]["values"] == [None]
+    assert target["costs_at_least"]["A"]["total_j"]["values"] == [boards_j]
+    never = compare_runs([comparable(blind, "blind", {}), tfl], targets=(0.99,))
+    assert not any("≥" in cell for t in run_tables(never)["prices"] for r in t.rows for cell in r)
 
 
 def test_an_accuracy_that_all_have_reached_where_none_is_asked_for(lab: Path) -> None:

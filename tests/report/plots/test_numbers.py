@@ -231,6 +231,8 @@ class TestRuns:
                 figure_of(run_dir, kind)
         with pytest.raises(FigureError, match="no figure 'acuracy', but accuracy, accuracy-joules"):
             figure_of(run_dir, "acuracy")
+        with pytest.raises(FigureError, match="there is no round 9; the run has rounds? 1"):
+            figure_of(run_dir, "power-trace", FigureChoice(device="device-1", round=9))
         with pytest.raises(FigureError, match="no readings of device-1 in round 2"):
             figure_of(run_dir, "power-trace", FigureChoice(device="device-1", round=2))
         with pytest.raises(FigureError, match="no device 'x'; it has device-0, device-1"):

@@ -51,6 +51,41 @@ def test_what_is_shown_is_what_the_stores_hold(
     assert not (experiment.folder / "table.html").exists()  # looking writes nothing
 
 
+def test_no_note_contradicts_what_runs_and_there_are_no_tables_without_results(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "_AGAIN_S", 0.0)
+    work = run.plan(experiment)
+    (first, second, *_), cells = run.tasks(work), work.having("absent")
+    (experiment.folder / "logs").mkdir(parents=True)
+    log = experiment.folder / "logs" / f"{first.name}.log"
+    log.write_text("round 1/5: accuracy 10.0%\n")  # of an earlier start
+    with ExperimentWindows(experiment, 4, ExperimentPlainView(io.StringIO(), 4), None) as seen:
+
+        def notes(of: str) -> list[str]:
+            study = seen.snapshot().study
+            assert study is not None
+            return [each for each in study.notes if each.startswith(f"{of}: ")]
+
+        (one,) = notes(first.name)
+        assert "not finished" in one and "round 1/5" in one
+        study = seen.snapshot().study
+        assert study is not None and study.tables == ()
+        assert study.notes[0] == "no run has ended with results yet"
+        seen.started(first)
+        assert notes(first.name) == [] and len(notes(second.name)) == 1
+        store(cells[0], accuracy=better_with(0.2, cells[0]))
+        seen.finished(first, 3.0, "")
+        assert notes(first.name) == [] and len(notes(second.name)) == 1
+        study = seen.snapshot().study
+        assert study is not None and study.tables
+        assert "no run has ended with results yet" not in study.notes
+        monkeypatch.setattr(windows, "_AGAIN_S", 1e9)  # not read again meanwhile
+        seen.started(second)
+        seen.finished(second, 3.0, "its run is absent")
+        assert notes(second.name) == []
+
+
 def test_runs_that_cannot_be_compared_are_said_and_end_nothing(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
