@@ -18,10 +18,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from fimi.energy.joules import Energy, total
 from fimi.files import FileLock
+from fimi.record import schema
+from fimi.record.events import Intervened, tag
+from fimi.record.interventions import GoOn, PauseRun
 from fimi.record.phases import WAITED_MIN_S
 from fimi.record.reader import faults, info_of, open_store
 from fimi.record.record import RunInfo
@@ -47,6 +51,7 @@ class Headline(Struct, frozen=True, kw_only=True):
         energy: known joules of whole boards in all phases.
         whole: whether that is all of them; ``False`` also where none is known.
         standing: how the run stands.
+        paused: whether it runs and pauses, as somebody has asked (``fimi control``).
         reason: why it ended, in one sentence.
         started_at: ISO 8601.
         finished_at: ISO 8601.
@@ -67,6 +72,7 @@ class Headline(Struct, frozen=True, kw_only=True):
     energy: Energy | None
     whole: bool
     standing: Standing
+    paused: bool
     reason: str
     started_at: str
     finished_at: str
@@ -91,6 +97,8 @@ def headline(path: Path) -> Headline:
         ).fetchone()
         (devices,) = db.execute(_DEVICES).fetchone()
         energy, whole = _energy(db)
+        stands = standing(store, info)
+        paused = stands == "running" and _pauses(db)
     asked = info.config.get("rounds.count")
     return Headline(
         run=info.run,
@@ -104,7 +112,8 @@ def headline(path: Path) -> Headline:
         accuracy=accuracy,
         energy=energy,
         whole=whole,
-        standing=standing(store, info),
+        standing=stands,
+        paused=paused,
         reason=info.reason,
         started_at=info.started_at,
         finished_at=info.finished_at,
@@ -123,6 +132,19 @@ def standing(store: Path, info: RunInfo) -> Standing:
     if info.status != "running":
         return info.status
     return "running" if FileLock.holder(store.with_suffix(".lock")) else "killed"
+
+
+def _pauses(db: sqlite3.Connection) -> bool:
+    """Whether the last that was served of pauses and their ends is a pause."""
+    query = f"SELECT body FROM {schema.EVENT.name} WHERE event = ? ORDER BY id DESC"
+    for (body,) in db.execute(query, [tag(Intervened)]):
+        try:
+            served = msgspec.json.decode(body, type=Intervened)
+        except (msgspec.DecodeError, msgspec.ValidationError):
+            continue  # the report names it
+        if served.done and isinstance(served.request, PauseRun | GoOn):
+            return isinstance(served.request, PauseRun)
+    return False
 
 
 _DEVICES = (

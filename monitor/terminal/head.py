@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from fimi.energy.joules import format_energy
 from fimi.monitor.snapshot import OVER, JoulesNow, RunNow, Snapshot
 from fimi.monitor.terminal.text import Look, Piece, TextLine, flow, of, wrapped
+from fimi.report.layout import columns
 from fimi.report.words import (
     exposed_in_words,
     modelled,
@@ -48,10 +49,26 @@ def head(snapshot: Snapshot, width: int, most: int, link: str = "") -> list[Text
     elif run.waiting:
         parts.append([_marked(run.waiting, "warning")])
     elif run.doing not in ("", run.state, _in_round(run)):
-        parts.append([of(run.doing)])
+        parts.append(in_phrases(run.doing, width)[:3])
     parts.append(flow(_progress(snapshot, narrow), width))
     parts += [[each] for each in _more(snapshot)]
     return [line for part in parts for line in part][:most]
+
+
+def in_phrases(text: str, width: int) -> list[TextLine]:
+    """A sentence over as many lines as it takes, broken behind a semicolon where that does.
+
+    A command that is named at its end stands in one line, if the width has room for it.
+    """
+    lines: list[TextLine] = []
+    *others, last = text.split("; ")
+    for phrase in (*(f"{each};" for each in others), last):
+        joined = f"{lines[-1].text} {phrase}" if lines else phrase
+        if lines and columns(joined) <= width:
+            lines[-1] = of(joined)
+        else:
+            lines += wrapped(phrase, width)
+    return lines
 
 
 def _marked(text: str, look: Look) -> TextLine:

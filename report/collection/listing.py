@@ -195,6 +195,8 @@ def _ended(name: str, width: int) -> str:
 
 def _standing(run: Listed) -> str:
     word = stands(run)
+    if run.headline is not None and run.headline.paused:
+        return Marked(f"{word}, paused", "warning")
     return Marked(word, _STYLES[word]) if word in _STYLES else word
 
 
@@ -227,6 +229,7 @@ def _row(run: Listed) -> dict[str, Any]:
         "command": found.command or None if found else None,
         "reason": clean(found.reason, 500) or None if found else None,
         "problem": run.problem or None,
+        "paused": found.paused if found else None,
     }
 
 

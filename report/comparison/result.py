@@ -124,7 +124,8 @@ class ExperimentResult(Struct, frozen=True, kw_only=True):
         baseline: label that the others are compared with.
         target: the accuracy whose price is asked for.
         confidence: of the intervals.
-        kind: what the joules are: ``emulated``, or several kinds joined by ``+``; ``none`` without any.
+        kind: what the joules are: ``emulated``, or several kinds joined by ``+``; without
+            any ``none``.
         records: every cell.
         summaries: grid point by grid point, strategy by strategy.
         comparisons: likewise, without the baseline.

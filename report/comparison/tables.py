@@ -134,7 +134,7 @@ def methods(result: ExperimentResult) -> list[str]:
     return [
         f"Costs are those of reaching {result.target}, up to the first round that did; receiving "
         "synthetic data counts to the first round.",
-        f"Kind of the joules: {result.kind}. Whole board: all phases, idle included. Dynamic: the paper's, "
+        f"Joules: {result.kind}. Whole board: all phases, idle included. Dynamic: the paper's, "
         "compute and upload above idle. Those of plans are modelled; a gap is the distance from "
         "what no plan can go below, the largest over the seeds.",
         "Accuracy by device: of the last global model, accuracies of the classes weighted by each "

@@ -105,7 +105,11 @@ def test_the_phase_is_that_of_the_power(a_broker, fleet_name):
 def test_the_last_of_a_round_idles_from_its_end_on(a_broker, fleet_name, emulation):
     """Nobody was waited for, so no time of its own passes: a pause shows no work."""
     emulated = EmulatedDevice(
-        board="raspberry-pi-4", seed=3, emulation=emulation, profile_error=0.03, cycles_per_sample=4e6
+        board="raspberry-pi-4",
+        seed=3,
+        emulation=emulation,
+        profile_error=0.03,
+        cycles_per_sample=4e6,
     )
     point = OperatingPoint(
         frequency_hz=1e9, bandwidth_hz=5e4, transmit_power_w=0.05, time_split=0.6

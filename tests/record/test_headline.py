@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from random_values import structs
 
 from fimi.energy.joules import Energy
+from fimi.record.events import Intervened, InterventionAsked
 from fimi.record.headline import headline
+from fimi.record.interventions import GoOn, PauseRun, Request, SetDeadline
 from fimi.record.reader import ReportError, read_run
 from fimi.record.record import RunInfo
 from fimi.record.results import DeviceRound, Preparation, RoundResult
@@ -133,6 +135,31 @@ def test_a_run_is_running_as_long_as_its_process_lives_and_killed_after_that(
         after = headline(tmp_path / "r")
     assert (while_it_lives.standing, while_it_lives.rounds) == ("running", 3)
     assert after.standing == "killed"
+
+
+def test_a_run_pauses_from_when_that_is_served_until_it_goes_on(tmp_path: Path, build: Any) -> None:
+    def served(request: Request, done: bool = True) -> Intervened:
+        return Intervened(
+            round=1, number=1, request=request, by="anna", asked_at=1.0, done=done, words="so it is"
+        )
+
+    store = build.write(tmp_path / "r", about={"status": "running"}, close=False)
+    steps = [
+        (InterventionAsked(number=1, request=PauseRun(), by="anna", asked_at=1.0), False),
+        (served(PauseRun()), True),
+        (served(SetDeadline(deadline_s=9.0)), True),
+        (served(GoOn(), done=False), True),
+        (served(GoOn()), False),
+        (served(PauseRun(), done=False), False),
+        (served(PauseRun()), True),
+    ]
+    for event, pauses in steps:
+        store.write_event(event)
+        found = headline(tmp_path / "r")
+        assert (found.standing, found.paused) == ("running", pauses), event
+    store.close()
+    after = headline(tmp_path / "r")
+    assert (after.standing, after.paused) == ("killed", False)
 
 
 def test_what_is_cut_off_in_the_middle_is_an_error_that_names_the_store(run_dir: Path) -> None:

@@ -423,3 +423,18 @@ def test_a_deadline_is_typed_and_asked_for_after_yes() -> None:
     assert typed("D", acts=False).number is None
     footer = draw(FLEETS[3], typed("D37"), 80, 24).lines[-1].text
     assert footer.startswith("deadline of a round, s: 37")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+@pytest.mark.parametrize("by", ["the dashboard", "anna on desk-7 (command line)"])
+def test_the_command_that_ends_a_pause_is_whole(width: int, by: str) -> None:
+    said = (
+        f"paused after round 12 for 345 s, as {by} has asked; 'fimi control live2 resume' goes on"
+    )
+    now = fleet(3)
+    now = replace(now, run=replace(now.run, state="paused", doing=said, waiting=""))
+    picture = draw(now, ViewState(), width, 24)
+    check(picture, width, 24)
+    lines = [line.text for line in picture.lines]
+    assert any("'fimi control live2 resume' goes on" in line for line in lines)
+    assert said in " ".join(line.strip() for line in lines)

@@ -309,3 +309,21 @@ def test_every_key_sorts(found: list[Listed]) -> None:
     assert [run for run in found if RunFilter(standing=("broken",))(run)] == [
         run for run in found if run.problem
     ]
+
+
+def test_a_pause_is_said_and_the_run_still_counts_as_running(lab: Path) -> None:
+    run = listed(lab / "runs" / "killed")
+    assert run.headline is not None
+    found = [
+        msgspec.structs.replace(
+            run, headline=msgspec.structs.replace(run.headline, standing="running", paused=paused)
+        )
+        for paused in (True, False)
+    ]
+    lines = [*as_lines(found, Paper(80))]
+    assert lines[0] == "2 runs: 2 running"
+    assert [line.endswith("running, paused") for line in lines[-2:]] == [True, False]
+    assert [(row["status"], row["paused"]) for row in as_rows(found)] == [
+        ("running", True),
+        ("running", False),
+    ]

@@ -225,13 +225,20 @@ class TestRuns:
         errors = figure_of(tmp_path / "run", "local-error")
         assert column(errors, "local_error_percent", device="mean") == pytest.approx([10.0, 10.0])
 
-    def test_what_a_run_does_not_have_is_said(self, run_dir: Path, tmp_path: Path) -> None:
+    def test_what_a_run_does_not_have_is_said(
+        self, run_dir: Path, tmp_path: Path, build: Any
+    ) -> None:
         for kind in ("gradient-similarity", "prediction-error"):
             with pytest.raises(FigureError, match=f"no numbers for the figure {kind}: it shows"):
                 figure_of(run_dir, kind)
         with pytest.raises(FigureError, match="no figure 'acuracy', but accuracy, accuracy-joules"):
             figure_of(run_dir, "acuracy")
-        with pytest.raises(FigureError, match="there is no round 9; the run has rounds? 1"):
+        failed = build.device_round("device-1", status="failed", phases=())
+        rounds = [build.round_result(1, [build.device_round("device-0"), failed], 0.5)]
+        build.write(tmp_path / "failed", rounds=rounds)
+        with pytest.raises(FigureError, match="it has sent no readings of round 1;"):
+            figure_of(tmp_path / "failed", "power-trace", FigureChoice(device="device-1"))
+        with pytest.raises(FigureError, match=r"there is no round 9; the run has rounds? 1"):
             figure_of(run_dir, "power-trace", FigureChoice(device="device-1", round=9))
         with pytest.raises(FigureError, match="no readings of device-1 in round 2"):
             figure_of(run_dir, "power-trace", FigureChoice(device="device-1", round=2))
