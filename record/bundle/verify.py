@@ -167,6 +167,6 @@ def _consequences(folder: Path, run: RunData, found: Recount) -> Iterator[Bundle
         if not any(each.verdict == "holds" for each in found.phases):
             words = "as the store has them; nothing was recounted"
         elif counted < len(found.phases):
-            words += f", {counted} of {len(found.phases)}"
+            words += f": {counted} of {len(found.phases)} were recounted"
         verdict: Verdict = "fails" if wrong else "holds"
         yield BundleCheck(what=what, verdict=verdict, words=words, details=few(wrong))
