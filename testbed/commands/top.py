@@ -70,13 +70,8 @@ def _given(url: str) -> FeedAddress:
 
 
 def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
-    """The folder of the run that is meant.
-
-    Raises:
-        fimi.testbed.run_folder.RunFolderError: there is none of this name.
-    """
+    """The folder of the run that is meant; ends the command where there is none."""
     from fimi.monitor.server import door
-    from fimi.testbed.run_folder import RunFolderError
 
     if run is not None:
         below = [each / run for each in (Path(), *map(Path, folders)) if (each / run).is_dir()]
@@ -85,7 +80,7 @@ def _folder(run: Path | None, folders: tuple[str, ...]) -> Path:
         names = [each.name for path in folders for each in Path(path).glob("*/")]
         meant = nearest(run.name, names)
         said = f"did you mean {meant}?" if meant else f"name a folder below {folders[0]}/"
-        raise RunFolderError(f"{run}: there is no run here; {said}")
+        fail(f"{run}: there is no run here; {said}", EXIT_SURROUNDINGS, "R004")
     found = sorted(each for below in folders for each in _going_on(Path(below)))
     if not found:
         fail(
@@ -139,10 +134,11 @@ def _address(folder: Path) -> FeedAddress:
     """
     from fimi.monitor.server import door
     from fimi.monitor.terminal.listener import FeedAddress
-    from fimi.testbed.run_folder import way_on
 
     found = door.find(folder)
     if not _lives(found):
+        from fimi.testbed.run_folder import way_on
+
         raise ConnectionError(
             f"the coordinator of {folder.name}, process {found.pid}, is gone without a word; "
             f"{way_on(folder)}"
