@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, FederationSettings
+from fimi.coordinator.settings import FederationSettings, default_band_hz
 from fimi.coordinator.strategies import Strategy
 from fimi.energy.cost_model import (
     LinkModel,
@@ -99,7 +99,7 @@ def make_problem(fleet: FleetInputs, *, deadline_s: float | None = None) -> Fimi
         deadline_s=(deadline_s or plan.deadline_s) * (1.0 - plan.deadline_margin),
         upload_bits=8.0 * update_bytes,
         download_bits=8.0 * model_bytes,
-        bandwidth_hz=plan.bandwidth_hz or BAND_PER_DEVICE_HZ * len(devices),
+        bandwidth_hz=plan.bandwidth_hz or default_band_hz(len(devices)),
         generated_max=float(plan.synthetic_max),
         error_max=plan.error_max if fleet.strategy.plans_data else math.inf,
         curve=fleet.curve,

@@ -21,6 +21,13 @@ ClientWeights = Literal["size", "quality", "contribution"]
 
 BAND_PER_DEVICE_HZ = 20e3
 """A device's share of the uplink band where none is configured, Hz."""
+BAND_ALONE_HZ = 200e3
+"""That of a fleet of one, Hz: it has all the data, and little of a round is left for sending."""
+
+
+def default_band_hz(devices: int) -> float:
+    """The uplink band of a fleet of so many devices where none is configured, Hz."""
+    return BAND_ALONE_HZ if devices == 1 else BAND_PER_DEVICE_HZ * devices
 
 
 class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,7 +81,8 @@ class PlanSettings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     bandwidth_hz: Annotated[
         float,
         Meta(ge=0, le=1e11),
-        "B: uplink band that all devices share, Hz; 0: 20 kHz for each device.",
+        "B: uplink band that all devices share, Hz; 0: 20 kHz for each device, "
+        "200 kHz for one alone.",
     ] = 0.0
     device_budget_j: Annotated[
         float,

@@ -83,6 +83,10 @@ def told_only(run: RunData) -> Iterator[str]:
         )
     if run.residuals:
         yield "predicted joules: formulas whose parameters the store has (docs/model.md)"
+        yield (
+            "whether a difference of predicted and metered joules is of all stretches of its "
+            "phase: one may have come after the round"
+        )
     if any(e.unknown_max is not None for result in run.rounds for e in result.devices):
         yield "bounds of what was not reported"
     if any(

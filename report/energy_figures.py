@@ -40,7 +40,7 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
     figure = plot_style.figure(
         plot_style.row_height(len(names), least_px=320),
         xaxis=plot_style.axis(
-            f"energy of the run, {unit}{qualifier(summary.energy.known)}",
+            f"energy of the run, {unit}",  # of two kinds: the legend says which mark is of which
             domain=[0, 0.47],
             rangemode="tozero",
         ),
@@ -74,12 +74,12 @@ def measured_against_predicted(summary: Summary) -> Picture | None:
     add = partial(figure.add_scatter, y=list(range(len(pairs))), mode="markers", text=words)
     add(
         x=[predicted_j / scale for _, _, predicted_j in pairs],
-        name="predicted",
+        name="predicted (modelled)",
         marker=plot_style.marker("diamond-open", 10, plot_style.PREDICTED, line_width=2),
     )
     add(
         x=[energy.value_j / scale for _, energy, _ in pairs],
-        name="measured ± 1 s.d.",
+        name=f"metered ± 1 s.d.{qualifier(total(energy for _, energy, _ in pairs))}",
         error_x=bars,
         marker=plot_style.marker("circle", 9, plot_style.MEASURED),
     )

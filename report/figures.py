@@ -165,9 +165,7 @@ def cumulative_energy(summary: Summary) -> Picture | None:
     figure = plot_style.figure(
         330,
         xaxis=plot_style.round_axis(len(points), rangemode="tozero"),
-        yaxis=plot_style.axis(
-            f"energy so far, {unit}{qualifier(summary.energy.known)}", rangemode="tozero"
-        ),
+        yaxis=plot_style.axis(f"energy so far, {unit}", rangemode="tozero"),
     )
     for name, line, pairs in (
         ("board", _MEASURED_LINE, [(p.energy_so_far, p.compared_so_far) for p in points]),
@@ -177,10 +175,11 @@ def cumulative_energy(summary: Summary) -> Picture | None:
         predicted = [compared.whole_predicted_j for _, compared in pairs]
         said = [_hover(total) for total, _ in pairs]
         promised = [f"predicted {modelled(value)}" for value in predicted]
-        metered = name + _partly(pairs[-1][0].missing)
+        kind = qualifier(pairs[-1][0].known)
+        metered = name + kind + _partly(pairs[-1][0].missing)
         for title, dash, values, hovers in (
             (metered, "solid", known, said),
-            (f"{name}, predicted", "dot", predicted, promised),
+            (f"{name}, predicted (modelled)", "dot", predicted, promised),
         ):
             if all(value is None for value in values):
                 continue

@@ -163,7 +163,10 @@ def _consequences(folder: Path, run: RunData, found: Recount) -> Iterator[Bundle
     for what, told in (("tables", other_tables), ("figures", other_figures)):
         wrong = list(told(folder, run, found))
         words = "as the store has them, and as the recounted phases give them"
+        counted = len(found.phases) - len(found.of("unchecked"))
         if not any(each.verdict == "holds" for each in found.phases):
             words = "as the store has them; nothing was recounted"
+        elif counted < len(found.phases):
+            words += f": {counted} of {len(found.phases)} were recounted"
         verdict: Verdict = "fails" if wrong else "holds"
         yield BundleCheck(what=what, verdict=verdict, words=words, details=few(wrong))

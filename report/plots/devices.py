@@ -27,10 +27,11 @@ def energy_devices(run: RunData, summary: Summary) -> Figure | None:
         return None
     largest = max(max(energy.value_j, predicted_j) for _, energy, predicted_j in pairs)
     rows = tuple(map(float, range(len(pairs))))
-    said = qualifier(total(energy for _, energy, _ in pairs)).strip(" ()")
+    kind = qualifier(total(energy for _, energy, _ in pairs))
+    said = kind.strip(" ()")
     lacking = [_missing(d.compared.missing) for d, _, _ in pairs]
     measured = FigureSeries(
-        name="measured ± 1 s.d.",
+        name=f"metered ± 1 s.d.{kind}",
         x=tuple(energy.value_j for _, energy, _ in pairs),
         y=rows,
         low=tuple(energy.value_j - energy.uncertainty_j for _, energy, _ in pairs),
@@ -43,7 +44,7 @@ def energy_devices(run: RunData, summary: Summary) -> Figure | None:
         ),
     )
     predicted = FigureSeries(
-        name="predicted",
+        name="predicted (modelled)",
         x=tuple(predicted_j for _, _, predicted_j in pairs),
         y=rows,
         style="points",
@@ -57,7 +58,7 @@ def energy_devices(run: RunData, summary: Summary) -> Figure | None:
     return Figure(
         kind="energy-devices",
         title="Energy of each device, predicted and measured",
-        x=joule_axis("energy of the run", largest, said),
+        x=joule_axis("energy of the run", largest),
         y=_named([d.device for d, _, _ in pairs]),
         series=(predicted, measured),
         across=True,

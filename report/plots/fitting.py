@@ -81,10 +81,18 @@ def legend(canvas: Canvas, axes: Axes) -> None:
 
 
 def written(text: str, letters: Set[int]) -> str:
-    """Text in which letters that the font has not are named by their code points."""
-    return "".join(
-        each if ord(each) in letters or each == "\n" else f"U+{ord(each):04X}" for each in text
-    )
+    """Text in which letters that the font has not are named by their code points.
+
+    A space keeps a name apart from the next one, and from a letter or digit beside it.
+    """
+    out, before, named_before = "", "\n", False
+    for each in text:
+        named = ord(each) not in letters and each != "\n"
+        if (named and before.isalnum()) or (named_before and (named or each.isalnum())):
+            out += " "
+        out += f"U+{ord(each):04X}" if named else each
+        before, named_before = each, named
+    return out
 
 
 def _axes_m(canvas: Canvas, axes: Axes) -> tuple[float, float]:

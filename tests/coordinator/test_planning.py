@@ -27,7 +27,12 @@ from fimi.coordinator.planning import (
     smallest_deadline_s,
     training_of,
 )
-from fimi.coordinator.settings import BAND_PER_DEVICE_HZ, PlanSettings, RoundSettings
+from fimi.coordinator.settings import (
+    BAND_ALONE_HZ,
+    BAND_PER_DEVICE_HZ,
+    PlanSettings,
+    RoundSettings,
+)
 from fimi.coordinator.strategies import STRATEGIES, Strategy
 from fimi.energy.cost_model import download_cost, predict_round
 from fimi.energy.emulation.boards import fleet
@@ -113,6 +118,12 @@ def plans_of(
         indices={device: index for index, device in enumerate(fleet_profiles)},
         unlabelled=unlabelled,
     )
+
+
+@pytest.mark.parametrize(("devices", "band_hz"), [(1, BAND_ALONE_HZ), (2, 40e3), (3, 60e3)])
+def test_the_band_follows_from_the_number_of_devices(devices: int, band_hz: float) -> None:
+    few = dict(list(profiles().items())[:devices])
+    assert make_problem(inputs(few, SETTINGS, STRATEGIES["fimi"])).bandwidth_hz == band_hz
 
 
 @pytest.mark.parametrize("strategy", ["fimi", "tfl"])

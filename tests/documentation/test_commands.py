@@ -187,6 +187,8 @@ def first(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     (folder / "runs" / "NAME").symlink_to("first")
     (folder / "experiments").mkdir()
     (folder / "experiments" / "pair").symlink_to("../runs")
+    (folder / "experiments" / "NAME").mkdir()
+    (folder / "experiments" / "NAME" / "runs").symlink_to("../../runs")
     return said.read_text(encoding="utf-8")
 
 
@@ -209,6 +211,11 @@ def shorter(word: str) -> str:
     return re.sub(r"^(\w+=[\d.e]+:[\d.e]+):\d+$", r"\1:2", word)
 
 
+def turn(word: str) -> str:
+    """The first turn of the loop over an experiment's runs."""
+    return "experiments/NAME/runs/first/" if word == "$run" else word
+
+
 @pytest.fixture(scope="module")
 def ran(folder: Path, first: str) -> dict[str, str]:
     """What every line that is run says, in the order of the pages; each ends as it should."""
@@ -217,7 +224,7 @@ def ran(folder: Path, first: str) -> dict[str, str]:
         patch.chdir(folder)
         patch.syspath_prepend(str(ROOT / "examples"))
         for line in runnable():
-            done = CliRunner().invoke(main, [shorter(word) for word in line.words[1:]])
+            done = CliRunner().invoke(main, [turn(shorter(word)) for word in line.words[1:]])
             wanted = 4 if "plan.deadline_s=0.2" in line.words else 0
             assert done.exit_code == wanted, f"{line.block.place}: {line.words}: {done.output}"
             said[shlex.join(line.words)] = done.stdout + done.stderr

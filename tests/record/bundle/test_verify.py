@@ -135,9 +135,17 @@ class TestChanged:
     def test_joules_whose_readings_are_taken_out_are_not_known(self, unpacked: Path) -> None:
         execute(unpacked, "DELETE FROM readings WHERE device = 'pi-plug'")
         execute(unpacked, "UPDATE sample SET energy_j = energy_j / 2 WHERE device = 'pi-plug'")
-        phases = by_name(verify(unpacked))["phases"]
+        found = by_name(verify(unpacked))
+        phases = found["phases"]
         assert phases.verdict == "unknown"
         assert "cannot be checked" in phases.words
+        known = verify(unpacked).recount
+        assert known is not None
+        others = [each for each in known.phases if each.device != "pi-plug"]
+        assert others
+        said = f": {len(others)} of {len(known.phases)} were recounted"
+        for what in ("tables", "figures"):
+            assert found[what].words.endswith(said), found[what].words
         assert any("reported no readings" in said for said in phases.details)
 
     def test_one_line_of_a_table(self, unpacked: Path) -> None:

@@ -218,6 +218,9 @@ def test_letters_that_no_font_has_are_named() -> None:
         svg = draw(named("板-1"), "svg").decode()
     assert svg.startswith("<?xml")
     assert fitting.written("板-1\n", frozenset(map(ord, "-1"))) == "U+677F-1\n"
+    assert fitting.written("东京\n东", frozenset()) == "U+4E1C U+4EAC\nU+4E1C"
+    known = frozenset(map(ord, "ab1 "))
+    assert fitting.written("a东b1 东 b", known) == "a U+4E1C b1 U+4E1C b"
 
 
 def named(name: str) -> Figure:

@@ -113,8 +113,15 @@ class TestRuns:
             value_j, sure_j = device.energy.known.value_j, device.energy.known.uncertainty_j
             assert float(row["energy_j"]) == value_j == pytest.approx(3 * 28.5 + 0.6)
             assert float(row["high"]) - float(row["low"]) == pytest.approx(2 * sure_j)
-        assert column(found, "energy_j", series="predicted") == pytest.approx([3 * 30.5 + 0.5] * 2)
+        assert column(found, "energy_j", series="predicted (modelled)") == pytest.approx(
+            [3 * 30.5 + 0.5] * 2
+        )
         assert found.note == "Measured joules are emulated, board, predicted ones modelled."
+        assert [each.name for each in found.series] == [
+            "predicted (modelled)",
+            "metered ± 1 s.d. (emulated, board)",
+        ]
+        assert found.x.words == "energy of the run, J"
 
     def test_a_sum_with_a_gap_says_so_from_the_gap_on(self, gappy: Path) -> None:
         """Device-1 could not read computing in round 2: 20 J of the meter are missing since."""
