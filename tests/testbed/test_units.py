@@ -45,7 +45,10 @@ def test_a_mistake_that_no_unit_explains(key: str, value: object) -> None:
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "examples").glob("*.toml")), ids=lambda p: p.stem
 )
-def test_examples_are_silent(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_examples_are_silent(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(path.parent))
     configuration.load(path)
     assert not caplog.records
 
