@@ -54,7 +54,8 @@ class UpdateIntake:
 
         A device that was started again may offer another update: what it offered before can no
         longer be had. One that does not know that its update is here, or has made another one
-        meanwhile, is told that nothing more is needed of it.
+        meanwhile, is told that nothing more is needed of it; where the update is here and still
+        looked at, then.
         """
         update = self._updates.get(device)
         if update is not None and update.error is None:
@@ -62,10 +63,16 @@ class UpdateIntake:
                 self._collector.confirm(offer)
                 return
             if update.offer.digest == offer.digest:
+                update.future.add_done_callback(lambda pulled: self._told_again(pulled, offer))
                 return
         self._updates[device] = Pull(offer, self._pull(device, offer))
         if update is not None and update.offer.digest != offer.digest:
             self._spool.parts.drop(update.offer.digest)
+
+    def _told_again(self, pulled: Future[None], offer: Offer) -> None:
+        """Confirm an update that was offered twice, if it is here."""
+        if not pulled.cancelled() and pulled.exception() is None:
+            self._collector.confirm(offer)
 
     def try_again(self) -> None:
         """Begin the failed pulls again whose time has come; call it often."""

@@ -7,6 +7,7 @@ still open: they are joules of it as well.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -18,6 +19,8 @@ from lab import Lab
 from msgspec.structs import replace
 from scripted import ScriptedDevice, honest, record
 
+from fimi.coordinator.round_updates import UpdateIntake
+from fimi.coordinator.update_store import UpdateStore
 from fimi.energy.ledger import PhaseRecord
 from fimi.learning.training import tensors
 from fimi.messaging.broker.embedded import EmbeddedBroker
@@ -115,9 +118,28 @@ def test_a_report_that_comes_while_the_others_settle(
     assert [device.facts for device in lab.devices] == [[], []]
 
 
-def test_a_device_that_does_not_know_that_its_update_is_here(lab: Lab) -> None:
+@pytest.mark.parametrize("looked_at", [False, True])
+def test_a_device_that_does_not_know_that_its_update_is_here(
+    lab: Lab, looked_at: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Killed after it was pulled and before its report: it need not wait for the deadline."""
     served: list[bool] = []
+    if looked_at:  # until it is offered again
+        take, offered, again_here = UpdateStore.take, UpdateIntake.offered, threading.Event()
+        offers: list[str] = []
+
+        def slow(store: UpdateStore, *args: Any) -> None:
+            assert again_here.wait(10.0)
+            take(store, *args)
+
+        def seen(intake: UpdateIntake, device: str, offer: Any) -> None:
+            offered(intake, device, offer)
+            offers.append(device)
+            if len(offers) == 2:
+                again_here.set()
+
+        monkeypatch.setattr(UpdateStore, "take", slow)
+        monkeypatch.setattr(UpdateIntake, "offered", seen)
 
     def again(device: ScriptedDevice, start: RoundStart) -> None:
         model = tensors.load(device.peer.transfers.fetch(start.model, 5.0))
