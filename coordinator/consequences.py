@@ -32,6 +32,7 @@ from fimi.record.interventions import (
     RefusalKind,
     SetDeadline,
     StopRun,
+    after_round,
 )
 
 
@@ -115,7 +116,7 @@ class Consequences:
             case GoOn():
                 return self._go_on(part, number)
             case StopRun():
-                return Consequence(words=f"stops {_when(number)}", part=part)
+                return Consequence(words=f"stops {after_round(number)}", part=part)
             case ExcludeDevice():
                 return self._exclude(request.device, asked.by, part, number)
             case IncludeDevice():
@@ -131,7 +132,9 @@ class Consequences:
         if (paused := part.paused) is not None:
             raise Unmet(f"the run pauses already, since {paused.by} has asked for it")
         pausing = Pausing(after_round=number, by=asked.by, at=time.time())
-        return Consequence(words=f"pauses {_when(number)}", part=replace(part, paused=pausing))
+        return Consequence(
+            words=f"pauses {after_round(number)}", part=replace(part, paused=pausing)
+        )
 
     def _go_on(self, part: ControlPart, number: int) -> Consequence:
         if (paused := part.paused) is None:
@@ -207,10 +210,6 @@ class Consequences:
         if self._plans is None or self._rounds is None or self._replanning is None:
             raise Unmet("devices do not train under this strategy")
         return self._plans, self._rounds
-
-
-def _when(number: int) -> str:
-    return f"after round {number}" if number else "before round 1"
 
 
 def _plan_words(plan: Plan) -> str:

@@ -49,6 +49,7 @@ from fimi.record.events import (
     UpdateClipped,
     UpdateRejected,
 )
+from fimi.record.interventions import after_round
 from fimi.record.interventions import words as request_words
 from fimi.record.record import PlanSummary
 from fimi.record.results import Deployment, RoundResult
@@ -161,8 +162,8 @@ def describe(event: Event) -> str:
             return _still(event)
         case Paused():
             return (
-                f"paused {_after(event.round)} for {event.seconds:.0f} s, as {event.by} has asked; "
-                f"'fimi control {event.run} resume' goes on"
+                f"paused {after_round(event.round)} for {event.seconds:.0f} s, "
+                f"as {event.by} has asked; 'fimi control {event.run} resume' goes on"
             )
         case Deployed():
             return _deployment(event.deployment)
@@ -235,10 +236,6 @@ def _still(event: StillInForce) -> str:
     said += [] if event.deadline_s is None else [f"deadline {event.deadline_s:g} s"]
     said += ["the run pauses"] if event.paused else []
     return f"as was asked before: {', '.join(said)}"
-
-
-def _after(number: int) -> str:
-    return f"after round {number}" if number else "before round 1"
 
 
 def _refit(event: Refitted) -> str:

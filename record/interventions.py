@@ -5,7 +5,7 @@
 * :class:`ControlAnswer`   what it says: accepted, done, refused
 * :class:`ControlState`    what requests have made of the run so far
 * :class:`Intervention`    one of them as the record has it
-* :func:`words`            a request in words
+* :func:`words`            a request in words; :func:`after_round`  when it is served
 
 A request is served between two rounds, so it is accepted first and done later. The coordinator
 serves them in :mod:`fimi.coordinator.controls`; these types are what all sides share.
@@ -213,6 +213,11 @@ def words(request: Request) -> str:
         case PlanAgain():
             return "plan again"
     return verb(request)
+
+
+def after_round(number: int) -> str:
+    """When something is done between rounds, in words."""
+    return f"after round {number}" if number else "before round 1"
 
 
 def verb(request: Request) -> str:

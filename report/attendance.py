@@ -16,6 +16,7 @@ from datetime import datetime, timezone, tzinfo
 from typing import NamedTuple, get_args
 
 from fimi.record.clean import clean
+from fimi.record.interventions import after_round
 from fimi.record.record import RunData
 from fimi.record.results import Outcome
 from fimi.record.summary import Summary
@@ -59,7 +60,7 @@ def resumed(run: RunData) -> str:
     """``after round 5 (2026-11-28 12:01:05)``, each time that it was; empty if it never was."""
     zone = zone_of(run.info.started_at)
     return ", ".join(
-        f"{f'after round {each.after_round}' if each.after_round else 'before round 1'} "
+        f"{after_round(each.after_round)} "
         f"({'; '.join([moment(each.at, zone), *(clean(said) for said in each.changes)])})"
         for each in run.resumptions
     )

@@ -10,7 +10,7 @@ All are empty where nobody has asked for anything.
 from __future__ import annotations
 
 from fimi.record.clean import clean
-from fimi.record.interventions import Intervention, PauseRun, StopRun
+from fimi.record.interventions import Intervention, PauseRun, StopRun, after_round
 from fimi.record.interventions import words as request_words
 from fimi.record.record import RunData
 from fimi.report.attendance import moment, zone_of
@@ -52,7 +52,7 @@ def intervention_table(run: RunData) -> Html | None:
 
 
 def _sentence(each: Intervention) -> str:
-    when = f"after round {each.after_round}" if each.after_round else "before round 1"
+    when = after_round(each.after_round)
     said = f"{when}: {clean(request_words(each.request))}, asked by {each.by}"
     tells_nothing = each.done and isinstance(each.request, PauseRun | StopRun)
     return said if tells_nothing else f"{said}: {_outcome(each)}"

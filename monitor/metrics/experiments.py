@@ -8,20 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fimi.monitor.metrics.families import Family, Rows
+from fimi.monitor.metrics.families import Family, Rows, single
 from fimi.monitor.snapshot import Snapshot, StudyNow
 
 
 def _of_study(value: Callable[[StudyNow], float | None]) -> Callable[[Snapshot], Rows]:
-    def rows(snapshot: Snapshot) -> Rows:
-        found = None if snapshot.study is None else value(snapshot.study)
-        return [] if found is None else [((), float(found))]
-
-    return rows
-
-
-def _started(snapshot: Snapshot) -> Rows:
-    return [((), snapshot.run.began_unix_s)]
+    return single(lambda s: None if s.study is None else value(s.study))
 
 
 def _named(snapshot: Snapshot) -> Rows:
@@ -52,7 +44,7 @@ EXPERIMENT_FAMILIES: tuple[Family, ...] = (
         name="fimi_experiment_start_timestamp_seconds",
         unit="seconds",
         help="When its process began, UNIX time.",
-        rows=_started,
+        rows=single(lambda s: s.run.began_unix_s),
     ),
     Family(
         name="fimi_experiment_runs_planned",

@@ -53,7 +53,9 @@ class Family(Struct, frozen=True, kw_only=True):
     rows: Callable[[Snapshot], Rows]
 
 
-def _of_run(value: Callable[[Snapshot], float | None]) -> Callable[[Snapshot], Rows]:
+def single(value: Callable[[Snapshot], float | None]) -> Callable[[Snapshot], Rows]:
+    """One value without labels; none where it is unknown."""
+
     def rows(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], float]]:
         if (found := value(snapshot)) is not None:
             yield (), float(found)
@@ -159,70 +161,70 @@ FAMILIES: tuple[Family, ...] = (
         name="fimi_run_start_timestamp_seconds",
         unit="seconds",
         help="When the coordinator's process began, UNIX time.",
-        rows=_of_run(lambda s: s.run.began_unix_s),
+        rows=single(lambda s: s.run.began_unix_s),
     ),
     Family(
         name="fimi_run_round",
         help="The round of now; 0 before the first.",
-        rows=_of_run(lambda s: s.run.round),
+        rows=single(lambda s: s.run.round),
     ),
     Family(
         name="fimi_run_rounds_planned",
         help="Rounds that the run is to have.",
-        rows=_of_run(lambda s: s.run.rounds),
+        rows=single(lambda s: s.run.rounds),
     ),
     Family(
         name="fimi_run_rounds_finished",
         type="counter",
         help="Rounds that are over, those of earlier processes of the run included.",
-        rows=_of_run(lambda s: len(s.rounds)),
+        rows=single(lambda s: len(s.rounds)),
     ),
     Family(
         name="fimi_run_updates_accepted",
         type="counter",
         help="Updates of devices that are in a model.",
-        rows=_of_run(lambda s: sum(each.accepted for each in s.rounds.values())),
+        rows=single(lambda s: sum(each.accepted for each in s.rounds.values())),
     ),
     Family(
         name="fimi_run_accuracy_ratio",
         unit="ratio",
         help="Accuracy of the global model on the test set after the last round.",
-        rows=_of_run(lambda s: s.run.accuracy),
+        rows=single(lambda s: s.run.accuracy),
     ),
     Family(
         name="fimi_run_validation_accuracy_ratio",
         unit="ratio",
         help="The same on public images for validation.",
-        rows=_of_run(lambda s: _last(s, "validation_accuracy")),
+        rows=single(lambda s: _last(s, "validation_accuracy")),
     ),
     Family(
         name="fimi_run_target_accuracy_ratio",
         unit="ratio",
         help="Accuracy that the plan aims at.",
-        rows=_of_run(lambda s: s.run.target),
+        rows=single(lambda s: s.run.target),
     ),
     Family(
         name="fimi_run_loss",
         help="Loss of the global model on the test set after the last round.",
-        rows=_of_run(lambda s: _last(s, "loss")),
+        rows=single(lambda s: _last(s, "loss")),
     ),
     Family(
         name="fimi_run_round_duration_seconds",
         unit="seconds",
         help="Length of the last round on the fleet's clock, which is virtual in a dry run.",
-        rows=_of_run(lambda s: _last(s, "duration_s")),
+        rows=single(lambda s: _last(s, "duration_s")),
     ),
     Family(
         name="fimi_run_fleet_clock_seconds",
         unit="seconds",
         help="Time on the fleet's clock at the end of the last round.",
-        rows=_of_run(lambda s: _last(s, "elapsed_s")),
+        rows=single(lambda s: _last(s, "elapsed_s")),
     ),
     Family(
         name="fimi_run_deadline_seconds",
         unit="seconds",
         help="How long a round may take, on the fleet's clock.",
-        rows=_of_run(lambda s: s.run.deadline_s),
+        rows=single(lambda s: s.run.deadline_s),
     ),
     Family(
         name="fimi_plan_round_energy_joules",
@@ -238,7 +240,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="fimi_broker_up",
         help="Whether the broker is connected.",
-        rows=_of_run(lambda s: s.run.broker_away_s is None),
+        rows=single(lambda s: s.run.broker_away_s is None),
     ),
     Family(
         name="fimi_device",
@@ -401,27 +403,27 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         name="fimi_generator_batches_asked",
         help="Batches of images that the run has asked for.",
-        rows=_of_run(lambda s: s.generator.batches_asked),
+        rows=single(lambda s: s.generator.batches_asked),
     ),
     Family(
         name="fimi_generator_batches_ready",
         help="Those of them that are ready.",
-        rows=_of_run(lambda s: s.generator.batches_done),
+        rows=single(lambda s: s.generator.batches_done),
     ),
     Family(
         name="fimi_generator_images_lacking",
         help="Images still to be drawn.",
-        rows=_of_run(lambda s: s.generator.lacking),
+        rows=single(lambda s: s.generator.lacking),
     ),
     Family(
         name="fimi_generator_images_delivered",
         type="counter",
         help="Images that devices have got.",
-        rows=_of_run(lambda s: sum(s.generator.delivered.values())),
+        rows=single(lambda s: sum(s.generator.delivered.values())),
     ),
     Family(
         name="fimi_generator_images_per_second",
         help="Images drawn per second of late.",
-        rows=_of_run(lambda s: s.generator.images_per_s),
+        rows=single(lambda s: s.generator.images_per_s),
     ),
 )

@@ -15,13 +15,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from fimi.record import schema
 from fimi.record.bundle import contents
-from fimi.record.bundle.findings import unlike
+from fimi.record.bundle.findings import plain, unlike
 from fimi.record.reader import STORE_NAME, open_store
 from fimi.record.record import RunData
 from fimi.record.recount import SAME, Recount, recounted
@@ -59,16 +58,12 @@ def other_figures(folder: Path, run: RunData, found: Recount) -> Iterator[str]:
     except (OSError, ValueError) as error:
         yield f"{contents.FIGURES} cannot be read: {error}"
         return
-    stored = _plain(contents.figures(run))
+    stored = plain(contents.figures(run))
     if (said := unlike(told, stored)) is not None:
         yield f"{contents.FIGURES} is not what the store gives: {said}"
-    again = _plain(contents.figures(recounted(run, found)))
+    again = plain(contents.figures(recounted(run, found)))
     if (said := unlike(stored, again)) is not None:
         yield f"from the readings: {said}"
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ import msgspec
 from fimi.record.bundle import contents
 from fimi.record.bundle.contents import MANIFEST, METADATA, MODELS, digest, names_of
 from fimi.record.bundle.crate import CRATE, PROFILE, about_in, metadata
-from fimi.record.bundle.findings import BundleCheck, Verdict, few, unlike
+from fimi.record.bundle.findings import BundleCheck, Verdict, few, plain, unlike
 from fimi.record.reader import STORE_NAME, open_store
 from fimi.record.record import RunData
 from fimi.record.recount import Recount
@@ -77,7 +77,7 @@ def check_metadata(folder: Path, run: RunData | None) -> BundleCheck:
         wrong += _of_files(folder, entities, parts)
         if not wrong and run is not None:
             described = metadata(run, folder, about_in(entities, root))
-            wrong += _of_run(document, msgspec.json.decode(msgspec.json.encode(described)))
+            wrong += _of_run(document, plain(described))
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         said = f"{METADATA} cannot be read: {type(error).__name__} {error}"
         return BundleCheck(what="metadata", verdict="fails", words=said)
@@ -128,13 +128,13 @@ def check_settings(folder: Path, run: RunData) -> BundleCheck:
     wrong: list[str] = []
     try:
         sections = tomllib.loads((folder / contents.CONFIGURATION).read_text(encoding="utf-8"))
-        found = unlike(_flat(sections), _plain(contents.settings(run)))
+        found = unlike(_flat(sections), plain(contents.settings(run)))
         wrong += [f"{contents.CONFIGURATION}: {found}, as in the store"] if found else []
     except (OSError, ValueError) as error:
         wrong.append(f"{contents.CONFIGURATION} cannot be read: {error}")
     try:
         told = msgspec.json.decode((folder / contents.ENVIRONMENT).read_bytes())
-        found = unlike(told, _plain(contents.environment(run)))
+        found = unlike(told, plain(contents.environment(run)))
         wrong += [f"{contents.ENVIRONMENT}: {found}, as in the store"] if found else []
     except (OSError, ValueError) as error:
         wrong.append(f"{contents.ENVIRONMENT} cannot be read: {error}")
@@ -153,10 +153,6 @@ def _flat(value: Any, at: str = "") -> dict[str, Any]:
     for key, each in value.items():
         found |= _flat(each, f"{at}.{key}" if at else key)
     return found
-
-
-def _plain(value: Any) -> Any:
-    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def check_models(folder: Path, run: RunData) -> BundleCheck:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
 
 from fimi.record.recount import Recount
@@ -57,6 +58,11 @@ def few(said: Sequence[str]) -> tuple[str, ...]:
     """The first sentences, and how many more there are."""
     more = len(said) - _MOST
     return (*said[:_MOST], *((f"and {more} more",) if more > 0 else ()))
+
+
+def plain(value: Any) -> Any:
+    """A value as its JSON is read again, for :func:`unlike`."""
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def unlike(one: Any, other: Any, at: str = "") -> str | None:
