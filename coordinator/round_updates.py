@@ -58,19 +58,19 @@ class UpdateIntake:
         looked at, then.
         """
         update = self._updates.get(device)
-        if update is not None and update.error is None:
-            if update.future.done():
-                self._collector.confirm(offer)
-                return
-            if update.offer.digest == offer.digest:
-                update.future.add_done_callback(lambda pulled: self._told_again(pulled, offer))
-                return
+        if (
+            update is not None
+            and update.error is None
+            and (update.future.done() or update.offer.digest == offer.digest)
+        ):  # told at once where it is here already
+            update.future.add_done_callback(lambda pulled: self._confirm(pulled, offer))
+            return
         self._updates[device] = Pull(offer, self._pull(device, offer))
         if update is not None and update.offer.digest != offer.digest:
             self._spool.parts.drop(update.offer.digest)
 
-    def _told_again(self, pulled: Future[None], offer: Offer) -> None:
-        """Confirm an update that was offered twice, if it is here."""
+    def _confirm(self, pulled: Future[None], offer: Offer) -> None:
+        """Tell a device that nothing more is needed of what it offers, if its update is here."""
         if not pulled.cancelled() and pulled.exception() is None:
             self._collector.confirm(offer)
 
