@@ -40,8 +40,15 @@ class Receipts:
                 self._waiting[key] = (now_s, 0)
 
     def noted(self, holder: str, digest: str) -> bool:
-        """A holder has heard it; returns whether it was waited for."""
-        return self._waiting.pop((holder, digest), None) is not None
+        """A holder has heard it; returns whether it was waited for.
+
+        What is to be confirmed again, and was not yet, is not over with it: the holder may have
+        heard what was said before, and forgotten it since.
+        """
+        waiting = self._waiting.get((holder, digest))
+        if waiting is not None and waiting[1] > 0:
+            del self._waiting[holder, digest]
+        return waiting is not None
 
     def due(self, now_s: float, reachable: Callable[[str], bool]) -> list[tuple[str, Done]]:
         """The holders to which a payload is to be confirmed now.
