@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import re
 import shutil
@@ -281,23 +282,39 @@ def judge(lab: Lab, undisturbed: Path, went_on_s: list[float]) -> Outcome:
 
 
 def _without_restarts(found: list[str], store: Path) -> list[str]:
-    """Differences without residuals of rounds in which a device was started again.
+    """Differences without what a device that was killed cannot tell, or tells later: its idling.
 
-    Such a device keeps its place in the round, and its round is not compared with predictions.
+    It keeps its place in the round, and its round is not compared with predictions. Its work, its
+    update and what was predicted of it are those of an undisturbed run.
     """
-    query = (
-        "SELECT round, device FROM device_round d WHERE status = 'accepted' AND device IN (SELECT "
-        "json_extract(body, '$.device') FROM event WHERE event = 'device-lost') AND NOT EXISTS "
-        "(SELECT 1 FROM residual r WHERE (r.round, r.device) = (d.round, d.device))"
-    )
-    with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
-        rounds = tuple(
-            f"  only in one: round {number}, device {device}, phase "
-            for number, device in db.execute(query)
-        )
-    left = [each for each in found if not each.startswith(rounds)] if rounds else found
+    apart: list[str] = []
+    for number, device in _interrupted(store):
+        place = f"round {number}, device {device}"
+        apart += [
+            f"  only in one: {place}, phase ",  # of residuals: the line of any other table stays
+            f"table sample, {place}, phase idle: ",
+            f"table device_round, {place}: unknown_",
+            f'event only in one: {{"device": "{device}", "event": "credited", "round": {number}}}',
+        ]
+    left = [each for each in found if not each.startswith(tuple(apart))]
     of_residuals = [each for each in left if each.startswith("  only in one: ")]
     return [each for each in left if of_residuals or not each.startswith("table residual: ")]
+
+
+def _interrupted(store: Path) -> set[tuple[int, str]]:
+    """Rounds in which a device was started again, from the one before its end was noticed."""
+    number, gone, found = 0, dict[str, int](), set[tuple[int, str]]()
+    with contextlib.closing(sqlite3.connect(f"file:{store}?mode=ro", uri=True)) as db:
+        events = [json.loads(body) for (body,) in db.execute("SELECT body FROM event ORDER BY id")]
+    for event in events:
+        if event["event"] == "round-started":
+            number = event["round"]
+        elif event["event"] == "device-lost":
+            gone.setdefault(event["device"], number - 1)
+        elif event["event"] == "device-joined" and event["device"] in gone:
+            since = gone.pop(event["device"])
+            found |= {(each, event["device"]) for each in range(since, number + 1)}
+    return found
 
 
 def _other_joules(one: Path, other: Path, lost: dict[int, list[str]]) -> Iterator[str]:

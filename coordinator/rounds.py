@@ -344,7 +344,7 @@ def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -
 
     For a participant that did not report, the idle phase is only a part of its energy. For a
     resting device it is all of it. If a device reported its part of the round and not its idle
-    phase, this phase has no energy until it comes; its prediction stays for then.
+    phase, this phase has no energy until it comes. What was predicted stays as it was.
 
     Args:
         entry: the device's entry without its idle phase.
@@ -359,20 +359,16 @@ def _settled(entry: DeviceRound, settled: RoundSettled | None, round_s: float) -
         entry = msgspec.structs.replace(entry, phases=corrected(entry.phases, settled.phases))
         phases = new_stretches(settled.phases, entry.phases)
         evidence = (*evidence, *((settled.evidence,) if settled.evidence is not None else ()))
-    elif entry.phases:
-        if entry.busy_s is not None and entry.busy_s < round_s:
-            last = entry.phases[-1]
-            idle = PhaseRecord(
-                phase="idle",
-                start_s=last.start_s + last.duration_s,
-                duration_s=round_s - entry.busy_s,
-                energy=None,
-                sample_count=0,
-                largest_gap_s=0.0,
-            )
-            phases = (idle,)
-        else:  # it was busy to the end
-            busy = tuple(cost for cost in entry.predicted if cost.phase != "idle")
-            entry = msgspec.structs.replace(entry, predicted=busy)
+    elif entry.phases and entry.busy_s is not None and entry.busy_s < round_s:
+        last = entry.phases[-1]
+        idle = PhaseRecord(
+            phase="idle",
+            start_s=last.start_s + last.duration_s,
+            duration_s=round_s - entry.busy_s,
+            energy=None,
+            sample_count=0,
+            largest_gap_s=0.0,
+        )
+        phases = (idle,)
     entry = msgspec.structs.replace(entry, phases=entry.phases + phases, evidence=evidence)
     return idle_only(entry, round_s)
