@@ -3,6 +3,7 @@
 * :func:`write_whole`   replace a file by new content
 * :func:`whole_file`    the same for content that is written piece by piece
 * :func:`sync_folder`   wait until the names in a folder are on the disk
+* :func:`is_at`         whether an open file still has its name
 * :class:`FileLock`     one process at a time
 
 The content goes to a hidden file beside the target, which then takes the target's name. A reader
@@ -135,6 +136,14 @@ class FileInUse(RuntimeError):  # noqa: N818 - nothing is wrong with the file
     """Another process holds a lock; the text says which."""
 
 
+def is_at(file: int, path: Path) -> bool:
+    """Whether an open file has this name: another process may have removed or replaced it."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
 class FileLock:
     """Holds a lock of the operating system until it is released, or until its process is gone.
 
@@ -158,7 +167,7 @@ class FileLock:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o644)
             try:
                 _lock_alone(file)
-                if _is_at(file, self._path):  # else the last holder has removed it meanwhile
+                if is_at(file, self._path):  # else the last holder has removed it meanwhile
                     with contextlib.suppress(OSError):  # a full disk: it is held all the same
                         os.ftruncate(file, 0)
                         said = f"process {os.getpid()} on {socket.gethostname()}\n"
@@ -237,13 +246,6 @@ def _lock_alone(file: int) -> None:
             if time.monotonic() > limit_s:
                 raise
         time.sleep(0.001 * (1.0 + random.random()))
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _remove_stale(path: Path) -> None:

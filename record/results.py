@@ -17,6 +17,7 @@ from fimi.learning.training.coding import Coded
 from fimi.learning.training.trainer import Evaluation
 from fimi.messaging.messages.basis import Goodput
 from fimi.messaging.messages.facts import Trial
+from fimi.record.sums import mean
 
 DeviceStatus = Literal["accepted", "late", "refused", "failed", "missing", "resting", "absent"]
 Outcome = Literal["ok", "late", "failed", "absent"]
@@ -242,18 +243,12 @@ class RoundResult(Struct, frozen=True, kw_only=True):
     @property
     def local_error(self) -> float | None:
         """Δ, the mean of the devices' measured local errors; ``None`` where nobody looked."""
-        return _mean(device.local_error for device in self.devices)
+        return mean(device.local_error for device in self.devices)
 
     @property
     def planned_error(self) -> float | None:
         """The mean of what was planned for the same devices; ``None`` where nothing was."""
-        return _mean(d.planned_error for d in self.devices if d.local_error is not None)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are known; ``None`` for none."""
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known else None
+        return mean(d.planned_error for d in self.devices if d.local_error is not None)
 
 
 class Deployment(Struct, frozen=True, kw_only=True):

@@ -35,7 +35,7 @@ from msgspec import Struct
 from fimi.energy.clusters import is_off, off_in_words
 from fimi.energy.control.programs import Run, run_program
 from fimi.energy.sysfs import read_file, read_text
-from fimi.files import sync_folder
+from fimi.files import is_at, sync_folder
 
 FILE_NAME = "restore.jsonl"
 
@@ -203,7 +203,7 @@ class Journal:
             file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _is_at(file, self.path):  # else its owner has written a shorter one meanwhile
+                if is_at(file, self.path):  # else its owner has written a shorter one meanwhile
                     return file
             except BlockingIOError:
                 os.close(file)
@@ -330,13 +330,6 @@ def _write_all(file: int, data: bytes, path: Path) -> None:
         if not written:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         data = data[written:]
-
-
-def _is_at(file: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def default_folder(root: Path = Path("/")) -> Path:

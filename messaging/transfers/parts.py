@@ -22,6 +22,7 @@ from collections import deque
 from pathlib import Path
 from typing import Protocol
 
+from fimi.files import is_at
 from fimi.messaging.messages.basis import Offer
 from fimi.messaging.transfers.blocks import Blocks, block_count, packed_bytes
 
@@ -209,10 +210,10 @@ class InFile:
         Raises:
             OSError: the file was taken away meanwhile.
         """
-        if not self._is_whole and self._is_at(self._part):
+        if not self._is_whole and is_at(self._file, self._part):
             os.ftruncate(self._file, self._size_bytes)
             self._part.replace(self.path)
-        elif not self._is_at(self.path):
+        elif not is_at(self._file, self.path):
             raise FileNotFoundError(f"{self.path.name} was deleted while it came")
         self._settled = True
 
@@ -230,13 +231,6 @@ class InFile:
         os.close(self._file)
         self._file = -1
 
-    def _is_at(self, path: Path) -> bool:
-        """Whether the open file has this name: another download may have made it whole."""
-        try:
-            return os.path.samestat(os.fstat(self._file), path.stat())
-        except OSError:
-            return False
-
     def _restore(self) -> None:
         if self._is_whole:
             self.blocks.add(0, self.blocks.count)
@@ -249,7 +243,7 @@ class InFile:
         os.ftruncate(self._file, self._size_bytes + bits)
 
     def _note(self) -> None:
-        if not self._is_whole and self._is_at(self._part):
+        if not self._is_whole and is_at(self._file, self._part):
             os.pwrite(self._file, self.blocks.packed(), self._size_bytes)
         self._noted_s, self._unnoted = time.monotonic(), 0
 
