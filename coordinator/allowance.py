@@ -21,6 +21,7 @@ from fimi.coordinator.settings import PlanSettings
 from fimi.energy.cost_model import Array
 from fimi.optim.problem import FimiProblem, InfeasibleError
 from fimi.optim.wording import listed
+from fimi.plural import plural
 from fimi.record.results import DeviceRound, RoundResult
 
 FLEET = "the fleet"
@@ -135,7 +136,7 @@ def too_small(
         f"if they are as the last {f'{count} were' if count > 1 else 'one was'}, " if last else ""
     )
     return InfeasibleError(
-        f"energy budget: no plan was found for the {rounds} round{'' if rounds == 1 else 's'} "
+        f"energy budget: no plan was found for the {plural(rounds, 'round')} "
         f"left: {like}{'; '.join(clauses)}",
         constraint="energy budget",
         devices=devices,

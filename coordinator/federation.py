@@ -27,7 +27,6 @@ from fimi.coordinator.deployment import Deployments, Export
 from fimi.coordinator.device_plans import DevicePlans
 from fimi.coordinator.enrolment import Roster, Terms
 from fimi.coordinator.fleet_planner import FleetPlanner
-from fimi.coordinator.fruitless import in_words
 from fimi.coordinator.gathering import gather
 from fimi.coordinator.global_model import ForgetfulKeeper, ModelKeeper
 from fimi.coordinator.host import RunHost
@@ -63,6 +62,7 @@ from fimi.messaging.topics import COORDINATOR, EVERYBODY
 from fimi.messaging.transfers import stream
 from fimi.optim.learning_curve import LearningCurve
 from fimi.optim.planner import Plan
+from fimi.plural import plural
 from fimi.record.events import (
     Event,
     Listener,
@@ -300,7 +300,9 @@ class Coordinator:
         if self._host.rounds is not None:
             results = tuple(self._host.rounds.results)
         kept = sum(each.model_kept is not None for each in results)
-        return in_words(len(results)) + (f", {kept} of them without a new model" if kept else "")
+        return plural(len(results), "round") + (
+            f", {kept} of them without a new model" if kept else ""
+        )
 
     def _say_goodbye(self, status: RunStatus, reason: str) -> None:
         """The run is over for now. A node keeps the batches of a run that may go on."""

@@ -2,7 +2,6 @@
 
 * :func:`require_a_new_model`  after each round: some of the last ones gave a usable model
 * :func:`require_an_update`    after the last one: the model was trained at all
-* :func:`in_words`             a number of rounds as text
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fimi.coordinator.context import FederationError
+from fimi.plural import plural
 from fimi.record.results import RoundResult
 
 KEPT_MOST = 3
@@ -26,8 +26,9 @@ def require_a_new_model(results: Sequence[RoundResult]) -> None:
     if len(last) == KEPT_MOST and all(each.model_kept is not None for each in last):
         result = last[-1]
         raise FederationError(
-            f"{in_words(KEPT_MOST)} in a row gave no usable model; of round {result.number}: "
-            f"{result.model_kept}. The model is that of round {result.number - KEPT_MOST}",
+            f"{plural(KEPT_MOST, 'round')} in a row gave no usable model; of round "
+            f"{result.number}: {result.model_kept}. The model is that of round "
+            f"{result.number - KEPT_MOST}",
             code="R010",
         )
 
@@ -40,7 +41,7 @@ def require_an_update(results: Sequence[RoundResult]) -> None:
     """
     if results and all(each.model_kept is not None for each in results):
         raise FederationError(
-            f"not one usable model came of {in_words(len(results))}; of the last one: "
+            f"not one usable model came of {plural(len(results), 'round')}; of the last one: "
             f"{results[-1].model_kept}",
             code="R010",
         )
@@ -49,12 +50,7 @@ def require_an_update(results: Sequence[RoundResult]) -> None:
     if devices and not late and not any(device.status == "accepted" for device in devices):
         last = devices[-1]
         raise FederationError(
-            f"not one update was accepted in {in_words(len(results))}; the last of "
+            f"not one update was accepted in {plural(len(results), 'round')}; the last of "
             f"{last.device}: {last.status}{': ' + last.reason if last.reason else ''}",
             code="R010",
         )
-
-
-def in_words(rounds: int) -> str:
-    """A number of rounds as text."""
-    return f"{rounds} round{'' if rounds == 1 else 's'}"

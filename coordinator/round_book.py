@@ -113,7 +113,8 @@ class RoundBook:
         """Write a round, the state after it and what it takes in; then say so."""
         context, store = self._context, self._context.store
         self._digest = self._keeper.propose(self._model.current)
-        for device, fact in ended.current.facts if ended.current is not None else ():
+        facts = ended.current.facts if ended.current is not None else []
+        for device, fact in facts:
             if not (isinstance(fact, UpdateReady) and device in ended.awaited):
                 context.conversation.stored(device, fact)  # told only once it is true
         with store.together():
@@ -126,7 +127,7 @@ class RoundBook:
                 drop=ended.drop,
                 stages_wall_s=context.watch.seconds,
             )
-            for device, fact in ended.current.facts if ended.current is not None else ():
+            for device, fact in facts:
                 if not isinstance(fact, UpdateReady):
                     store.write_readings(fact.round, device, fact.readings)
             if ended.insight is not None:

@@ -48,6 +48,7 @@ from fimi.messaging.messages.orders import (
 )
 from fimi.messaging.questions import BoardStatus, CalibrationRequest
 from fimi.messaging.transfers.parts import PartFiles
+from fimi.plural import plural
 
 log = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ class Agent:
             self._leave()
             if self._hardware is not None:
                 self._hardware.restore()
-            done = "1 round" if self._rounds == 1 else f"{self._rounds} rounds"
+            done = plural(self._rounds, "round")
             log.info("%s: stopped after %s", self._peer.id, done)
         if line.failure is not None:
             raise line.failure

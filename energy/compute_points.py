@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fimi.energy.cost_model import Array, ComputePoint, ComputeSetting
+from fimi.plural import plural
 
 AS_IT_IS = "as it is"
 """Name of a setting that sets nothing."""
@@ -31,7 +32,7 @@ def name_of(setting: ComputeSetting) -> str:
         shown = caps if len(set(caps)) > 1 else caps[:1]
         words.append(f"cpu {'/'.join(f'{hertz / 1e9:.6g}' for hertz in shown)} GHz")
     if setting.cores is not None:
-        words.append(f"{setting.cores} core{'' if setting.cores == 1 else 's'}")
+        words.append(plural(setting.cores, "core"))
     if setting.gpu_hz is not None:
         words.append(f"gpu {setting.gpu_hz / 1e6:.6g} MHz")
     if setting.duty_cycle is not None:

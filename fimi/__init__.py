@@ -30,6 +30,7 @@ Modules of this folder, which every room may import:
 * :mod:`fimi.fork_server`  children that share loaded modules
 * :mod:`fimi.files`        files that are written completely or not at all
 * :mod:`fimi.own_parts`    parts of the user's own, ``module:name``
+* :mod:`fimi.plural`       a number of things in words
 * :mod:`fimi.errors`       base classes of all errors that a user can act on
 
 Errors that a person can do something about are :class:`fimi.errors.FimiError`. Everything else

@@ -37,6 +37,7 @@ import msgspec
 from msgspec import Struct
 
 from fimi.messaging.allowances import ALLOWED, IDLE_BYTES, Purse, Use
+from fimi.plural import plural
 
 HALF_S = 10.0
 OFFENCES = 20
@@ -87,7 +88,7 @@ class Offender(Struct, frozen=True, kw_only=True):
 
     def in_words(self) -> str:
         """What happened to it, as a sentence."""
-        count = f"{self.offences} message{'s' if self.offences != 1 else ''}"
+        count = plural(self.offences, "message")
         if not self.times:
             return f"{count} of {self.sender} could not be used ({self.why})"
         then = (

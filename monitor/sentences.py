@@ -14,6 +14,7 @@ from collections import Counter
 from fimi.energy.joules import format_modelled
 from fimi.optim.plans import Plan
 from fimi.optim.wording import named
+from fimi.plural import plural
 from fimi.record.clean import enumerated
 from fimi.record.events import (
     Awaiting,
@@ -281,7 +282,7 @@ def _deployment(made: Deployment) -> str:
     ]
     failed = [d for d, trials in made.trials.items() if any(t.error for t in trials)]
     count = len(made.trials)
-    tried = f"; tried on {count} device{'' if count == 1 else 's'}" if count else ""
+    tried = f"; tried on {plural(count, 'device')}" if count else ""
     problems = f", {len(failed)} of them failed" if failed else ""
     silent = f"; no answer from {', '.join(made.silent[:3])}" if made.silent else ""
     return f"exported after round {made.round}: {'; '.join(files)}{tried}{problems}{silent}"

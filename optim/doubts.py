@@ -16,6 +16,7 @@ from fimi.energy import units
 from fimi.energy.compute_points import dominated
 from fimi.energy.cost_model import Array
 from fimi.optim.problem import FimiProblem, ProblemError
+from fimi.plural import plural
 
 _POWER_USUAL_W, _POWER_POSSIBLE_W = 2e3, 1e5
 """Most that a processor draws."""
@@ -124,4 +125,4 @@ def _devices(problem: FimiProblem, which: NDArray[np.bool_]) -> str:
     """The first of some devices, and how many others there are."""
     others = int(which.sum()) - 1
     first = f"device {problem.devices[int(which.argmax())]!r}"
-    return first + (f" and {others} other{'s' * (others > 1)}" if others else "")
+    return first + (f" and {plural(others, 'other')}" if others else "")

@@ -15,6 +15,7 @@ from collections import Counter
 from datetime import datetime, timezone, tzinfo
 from typing import NamedTuple, get_args
 
+from fimi.plural import plural
 from fimi.record.clean import clean
 from fimi.record.interventions import after_round
 from fimi.record.record import RunData
@@ -51,7 +52,7 @@ def _added(run: RunData) -> list[tuple[str, str]]:
     """How many late updates of each device entered a later round."""
     told = Counter(late.device for each in run.rounds for late in each.late)
     return [
-        ("added late", f"{count} update{'' if count == 1 else 's'} of {device}")
+        ("added late", f"{plural(count, 'update')} of {device}")
         for device, count in sorted(told.items())
     ]
 

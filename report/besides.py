@@ -12,6 +12,7 @@ from statistics import fmean
 from msgspec import Struct
 
 from fimi.energy.joules import format_energy, format_joules
+from fimi.plural import plural
 from fimi.record.curve import price
 from fimi.record.record import Expectation, RunData
 from fimi.record.results import RoundResult
@@ -103,7 +104,7 @@ def _expected(run: RunData, summary: Summary) -> Extra | None:
     if paid.rounds is None or taken is None:
         took = f"it was not reached in {len(summary.points)} rounds"
     else:
-        rounds = f"{paid.rounds} round{'s' if paid.rounds > 1 else ''}"
+        rounds = plural(paid.rounds, "round")
         took = f"took {rounds} and {whole(taken) or MISSING}"
     return Extra(
         term="expected",
@@ -188,7 +189,7 @@ def _carbon(summary: Summary) -> Extra | None:
 def _insight(run: RunData, summary: Summary) -> Extra | None:
     if summary.insight_s is None:
         return None
-    looks = f"{len(run.insights)} look{'' if len(run.insights) == 1 else 's'}"
+    looks = plural(len(run.insights), "look")
     idled = summary.insight_idle_j
     note = f"of the server for {looks} at updates and gradients; devices compute nothing for them"
     if idled is not None:

@@ -10,6 +10,7 @@ import statistics
 
 from fimi.learning.training.classifier import FileCheck
 from fimi.messaging.messages.facts import Trial
+from fimi.plural import plural
 from fimi.record.record import RunData
 from fimi.record.results import Deployment
 from fimi.report.markup import Column, Html, element, table
@@ -165,7 +166,7 @@ def _typical(made: Deployment, variant: str) -> str:
     said = ""
     if ran:
         kinds = sorted({trial.latency_kind for trial in ran})
-        who = f"{len(ran)} device{'' if len(ran) == 1 else 's'}"
+        who = plural(len(ran), "device")
         middle_s = statistics.median(latencies_s)
         said = f"; an inference on {who} {seconds(middle_s)} ({', '.join(kinds)})"
         energies_j = [trial.energy_j for trial in ran if trial.energy_j is not None]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fimi.energy.observe.link import LinkState
+from fimi.plural import plural
 from fimi.record.clean import clean, enumerated
 from fimi.record.observed import DeviceObserved
 from fimi.report.markup import Column, Html, table
@@ -34,7 +35,7 @@ def unusual(each: DeviceObserved) -> list[tuple[str, str]]:
         if each.frequency_source:
             clock += f" ({clean(each.frequency_source)})"
     if each.throttled_times:
-        times = f"{each.throttled_times} time{'' if each.throttled_times == 1 else 's'}"
+        times = plural(each.throttled_times, "time")
         words = f"{times}, {_causes(each)}{'; ' if clock else ''}{clock}"
         said.append(("throttled", f"{each.device}: {words}"))
     elif clock and _off(each.frequency_hz, each.cap_hz, CLOCK_TOLERANCE):
@@ -86,10 +87,7 @@ def observed_table(found: Sequence[DeviceObserved]) -> Html | None:
 
 def _doubts(each: DeviceObserved) -> list[str]:
     """What spoke against the meter, with the number of rounds."""
-    return [
-        f"{clean(words, 300)} ({rounds} round{'' if rounds == 1 else 's'})"
-        for words, rounds in each.doubts
-    ]
+    return [f"{clean(words, 300)} ({plural(rounds, 'round')})" for words, rounds in each.doubts]
 
 
 def _set_by(each: DeviceObserved) -> str:

@@ -6,6 +6,7 @@ All HTML is made with :mod:`fimi.report.markup`, which escapes every text.
 from __future__ import annotations
 
 from fimi.energy.joules import format_energy
+from fimi.plural import plural
 from fimi.record.clean import clean
 from fimi.record.record import RunData
 from fimi.record.summary import Summary
@@ -34,10 +35,10 @@ def state(run: RunData) -> str:
     """How the run ended, in a few words."""
     count = len(run.rounds)
     if run.info.status == "running":
-        return f"running, {count} round{'' if count == 1 else 's'} finished so far"
+        return f"running, {plural(count, 'round')} finished so far"
     if count == 0:
         return f"{run.info.status} before the first round was finished"
-    done = f"{count} round{'' if count == 1 else 's'}"
+    done = plural(count, "round")
     if run.info.status == "completed":
         return f"completed, {done}"
     return f"{run.info.status} after {done}"

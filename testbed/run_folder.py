@@ -28,12 +28,11 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from fimi.errors import SurroundingsError
 from fimi.files import FileInUse, whole_file, write_whole
 from fimi.learning.training import tensors
+from fimi.learning.training.aggregation import Model
 from fimi.learning.training.classifier import Exported, Variant
 from fimi.monitor.server import door
 from fimi.record.reader import STORE_NAME, ReportError, RunData, read_info, read_run
@@ -152,7 +151,7 @@ class RunFolder:
         """Folder for what need not be made again if the run is gone on with."""
         return self.path / "work"
 
-    def propose(self, model: dict[str, NDArray[np.float32]]) -> str:
+    def propose(self, model: Model) -> str:
         """Write a model beside the current one, completely and on the disk; returns its SHA-256."""
         path = self.path / NEXT_MODEL
         try:
@@ -165,7 +164,7 @@ class RunFolder:
         """Make the model that was proposed last the current one."""
         (self.path / NEXT_MODEL).replace(self.path / MODEL)
 
-    def model(self, digest: str) -> dict[str, NDArray[np.float32]]:
+    def model(self, digest: str) -> Model:
         """The model that the run goes on from; it is the current one from then on.
 
         Args:

@@ -37,6 +37,7 @@ MORTAR = {
     "fimi.files",
     "fimi.fork_server",
     "fimi.own_parts",
+    "fimi.plural",
     "fimi.sources",
 }
 """Modules in the folder ``fimi`` itself that every room may import; they import no room."""

@@ -16,6 +16,7 @@ from msgspec import Struct
 from fimi.files import write_whole
 from fimi.learning.data.dataset import Dataset, DatasetError
 from fimi.learning.data.partition_schemes import Parts
+from fimi.plural import plural
 
 
 class _File(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -51,8 +52,8 @@ def read(path: Path, private: Dataset, *, devices: int, min_samples: int = 0) ->
         )
     if (lists := len(content.devices)) != devices:
         raise DatasetError(
-            f"partition {path}: there are {devices} devices, and devices has {lists} "
-            f"list{'' if lists == 1 else 's'}; give one for each, or set fleet.devices to {lists}"
+            f"partition {path}: there are {devices} devices, and devices has "
+            f"{plural(lists, 'list')}; give one for each, or set fleet.devices to {lists}"
         )
     owner: dict[int, int] = {}
     for device, indices in enumerate(content.devices):

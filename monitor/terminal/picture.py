@@ -241,10 +241,12 @@ def _footer(
         keys = (
             "q leave",
             "Ctrl-C stops the run",
-            *keys[1:3],
-            *keys[4:6],
+            "? help",
+            "e events",
+            "/ filter",
+            "s sort",
             "Enter",
-            keys[3],
-            keys[7],
+            "t rounds",
+            "p problems",
         )
     return flow([(key, "faint") for key in keys], width)[:1]

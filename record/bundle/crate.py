@@ -17,6 +17,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from fimi.energy.joules import format_energy
+from fimi.plural import plural
 from fimi.record.bundle.contents import (
     CONFIGURATION,
     ENVIRONMENT,
@@ -293,7 +294,7 @@ def _sentence(run: RunData) -> str:
     )
     rounds = len(run.rounds)
     return (
-        f"{len(run.profiles)} devices, {rounds} round{'' if rounds == 1 else 's'} of "
+        f"{len(run.profiles)} devices, {plural(rounds, 'round')} of "
         f"{run.info.strategy} on {run.info.dataset.name or 'unknown data'}; {run.info.status}. "
         f"{took}. Made by the FIMI testbed; 'fimi verify' computes every joule again from the "
         "readings of the meters."

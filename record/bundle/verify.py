@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fimi.errors import FimiError
+from fimi.plural import plural
 from fimi.record.bundle import files
 from fimi.record.bundle.archive import CrateError, unpack
 from fimi.record.bundle.consequences import other_figures, other_tables
@@ -73,8 +74,7 @@ def _of_folder(folder: Path, checks: list[BundleCheck], of_zip: str) -> Verified
         checks.append(BundleCheck(what="store", verdict="fails", words=said))
         return Verified(checks=tuple(checks), digest=of_zip)
     rounds, devices = len(run.rounds), len(run.profiles)
-    said = f"run {run.info.run}, {rounds} round{'s' * (rounds != 1)}, "
-    said += f"{devices} device{'s' * (devices != 1)}"
+    said = f"run {run.info.run}, {plural(rounds, 'round')}, {plural(devices, 'device')}"
     warnings = tuple(run.warnings)
     verdict: Verdict = "fails" if warnings else "holds"
     checks += [

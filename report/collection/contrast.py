@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
+from fimi.plural import plural
 from fimi.record.clean import clean, enumerated
 from fimi.report.collection.grouping import ComparableRun, RunGroup, deciding
 from fimi.report.comparison.runs import point_text
@@ -110,8 +111,7 @@ def _few(groups: Sequence[RunGroup]) -> Iterable[str]:
     few = [group for group in groups if len(group.runs) < LEAST]
     if few:
         told = ", ".join(
-            f"{group.letter} has {len(group.runs)} run{'s' * (len(group.runs) > 1)}"
-            for group in few[:_MOST]
+            f"{group.letter} has {plural(len(group.runs), 'run')}" for group in few[:_MOST]
         )
         more = f" and {len(few) - _MOST} more" if len(few) > _MOST else ""
         yield f"{told}{more}: without three there is no interval and no band"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fimi.energy.joules import Energy
+from fimi.plural import plural
 from fimi.record.catalogue import Listed
 from fimi.record.clean import clean
 from fimi.record.export.files import guarded
@@ -74,7 +75,7 @@ def as_lines(runs: Sequence[Listed], paper: Paper) -> Iterator[str]:
 def _summary(runs: Sequence[Listed], same: Sequence[str], paper: Paper) -> Iterator[str]:
     counts = {name: sum(stands(run) == name for run in runs) for name in STANDINGS}
     told = [f"{count} {name}" for name, count in counts.items() if count]
-    said = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    said = plural(len(runs), "run")
     if told and told != [f"{len(runs)} completed"]:
         said += f": {', '.join(told)}"
     for line in wrap(said, paper.text_width):

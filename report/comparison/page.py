@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from operator import itemgetter
 
+from fimi.plural import plural
 from fimi.report.comparison.pictures import point_pictures, sweep_pictures
 from fimi.report.comparison.result import ExperimentResult, Record
 from fimi.report.comparison.runs import point_text
@@ -81,8 +82,8 @@ def _header(result: ExperimentResult) -> Html:
     labels = list(dict.fromkeys(s.label for s in result.summaries))
     facts = [
         f"{len(labels)} strategies",
-        f"{seeds} seed{'' if seeds == 1 else 's'}",
-        f"{len(result.points)} grid point{'' if len(result.points) == 1 else 's'}",
+        plural(seeds, "seed"),
+        plural(len(result.points), "grid point"),
         f"target: {result.target}",
     ]
     kind = "mixed" if "+" in result.kind else result.kind

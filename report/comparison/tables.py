@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from fimi.plural import plural
 from fimi.record.clean import clean
 from fimi.record.sums import Sum
 from fimi.report import latex
@@ -122,7 +123,7 @@ def methods(result: ExperimentResult) -> list[str]:
     asked = f"{100 * result.confidence:g} %"
     count = max((len(s.records) for s in result.summaries), default=0)
     if count < LEAST:
-        brackets = f"{count} seed{'s' if count != 1 else ''}: no interval."
+        brackets = f"{plural(count, 'seed')}: no interval."
     else:
         level = 100 * median_level(count, result.confidence)
         sure = "at least" if level >= 100 * result.confidence else "only"

@@ -9,6 +9,7 @@ from typing import Literal
 import click
 
 from fimi.errors import InputError
+from fimi.plural import plural
 from fimi.record.clean import clean
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.shared import errors, result_format
@@ -73,8 +74,8 @@ def bundle(
     click.echo(f"sha256   {made.digest}")
     rounds, devices = len(made.run.rounds), len(made.run.profiles)
     click.echo(
-        f"run      {clean(made.run.info.run)}, {rounds} round{'s' * (rounds != 1)}, readings of "
-        f"{made.readings} of {devices} device{'s' * (devices != 1)}"
+        f"run      {clean(made.run.info.run)}, {plural(rounds, 'round')}, readings of "
+        f"{made.readings} of {plural(devices, 'device')}"
     )
     if not licence:
         click.echo("licence  none: nobody may use it without asking; --licence CC-BY-4.0 gives one")

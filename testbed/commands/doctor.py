@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 import msgspec
 
+from fimi.plural import plural
 from fimi.record.clean import clean
 from fimi.report.layout import Marked, Paper, wrap
 from fimi.testbed.commands.base import Command
@@ -119,7 +120,7 @@ def doctor(
             click.echo(line)
         warnings = sum(check.status == "warning" for check in checks)
         click.echo(
-            f"\n{_count(failures, 'failure')}, {_count(warnings, 'warning')}: "
+            f"\n{plural(failures, 'failure')}, {plural(warnings, 'warning')}: "
             + ("an agent cannot run here" if failures else "an agent can run here")
         )
     sys.exit(EXIT_SURROUNDINGS if failures else 0)
@@ -177,8 +178,8 @@ def _discover(url: str, output: Literal["text", "json"]) -> None:
             "[board]\n# (docs/calibration.md, 'A host instead of an emulated board')\n"
         )
     click.echo(
-        f"{_count(useful, 'meter')} to choose from on {address}"
-        + (f", {_count(len(found) - useful, 'other device')}" if len(found) > useful else "")
+        f"{plural(useful, 'meter')} to choose from on {address}"
+        + (f", {plural(len(found) - useful, 'other device')}" if len(found) > useful else "")
         + (
             ""
             if found
@@ -186,10 +187,6 @@ def _discover(url: str, output: Literal["text", "json"]) -> None:
             "plugs: enable it in their web page, with this broker"
         )
     )
-
-
-def _count(number: int, of_what: str) -> str:
-    return f"{number} {of_what}{'' if number == 1 else 's'}"
 
 
 @click.command(cls=Command)

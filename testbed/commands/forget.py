@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from fimi.plural import plural
 from fimi.testbed.commands.base import Command
 from fimi.testbed.commands.fleet import fleet
 from fimi.testbed.commands.reaching import BROKER_OR_FOLDER, is_named, own_fleet, reach
@@ -90,7 +91,7 @@ def fleet_forget(
             click.echo(f"{name} is not forgotten: {error}", err=True)
             failed = True
             continue
-        kept = f"{count} document{'s' * (count != 1)}"
+        kept = plural(count, "document")
         click.echo(
             f"{name} is forgotten: {kept}" if count else f"the broker keeps nothing of {name}"
         )

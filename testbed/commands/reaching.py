@@ -26,6 +26,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from fimi.plural import plural
 from fimi.testbed.commands.shared import EXIT_CONFIG, code_of, fail
 from fimi.testbed.configuration.sections import FleetConfig
 
@@ -308,8 +309,8 @@ def require_protection(address: BrokerAddress) -> None:
 def ends_in_words(days: int) -> str:
     """When a certificate ends, in words."""
     if days < 0:
-        return f"has ended {-days} day{'s' * (days != -1)} ago"
-    return "ends today" if days == 0 else f"ends in {days} day{'s' * (days != 1)}"
+        return f"has ended {plural(-days, 'day')} ago"
+    return "ends today" if days == 0 else f"ends in {plural(days, 'day')}"
 
 
 def reach(url: str, *, of_plugs: bool = False) -> Any:

@@ -20,6 +20,7 @@ from fimi.errors import FimiError
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import MessagingError
 from fimi.messaging.questions import BoardStatus, Check, ModelQuestion, ModelReply
+from fimi.plural import plural
 from fimi.record.clean import clean, enumerated, shortened
 from fimi.report.layout import Marked, Paper, entries, table
 from fimi.report.words import bits_per_second, joules, seconds
@@ -238,7 +239,7 @@ def _planned(
     if not isinstance(found, RunEstimate):
         return (("plan", f"{found}"),), tuple(checks), None
     each = ", ".join(
-        f"{count} {kind} board{'s' * (count != 1)} {joules(found.by_kind[kind])}"
+        f"{plural(count, f'{kind} board')} {joules(found.by_kind[kind])}"
         for kind, count in found.boards.items()
     )
     before = f", receiving the synthetic samples {joules(found.preparation_j)}"

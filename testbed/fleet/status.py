@@ -15,6 +15,7 @@ import msgspec
 from fimi.messaging.console import Console, SeenBoard
 from fimi.messaging.errors import BrokerError
 from fimi.messaging.questions import BoardStatus
+from fimi.plural import plural
 from fimi.record.clean import clean, shortened
 from fimi.report.layout import Marked, Paper, columns, table, wrap
 from fimi.report.words import MISSING
@@ -118,8 +119,8 @@ def lines(
     count = sum(map(len, wrong.values()))
     ready = sum(board.ready and not has_failed(found) for board, found in boards)
     yield paper.ink(
-        f"fleet {console.fleet}: {len(boards)} board{'s' * (len(boards) != 1)}, {ready} ready"
-        + (f", {count} problem{'s' * (count != 1)}" if count else ""),
+        f"fleet {console.fleet}: {plural(len(boards), 'board')}, {ready} ready"
+        + (f", {plural(count, 'problem')}" if count else ""),
         "title",
     )
     if (lease := console.coordinator) is not None:

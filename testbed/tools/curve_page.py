@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fimi.plural import plural
 from fimi.report import plot_style
 from fimi.report.markup import Column, Html, definitions, element, join, table
 from fimi.report.plot_style import Picture
@@ -39,7 +40,7 @@ def curve_page(result: CurveResult, title: str) -> str:
                 "learning curve",
                 title,
                 badge("interrupted") if result.interrupted else None,
-                f"{trainings} training{'' if trainings == 1 else 's'}",
+                plural(trainings, "training"),
                 f"{len(result.rows)} amounts of samples",
                 lead="How the error falls with samples: Δ(D) = α D^(−β) + δ0",
             ),
